@@ -1,0 +1,242 @@
+"""GlaS (Warwick-QU): glands of the colon in H&E, the set of the MICCAI 2015 challenge, read and prepared.
+
+Sirinukunwattana et al., "Gland segmentation in colon histology images: the GlaS challenge contest", Medical Image
+Analysis 35, 2017, doi 10.1016/j.media.2016.08.008. 165 images of 16 patients, most 775 x 522 px, with instance masks
+in which glands touch. Official training and test images share patients. For research only, no commercial use; its terms
+ask to cite that paper and Sirinukunwattana et al., "A stochastic polygons model for glandular structures in colon
+histology images", IEEE Transactions on Medical Imaging 2015, doi 10.1109/TMI.2015.2433900.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from bundle.data.splits import PERCENTS, draw_split, heldout_lists, patient_folds
+from bundle.data.writing import check_new, new_folder, write_lists
+
+LICENCE = (
+    "GlaS is for research only, no commercial use; cite Sirinukunwattana et al., Medical Image Analysis 2017, "
+    "doi 10.1016/j.media.2016.08.008, and IEEE TMI 2015, doi 10.1109/TMI.2015.2433900."
+)
+"""Terms of the set in one sentence, to show wherever it is prepared."""
+COUNTS = {"train": 85, "testA": 60, "testB": 20}
+"""Images of each official part; their names are ``train_1``, ``train_2``, and so on."""
+TRAIN_GRADES = {"benign": 37, "malignant": 48}
+"""Training images of each grade."""
+PIXEL_SIZE = 0.62
+"""Width of a pixel in um by the page of the challenge (20x, 0.62005); some papers take 0.465."""
+DOMAIN = "warwick"
+VALIDATION_PATIENTS = ("4", "5", "6", "8", "11")
+"""Patients held out of the 85: 8 benign and 9 malignant images."""
+SEEDS = (0, 1, 2)
+FOLDS = 3
+SUFFIXES = (".png", ".bmp")
+SPLITS = Path(__file__).with_name("glas_splits.json")
+"""The published splits, names only; ``scripts/make_splits.py`` makes them."""
+
+Progress = Callable[[int, int], None]
+"""Told after each image: how many are done, and of how many."""
+
+
+@dataclass(frozen=True)
+class GlasImage:
+    """One image of GlaS on disk: RGB, 8 bits, and its mask of the same size, 0 background and 1..N glands."""
+
+    name: str
+    image: Path
+    mask: Path
+    patient: str
+    grade: str
+
+    def entry(self, mpp: float) -> dict[str, Any]:
+        """Entry of a data list, with the paths that ``prepare_glas`` writes; ``mpp`` in um/px."""
+        return glas_entry(self.name, self.patient, self.grade) | {"mpp": mpp}
+
+
+def glas_entry(name: str, patient: str, grade: str) -> dict[str, Any]:
+    """Entry of a data list but for ``mpp``."""
+    paths = {"image": f"image/{name}.png", "label": f"label/{name}.png"}
+    return paths | {"patient": patient, "grade": grade, "domain": DOMAIN}
+
+
+def expected_names() -> list[str]:
+    """Names of the 165 images, ``train_1`` first."""
+    return [f"{part}_{number}" for part, count in COUNTS.items() for number in range(1, count + 1)]
+
+
+def read_grades(path: str | Path) -> dict[str, tuple[str, str]]:
+    """Read ``Grade.csv``: name -> (patient, grade), in the order of ``expected_names``.
+
+    Column names and cells may carry spaces around them, as those of the official file do.
+
+    Raises:
+        FileNotFoundError: without the file.
+        ValueError: where a column or an image is missing, or the training images are not 37 benign and 48 malignant.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no file {path}; give the Grade.csv of the GlaS download")
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        rows = [{str(key).strip(): str(cell).strip() for key, cell in row.items()} for row in csv.DictReader(file)]
+    columns = {"name", "patient ID", "grade (GlaS)"}
+    if not rows or not columns <= set(rows[0]):
+        raise ValueError(f"{path} lacks a column of {', '.join(sorted(columns))}; give the Grade.csv of the download")
+    found = {row["name"]: (row["patient ID"], row["grade (GlaS)"]) for row in rows}
+    _refuse_missing([name for name in expected_names() if name not in found], f"rows of {path}")
+    grades = {name: found[name] for name in expected_names()}
+    counts = Counter(grade for name, (_, grade) in grades.items() if name.startswith("train_"))
+    if counts != TRAIN_GRADES:
+        raise ValueError(f"{path} has training grades {dict(counts)}, not {TRAIN_GRADES}; take the official file")
+    return grades
+
+
+def check_glas(source: str | Path) -> list[GlasImage]:
+    """Look at a folder that holds GlaS, official ``.bmp`` or ``.png``, and list its 165 images.
+
+    Args:
+        source: the folder of ``train_1.bmp``, ``train_1_anno.bmp``, ... and ``Grade.csv``.
+
+    Raises:
+        FileNotFoundError: where the folder, ``Grade.csv``, an image or a mask is missing.
+        ValueError: where ``Grade.csv`` is not the official one, a file is no picture, a mask has colours, or its size
+            is not that of its image.
+    """
+    folder = Path(source).expanduser().absolute()
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no folder {folder}; give --source, the folder that holds train_1.bmp and Grade.csv")
+    if not (folder / "Grade.csv").is_file():
+        raise FileNotFoundError(f"no Grade.csv in {folder}; give the folder of the GlaS download that holds it")
+    grades = read_grades(folder / "Grade.csv")
+    there = {file.name.lower(): file for file in sorted(folder.iterdir())}
+    images = {name: _find(there, name) for name in grades}
+    masks = {name: _find(there, f"{name}_anno") for name in grades}
+    _refuse_missing([name for name in grades if images[name] is None], f"images of {folder}")
+    _refuse_missing([f"{name}_anno" for name in grades if masks[name] is None], f"masks of {folder}")
+    found = []
+    for name, (patient, grade) in grades.items():
+        image, mask = images[name], masks[name]
+        assert image is not None
+        assert mask is not None
+        found.append(GlasImage(name, image, mask, patient, grade))
+        _check_pair(image, mask)
+    return found
+
+
+def _find(there: Mapping[str, Path], stem: str) -> Path | None:
+    names = [f"{stem}{suffix}".lower() for suffix in SUFFIXES]
+    return next((there[name] for name in names if name in there), None)
+
+
+def _refuse_missing(names: list[str], what: str) -> None:
+    if names:
+        shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+        raise FileNotFoundError(f"{len(names)} {what} are missing ({shown}); unpack the whole GlaS download again")
+
+
+def _open(path: Path) -> Image.Image:
+    try:
+        return Image.open(path)
+    except UnidentifiedImageError as error:
+        raise ValueError(f"{path} is no picture that can be read; unpack the GlaS download again") from error
+
+
+def _check_pair(image: Path, mask: Path) -> None:
+    with _open(image) as picture, _open(mask) as labels:
+        if picture.size != labels.size:
+            raise ValueError(f"{mask} is {labels.size} px and its image {picture.size} px; the sizes must be equal")
+        if labels.mode not in ("1", "L", "P"):
+            raise ValueError(f"{mask} has colours ({labels.mode}); a mask has one channel, 0 background, 1..N glands")
+
+
+def draw_glas_splits(grades: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
+    """Draw the published splits from the grades: protocol -> split, as ``splits.draw_split`` gives it.
+
+    ``heldout`` keeps the images of ``VALIDATION_PATIENTS`` for validation, ``authors`` keeps none, and ``fold0``,
+    ``fold1`` and ``fold2`` keep one of three folds by patient.
+    """
+    entries = [glas_entry(name, *known) for name, known in grades.items() if name.startswith("train_")]
+    held = [index for index, entry in enumerate(entries) if entry["patient"] in VALIDATION_PATIENTS]
+    splits = {
+        "heldout": draw_split(entries, held, PERCENTS, SEEDS),
+        "authors": draw_split(entries, [], PERCENTS, SEEDS),
+    }
+    for number, fold in enumerate(patient_folds(entries, FOLDS)):
+        splits[f"fold{number}"] = draw_split(entries, fold, PERCENTS, SEEDS[:1])
+    return splits
+
+
+def glas_lists(images: Iterable[GlasImage], mpp: float = PIXEL_SIZE) -> dict[str, Any]:
+    """All data lists of GlaS by the published splits: file name -> data list; ``mpp`` in um/px."""
+    known = list(images)
+    train = [image.entry(mpp) for image in known if image.name.startswith("train_")]
+    test = [image.entry(mpp) for image in known if not image.name.startswith("train_")]
+    splits = json.loads(SPLITS.read_text(encoding="utf-8"))
+    lists: dict[str, Any] = {}
+    for protocol, split in splits.items():
+        lists |= heldout_lists(train, test, split, protocol)
+    return lists
+
+
+def prepare_glas(
+    source: str | Path, output: str | Path, mpp: float = PIXEL_SIZE, progress: Progress | None = None
+) -> list[str]:
+    """Make a data folder of GlaS: ``image/NAME.png``, instance masks ``label/NAME.png``, and the data lists.
+
+    Pixels stay as they are: PNG is copied, BMP is written as PNG. The folder appears when it is complete.
+
+    Args:
+        source: a folder that holds GlaS, see ``check_glas``.
+        output: the folder to make; may exist if it is empty.
+        mpp: width of a pixel, um.
+        progress: told after each image.
+
+    Returns:
+        File names of the data lists, sorted.
+
+    Raises:
+        FileNotFoundError: as ``check_glas``.
+        ValueError: as ``check_glas``; or ``output`` is not empty, ``mpp`` is not above 0, or a picture is damaged.
+    """
+    if not 0 < mpp < float("inf"):
+        raise ValueError(f"mpp is {mpp}; give the width of a pixel in um, above 0")
+    check_new(output)
+    images = check_glas(source)
+    lists = glas_lists(images, mpp)
+    with new_folder(output) as folder:
+        (folder / "image").mkdir()
+        (folder / "label").mkdir()
+        for done, image in enumerate(images, start=1):
+            _write_png(image.image, folder / "image" / f"{image.name}.png", mask=False)
+            _write_png(image.mask, folder / "label" / f"{image.name}.png", mask=True)
+            if progress is not None:
+                progress(done, len(images))
+        write_lists(folder, lists)
+    return sorted(lists, key=_natural)
+
+
+def _write_png(source: Path, target: Path, mask: bool) -> None:
+    with _open(source) as picture:
+        try:
+            picture.load()
+        except (OSError, SyntaxError) as error:
+            raise ValueError(f"{source} is damaged ({error}); unpack the GlaS download again") from error
+        if source.suffix.lower() == ".png" and picture.mode == ("L" if mask else "RGB"):
+            shutil.copyfile(source, target)
+        elif mask:
+            Image.fromarray(np.asarray(picture).astype(np.uint8)).save(target)
+        else:
+            picture.convert("RGB").save(target)
+
+
+def _natural(name: str) -> list[Any]:
+    return [int(word) if word.isdigit() else word for word in re.split(r"(\d+)", name)]

@@ -1,0 +1,237 @@
+"""The phantom: H&E-like colon tissue drawn by a seeded generator, a data set that needs no download.
+
+It shows glands that a network must know by their arrangement (a ring of nuclei around a lumen), in benign and malignant
+patients of three laboratories. It is for tests, teaching and trying methods out; scores on it say nothing of patients.
+
+Layout: ``image/NAME.png`` (RGB), ``label/NAME.png`` (0 is background, 1..N are glands, lumen included),
+``phantom.json`` (the settings it was made with) and data lists ``heldout_{percent}_seed{seed}.json``. Draws of one seed
+are nested and stratified by grade; training, validation and test share no patient.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from .folder import load_data_list
+from .phantom_draw import DOMAINS, GRADES, draw_tile
+from .splits import PERCENTS, draw_split, heldout_lists, share_count
+
+LICENCE = "Apache-2.0"
+DESCRIPTION = "Phantom: drawn H&E-like colon tissue with gland instances; no patient's tissue is in it."
+MARKER = "phantom.json"
+"""File that says that a folder is a phantom, and how it was made."""
+PARTS: dict[str, tuple[int, int]] = {"training": (24, 100), "validation": (6, 20), "test": (12, 40)}
+"""Patients and tiles of each part; grades and domains take turns among the patients."""
+SEEDS = (0, 1, 2)
+"""Seeds of the labeled draws."""
+
+logger = logging.getLogger(__name__)
+
+
+def write_phantom(
+    folder: str | Path,
+    *,
+    seed: int = 0,
+    size: Sequence[int] = (256, 256),
+    mpp: float = 1.0,
+    parts: Mapping[str, Sequence[int]] = PARTS,
+) -> None:
+    """Make the data set; it appears whole under its name or not at all, also where several processes make it at once.
+
+    Args:
+        folder: where; missing, empty, or a phantom of the same settings, which is then left as it is.
+        seed: of the tissue; patients of different seeds are different.
+        size: (height, width) of a tile, px.
+        mpp: scale, um/px.
+        parts: ``training``, ``validation`` and ``test`` -> (patients, tiles), at least one tile a patient.
+
+    Raises:
+        ValueError: where the folder holds something else, or the settings are out of range.
+    """
+    path = Path(folder).expanduser().absolute()
+    settings = _settings(seed=seed, size=size, mpp=mpp, parts=parts)
+    if _stands(path):
+        _check_settings(path, settings)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.parent / f".{path.name}.{uuid.uuid4().hex}"
+    try:
+        _fill(draft, settings)
+        _publish(draft, path)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    _check_settings(path, settings)
+
+
+def phantom_data_list(
+    dataset_dir: str | Path, name: str = "heldout_10_seed0.json", **settings: Any
+) -> dict[str, list[dict[str, Any]]]:
+    """Data list of the phantom, which is made first where ``dataset_dir`` is missing or empty.
+
+    Args:
+        dataset_dir: the phantom's folder.
+        name: of the list, ``heldout_{percent}_seed{seed}.json``.
+        settings: arguments of ``write_phantom``; where the phantom stands already, those given must agree with it.
+
+    Returns:
+        What ``load_data_list`` gives: entries of ``training``, ``unlabeled``, ``validation`` and ``test``.
+
+    Raises:
+        ValueError: where the folder holds something else, or a phantom made with other settings.
+        FileNotFoundError: where there is no list of that name.
+    """
+    path = Path(dataset_dir).expanduser().absolute()
+    if not _stands(path):
+        logger.info("no data in %s: drawing the phantom there (some seconds, once)", path)
+        write_phantom(path, **settings)
+    elif settings:
+        _check_settings(path, _settings(**settings), only=settings)
+    return load_data_list(path, name)
+
+
+def check_phantom(dataset_dir: str | Path) -> None:
+    """Check files, sizes, label values and counts of a phantom, and that parts share no patient.
+
+    Raises:
+        ValueError: saying what is wrong.
+        FileNotFoundError: where a list names a file that is not there.
+    """
+    path = Path(dataset_dir).expanduser().absolute()
+    if not _stands(path):
+        raise ValueError(f"{path} holds no phantom; write_phantom makes one")
+    settings = json.loads((path / MARKER).read_text(encoding="utf-8"))
+    total = sum(tiles for _, tiles in settings["parts"].values())
+    for kind in ("image", "label"):
+        found = len(list((path / kind).glob("*.png")))
+        if found != total:
+            raise ValueError(f"{path / kind} holds {found} files where {total} are expected; make the phantom again")
+    for seed in SEEDS:
+        for percent in PERCENTS:
+            _check_list(path, f"heldout_{percent}_seed{seed}.json", percent, settings)
+    for label in sorted((path / "label").glob("*.png")):
+        _check_tile(path / "image" / label.name, label, settings)
+
+
+def _stands(path: Path) -> bool:
+    """Whether a phantom stands at ``path``; a folder that holds something else is refused."""
+    if (path / MARKER).is_file():
+        return True
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise ValueError(
+            f"{path} exists and is no phantom (no {MARKER} in it); give another dataset_dir or an empty folder"
+        )
+    return False
+
+
+def _settings(
+    seed: int = 0,
+    size: Sequence[int] = (256, 256),
+    mpp: float = 1.0,
+    parts: Mapping[str, Sequence[int]] = PARTS,
+) -> dict[str, Any]:
+    """The settings as the marker holds them."""
+    if set(parts) != set(PARTS):
+        raise ValueError(f"the parts are {', '.join(parts)}; give exactly {', '.join(PARTS)}")
+    for part, (patients, tiles) in parts.items():
+        if not 1 <= patients <= tiles:
+            raise ValueError(f"{part} has {patients} patients and {tiles} tiles; each patient needs at least one tile")
+    counts = {part: [int(count) for count in parts[part]] for part in PARTS}
+    return {"seed": int(seed), "size": [int(side) for side in size], "mpp": float(mpp), "parts": counts}
+
+
+def _check_settings(path: Path, wanted: Mapping[str, Any], only: Mapping[str, Any] | None = None) -> None:
+    found = json.loads((path / MARKER).read_text(encoding="utf-8"))
+    for key in wanted if only is None else only:
+        if found.get(key) != wanted[key]:
+            raise ValueError(
+                f"the phantom in {path} was made with {key} {found.get(key)}, not {wanted[key]}; "
+                "give another folder, or delete this one"
+            )
+
+
+def _fill(draft: Path, settings: Mapping[str, Any]) -> None:
+    """Write a whole phantom into the new folder ``draft``."""
+    (draft / "image").mkdir(parents=True)
+    (draft / "label").mkdir()
+    entries: dict[str, list[dict[str, Any]]] = {}
+    patient = 0
+    for part, (patients, tiles) in settings["parts"].items():
+        entries[part] = []
+        for number in range(patients):
+            share = tiles // patients + (number < tiles % patients)
+            entries[part] += [_write_tile(draft, patient, tile, settings) for tile in range(share)]
+            patient += 1
+    learned = entries["training"] + entries["validation"]
+    held = range(len(entries["training"]), len(learned))
+    split = draw_split(learned, held, PERCENTS, SEEDS)
+    for name, data_list in heldout_lists(learned, entries["test"], split).items():
+        (draft / name).write_text(json.dumps(data_list, indent=1) + "\n", encoding="utf-8")
+    marker = {"description": DESCRIPTION, "licence": LICENCE, **settings}
+    (draft / MARKER).write_text(json.dumps(marker, indent=1) + "\n", encoding="utf-8")
+
+
+def _write_tile(draft: Path, patient: int, tile: int, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Draw and save one tile; gives its entry."""
+    grade = GRADES[patient % len(GRADES)]
+    domain = list(DOMAINS)[patient // len(GRADES) % len(DOMAINS)]
+    height, width = settings["size"]
+    image, instances = draw_tile(
+        [settings["seed"], patient, tile],
+        (height, width),
+        grade=grade,
+        domain=domain,
+        mpp=settings["mpp"],
+        patient_seed=settings["seed"] * 10_000 + patient,
+    )
+    name = f"patient{patient + 1:02d}_{tile + 1}"
+    entry = {"image": f"image/{name}.png", "label": f"label/{name}.png", "patient": f"patient{patient + 1:02d}"}
+    Image.fromarray(image).save(draft / entry["image"], compress_level=3)
+    Image.fromarray(instances.astype(np.uint8 if instances.max() < 256 else np.uint16)).save(draft / entry["label"])
+    return {**entry, "grade": grade, "domain": domain, "mpp": settings["mpp"]}
+
+
+def _publish(draft: Path, path: Path) -> None:
+    """Give the finished ``draft`` its name; where another process was faster, leave that one's."""
+    try:
+        if path.is_dir() and not any(path.iterdir()) and os.name == "nt":
+            path.rmdir()
+        draft.rename(path)
+    except OSError:
+        if not _stands(path):
+            raise
+
+
+def _check_list(path: Path, name: str, percent: int, settings: Mapping[str, Any]) -> None:
+    lists = load_data_list(path, name)
+    parts = settings["parts"]
+    labeled = share_count(percent, parts["training"][1])
+    expected = {"training": labeled, "unlabeled": parts["training"][1] - labeled}
+    expected |= {part: parts[part][1] for part in ("validation", "test")}
+    for part, count in expected.items():
+        if len(lists[part]) != count:
+            raise ValueError(f"{part} of {path / name} has {len(lists[part])} entries where {count} are expected")
+    groups = [{entry["patient"] for entry in lists[part]} for part in ("validation", "test")]
+    groups.append({entry["patient"] for part in ("training", "unlabeled") for entry in lists[part]})
+    if len(set.union(*groups)) != sum(len(group) for group in groups):
+        raise ValueError(f"parts of {path / name} share a patient; make the phantom again")
+
+
+def _check_tile(image: Path, label: Path, settings: Mapping[str, Any]) -> None:
+    with Image.open(image) as picture, Image.open(label) as mask:
+        sizes = {picture.size, mask.size, (settings["size"][1], settings["size"][0])}
+        values = np.unique(np.asarray(mask))
+    if len(sizes) > 1:
+        raise ValueError(f"{image.name} differs in size from its label or from {settings['size']}")
+    values = values[values > 0]
+    if not np.array_equal(values, np.arange(1, len(values) + 1)):
+        raise ValueError(f"label {label} does not number its glands 1 to {len(values)}")

@@ -1,0 +1,204 @@
+"""Splits: which images are labeled, unlabeled and held out, drawn from a seed, nested and by patient."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+
+PERCENTS = (5, 10, 20, 50, 100)
+"""Shares of the training images that carry a label, in percent."""
+
+Entry = Mapping[str, Any]
+"""One image: ``image``, ``label`` and what is known of ``patient``, ``grade``, ``domain`` and ``mpp``."""
+DataList = dict[str, list[dict[str, Any]]]
+"""A data list: ``training``, ``unlabeled``, ``validation`` (may be absent) and ``test``."""
+
+
+def nested_draws(entries: Sequence[Entry], counts: Sequence[int], seed: int, by: str = "grade") -> dict[int, list[int]]:
+    """Random draws of several sizes, each a part of all the larger ones, with every stratum in its share.
+
+    The strata take turns in the order of Tijdeman's chairman assignment (Discrete Mathematics 32, 1980), so that at
+    every size each stratum's count is less than one image away from its exact share; who is drawn within a stratum is
+    random.
+
+    Args:
+        entries: the images to draw from.
+        counts: sizes of the draws, each in [1, len(entries)].
+        seed: of ``numpy.random.default_rng``; the same seed gives the same draws.
+        by: key of the strata; entries without it are a stratum of their own.
+
+    Returns:
+        For each count its indices into ``entries``, sorted.
+
+    Raises:
+        ValueError: for a count outside the range.
+    """
+    for count in counts:
+        if not 1 <= count <= len(entries):
+            raise ValueError(f"cannot draw {count} of {len(entries)} images; give a count from 1 to {len(entries)}")
+    strata: dict[str, list[int]] = {}
+    for index, entry in enumerate(entries):
+        strata.setdefault(str(entry.get(by, "")), []).append(index)
+    names = sorted(strata)
+    generator = np.random.default_rng(seed)
+    shuffled = [iter(generator.permutation(strata[name]).tolist()) for name in names]
+    order = [next(shuffled[turn]) for turn in _turns([len(strata[name]) for name in names])]
+    return {count: sorted(order[:count]) for count in counts}
+
+
+def _turns(sizes: Sequence[int]) -> list[int]:
+    """Whose turn it is at each step: stratum numbers, every prefix within one of the exact shares."""
+    total = sum(sizes)
+    if len(sizes) < 2:
+        return [0] * total
+    slack = Fraction(1, 2 * len(sizes) - 2)
+    taken = [0] * len(sizes)
+    turns = []
+    for step in range(1, total + 1):
+        owed = [Fraction(step * size, total) - count for size, count in zip(sizes, taken, strict=True)]
+        ready = [stratum for stratum, debt in enumerate(owed) if debt >= slack]
+        turn = min(ready, key=lambda stratum: ((1 - slack - owed[stratum]) / sizes[stratum], stratum))
+        taken[turn] += 1
+        turns.append(turn)
+    return turns
+
+
+def share_count(percent: float, total: int) -> int:
+    """Say how many images ``percent`` of ``total`` is: halves rounded up, at least 1."""
+    return max(1, int(Fraction(percent) * total / 100 + Fraction(1, 2)))
+
+
+def patient_folds(entries: Sequence[Entry], folds: int = 3, seed: int = 0) -> list[list[int]]:
+    """Folds by patient: every image is in one fold, no patient in two, balanced in images and grades.
+
+    Patients are dealt out from the largest to the smallest, each to the fold that brings the counts nearest to equal
+    shares; of many random orders among patients of equal size the best result is kept.
+
+    Args:
+        entries: the images; each needs ``patient``, and those without ``grade`` count as a grade of their own.
+        folds: how many, at least 2 and at most the number of patients.
+        seed: of ``numpy.random.default_rng``; the same seed gives the same folds.
+
+    Returns:
+        For each fold its indices into ``entries``, sorted; the folds in the order of their first index.
+
+    Raises:
+        ValueError: where an entry has no patient, or there are fewer patients than folds.
+    """
+    if any("patient" not in entry for entry in entries):
+        raise ValueError("an entry has no patient; folds by patient need that key on every entry")
+    patients = sorted({str(entry["patient"]) for entry in entries})
+    if not 2 <= folds <= len(patients):
+        raise ValueError(f"cannot make {folds} folds of {len(patients)} patients; give 2 to {len(patients)}")
+    grades = sorted({str(entry.get("grade", "")) for entry in entries})
+    counts = np.zeros((len(patients), len(grades) + 1), dtype=np.int64)
+    for entry in entries:
+        row = patients.index(str(entry["patient"]))
+        counts[row, grades.index(str(entry.get("grade", "")))] += 1
+        counts[row, -1] += 1
+    fold_of = _deal(counts, folds, np.random.default_rng(seed))
+    parts: list[list[int]] = [[] for _ in range(folds)]
+    for index, entry in enumerate(entries):
+        parts[fold_of[patients.index(str(entry["patient"]))]].append(index)
+    return sorted(parts)
+
+
+def _deal(counts: np.ndarray, folds: int, generator: np.random.Generator, tries: int = 100) -> np.ndarray:
+    """Fold number of each patient; ``counts`` (patients, grades + 1) holds images of each grade and in all."""
+    target = counts.sum(axis=0) / folds
+    best, best_cost = np.zeros(len(counts), dtype=np.int64), np.inf
+    for _ in range(tries):
+        order = generator.permutation(len(counts))
+        order = order[np.argsort(-counts[order, -1], kind="stable")]
+        filled = np.zeros((folds, counts.shape[1]))
+        chosen = np.zeros(len(counts), dtype=np.int64)
+        for patient in order:
+            rise = ((filled + counts[patient] - target) ** 2 - (filled - target) ** 2).sum(axis=1)
+            chosen[patient] = rise.argmin()
+            filled[chosen[patient]] += counts[patient]
+        cost = ((filled - target) ** 2).sum()
+        if cost < best_cost:
+            best, best_cost = chosen, cost
+    return best
+
+
+def draw_split(
+    entries: Sequence[Entry], validation: Iterable[int], percents: Sequence[int], seeds: Sequence[int]
+) -> dict[str, Any]:
+    """Split as names, fit for a JSON file: a validation part, and labeled draws from what is left.
+
+    Args:
+        entries: all images that are not for testing.
+        validation: indices of those held out to choose a checkpoint; may be empty.
+        percents: shares of the rest that are labeled.
+        seeds: one set of nested draws a seed, stratified by ``grade``.
+
+    Returns:
+        ``{"validation": [name, ...], "labeled": {seed: {percent: [name, ...]}}}``, names as of ``image_name`` and
+        seeds and percents as text.
+
+    Raises:
+        ValueError: where two entries have one name, or validation takes every image.
+    """
+    names = [image_name(entry) for entry in entries]
+    if len(set(names)) < len(names):
+        raise ValueError("two images have the same name; a split by name needs names that differ")
+    held = set(validation)
+    rest = [index for index in range(len(entries)) if index not in held]
+    if not rest:
+        raise ValueError("validation takes every image; leave some to train on")
+    counts = {percent: share_count(percent, len(rest)) for percent in percents}
+    labeled: dict[str, dict[str, list[str]]] = {}
+    for seed in seeds:
+        draws = nested_draws([entries[index] for index in rest], sorted(set(counts.values())), seed)
+        labeled[str(seed)] = {
+            str(percent): [names[rest[index]] for index in draws[count]] for percent, count in counts.items()
+        }
+    return {"validation": [names[index] for index in sorted(held)], "labeled": labeled}
+
+
+def heldout_lists(
+    entries: Sequence[Entry], test: Sequence[Entry], split: Mapping[str, Any], protocol: str = "heldout"
+) -> dict[str, DataList]:
+    """Build the data lists of one split, under the names of their files.
+
+    Args:
+        entries: all images that are not for testing, with labels.
+        test: the test images, the same in every list.
+        split: names of the validation part and of the labeled draws, as ``draw_split`` gives them.
+        protocol: how the names of the files begin.
+
+    Returns:
+        ``{protocol}_{percent}_seed{seed}.json`` -> data list. What is neither validation nor labeled is unlabeled and
+        loses its ``label``; a split without validation gives lists without that key.
+
+    Raises:
+        ValueError: where the split names an image that ``entries`` do not hold.
+    """
+    known = {image_name(entry) for entry in entries}
+    held = set(split["validation"])
+    lists = {}
+    for seed, draws in split["labeled"].items():
+        for percent, names in draws.items():
+            labeled = set(names)
+            unknown = sorted((labeled | held) - known)
+            if unknown:
+                raise ValueError(f"the split names {unknown[0]}, which the images do not hold; draw the split again")
+            parts: DataList = {"training": [], "unlabeled": []}
+            parts |= {"validation": []} if held else {}
+            for entry in entries:
+                name = image_name(entry)
+                part = "validation" if name in held else "training" if name in labeled else "unlabeled"
+                parts[part].append({key: entry[key] for key in entry if part != "unlabeled" or key != "label"})
+            parts["test"] = [dict(entry) for entry in test]
+            lists[f"{protocol}_{percent}_seed{seed}.json"] = parts
+    return lists
+
+
+def image_name(entry: Entry) -> str:
+    """Name of an image in a split: its file name without folder and suffix."""
+    return PurePath(entry["image"]).stem

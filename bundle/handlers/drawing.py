@@ -1,0 +1,152 @@
+"""How a montage draws: colours of maps, contours, bars and lines of text. Pictures are HWC uint8, RGB."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from skimage.segmentation import find_boundaries
+
+Colour = tuple[int, int, int]
+
+TRUTH: Colour = (0, 255, 80)
+"""Contour of the truth: green, which no stain of H&E has."""
+PREDICTION: Colour = (255, 238, 0)
+"""Contour of the prediction: yellow, thin enough to leave the truth's to be seen beneath."""
+INK: Colour = (32, 32, 36)
+PALE: Colour = (112, 112, 120)
+PAPER: Colour = (255, 255, 255)
+EXPERT_COLOURS: tuple[Colour, ...] = ((0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167), (86, 180, 233))
+"""Bars of the experts (Okabe and Ito's palette, told apart by colour-blind readers)."""
+
+DIVERGING = ((5, 48, 97), (67, 147, 195), (247, 247, 247), (214, 96, 77), (103, 0, 31))
+"""Values from -1 (blue, outside) over 0 (white, the boundary) to 1 (red, inside)."""
+SEQUENTIAL = ((0, 0, 4), (81, 18, 124), (183, 55, 121), (252, 137, 97), (252, 253, 191))
+"""Values from 0 (black) to 1 (pale yellow)."""
+
+
+def coloured(values: np.ndarray, stops: Sequence[Colour], low: float, high: float) -> np.ndarray:
+    """Picture (H, W, 3) of a map (H, W): ``stops`` spread evenly from ``low`` to ``high``, beyond them cut."""
+    positions = np.linspace(low, high, len(stops))
+    channels = [np.interp(values, positions, [stop[channel] for stop in stops]) for channel in range(3)]
+    return np.stack(channels, axis=-1).round().astype(np.uint8)
+
+
+def resized(picture: np.ndarray, size: tuple[int, int], smooth: bool = True) -> np.ndarray:
+    """A picture (H, W, 3), or a class map (H, W) of at most 256 classes, at ``size`` = (height, width) in px."""
+    how = Image.Resampling.LANCZOS if smooth else Image.Resampling.NEAREST
+    return np.asarray(Image.fromarray(picture.astype(np.uint8)).resize(size[::-1], how))
+
+
+def outlined(picture: np.ndarray, classes: np.ndarray, colour: Colour, thick: bool = False) -> np.ndarray:
+    """The picture with the contours of a class map (H, W), one px wide inside the regions, or three px."""
+    edges = find_boundaries(classes, mode="inner", background=0)
+    if thick:
+        edges = edges | find_boundaries(classes, mode="thick", background=0)
+    answer = picture.copy()
+    answer[edges] = colour
+    return answer
+
+
+def in_palette(picture: np.ndarray) -> Image.Image:
+    """A picture in 256 colours, a third of the bytes; contours and bars keep theirs however rare they are."""
+    fixed = (TRUTH, PREDICTION, INK, PAPER, *EXPERT_COLOURS)
+    full = Image.fromarray(picture)
+    palette = full.quantize(256 - len(fixed), method=Image.Quantize.MEDIANCUT)
+    colours = (palette.getpalette() or [])[: 3 * (256 - len(fixed))]
+    palette.putpalette(colours + [channel for colour in fixed for channel in colour])
+    return full.quantize(palette=palette, dither=Image.Dither.NONE)
+
+
+def bars(
+    weights: Mapping[str, Sequence[float]], experts: Sequence[str], size: tuple[int, int], font_size: int = 11
+) -> np.ndarray:
+    """Gate weights as bars with numbers, a group for each task.
+
+    Args:
+        weights: by task, one weight in [0, 1] an expert.
+        experts: names of the experts.
+        size: height and width of the picture, px.
+        font_size: height of the text, px; smaller where the groups would not fit.
+    """
+    height, width = size
+    canvas = Image.new("RGB", (width, height), PAPER)
+    draw = ImageDraw.Draw(canvas)
+    rows = sum(len(values) + 1 for values in weights.values()) + 0.5 * (len(weights) - 1)
+    line = min(height / max(rows, 1.0), 1.6 * font_size)
+    font = ImageFont.load_default(size=max(min(font_size, 0.85 * line), 6))
+    name_width = max((font.getlength(name) for name in experts), default=0.0)
+    left, right = name_width + 10, width - font.getlength("0.00") - 8
+    top = (height - line * rows) / 2
+    for task, values in weights.items():
+        draw.text((left, top + line / 2), task, INK, font, anchor="lm")
+        top += line
+        for number, (expert, value) in enumerate(zip(experts, values, strict=True)):
+            middle = top + line / 2
+            end = left + (right - left) * min(max(value, 0.0), 1.0)
+            draw.text((left - 5, middle), expert, PALE, font, anchor="rm")
+            draw.rectangle((left, top + 0.15 * line, right, top + 0.85 * line), fill=(238, 238, 240))
+            draw.rectangle(
+                (left, top + 0.15 * line, max(end, left + 1), top + 0.85 * line),
+                fill=EXPERT_COLOURS[number % len(EXPERT_COLOURS)],
+            )
+            draw.text((width - 3, middle), f"{value:.2f}", INK, font, anchor="rm")
+            top += line
+        top += 0.5 * line
+    return np.asarray(canvas)
+
+
+def sheet(
+    title: str, columns: Sequence[str], rows: Sequence[tuple[str, Sequence[np.ndarray]]], cell: int
+) -> np.ndarray:
+    """A picture of rows of pictures under titled columns.
+
+    Args:
+        title: the line on top.
+        columns: a title a column; beside those of ``sdf`` and ``boundary`` heads stands the key to their colours.
+        rows: a caption, and pictures at most ``cell`` wide, all of a row equally high.
+        cell: width of a column, px.
+
+    Returns:
+        The sheet, HWC uint8.
+    """
+    gap, caption = 8, 22
+    head = 74
+    width = gap + (cell + gap) * len(columns)
+    height = head + sum(caption + pictures[0].shape[0] + gap for _, pictures in rows)
+    canvas = Image.new("RGB", (width, height), PAPER)
+    draw = ImageDraw.Draw(canvas)
+    large, small = ImageFont.load_default(size=16), ImageFont.load_default(size=13)
+    draw.text((gap, 18), title, INK, large, anchor="lm")
+    left = gap + draw.textlength(title, large) + 28
+    for text, colour in (("truth", TRUTH), ("prediction", PREDICTION)):
+        draw.rectangle((left, 14, left + 20, 22), fill=colour, outline=PALE)
+        draw.text((left + 26, 18), text, INK, small, anchor="lm")
+        left += 26 + draw.textlength(text, small) + 18
+    for number, column in enumerate(columns):
+        _column_title(draw, canvas, column, (gap + (cell + gap) * number, 48), cell)
+    top = head
+    for text, pictures in rows:
+        draw.line((gap, top, width - gap, top), fill=(216, 216, 220))
+        draw.text((gap, top + caption / 2), text, INK, small, anchor="lm")
+        top += caption
+        for number, picture in enumerate(pictures):
+            left = gap + (cell + gap) * number
+            canvas.paste(Image.fromarray(picture), (left, top))
+        top += pictures[0].shape[0] + gap
+    return np.asarray(canvas)
+
+
+def _column_title(draw: ImageDraw.ImageDraw, canvas: Image.Image, title: str, at: tuple[int, int], cell: int) -> None:
+    """Title of a column, with the key to its colours."""
+    left, middle = at
+    font, tiny = ImageFont.load_default(size=13), ImageFont.load_default(size=11)
+    draw.text((left, middle), title, INK, font, anchor="lm")
+    if title.endswith(("sdf", "boundary")):
+        stops, low, high = (DIVERGING, -1.0, 1.0) if title.endswith("sdf") else (SEQUENTIAL, 0.0, 1.0)
+        scale = coloured(np.tile(np.linspace(low, high, 80), (9, 1)), stops, low, high)
+        start = left + cell - 80 - 14
+        canvas.paste(Image.fromarray(scale), (start, middle - 4))
+        draw.text((start - 4, middle), f"{low:.0f}", PALE, tiny, anchor="rm")
+        draw.text((start + 84, middle), f"{high:.0f}", PALE, tiny, anchor="lm")

@@ -1,0 +1,117 @@
+"""How far the training is and how long it will still take, on one line."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TextIO
+
+import ignite.distributed as idist
+from ignite.engine import Engine, Events
+from tqdm import tqdm
+
+FORMAT = "{desc}: {percentage:3.0f}% {n_fmt}/{total_fmt} steps [{elapsed}, {remaining} left{postfix}]"
+
+
+class TrainingProgress:
+    """Progress of the whole training in steps, with the loss and the time left. For the trainer; rank 0 only.
+
+    On a terminal it is a bar (tqdm's), cleared at the end of every epoch so that log lines of validation and
+    checkpoints stand on lines of their own; elsewhere, as in a log file, a plain line now and then. The time left
+    comes from the average over this run, validation counted.
+
+    Ignite's ``ProgressBar`` is not used: it starts again with each epoch, takes the steps before a resume for
+    steps of this run, and reads its numbers at every step, for which a GPU has to be waited.
+
+    Args:
+        interval: seconds between two updates; default 0.5 on a terminal, 30 elsewhere.
+        stream: where to write; default standard error, as it is when the training starts.
+    """
+
+    def __init__(self, interval: float | None = None, stream: TextIO | None = None) -> None:
+        self.interval = interval
+        self.stream = stream
+        self._bar: tqdm | None = None
+        self._first = 0
+        self._started = self._shown = 0.0
+
+    def attach(self, engine: Engine) -> None:
+        """Show the progress of a trainer."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._advance)
+        engine.add_event_handler(Events.COMPLETED, self._close)
+        engine.add_event_handler(Events.TERMINATE, self._close)
+
+    def _start(self, engine: Engine) -> None:
+        """Open the bar in the first epoch of a run, at the step where a resumed training stands."""
+        if self._started or idist.get_rank() != 0:
+            return
+        self._first = engine.state.iteration
+        self._started = self._shown = time.monotonic()
+        stream = self._stream()
+        if stream.isatty():
+            # Own timing decides when to draw; tqdm would draw the postfix without being asked the time.
+            self._bar = tqdm(
+                desc="training",
+                total=self._total(engine),
+                initial=self._first,
+                file=stream,
+                dynamic_ncols=True,
+                mininterval=0.0,
+                smoothing=0.0,
+            )
+
+    def _advance(self, engine: Engine) -> None:
+        """Draw again when it is time, and at the end."""
+        if not self._started:
+            return
+        iteration, total = engine.state.iteration, self._total(engine)
+        now = time.monotonic()
+        interval = self.interval
+        if interval is None:
+            interval = 0.5 if self._bar is not None else 30.0
+        if now - self._shown >= interval or iteration == total:
+            self._shown = now
+            self._show(engine, iteration, total)
+        if self._bar is not None and engine.state.epoch_length and iteration % engine.state.epoch_length == 0:
+            self._bar.clear()
+
+    def _show(self, engine: Engine, iteration: int, total: int | None) -> None:
+        """Draw once; only here is the loss read from the device."""
+        postfix = f"epoch {engine.state.epoch}/{engine.state.max_epochs}"
+        step = getattr(engine.state, "step", None)
+        if step and "loss" in step:
+            postfix += f", loss {float(step['loss']):.4f}"
+        if self._bar is not None:
+            self._bar.total = total
+            self._bar.n = iteration
+            self._bar.set_postfix_str(postfix)
+            return
+        line = tqdm.format_meter(
+            iteration,
+            total,
+            time.monotonic() - self._started,
+            prefix="training",
+            initial=self._first,
+            postfix=postfix,
+            bar_format=FORMAT if total else None,
+        )
+        stream = self._stream()
+        stream.write(line + "\n")
+        stream.flush()
+
+    def _close(self, engine: Engine) -> None:
+        """Leave the last state on the screen."""
+        if self._bar is not None:
+            self._bar.close()
+        self._bar = None
+        self._started = 0.0
+
+    def _stream(self) -> TextIO:
+        return sys.stderr if self.stream is None else self.stream
+
+    @staticmethod
+    def _total(engine: Engine) -> int | None:
+        """Steps of the whole training, where the length of an epoch is known."""
+        length, epochs = engine.state.epoch_length, engine.state.max_epochs
+        return length * epochs if length and epochs else None

@@ -1,0 +1,222 @@
+"""Who taught whom in each epoch: one log line, one row of a table, and a warning when a lesson is void."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import ignite.distributed as idist
+from ignite.engine import Engine, Events
+
+from bundle.handlers.sums import EpochSums
+from bundle.types import EXPERTS, GATE
+
+logger = logging.getLogger(__name__)
+
+EPOCH = "epoch"
+FOREGROUND = "foreground/"
+COUNTED = "counted/"
+LABELED = "labeled/"
+UNLABELED = "unlabeled/"
+LEARNING_RATE = "learning_rate"
+SECONDS = "seconds"
+
+
+class WatchTeaching:
+    """Record of a training: what every step put in ``engine.state.step``, as one row an epoch. For the trainer.
+
+    After each epoch ``engine.state.teaching`` (``dict[str, float]``) holds the mean of every scalar; mean and
+    spread over images of every gate weight (``unlabeled/gate_seg/sdf/mean``, ``.../spread``); ``learning_rate`` of
+    the last step (``learning_rate/NAME`` where the optimiser has several parameter groups, NAME being the group's
+    ``name`` or its number); and ``seconds`` of the training steps, validation not counted. All ranks get the same
+    numbers; rank 0 logs and writes them.
+
+    A restarted training keeps the rows of the epochs before the one it starts with; a new one in the same folder
+    writes the table anew.
+
+    Args:
+        output_dir: folder of the table; made when missing.
+        experts: names of the experts, in the order of the columns of the gate weights (B, K).
+        name: file name of the table, comma-separated, with a column for every number.
+        writer: TensorBoard's ``SummaryWriter``; shared with others and not closed here.
+        margin: shares of foreground below it (empty) or above 1 minus it (full) in an epoch's pseudo-labels are
+            reported; a share, not percent.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | os.PathLike[str],
+        experts: Sequence[str] = EXPERTS,
+        name: str = "training.csv",
+        writer: Any = None,
+        margin: float = 1e-4,
+    ) -> None:
+        self.path = Path(output_dir) / name
+        self.writer = writer
+        self.margin = margin
+        self._sums = EpochSums(experts)
+        self._rows: list[dict[str, Any]] | None = None
+        self._rates: dict[str, float] = {}
+        self._void: dict[str, str] = {}
+        self._started = self._ended = 0.0
+
+    def attach(self, engine: Engine) -> None:
+        """Watch a trainer that sets ``engine.state.step`` in every iteration."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_STARTED, self._note_learning_rates)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._finish)
+
+    def _start(self, engine: Engine) -> None:
+        """Begin an epoch. Rows from it on, left by a run that was stopped, are dropped."""
+        self._sums.reset()
+        self._started = self._ended = time.perf_counter()
+        if idist.get_rank() == 0:
+            # Not when the run starts: a checkpoint may be loaded after this handler's turn there.
+            if self._rows is None:
+                self._rows = read_rows(self.path) if engine.state.epoch > 1 and self.path.exists() else []
+            self._rows = [row for row in self._rows if int(row[EPOCH]) < engine.state.epoch]
+
+    def _note_learning_rates(self, engine: Engine) -> None:
+        """Keep the rates that this step will use; a scheduler may change them before the epoch ends."""
+        groups = getattr(getattr(engine, "optimizer", None), "param_groups", [])
+        if len(groups) == 1:
+            self._rates = {LEARNING_RATE: float(groups[0]["lr"])}
+        else:
+            self._rates = {
+                f"{LEARNING_RATE}/{group.get('name', number)}": float(group["lr"])
+                for number, group in enumerate(groups)
+            }
+
+    def _add(self, engine: Engine) -> None:
+        """Count one step."""
+        state: Any = engine.state
+        self._sums.add(state.step)
+        self._ended = time.perf_counter()
+
+    def _finish(self, engine: Engine) -> None:
+        """Work out the epoch's numbers, then log, warn and write."""
+        teaching = self._sums.means()
+        teaching.update(self._rates)
+        teaching[SECONDS] = self._ended - self._started
+        state: Any = engine.state
+        state.teaching = teaching
+        if idist.get_rank() != 0 or self._rows is None:
+            return
+        epoch = state.epoch
+        logger.info("epoch %d/%s | %s", epoch, state.max_epochs, summary(teaching, self._sums.experts))
+        self._warn(teaching, epoch)
+        self._rows.append({EPOCH: epoch} | {name: f"{value:.6g}" for name, value in teaching.items()})
+        write_rows(self.path, self._rows)
+        if self.writer is not None:
+            for name, value in teaching.items():
+                self.writer.add_scalar(name, value, epoch)
+
+    def _warn(self, teaching: Mapping[str, float], epoch: int) -> None:
+        """Report pseudo-labels that hold one thing only: when it begins, and again when it changes."""
+        void = {}
+        for name, share in teaching.items():
+            if name.startswith(FOREGROUND) and not self.margin <= share <= 1.0 - self.margin:
+                part = name.removeprefix(FOREGROUND)
+                void[part] = self._fault(share, teaching.get(COUNTED + part, 1.0))
+        for part, fault in void.items():
+            if self._void.get(part) != fault:
+                lesson, _, head = part.rpartition("/")
+                logger.warning(
+                    "epoch %d: the pseudo-labels that lesson '%s' gave head '%s' were %s See the columns '%s%s' and "
+                    "'...%s' of %s and the montages of validation.",
+                    *(epoch, lesson, head, fault, FOREGROUND, part, part, self.path),
+                )
+        self._void = void
+
+    def _fault(self, share: float, counted: float) -> str:
+        """What is wrong with a share of foreground near 0 or 1, or not a number, and where to look."""
+        if counted < self.margin:
+            return (
+                "left out: no pixel counts, so the head learns nothing from them. Look at the labeler's threshold, "
+                "and wait where it is meant to open later."
+            )
+        if share < self.margin:
+            return (
+                "all empty: no pixel is foreground, so the head learns to find nothing. Look at the ramp (too strong "
+                "before the labeler is any good), the learning rate and the labeler."
+            )
+        if share > 1.0 - self.margin:
+            return (
+                "all full: every pixel is foreground, so the head learns to call everything foreground. Look at the "
+                "labeler, at the normalisation of unlabeled images (that of the labeled ones?), ramp and learning rate."
+            )
+        return "not numbers: the labeler's answer is NaN. Look at the learning rate and at mixed precision."
+
+
+def summary(teaching: Mapping[str, float], experts: Sequence[str]) -> str:
+    """One line for people: loss, its parts by stream, gate weights, foreground of pseudo-labels, rate, time.
+
+    Args:
+        teaching: an epoch's numbers by name, as ``WatchTeaching`` makes them.
+        experts: names of the experts, in the order of the gate weights.
+    """
+    parts = [f"loss {teaching['loss']:.4f}"] if "loss" in teaching else []
+    for stream in (LABELED, UNLABELED):
+        names = [name for name in teaching if name.startswith(stream) and not name.endswith(("/mean", "/spread"))]
+        if names:
+            shown = [f"{name.removeprefix(stream)} {teaching[name]:.3f}" for name in names]
+            parts.append(f"{stream[:-1]} " + " ".join(shown))
+    # The stream that the gates teach, where there is one.
+    gates = _gates(teaching, UNLABELED) or _gates(teaching, LABELED)
+    if gates:
+        parts.append(
+            f"gates ({', '.join(experts)}) "
+            + ", ".join(
+                f"{gate.rpartition(GATE)[2]} "
+                + " ".join(
+                    f"{teaching[f'{gate}/{expert}/mean']:.2f}+-{teaching[f'{gate}/{expert}/spread']:.2f}"
+                    for expert in experts
+                )
+                for gate in gates
+            )
+        )
+    shares = [name for name in teaching if name.startswith(FOREGROUND)]
+    if shares:
+        shown = [f"{name.removeprefix(FOREGROUND)} {100 * teaching[name]:.1f}%" for name in shares]
+        parts.append("foreground " + " ".join(shown))
+    rates = [f"{value:.2g}" for name, value in teaching.items() if name.startswith(LEARNING_RATE)]
+    if rates:
+        parts.append("learning rate " + " ".join(rates))
+    return " | ".join([*parts, f"{teaching.get(SECONDS, 0.0):.1f} s"])
+
+
+def _gates(teaching: Mapping[str, float], stream: str) -> list[str]:
+    """Names of the gates of a stream, such as ``unlabeled/gate_seg``, each once."""
+    names = [name for name in teaching if name.startswith(stream + GATE) and name.endswith("/mean")]
+    return list(dict.fromkeys(name.rsplit("/", 2)[0] for name in names))
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Rows of a table that ``write_rows`` wrote, as text by column; cells without a value are left out.
+
+    Raises:
+        ValueError: where it has no column of epochs.
+    """
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    if any(not str(row.get(EPOCH, "")).isdigit() for row in rows):
+        raise ValueError(f"{path} is no record of a training: it lacks the column '{EPOCH}'. Move it elsewhere.")
+    return [{name: value for name, value in row.items() if value} for row in rows]
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write a table whole, so that a stopped run never leaves half of it and new columns may come at any time."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(path.name + ".part")
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    with unfinished.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, columns)
+        table.writeheader()
+        table.writerows(rows)
+    unfinished.replace(path)

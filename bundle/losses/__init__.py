@@ -1,0 +1,5 @@
+"""Losses that MONAI lacks."""
+
+from bundle.losses.signed_distance import SignedDistanceLoss
+
+__all__ = ["SignedDistanceLoss"]

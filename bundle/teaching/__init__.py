@@ -1,0 +1,24 @@
+"""Who teaches whom: lessons, labelers, regularizers, objectives, ramps, and the step that runs them."""
+
+from bundle.teaching.labelers import HeadLabeler, TeacherLabeler, written
+from bundle.teaching.lesson import Lesson
+from bundle.teaching.objective import AdaptiveObjective, WeightedSum
+from bundle.teaching.ramps import ConstantRamp, LinearRamp, SigmoidRamp
+from bundle.teaching.regularizers import BalanceRegularizer, EntropyRegularizer, Regularizer
+from bundle.teaching.step import Step
+
+__all__ = [
+    "AdaptiveObjective",
+    "BalanceRegularizer",
+    "ConstantRamp",
+    "EntropyRegularizer",
+    "HeadLabeler",
+    "Lesson",
+    "LinearRamp",
+    "Regularizer",
+    "SigmoidRamp",
+    "Step",
+    "TeacherLabeler",
+    "WeightedSum",
+    "written",
+]

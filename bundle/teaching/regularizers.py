@@ -1,0 +1,69 @@
+"""Terms without a target: ``(heads, progress) -> scalar``."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from bundle.types import Heads, Ramp
+
+
+class Regularizer(nn.Module):
+    """A term on the student's own heads on one stream.
+
+    Args:
+        ramp: weight over training.
+        stream: ``labeled`` or ``unlabeled``.
+    """
+
+    def __init__(self, ramp: Ramp, stream: str = "unlabeled") -> None:
+        super().__init__()
+        self.ramp = ramp
+        self.stream = stream
+
+    def forward(self, heads: Heads, progress: float) -> Tensor:
+        """The term before its ramp, a tensor without dimensions."""
+        raise TypeError(f"{type(self).__name__} does not say what it measures")
+
+
+class EntropyRegularizer(Regularizer):
+    """Normalised entropy of a head, -sum p log p / log C, in [0, 1] (Vu et al. 2019, arXiv 1811.12833).
+
+    Args:
+        head: name of a head of logits (B, C, H, W), C >= 2.
+        ramp: weight over training.
+        stream: ``labeled`` or ``unlabeled``.
+    """
+
+    def __init__(self, head: str, ramp: Ramp, stream: str = "unlabeled") -> None:
+        super().__init__(ramp, stream)
+        self.head = head
+
+    def forward(self, heads: Heads, progress: float) -> Tensor:
+        """Mean over all pixels."""
+        logits = heads[self.head].float()
+        return torch.special.entr(logits.softmax(dim=1)).sum(dim=1).mean() / math.log(logits.shape[1])
+
+
+class BalanceRegularizer(Regularizer):
+    """log K - H(mean gate weights) >= 0: 0 for equal use of the experts, log K when one expert takes all.
+
+    Differs from the paper: the project page of Semi-MoE prints -sum mean(g) log mean(g), the entropy, whose
+    minimum is the collapse that the term is meant to prevent.
+
+    Args:
+        head: name of a head of gate weights (B, K).
+        ramp: weight over training.
+        stream: ``labeled`` or ``unlabeled``.
+    """
+
+    def __init__(self, head: str, ramp: Ramp, stream: str = "unlabeled") -> None:
+        super().__init__(ramp, stream)
+        self.head = head
+
+    def forward(self, heads: Heads, progress: float) -> Tensor:
+        """How far the use of the experts, averaged over the batch, is from equal (in nats)."""
+        use = heads[self.head].float().mean(dim=0)
+        return math.log(use.numel()) - torch.special.entr(use).sum()

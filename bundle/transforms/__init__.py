@@ -1,0 +1,21 @@
+"""Transforms: targets made from a label map, the working resolution, and views of a batch."""
+
+from bundle.transforms.scale import PixelSized
+from bundle.transforms.targets import (
+    Boundaryd,
+    ForegroundClassd,
+    SignedDistanced,
+    boundary_band,
+    foreground_class,
+    signed_distance,
+)
+
+__all__ = [
+    "Boundaryd",
+    "ForegroundClassd",
+    "PixelSized",
+    "SignedDistanced",
+    "boundary_band",
+    "foreground_class",
+    "signed_distance",
+]

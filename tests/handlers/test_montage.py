@@ -1,0 +1,158 @@
+"""The sheet of a validation: files, columns, sizes, and a network left as it was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from ignite.engine import Engine
+from monai.data import DataLoader, Dataset, MetaTensor
+from monai.engines import SupervisedEvaluator
+from PIL import Image
+from torch import Tensor, nn
+
+from bundle.handlers import ValidationMontage, drawing
+from bundle.handlers.montage import dice
+
+
+class PlainNetwork(nn.Module):
+    """Calls what is bright foreground; notes the shapes that it saw."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+        self.shapes: list[tuple[int, ...]] = []
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits (B, 2, H, W)."""
+        assert not self.training
+        self.shapes.append(tuple(image.shape))
+        bright = self.scale * image.mean(dim=1, keepdim=True)
+        return torch.cat([-bright, bright], dim=1)
+
+
+class GatedNetwork(PlainNetwork):
+    """The same with all heads of a mixture of two experts."""
+
+    def heads(self, image: Tensor) -> dict[str, Tensor]:
+        """All maps, and gate weights (B, 2)."""
+        seg = self(image)
+        gates = torch.tensor([[0.25, 0.75]]).expand(image.shape[0], 2)
+        maps = {"seg": -seg, "fused_seg": seg, "sdf": seg[:, 1:], "fused_boundary": seg}
+        return maps | {"gate_seg": gates, "gate_boundary": gates}
+
+
+def item(size: tuple[int, int], label_size: tuple[int, int], name: str = "slide_7.png") -> dict[str, Any]:
+    """An image whose left half is bright, and a label whose left half is foreground, maybe of another size."""
+    image = torch.full((3, *size), -1.0)
+    image[:, :, : size[1] // 2] = 1.0
+    label = torch.zeros(1, *label_size, dtype=torch.long)
+    label[:, :, : label_size[1] // 2] = 1
+    return {"image": MetaTensor(image, meta={"filename_or_obj": f"/data/{name}"}), "label": label}
+
+
+def validate(montage: ValidationMontage, batches: list[Any], epoch: int = 1) -> None:
+    """Run an evaluator that does nothing, as a validation of the trainer's epoch ``epoch``."""
+    engine = Engine(lambda engine, batch: None)
+    montage.attach(engine)
+    engine.load_state_dict({"epoch": epoch - 1, "max_epochs": epoch, "epoch_length": len(batches)})
+    engine.run(batches)
+
+
+def montage_of(network: nn.Module, folder: Path, **changes: Any) -> ValidationMontage:
+    """A montage of two experts with small cells."""
+    settings: dict[str, Any] = {"mean": [0.5] * 3, "std": [0.25] * 3, "experts": ["seg", "sdf"], "cell": 96}
+    settings["width_first"] = False  # the made images are (3, H, W)
+    return ValidationMontage(network, folder, **(settings | changes))
+
+
+def opened(path: Path) -> np.ndarray:
+    """Pixels (H, W, 3) of a file."""
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def test_a_network_with_gates_gets_all_columns(tmp_path: Path) -> None:
+    """Five columns, three rows asked of four images in two batches, a label at twice the size."""
+    network = GatedNetwork().train()
+    montage = montage_of(network, tmp_path, image_count=3)
+    batches = [[item((40, 50), (80, 100)), item((32, 32), (32, 32))], [item((24, 90), (24, 90))] * 2]
+    validate(montage, batches, epoch=12)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["montage_0012.png", "montage_latest.png"]
+    picture = opened(tmp_path / "montage_0012.png")
+    assert picture.shape[1] == 8 + 5 * (96 + 8)
+    # 40 x 50 -> 32 x 48 shown, 24 x 90 -> 16 x 80: cells 64, 96 and 19 px high
+    assert picture.shape[0] == 74 + 3 * (22 + 8) + 64 + 96 + 19
+    assert network.shapes == [(1, 3, 32, 48), (1, 3, 32, 32), (1, 3, 16, 80)]
+    assert network.training
+    for colour in (drawing.TRUTH, drawing.PREDICTION, drawing.EXPERT_COLOURS[1]):
+        assert (picture == colour).all(axis=-1).any()
+    assert (picture == opened(tmp_path / "montage_latest.png")).all()
+
+
+def test_a_plain_network_gets_what_it_has(tmp_path: Path) -> None:
+    """Two columns, no label, a fixed name."""
+    unlabeled = {"image": item((32, 32), (32, 32))["image"]}
+    validate(montage_of(PlainNetwork(), tmp_path, name="sheet.png"), [[unlabeled]])
+    assert [path.name for path in tmp_path.iterdir()] == ["sheet.png"]
+    assert opened(tmp_path / "sheet.png").shape[1] == 8 + 2 * (96 + 8)
+
+
+def test_rows_show_the_centre_and_its_dice(tmp_path: Path) -> None:
+    """The fused head answers right, the expert wrong; large images are cut, small ones continued."""
+    montage = montage_of(GatedNetwork(), tmp_path, largest_side=64)
+    caption, pictures = montage._row(item((100, 200), (50, 100)))
+    assert caption.split() == ["slide_7.png", "64", "x", "64", "px", "Dice", "1.000"]
+    assert list(pictures) == ["image", "fused_seg", "sdf", "fused_boundary", "gate weights"]
+    left, right = pictures["image"][48, 10], pictures["image"][48, 86]
+    assert (left == 191).all()
+    assert (right == 64).all()
+    assert montage._row(item((7, 5), (7, 5)))[0].split()[1:4] == ["16", "x", "16"]
+
+
+def test_one_hot_labels_are_read(tmp_path: Path) -> None:
+    """Two channels, as a postprocessing may leave them."""
+    one = item((32, 32), (32, 32))
+    one["label"] = torch.cat([1 - one["label"], one["label"]])
+    assert montage_of(PlainNetwork(), tmp_path)._row(one)[0].endswith("Dice 1.000")
+
+
+def test_refuses_gates_of_other_experts(tmp_path: Path) -> None:
+    """Two weights, three names."""
+    with pytest.raises(ValueError, match="experts"):
+        montage_of(GatedNetwork(), tmp_path, experts=["seg", "sdf", "boundary"])._row(item((32, 32), (32, 32)))
+
+
+def test_works_in_an_evaluator_with_its_loader(tmp_path: Path) -> None:
+    """MONAI's own engine, collated batches of two, the epoch of the trainer, and TensorBoard."""
+
+    class Writer:
+        def add_image(self, name: str, picture: np.ndarray, epoch: int, dataformats: str) -> None:
+            self.found = (name, picture.shape[2], epoch, dataformats)
+
+    network, writer = PlainNetwork(), Writer()
+    items = [item((32, 32), (32, 32), f"{number}.png") for number in range(3)]
+    montage = montage_of(network, tmp_path, writer=writer)
+    evaluator = SupervisedEvaluator(
+        device=torch.device("cpu"),
+        val_data_loader=DataLoader(Dataset(items), batch_size=2),
+        network=network,
+        val_handlers=[montage],
+    )
+    for epoch in (3, 6):
+        evaluator.run(epoch)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["montage_0003.png", "montage_0006.png", "montage_latest.png"]
+    assert writer.found == ("montage", 3, 6, "HWC")
+    assert opened(tmp_path / "montage_0003.png").shape[0] == 74 + 3 * (22 + 8 + 96)
+
+
+def test_dice_of_empty_masks_is_one() -> None:
+    """And of halves that share a half, a half."""
+    empty, full = np.zeros((2, 2), bool), np.ones((2, 2), bool)
+    assert dice(empty, empty) == 1.0
+    assert dice(empty, full) == 0.0
+    assert dice(np.array([True, True, False]), np.array([False, True, True])) == 0.5

@@ -1,0 +1,193 @@
+"""The record of a training: numbers worked out by hand, warnings, resume and two processes."""
+
+from __future__ import annotations
+
+import csv
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from ignite.engine import Engine, Events
+from torch import Tensor, multiprocessing
+
+from bundle.handlers import WatchTeaching
+
+Steps = Callable[[Engine], dict[str, Tensor]]
+
+
+def scalar(value: float) -> Tensor:
+    """A tensor without dimensions."""
+    return torch.tensor(value)
+
+
+def train(watch: WatchTeaching, step: Steps, epochs: int = 1, length: int = 2, begin: int = 0) -> Any:
+    """Run a trainer that does nothing but set ``engine.state.step``; starts after ``begin`` epochs."""
+
+    def process(engine: Engine, batch: int) -> None:
+        engine.state.step = step(engine)  # type: ignore[attr-defined]
+
+    engine: Any = Engine(process)
+    engine.optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.25)
+
+    @engine.on(Events.EPOCH_COMPLETED)
+    def halve(engine: Any) -> None:
+        engine.optimizer.param_groups[0]["lr"] /= 2
+
+    if begin:
+        engine.load_state_dict({"epoch": begin, "max_epochs": epochs, "epoch_length": length})
+    watch.attach(engine)
+    engine.run(range(length), max_epochs=epochs)
+    return engine
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    """Rows of a table."""
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_writes_means_and_the_spread_over_images(tmp_path: Path) -> None:
+    """Loss 1 and 3; three images in two steps of unlike size; the rate is that of the last step."""
+    gates = {1: [[0.5, 0.3, 0.2], [0.1, 0.3, 0.6]], 2: [[0.6, 0.3, 0.1]]}
+
+    def step(engine: Engine) -> dict[str, Tensor]:
+        answer = {"loss": scalar(2.0 * engine.state.iteration - 1.0), "labeled/seg": scalar(0.5)}
+        if engine.state.iteration == 2:
+            answer["unlabeled/gate/seg"] = scalar(0.125)
+        return answer | {"unlabeled/gate_seg": torch.tensor(gates[engine.state.iteration])}
+
+    engine = train(WatchTeaching(tmp_path / "new"), step)
+    (row,) = table(tmp_path / "new" / "training.csv")
+    expected = {
+        **{"epoch": 1, "loss": 2.0, "labeled/seg": 0.5, "unlabeled/gate/seg": 0.125, "learning_rate": 0.25},
+        # mean of 0.5, 0.1, 0.6 is 0.4; its squared distances 0.01, 0.09, 0.04 have the mean 0.14 / 3
+        **{"unlabeled/gate_seg/seg/mean": 0.4, "unlabeled/gate_seg/seg/spread": (0.14 / 3) ** 0.5},
+        **{"unlabeled/gate_seg/sdf/mean": 0.3, "unlabeled/gate_seg/sdf/spread": 0.0},
+        # mean of 0.2, 0.6, 0.1 is 0.3; 0.01, 0.09, 0.04
+        **{"unlabeled/gate_seg/boundary/mean": 0.3, "unlabeled/gate_seg/boundary/spread": (0.14 / 3) ** 0.5},
+    }
+    assert {name: float(row[name]) for name in expected} == pytest.approx(expected, rel=1e-5, abs=1e-6)
+    assert set(row) == set(expected) | {"seconds"}
+    assert set(engine.state.teaching) == set(row) - {"epoch"}
+    assert engine.state.teaching["unlabeled/gate_seg/seg/mean"] == pytest.approx(0.4)
+
+
+def test_columns_may_come_later_and_each_epoch_stands_alone(tmp_path: Path) -> None:
+    """The second epoch has a lesson that the first had not."""
+
+    def step(engine: Engine) -> dict[str, Tensor]:
+        lesson = {"unlabeled/late/seg": scalar(7.0)} if engine.state.epoch == 2 else {}
+        return {"loss": scalar(float(engine.state.epoch))} | lesson
+
+    train(WatchTeaching(tmp_path, name="table.csv"), step, epochs=2)
+    first, second = table(tmp_path / "table.csv")
+    assert (first["loss"], first["unlabeled/late/seg"], first["learning_rate"]) == ("1", "", "0.25")
+    assert (second["loss"], second["unlabeled/late/seg"], second["learning_rate"]) == ("2", "7", "0.125")
+    assert [path.name for path in tmp_path.iterdir()] == ["table.csv"]
+
+
+def test_resume_keeps_earlier_epochs_and_a_new_run_does_not(tmp_path: Path) -> None:
+    """Three epochs, of which the third is done again after a resume; then a new run in the same folder."""
+    train(WatchTeaching(tmp_path), lambda engine: {"loss": scalar(1.0), "old": scalar(0.0)}, epochs=3)
+    train(WatchTeaching(tmp_path), lambda engine: {"loss": scalar(2.0)}, epochs=4, begin=2)
+    rows = table(tmp_path / "training.csv")
+    assert [(row["epoch"], row["loss"]) for row in rows] == [("1", "1"), ("2", "1"), ("3", "2"), ("4", "2")]
+    train(WatchTeaching(tmp_path), lambda engine: {"loss": scalar(3.0)})
+    assert [row["loss"] for row in table(tmp_path / "training.csv")] == ["3"]
+
+
+def test_refuses_a_foreign_table_on_resume(tmp_path: Path) -> None:
+    """Somebody else's file is not written over."""
+    (tmp_path / "training.csv").write_text("patient,grade\n1,benign\n")
+    with pytest.raises(ValueError, match="no record of a training"):
+        train(WatchTeaching(tmp_path), lambda engine: {"loss": scalar(2.0)}, epochs=4, begin=2)
+
+
+@pytest.mark.parametrize(
+    ("share", "counted", "words"),
+    [(0.0, None, ["all empty"]), (1.0, 0.5, ["all full"]), (0.0, 0.0, ["left out"]), (0.4, 0.9, []), (0.001, None, [])],
+)
+def test_warns_of_void_pseudo_labels(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, share: float, counted: float | None, words: list[str]
+) -> None:
+    """Once, not in every epoch; an ordinary share is no reason."""
+
+    def step(engine: Engine) -> dict[str, Tensor]:
+        extra = {} if counted is None else {"counted/teacher/sdf": scalar(counted)}
+        shares = {"foreground/teacher/sdf": scalar(share), "foreground/teacher/seg": scalar(0.5)}
+        return {"loss": scalar(1.0)} | shares | extra
+
+    train(WatchTeaching(tmp_path), step, epochs=3)
+    found = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(found) == len(words)
+    assert all(word in message for word, message in zip(words, found, strict=True))
+    assert all("lesson 'teacher'" in message and "head 'sdf'" in message for message in found)
+
+
+def test_one_empty_step_is_no_void_epoch(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Only the mean over the epoch counts."""
+    train(WatchTeaching(tmp_path), lambda engine: {"foreground/gate/seg": scalar(engine.state.iteration - 1.0)})
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_logs_one_line_an_epoch(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Epoch, loss, parts, gates and foreground; a lesson whose name looks like a gate's head is no gate."""
+    caplog.set_level(logging.INFO, logger="bundle.handlers.watch")
+    step = {
+        **{"loss": scalar(1.5), "labeled/seg": scalar(0.25), "unlabeled/gate_x/seg": scalar(0.5)},
+        **{"unlabeled/gate_seg": torch.tensor([[0.2, 0.8]]), "foreground/gate_x/seg": scalar(0.41)},
+    }
+    train(WatchTeaching(tmp_path, experts=["seg", "sdf"]), lambda engine: step)
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line.startswith(
+        "epoch 1/1 | loss 1.5000 | labeled seg 0.250 | unlabeled gate_x/seg 0.500 | "
+        "gates (seg, sdf) seg 0.20+-0.00 0.80+-0.00 | foreground gate_x/seg 41.0% | learning rate 0.25 | "
+    )
+
+
+@pytest.mark.parametrize("value", [torch.ones(2, 3), torch.ones(4)])
+def test_refuses_other_shapes(tmp_path: Path, value: Tensor) -> None:
+    """Three weights for two experts, and a vector."""
+    with pytest.raises(ValueError, match="unlabeled/gate_seg"):
+        train(WatchTeaching(tmp_path, experts=["seg", "sdf"]), lambda engine: {"unlabeled/gate_seg": value})
+
+
+def test_writes_to_a_shared_writer(tmp_path: Path) -> None:
+    """Every number under its name, at the epoch."""
+
+    class Writer:
+        def __init__(self) -> None:
+            self.found: list[Sequence[Any]] = []
+
+        def add_scalar(self, *arguments: Any) -> None:
+            self.found.append(arguments)
+
+    writer = Writer()
+    train(WatchTeaching(tmp_path, writer=writer), lambda engine: {"loss": scalar(1.0)}, epochs=2)
+    assert ("loss", 1.0, 1) in writer.found
+    assert ("learning_rate", 0.125, 2) in writer.found
+
+
+def _one_of_two(rank: int, folder: str) -> None:
+    """Train in one of two processes; the second has a name that the first has not."""
+    torch.distributed.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=2)
+
+    def step(engine: Engine) -> dict[str, Tensor]:
+        weights = torch.tensor([[0.25 + 0.5 * rank, 0.75 - 0.5 * rank]])
+        return {"loss": scalar(float(rank)), "labeled/gate_seg": weights} | ({"extra": scalar(5.0)} if rank else {})
+
+    engine = train(WatchTeaching(f"{folder}/{rank}", experts=["seg", "sdf"]), step)
+    assert engine.state.teaching["loss"] == 0.5
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_write_once_what_both_saw(tmp_path: Path) -> None:
+    """Loss 0 and 1; weights 0.25 and 0.75."""
+    multiprocessing.spawn(_one_of_two, (str(tmp_path),), nprocs=2)
+    (row,) = table(tmp_path / "0" / "training.csv")
+    names = ("loss", "extra", "labeled/gate_seg/seg/mean", "labeled/gate_seg/seg/spread")
+    assert [float(row[name]) for name in names] == pytest.approx([0.5, 5.0, 0.5, 0.25])
+    assert not (tmp_path / "1").exists()

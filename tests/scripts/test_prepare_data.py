@@ -1,0 +1,123 @@
+"""Tests of the program that makes data folders, run as a person runs it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bundle.data import phantom
+
+ROOT = Path(__file__).resolve().parents[2]
+PARTS = (("train", 85), ("testA", 60), ("testB", 20))
+
+
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the program in ``folder``."""
+    command = [sys.executable, str(ROOT / "scripts" / "prepare_data.py"), *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+
+
+def load_program(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """Load the program as a module; the search path is put back after the test."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    spec = importlib.util.spec_from_file_location("prepare_data", ROOT / "scripts" / "prepare_data.py")
+    assert spec is not None
+    assert spec.loader is not None
+    program = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(program)
+    return program
+
+
+def make_source(folder: Path) -> Path:
+    """Folder of the layout of GlaS with tiny pictures."""
+    folder.mkdir()
+    rows = ["name,patient ID, grade (GlaS)"]
+    for part, count in PARTS:
+        for number in range(1, count + 1):
+            Image.fromarray(np.full((4, 5, 3), number, np.uint8)).save(folder / f"{part}_{number}.bmp")
+            Image.fromarray(np.full((4, 5), number % 3, np.uint8)).save(folder / f"{part}_{number}_anno.bmp")
+            rows.append(f"{part}_{number},{number % 15}, {'benign' if number <= 37 else 'malignant'}")
+    (folder / "Grade.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return folder
+
+
+def test_glas_is_prepared_from_any_folder(tmp_path: Path) -> None:
+    make_source(tmp_path / "source")
+    done = run(tmp_path, "glas", "--source", "source", "--output", "data/glas", "--mpp", "0.465")
+    assert done.returncode == 0, done.stderr
+    lists = json.loads((tmp_path / "data/glas/heldout_10_seed0.json").read_text(encoding="utf-8"))
+    assert [len(lists[part]) for part in ("training", "unlabeled", "validation", "test")] == [7, 61, 17, 80]
+    assert lists["test"][0]["mpp"] == 0.465
+    assert "research only" in done.stdout
+    assert done.stdout.splitlines()[-1] == (
+        "python -m monai.bundle run training --config_file "
+        f"\"['configs/train.json','configs/data/glas.yaml']\" --dataset_dir {tmp_path / 'data/glas'}"
+    )
+
+
+def test_phantom_is_drawn_and_a_used_folder_is_respected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = {"training": (4, 20), "validation": (2, 2), "test": (2, 2)}
+    monkeypatch.setattr(phantom, "write_phantom", partial(phantom.write_phantom, size=(32, 32), parts=small))
+    program = load_program(monkeypatch)
+    assert program.main(["phantom", "--output", str(tmp_path / "new folder"), "--seed", "3"]) == 0
+    lists = json.loads((tmp_path / "new folder/heldout_10_seed0.json").read_text(encoding="utf-8"))
+    assert [len(lists[part]) for part in ("training", "unlabeled", "validation", "test")] == [2, 18, 2, 2]
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.endswith(f"'configs/data/phantom.yaml']\" --dataset_dir '{tmp_path / 'new folder'}'")
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used" / "mine.txt").touch()
+    assert program.main(["phantom", "--output", str(tmp_path / "used")]) == 1
+    assert "used exists and is no phantom" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_errors_are_one_sentence_and_leave_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = make_source(tmp_path / "source")
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(source / "train_5_anno.bmp")
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used" / "mine.txt").touch()
+    (tmp_path / "bare").mkdir()
+    before = sorted(tmp_path.iterdir())
+    program = load_program(monkeypatch)
+    for folder, output, words in (
+        ("nowhere", "new", "give --source"),
+        ("bare", "new", "no Grade.csv in"),
+        ("source", "new", "train_5_anno.bmp is (4, 4) px"),
+        ("source", "used", "used exists and is not empty"),
+    ):
+        assert program.main(["glas", "--source", str(tmp_path / folder), "--output", str(tmp_path / output)]) == 1
+        last = capsys.readouterr().err.splitlines()[-1]
+        assert last.startswith("prepare_data: ")
+        assert words in last
+        assert sorted(tmp_path.iterdir()) == before
+
+
+def test_an_error_ends_the_program_without_a_traceback(tmp_path: Path) -> None:
+    done = run(tmp_path, "glas", "--source", "nowhere", "--output", "new")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].endswith(
+        "nowhere; give --source, the folder that holds train_1.bmp and Grade.csv"
+    )
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["glas"], ["unknown"], ["glas", "--source", "a", "--output", "b", "--mpp", "x"]]
+)
+def test_a_wrong_command_line_is_2(tmp_path: Path, arguments: list[str]) -> None:
+    done = run(tmp_path, *arguments)
+    assert done.returncode == 2
+    assert "usage: prepare_data.py" in done.stderr

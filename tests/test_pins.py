@@ -1,0 +1,60 @@
+"""The pins of scripts/requirements.txt and the ranges of pyproject.toml say the same."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+tomllib = pytest.importorskip("tomllib", reason="part of Python from 3.11 on")
+
+
+@pytest.fixture(scope="module")
+def project(repository_root: Path) -> dict:
+    return tomllib.loads((repository_root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+@pytest.fixture(scope="module")
+def pins(repository_root: Path) -> list[Requirement]:
+    lines = (repository_root / "scripts" / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    return [Requirement(line) for line in lines if line and not line.startswith("#")]
+
+
+def test_every_pin_is_exact(pins):
+    assert [str(pin) for pin in pins if not re.fullmatch(r"==[\w.]+", str(pin.specifier))] == []
+
+
+def test_every_dependency_is_pinned_inside_its_range(project, pins):
+    for line in project["dependencies"] + project["optional-dependencies"]["dev"]:
+        wanted = Requirement(line)
+        versions = [str(pin.specifier)[2:] for pin in pins if canonicalize_name(pin.name) == wanted.name]
+        assert versions, f"{wanted.name} has no pin"
+        assert all(version in wanted.specifier for version in versions), f"{line} against {versions}"
+
+
+@pytest.mark.parametrize("python", ["3.10.0", "3.11.0", "3.12.0", "3.13.0", "3.14.0"])
+def test_each_python_gets_one_version(pins, python):
+    names = [canonicalize_name(pin.name) for pin in pins if _is_for(pin, python)]
+    assert len(names) == len(set(names))
+    assert {"torch", "monai", "numpy", "scipy", "scikit-image", "pillow"} <= set(names)
+
+
+def test_the_metadata_speaks_of_the_same_versions(repository_root, project, pins):
+    file = repository_root / "configs" / "metadata.json"
+    if not file.is_file():
+        pytest.skip("configs/metadata.json is missing, which is for tests/test_bundle.py to say")
+    metadata = json.loads(file.read_text(encoding="utf-8"))
+    pinned = {canonicalize_name(pin.name): str(pin.specifier)[2:] for pin in pins if _is_for(pin, "3.11.0")}
+    assert metadata["version"] == project["version"]
+    assert metadata["monai_version"] == pinned["monai"]
+    assert metadata["pytorch_version"] == pinned["torch"]
+    assert metadata["numpy_version"] == pinned["numpy"]
+
+
+def _is_for(pin: Requirement, python: str) -> bool:
+    place = {"python_full_version": python, "python_version": python.rpartition(".")[0], "sys_platform": "linux"}
+    return pin.marker is None or pin.marker.evaluate(place)
