@@ -53,10 +53,7 @@ class PseudoLabel:
 
     def foreground(self) -> Tensor:
         """Share of foreground in [0, 1], a tensor without dimensions, over the pixels that count (weight above 0)."""
-        if self.target.shape[1] > 1:
-            inside = 1.0 - self.target[:, :1].float()
-        else:
-            inside = (self.target > 0).float()
+        inside = 1.0 - self.target[:, :1].float() if self.target.shape[1] > 1 else (self.target > 0).float()
         if self.weight is None:
             return inside.mean()
         counts = (self.weight > 0).float()
@@ -76,7 +73,7 @@ class View(Protocol):
     """A way of showing a batch: noise, colour, CutMix. It draws once a call and changes no argument."""
 
     def __call__(self, batch: Batch) -> Viewed:
-        """Show ``batch``; images stay (B, 3, H, W) with the same B."""
+        """Show ``batch``; images are (B, 3, H, W), or (n B, 3, H, W) where ``carry`` repeats the labels n times."""
 
 
 class Labeler(Protocol):

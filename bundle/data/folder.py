@@ -70,6 +70,35 @@ def image_files(folder: str | Path) -> list[Entry]:
     return [{IMAGE: str(file)} for file in files]
 
 
+def required_part(datalist: dict[str, list[Entry]], part: str) -> list[Entry]:
+    """One part of a data list that must not be empty: engines skip an empty loader and call it success.
+
+    Raises:
+        ValueError: where the part is empty.
+    """
+    entries = datalist[part]
+    if not entries:
+        raise ValueError(f"the data list has no image under {part!r}; take another list (--data_list) or add some")
+    return entries
+
+
+def images_to_predict(dataset_dir: str | Path, data_list: str | None = None, part: str = "test") -> list[Entry]:
+    """What inference runs on: the pictures of a folder, or one part of a data list.
+
+    Args:
+        dataset_dir: a folder of pictures, or the folder that holds the list.
+        data_list: file name of the list; ``None`` takes the folder's pictures.
+        part: part of the list.
+
+    Returns:
+        Entries without ``label``.
+    """
+    if data_list is None:
+        return image_files(dataset_dir)
+    entries = required_part(load_data_list(dataset_dir, data_list), part)
+    return [{key: value for key, value in entry.items() if key != LABEL} for entry in entries]
+
+
 def _find_list(folder: Path, name: str) -> Path:
     if not folder.is_dir():
         raise FileNotFoundError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -62,9 +63,9 @@ class BestModel:
         """Go on from what an earlier run reached."""
         self.score, self.epoch = state["score"], state["epoch"]
 
-    def _compare(self, engine: Engine) -> None:
+    def _compare(self, engine: Any) -> None:
         score = float(engine.state.metrics[self.metric or engine.state.key_metric_name])
-        if self.score is not None and not score > self.score:
+        if self.score is not None and not (score > self.score or math.isnan(self.score)):  # NaN beats nothing
             return
         self.score, self.epoch = score, engine.state.epoch
         if idist.get_rank() == 0:
@@ -100,10 +101,10 @@ class ResumeFile:
 
     def _save(self, trainer: Engine) -> None:
         content = {name: item.state_dict() for name, item in self.items.items()}
-        content["trainer"] = {"epoch": trainer.state.epoch, "epoch_length": trainer.state.epoch_length}
+        content["trainer"] = {name: getattr(trainer.state, name) for name in ("epoch", "epoch_length", "max_epochs")}
         scaler = getattr(trainer, "scaler", None)
         if scaler is not None:
-            content["scaler"] = scaler.state_dict()
+            content["scaler"] = scaler.state_dict()  # empty without CUDA
         save_whole(content, self.path)
 
     def _restore(self, trainer: Any) -> None:
@@ -125,6 +126,13 @@ class ResumeFile:
                 raise ValueError(f"{self.path} does not fit this training ({name}): {error}") from error
         trainer.state.epoch = content["trainer"]["epoch"]
         trainer.state.iteration = trainer.state.epoch * length
-        if "scaler" in content:  # MONAI makes the scaler when the run starts
+        planned = content["trainer"].get("max_epochs", trainer.state.max_epochs)
+        if planned != trainer.state.max_epochs:
+            logger.warning(
+                "%s is of a training of %s epochs, this one has %s: ramps follow the new number, the learning rate "
+                "goes on as its schedule was saved.",
+                *(self.path, planned, trainer.state.max_epochs),
+            )
+        if trainer.amp and content.get("scaler"):  # MONAI makes the scaler when the run starts
             trainer.add_event_handler(Events.STARTED, lambda: trainer.scaler.load_state_dict(content["scaler"]))
         logger.info("Resumed from %s: %d epochs are done.", self.path, trainer.state.epoch)

@@ -107,7 +107,7 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         total = (self.state.max_epochs or 1) * (self.state.epoch_length or 1)
         return min(max((self.state.iteration - 1) / max(total - 1, 1), 0.0), 1.0)
 
-    def run(self) -> None:
+    def run(self) -> None:  # type: ignore[override]
         """Train up to ``state.max_epochs``; a training that is already there is left as it is."""
         if 0 < (self.state.max_epochs or 0) <= self.state.epoch:
             logger.info("All %d epochs are done: nothing left to train.", self.state.max_epochs)
@@ -116,8 +116,9 @@ class SemiSupervisedTrainer(SupervisedTrainer):
 
     def _restart_streams(self) -> None:
         epoch = self.state.epoch
-        for stream, loader in enumerate((self.data_loader, self.unlabeled_data_loader)):
-            sampler = getattr(loader, "sampler", None)
+        loaders: tuple[Any, ...] = (self.data_loader, self.unlabeled_data_loader)
+        for stream, loader in enumerate(loaders):
+            sampler: Any = getattr(loader, "sampler", None)
             if hasattr(sampler, "set_epoch"):
                 sampler.set_epoch(epoch)
             if self.seed is not None and loader is not None:

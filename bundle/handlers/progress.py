@@ -1,4 +1,4 @@
-"""How far the training is and how long it will still take, on one line."""
+"""How far a run is and how long it will still take, on one line."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import ignite.distributed as idist
 from ignite.engine import Engine, Events
 from tqdm import tqdm
 
-FORMAT = "{desc}: {percentage:3.0f}% {n_fmt}/{total_fmt} steps [{elapsed}, {remaining} left{postfix}]"
+FORMAT = "{desc}: {percentage:3.0f}% {n_fmt}/{total_fmt} UNIT [{elapsed}, {remaining} left{postfix}]"
 
 
-class TrainingProgress:
-    """Progress of the whole training in steps, with the loss and the time left. For the trainer; rank 0 only.
+class RunProgress:
+    """Progress of a whole run, with the loss of a training and the time left. For any engine; rank 0 only.
 
     On a terminal it is a bar (tqdm's), cleared at the end of every epoch so that log lines of validation and
     checkpoints stand on lines of their own; elsewhere, as in a log file, a plain line now and then. The time left
@@ -24,11 +24,21 @@ class TrainingProgress:
     steps of this run, and reads its numbers at every step, for which a GPU has to be waited.
 
     Args:
+        title: what is running: ``training``, ``evaluation``, ``inference``.
+        unit: what an iteration is: ``steps``, ``images``.
         interval: seconds between two updates; default 0.5 on a terminal, 30 elsewhere.
         stream: where to write; default standard error, as it is when the training starts.
     """
 
-    def __init__(self, interval: float | None = None, stream: TextIO | None = None) -> None:
+    def __init__(
+        self,
+        title: str = "training",
+        unit: str = "steps",
+        interval: float | None = None,
+        stream: TextIO | None = None,
+    ) -> None:
+        self.title = title
+        self.unit = unit
         self.interval = interval
         self.stream = stream
         self._bar: tqdm | None = None
@@ -36,7 +46,7 @@ class TrainingProgress:
         self._started = self._shown = 0.0
 
     def attach(self, engine: Engine) -> None:
-        """Show the progress of a trainer."""
+        """Show the progress of an engine."""
         engine.add_event_handler(Events.EPOCH_STARTED, self._start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._advance)
         engine.add_event_handler(Events.COMPLETED, self._close)
@@ -52,7 +62,7 @@ class TrainingProgress:
         if stream.isatty():
             # Own timing decides when to draw; tqdm would draw the postfix without being asked the time.
             self._bar = tqdm(
-                desc="training",
+                desc=self.title,
                 total=self._total(engine),
                 initial=self._first,
                 file=stream,
@@ -78,10 +88,11 @@ class TrainingProgress:
 
     def _show(self, engine: Engine, iteration: int, total: int | None) -> None:
         """Draw once; only here is the loss read from the device."""
-        postfix = f"epoch {engine.state.epoch}/{engine.state.max_epochs}"
+        notes = [f"epoch {engine.state.epoch}/{engine.state.max_epochs}"] if engine.state.max_epochs != 1 else []
         step = getattr(engine.state, "step", None)
         if step and "loss" in step:
-            postfix += f", loss {float(step['loss']):.4f}"
+            notes.append(f"loss {float(step['loss']):.4f}")
+        postfix = ", ".join(notes)
         if self._bar is not None:
             self._bar.total = total
             self._bar.n = iteration
@@ -91,10 +102,10 @@ class TrainingProgress:
             iteration,
             total,
             time.monotonic() - self._started,
-            prefix="training",
+            prefix=self.title,
             initial=self._first,
             postfix=postfix,
-            bar_format=FORMAT if total else None,
+            bar_format=FORMAT.replace("UNIT", self.unit) if total else None,
         )
         stream = self._stream()
         stream.write(line + "\n")

@@ -18,11 +18,13 @@ class Lesson(nn.Module):
     Args:
         labeler: who writes.
         losses: taught head -> loss ``(prediction, target)``, called ``(prediction, target, weight)`` where the
-            labeler gives weights, as MONAI's ``MaskedDiceLoss`` is.
+            labeler gives weights (B, 1, H, W).
         student_view: what the student sees; ``None`` is the batch as it is. Labels are carried into it.
         source_view: what the labeler sees; it may change colours, never places.
         ramp: weight of the lesson over training; 1 where an objective brings its own.
         stream: ``unlabeled``, or ``labeled`` for lessons from sparse labels.
+        labels: taught head -> name under which the labeler wrote for it, where that is not the head's own name; so
+            one labeler, asked once a step, serves several lessons for one head.
 
     Raises:
         ValueError: for another stream, or a lesson without losses.
@@ -36,6 +38,7 @@ class Lesson(nn.Module):
         source_view: View | None = None,
         ramp: Ramp | None = None,
         stream: str = "unlabeled",
+        labels: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()
         if stream not in STREAMS:
@@ -48,3 +51,4 @@ class Lesson(nn.Module):
         self.source_view = source_view
         self.ramp = ramp if ramp is not None else ConstantRamp(1.0)
         self.stream = stream
+        self.labels = {head: (labels or {}).get(head, head) for head in losses}

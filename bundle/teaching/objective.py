@@ -19,7 +19,8 @@ class WeightedSum(nn.Module):
     """The sum of all parts, each with a fixed weight; lessons carry ramps of their own.
 
     Args:
-        weights: head -> weight, on labeled and unlabeled parts alike; 1 where not named.
+        weights: name of a part (``seg`` on labeled images, ``LESSON/seg`` in a lesson) or of a head (all its parts)
+            -> weight; the part's own name wins, and what is not named weighs 1.
     """
 
     def __init__(self, weights: Mapping[str, float] | None = None) -> None:
@@ -29,8 +30,11 @@ class WeightedSum(nn.Module):
     def forward(self, labeled: Scalars, unlabeled: Scalars, progress: float) -> tuple[Tensor, Scalars]:
         """The sum, a tensor without dimensions, and nothing to log."""
         parts = [*labeled.items(), *unlabeled.items()]
-        total = torch.stack([self.weights.get(head_of(name), 1.0) * part for name, part in parts]).sum()
+        total = torch.stack([self._weight(name) * part for name, part in parts]).sum()
         return total, {}
+
+    def _weight(self, part: str) -> float:
+        return self.weights.get(part, self.weights.get(head_of(part), 1.0))
 
 
 class AdaptiveObjective(nn.Module):

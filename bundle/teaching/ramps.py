@@ -39,10 +39,14 @@ class LinearRamp:
 
 @dataclass(frozen=True)
 class SigmoidRamp:
-    """The S-shaped rise exp(-5 (1 - t)^2) to ``maximum`` (Laine and Aila 2017, arXiv 1610.02242), flat after ``end``."""
+    """The S-shaped rise exp(-5 (1 - t)^2) to ``maximum``, flat after ``end`` (Laine, Aila 2017, arXiv 1610.02242).
+
+    The weight is initial + (maximum - initial) exp(-5 (1 - t)^2).
+    """
 
     maximum: float = 1.0
     end: float = 1.0
+    initial: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse an end outside of training."""
@@ -52,4 +56,4 @@ class SigmoidRamp:
     def __call__(self, progress: float) -> float:
         """The weight at ``progress``."""
         share = min(max(progress / self.end, 0.0), 1.0)
-        return self.maximum * math.exp(-5.0 * (1.0 - share) ** 2)
+        return self.initial + (self.maximum - self.initial) * math.exp(-5.0 * (1.0 - share) ** 2)

@@ -43,8 +43,8 @@ class EntropyRegularizer(Regularizer):
 
     def forward(self, heads: Heads, progress: float) -> Tensor:
         """Mean over all pixels."""
-        logits = heads[self.head].float()
-        return torch.special.entr(logits.softmax(dim=1)).sum(dim=1).mean() / math.log(logits.shape[1])
+        logarithms = heads[self.head].float().log_softmax(dim=1)  # `entr` of a probability 0 has no gradient
+        return -(logarithms.exp() * logarithms).sum(dim=1).mean() / math.log(logarithms.shape[1])
 
 
 class BalanceRegularizer(Regularizer):
@@ -65,5 +65,5 @@ class BalanceRegularizer(Regularizer):
 
     def forward(self, heads: Heads, progress: float) -> Tensor:
         """How far the use of the experts, averaged over the batch, is from equal (in nats)."""
-        use = heads[self.head].float().mean(dim=0)
+        use = heads[self.head].float().mean(dim=0).clamp_min(torch.finfo(torch.float32).tiny)  # as above
         return math.log(use.numel()) - torch.special.entr(use).sum()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +34,7 @@ class Passes:
     student_passes: frozenset[tuple[str, int]]
     shown: dict[tuple[str, int], Viewed] = field(default_factory=dict)
     answers: dict[tuple[str, int], Heads] = field(default_factory=dict)
+    sources: dict[tuple[str, int], Heads] = field(default_factory=dict)
     labels: dict[tuple[str, int, int], dict[str, PseudoLabel]] = field(default_factory=dict)
 
     def show(self, stream: str, view: View | None) -> Viewed:
@@ -53,10 +55,13 @@ class Passes:
 
     def source(self, stream: str, view: View | None) -> Heads:
         """The student's heads without gradient; from a student's pass where one sees the same view."""
-        if (stream, id(view)) in self.student_passes:
+        key = (stream, id(view))
+        if key in self.student_passes:
             return detached(self.student(stream, view))
-        with torch.no_grad():
-            return detached(self.network.heads(self.show(stream, view).batch[IMAGE]))  # type: ignore[operator]
+        if key not in self.sources:
+            with torch.no_grad():
+                self.sources[key] = self.network.heads(self.show(stream, view).batch[IMAGE])  # type: ignore[operator]
+        return detached(self.sources[key])
 
     @torch.no_grad()
     def taught(self, lesson: Lesson, progress: float) -> dict[str, PseudoLabel]:
@@ -78,14 +83,15 @@ class Step(nn.Module):
 
     Args:
         network: a network with named heads.
-        targets: head -> key of the labeled batch that it is held to.
+        targets: head -> key of the labeled batch that it is held to; none where a lesson on the labeled stream
+            says all.
         losses: head -> loss ``(prediction, target)`` on labeled images, the same heads.
         objective: makes one number of the parts.
         lessons: name -> lesson; none for supervised training.
         regularizers: name -> term without a target.
 
     Raises:
-        ValueError: when targets and losses do not name the same heads.
+        ValueError: when targets and losses do not name the same heads, or labeled images teach nothing.
     """
 
     def __init__(
@@ -98,8 +104,10 @@ class Step(nn.Module):
         regularizers: Mapping[str, Regularizer] | None = None,
     ) -> None:
         super().__init__()
-        if not targets or set(targets) != set(losses):
+        if set(targets) != set(losses):
             raise ValueError(f"targets name the heads {sorted(targets)}, losses {sorted(losses)}: not the same")
+        if not targets and not any(lesson.stream == "labeled" for lesson in (lessons or {}).values()):
+            raise ValueError("nothing is learned from labeled images: give targets, or a lesson on that stream")
         self.network = network
         self.targets = dict(targets)
         self.losses = dict(losses)
@@ -107,14 +115,14 @@ class Step(nn.Module):
         self.lessons = nn.ModuleDict(lessons or {})
         self.regularizers = nn.ModuleDict(regularizers or {})
         students = {("labeled", id(None))}
-        students |= {(lesson.stream, id(lesson.student_view)) for lesson in self._lessons()}
-        students |= {(term.stream, id(None)) for term in self._regularizers()}
+        students |= {(lesson.stream, id(lesson.student_view)) for lesson in self._lessons.values()}
+        students |= {(term.stream, id(None)) for term in self._regularizers.values()}
         self._student_passes = frozenset(students)
 
     @property
     def needs_unlabeled(self) -> bool:
         """Whether any lesson or term looks at unlabeled images."""
-        return any(part.stream == "unlabeled" for part in [*self._lessons(), *self._regularizers()])
+        return any(part.stream == "unlabeled" for part in [*self._lessons.values(), *self._regularizers.values()])
 
     def forward(self, labeled: Batch, unlabeled: Batch | None, progress: float) -> Scalars:
         """Compute all losses of one step.
@@ -137,7 +145,7 @@ class Step(nn.Module):
         }
         taught_parts, log = self._teach(passes, progress)
         total, weights = self.objective(labeled_parts, taught_parts, progress)
-        for name, term in self.regularizers.items():
+        for name, term in self._regularizers.items():
             if term.stream in streams:
                 value = term(passes.student(term.stream, None), progress)
                 log[f"regularizer/{name}"] = value
@@ -149,14 +157,14 @@ class Step(nn.Module):
         """Loss parts of all lessons, with their ramps, and what there is to log of them."""
         parts: Scalars = {}
         log: Scalars = {}
-        for name, lesson in self.lessons.items():
+        for name, lesson in self._lessons.items():
             if lesson.stream not in passes.streams:
                 continue
             labels = passes.taught(lesson, progress)
             heads = passes.student(lesson.stream, lesson.student_view)
             weight = lesson.ramp(progress)
             for head, loss in lesson.losses.items():
-                label = labels[head]
+                label = labels[lesson.labels[head]]
                 rest = () if label.weight is None else (label.weight,)
                 value = loss(heads[head].float(), label.target, *rest)
                 parts[f"{name}/{head}"] = weight * value
@@ -177,8 +185,10 @@ class Step(nn.Module):
             if name.startswith(GATE)
         }
 
-    def _lessons(self) -> Iterator[Lesson]:
-        return iter(self.lessons.values())  # type: ignore[arg-type]
+    @property
+    def _lessons(self) -> Mapping[str, Lesson]:
+        return cast("Mapping[str, Lesson]", self.lessons)
 
-    def _regularizers(self) -> Iterator[Regularizer]:
-        return iter(self.regularizers.values())  # type: ignore[arg-type]
+    @property
+    def _regularizers(self) -> Mapping[str, Regularizer]:
+        return cast("Mapping[str, Regularizer]", self.regularizers)

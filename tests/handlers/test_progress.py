@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from ignite.engine import Engine
 
-from bundle.handlers import TrainingProgress
+from bundle.handlers import RunProgress
 
 
 class Terminal(io.StringIO):
@@ -19,7 +19,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def train(progress: TrainingProgress, epochs: int = 3, begin: int = 0, stop_at: int | None = None) -> Any:
+def train(progress: RunProgress, epochs: int = 3, begin: int = 0, stop_at: int | None = None) -> Any:
     """Run ``epochs`` epochs of four steps, after ``begin`` epochs."""
 
     def process(engine: Engine, batch: int) -> None:
@@ -37,18 +37,18 @@ def train(progress: TrainingProgress, epochs: int = 3, begin: int = 0, stop_at: 
 def test_a_file_gets_few_whole_lines() -> None:
     """The last step always, others when the interval has passed."""
     stream = io.StringIO()
-    train(TrainingProgress(stream=stream))
+    train(RunProgress(stream=stream))
     (line,) = stream.getvalue().splitlines()
     assert line.startswith("training: 100% 12/12 steps [00:00, 00:00 left, epoch 3/3, loss 0.5000]")
     assert "\r" not in line
     stream = io.StringIO()
-    train(TrainingProgress(interval=0.0, stream=stream))
+    train(RunProgress(interval=0.0, stream=stream))
     assert len(stream.getvalue().splitlines()) == 12
 
 
 def test_writes_to_standard_error_by_default(capsys: Any) -> None:
     """Nothing on standard output."""
-    train(TrainingProgress())
+    train(RunProgress())
     found = capsys.readouterr()
     assert "12/12" in found.err
     assert found.out == ""
@@ -57,7 +57,7 @@ def test_writes_to_standard_error_by_default(capsys: Any) -> None:
 def test_a_terminal_gets_one_bar_over_all_epochs() -> None:
     """With loss and epoch; cleared when an epoch ends, left on the screen when the training ends."""
     stream = Terminal()
-    train(TrainingProgress(interval=0.0, stream=stream))
+    train(RunProgress(interval=0.0, stream=stream))
     text = stream.getvalue()
     assert "5/12" in text
     assert "epoch 2/3, loss 0.5000" in text
@@ -68,14 +68,14 @@ def test_a_terminal_gets_one_bar_over_all_epochs() -> None:
 def test_a_resumed_training_counts_its_own_steps_only_for_speed() -> None:
     """The first shown step is the ninth of twelve."""
     stream = io.StringIO()
-    train(TrainingProgress(interval=0.0, stream=stream), begin=2)
+    train(RunProgress(interval=0.0, stream=stream), begin=2)
     assert [line.split()[2] for line in stream.getvalue().splitlines()] == ["9/12", "10/12", "11/12", "12/12"]
 
 
 def test_a_stopped_training_closes_the_bar() -> None:
     """And may start again with the same handler."""
     stream = Terminal()
-    progress = TrainingProgress(interval=0.0, stream=stream)
+    progress = RunProgress(interval=0.0, stream=stream)
     train(progress, stop_at=2)
     assert progress._bar is None
     assert stream.getvalue().endswith("\n")
