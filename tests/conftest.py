@@ -2,16 +2,80 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import random
+import shutil
+import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+
+from bundle.data import write_phantom
+
+SMALL_PHANTOM: dict[str, Any] = {
+    "size": [48, 64],
+    "parts": {"training": [4, 8], "validation": [2, 2], "test": [3, 3]},
+}
+"""Settings of the tests' phantom: oblong tiles, so that height and width cannot be taken for each other."""
+TINY: dict[str, Any] = {
+    "network_def#widths": [4, 8, 8, 8, 8],
+    "crop_size": [32, 32],
+    "max_epochs": 2,
+    "val_interval": 1,
+    "num_workers": 0,
+    "data_list": "heldout_50_seed0.json",
+}
+"""Top-level settings of a training of seconds: 4 labeled and 4 unlabeled tiles, 2 epochs of 2 steps."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A copy of the bundle with tiny settings, and its command line."""
+
+    root: Path
+
+    def configs(self, *names: str) -> str:
+        """Configs by name, with their paths, as the command line takes them."""
+        return str([str(self.root / "configs" / name) for name in names])
+
+    def edit(self, name: str, changes: Mapping[str, Any]) -> None:
+        """Change settings in a config of this copy; keys as in overrides: ``network_def#widths``."""
+        path = self.root / "configs" / name
+        content = json.loads(path.read_text(encoding="utf-8"))
+        for key, value in changes.items():
+            *folders, last = key.split("#")
+            place = content
+            for folder in folders:
+                place = place[folder]
+            place[last] = value
+        path.write_text(json.dumps(content, indent=4), encoding="utf-8")
+
+    def command(self, *words: str, launcher: tuple[str, ...] = ()) -> list[str]:
+        """A command line of ``monai.bundle``; of ``torch.distributed.run``, with its words in ``launcher``."""
+        return [sys.executable, *launcher, "-m", "monai.bundle", *words]
+
+    def run(
+        self, *words: str, cwd: Path | None = None, launcher: tuple[str, ...] = (), fails: bool = False
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command in a process of its own, on the CPU, in the bundle's folder unless another is given."""
+        done = subprocess.run(
+            self.command(*words, launcher=launcher),
+            cwd=cwd or self.root,
+            env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert (done.returncode != 0) == fails, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
 
 
 @pytest.fixture(scope="session")
@@ -37,6 +101,50 @@ def reference() -> Mapping[str, np.ndarray]:
         pytest.skip("REFERENCE_FIXTURES is not set: the folder of semi_moe_reference.npz")
     with np.load(Path(folder) / "semi_moe_reference.npz") as arrays:
         return dict(arrays)
+
+
+@pytest.fixture(scope="session")
+def phantom_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The embedded data set, small: 8 training, 2 validation and 3 test tiles; to be read only."""
+    folder = tmp_path_factory.mktemp("phantom") / "dataset"
+    write_phantom(folder, **SMALL_PHANTOM)
+    return folder
+
+
+@pytest.fixture
+def tiny(repository_root: Path, phantom_dir: Path, tmp_path: Path) -> dict[str, Any]:
+    """Overrides with which the configs of the checkout make small things inside this process, on the CPU."""
+    return TINY | {
+        "bundle_root": str(repository_root),
+        "dataset_dir": str(phantom_dir),
+        "output_dir": str(tmp_path / "output"),
+        "ckpt_dir": str(tmp_path / "models"),
+        "device": "$torch.device('cpu')",
+        "amp": False,
+    }
+
+
+@pytest.fixture(scope="session")
+def copy_bundle(
+    repository_root: Path, phantom_dir: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Bundle]:
+    """Copies the bundle, as a user has it, to a new folder, and makes its settings tiny there.
+
+    With ``data=False`` the data set is left to be drawn by the first run.
+    """
+
+    def copy(name: str, data: bool = True) -> Bundle:
+        root = tmp_path_factory.mktemp("bundles") / name
+        for folder in ("bundle", "configs"):
+            shutil.copytree(repository_root / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
+        made = Bundle(root)
+        made.edit("train.json", TINY | {f"datalist#{key}": value for key, value in SMALL_PHANTOM.items()})
+        made.edit("inference.json", {key: TINY[key] for key in ("network_def#widths", "crop_size", "num_workers")})
+        if data:
+            shutil.copytree(phantom_dir, root / "dataset")
+        return made
+
+    return copy
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -57,7 +57,7 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         unlabeled_data_loader: unlabeled batches; starts again likewise; ``None`` for supervised training.
         epoch_length: iterations an epoch; default is the longer of the two loaders.
         seed: with it, all random numbers of an epoch (crops, flips, dropout, order) are a function of this seed,
-            the epoch and the rank.
+            the epoch and the rank. Not with ``persistent_workers``, which keep random states over epochs.
         **rest: as for MONAI's ``SupervisedTrainer``.
 
     Raises:

@@ -16,7 +16,8 @@ class SemiMoE(nn.Module):
     """Mixture of a segmentation, a signed-distance and a boundary expert (Semi-MoE, BMVC 2025).
 
     Each expert is a U-Net; each task has a gate that weighs the experts' last feature maps, and a head on the
-    weighted sum. ``forward`` answers with ``fused_seg``. With widths 64..1024 each expert has 34,527,106 parameters.
+    weighted sum. ``forward`` answers with ``fused_seg``. With widths 64..1024 an expert with a head of two
+    channels has 34,527,106 parameters (``sdf``, with one, 65 less).
 
     Differs from the paper: encoders are separate unless asked, as in the code of its authors (the paper says
     "shared"); gates as in the paper unless asked.

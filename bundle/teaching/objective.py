@@ -77,7 +77,7 @@ class AdaptiveObjective(nn.Module):
             torch.exp(-self.s[task]) * self.factors[task] * loss + self.gamma * torch.exp(self.s[task])
             for task, loss in losses.items()
         ]
-        return torch.stack(terms).sum()
+        return torch.stack(terms).sum() if terms else next(self.parameters()).new_zeros(())
 
     def forward(self, labeled: Scalars, unlabeled: Scalars, progress: float) -> tuple[Tensor, Scalars]:
         """The total, a tensor without dimensions, and the numbers to log: task weights exp(-s) and lambda."""

@@ -163,6 +163,16 @@ def test_a_file_that_fails_half_way_leaves_the_old_one(tmp_path: Path, monkeypat
     assert torch.load(path, weights_only=True) == {"value": 3}
 
 
+def test_a_reader_of_the_old_file_keeps_it_whole(tmp_path: Path) -> None:
+    """The new file takes the old one's place and does not overwrite it."""
+    path = tmp_path / "content.pt"
+    save_whole({"value": 1}, path)
+    with path.open("rb") as old:
+        save_whole({"value": torch.zeros(1000)}, path)
+        assert torch.load(old, weights_only=True) == {"value": 1}
+    assert torch.load(path, weights_only=True)["value"].shape == (1000,)
+
+
 # The best model
 
 

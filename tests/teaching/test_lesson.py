@@ -17,6 +17,7 @@ def test_a_lesson_with_defaults() -> None:
     assert (lesson.stream, lesson.student_view, lesson.source_view) == ("unlabeled", None, None)
     assert (lesson.ramp(0.0), lesson.ramp(1.0)) == (1.0, 1.0)
     assert lesson.labeler is LABELER
+    assert lesson.labels == {"seg": "seg"}
     losses.clear()
     assert set(lesson.losses) == {"seg"}
 
@@ -24,6 +25,11 @@ def test_a_lesson_with_defaults() -> None:
 def test_a_lesson_brings_its_ramp() -> None:
     lesson = Lesson(LABELER, {"seg": nn.CrossEntropyLoss()}, ramp=LinearRamp(4.0), stream="labeled")
     assert (lesson.ramp(0.25), lesson.stream) == (1.0, "labeled")
+
+
+def test_a_lesson_may_read_a_label_of_another_name() -> None:
+    lesson = Lesson(LABELER, {"seg": nn.MSELoss(), "peer": nn.MSELoss()}, labels={"seg": "agreed"})
+    assert lesson.labels == {"seg": "agreed", "peer": "peer"}
 
 
 @pytest.mark.parametrize("stream", ["validation", "", "Labeled"])

@@ -101,3 +101,16 @@ def test_weighted_sum() -> None:
     assert total.item() == pytest.approx(0.1 * 2.5 + 0.25 + 3.0 * 4.0)
     assert log == {}
     assert total.ndim == 0
+
+
+@pytest.mark.parametrize(
+    ("weights", "expected"),
+    [
+        ({"gates/seg": 3.0}, 1.0 + 3.0 * 10.0 + 100.0),
+        ({"seg": 2.0}, 2.0 * 111.0),
+        ({"seg": 2.0, "gates/seg": 3.0, "other/seg": 0.0}, 2.0 * 1.0 + 3.0 * 10.0),
+    ],
+)
+def test_the_name_of_a_part_wins_over_that_of_its_head(weights: dict[str, float], expected: float) -> None:
+    parts = numbers(seg=1.0), numbers(gates__seg=10.0, other__seg=100.0)
+    assert WeightedSum(weights)(*parts, 0.0)[0].item() == pytest.approx(expected)

@@ -26,6 +26,8 @@ def test_constant() -> None:
         (LinearRamp(maximum=0.25, initial=0.95, end=0.5), {0.0: 0.95, 0.25: 0.6, 0.5: 0.25, 1.0: 0.25}),
         (SigmoidRamp(maximum=2.0), {0.0: 2 * math.exp(-5), 0.5: 2 * math.exp(-1.25), 1.0: 2.0}),
         (SigmoidRamp(maximum=2.0, end=0.4), {0.0: 2 * math.exp(-5), 0.2: 2 * math.exp(-1.25), 0.4: 2.0, 1.0: 2.0}),
+        # a threshold that rises: from above 0.75 to 1
+        (SigmoidRamp(maximum=1.0, initial=0.75), {0.0: 0.75 + 0.25 * math.exp(-5), 0.5: 0.75 + 0.25 * math.exp(-1.25)}),
     ],
 )
 def test_points_on_the_ramp(ramp: Ramp, points: dict[float, float]) -> None:

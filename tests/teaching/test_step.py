@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -184,6 +185,25 @@ def test_parameters_that_only_the_source_uses_get_none() -> None:
     assert all(parameter.grad is not None for parameter in network.branches["seg"].parameters())
 
 
+@dataclass
+class Careless:
+    """A labeler that asks a network itself and forgets that nothing may flow back."""
+
+    network: Toy
+    needs_heads: bool = False
+
+    def __call__(self, batch: Batch, heads: Heads, progress: float) -> dict[str, PseudoLabel]:
+        return {"seg": PseudoLabel(self.network.heads(batch["image"])["peer"].softmax(dim=1))}
+
+
+def test_a_labeler_cannot_leak_gradient() -> None:
+    network = Toy()
+    lesson = Lesson(Careless(network), {"seg": soft_mse})
+    found = backward(network, step_of(network, lesson)(batch(), unlabeled_batch(), 0.0)["loss"])
+    assert network.graphs == [True, False, True]
+    assert all(gradient.any() == name.startswith("branches.seg.") for name, gradient in found.items())
+
+
 def semi_moe_step(**arguments: Any) -> tuple[SemiMoE, Step]:
     """Semi-MoE as configs/train.json has it, with the loss of its lesson alone."""
     network = SemiMoE(widths=(4, 4, 6, 6, 8), **arguments)
@@ -317,7 +337,45 @@ def test_two_lessons_that_share_a_labeler_ask_it_once() -> None:
         torch.testing.assert_close(result[f"unlabeled/lesson_{index}/seg"], expected.detach())
 
 
+def test_lessons_that_share_a_labeler_may_read_labels_of_other_names() -> None:
+    """One labeler, asked once, gives one head two labels."""
+    network = Toy()
+    zeros = torch.zeros(2, 1, 8, 8, dtype=torch.long)
+    labeler = Told({"seg": PseudoLabel(zeros), "agreed": PseudoLabel(zeros + 1)})
+    lessons = Lesson(labeler, {"seg": DICE}), Lesson(labeler, {"seg": DICE}, labels={"seg": "agreed"})
+    result = step_of(network, *lessons)(batch(), unlabeled_batch(), 0.0)
+    assert len(labeler.asked) == 1
+    assert result["foreground/lesson_0/seg"].item() == 0.0
+    assert result["foreground/lesson_1/seg"].item() == 1.0
+    assert result["unlabeled/lesson_0/seg"] != result["unlabeled/lesson_1/seg"]
+
+
 # Views
+
+
+class Twice:
+    """Two noisy copies of a batch, one after the other."""
+
+    @dataclass
+    class Shown:
+        batch: Batch
+
+        def carry(self, label: PseudoLabel) -> PseudoLabel:
+            return PseudoLabel(torch.cat([label.target, label.target]))
+
+    def __call__(self, batch: Batch) -> Viewed:
+        image = batch["image"]
+        return self.Shown({"image": torch.cat([image + torch.randn_like(image) for _ in range(2)])})
+
+
+def test_a_view_may_show_each_image_more_than_once() -> None:
+    network = Toy()
+    target = torch.randint(0, 2, (2, 1, 8, 8))
+    lesson = Lesson(Told({"seg": PseudoLabel(target)}), {"seg": DICE}, student_view=Twice())
+    result = step_of(network, lesson)(batch(), unlabeled_batch(), 0.0)
+    assert network.shown[1].shape == (4, 3, 8, 8)
+    expected = DICE(network.heads(network.shown[1])["seg"], torch.cat([target, target]))
+    assert result["loss"].item() == pytest.approx(expected.item())
 
 
 @pytest.mark.parametrize("kernel_size", [1, 3])
@@ -503,8 +561,19 @@ def test_balance_teaches_the_gates() -> None:
 def test_targets_and_losses_name_the_same_heads() -> None:
     with pytest.raises(ValueError, match=r"targets name the heads \['seg'\], losses \['peer', 'seg'\]"):
         Step(Toy(), {"seg": "label"}, PEER_LOSSES, WeightedSum())
-    with pytest.raises(ValueError, match="not the same"):
-        Step(Toy(), {}, {}, WeightedSum())
+
+
+def test_labeled_images_must_teach() -> None:
+    """By targets, or by a lesson from sparse labels."""
+    lesson = {"own": Lesson(HeadLabeler(PEERS, HARD), PEER_LOSSES)}
+    sparse = {
+        "sparse": Lesson(Told({"peer": PseudoLabel(torch.rand(2, 2, 8, 8))}), {"peer": soft_mse}, stream="labeled")
+    }
+    for lessons in (None, lesson):
+        with pytest.raises(ValueError, match="nothing is learned from labeled images"):
+            Step(Toy(), {}, {}, WeightedSum(), lessons)
+    result = Step(Toy(), {}, {}, WeightedSum(), lesson | sparse)(batch(), None, 0.0)
+    assert result["loss"].item() == pytest.approx(result["labeled/sparse/peer"].item())
 
 
 def test_views_and_toys_keep_their_protocols() -> None:

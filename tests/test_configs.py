@@ -1,0 +1,386 @@
+"""The configs: self-contained, agreeing with each other, every reference resolved, every switch read."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from monai.bundle import ConfigParser, ConfigWorkflow, ReferenceResolver, create_workflow
+from torch import nn
+
+from bundle.engines import SemiSupervisedTrainer
+from bundle.networks import SemiMoE
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+WHOLE = ("train.json", "inference.json")
+"""Configs that stand alone; metadata.json is no config, and all others are laid over one of these."""
+LAID_OVER = {
+    "evaluate.json": ["train.json"],
+    "multi_gpu_train.json": ["train.json"],
+    "multi_gpu_evaluate.json": ["train.json", "evaluate.json"],
+}
+OVERLAYS = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.yaml"))
+NAMES = {
+    "data/phantom.yaml": "datalist#_target_",
+    "methods/semi_moe.yaml": "method",
+    "protocols/heldout.yaml": "protocol",
+}
+"""Overlays that only name what train.json does by default, and the one key in which they say so."""
+OVERRIDES = "bundle_root device dataset_dir output_dir ckpt_dir max_epochs val_interval batch_size amp seed resume"
+STACKS = [
+    *([name] for name in WHOLE),
+    *(["train.json", name] for name in OVERLAYS),
+    *([*below, name] for name, below in LAID_OVER.items()),
+]
+
+
+def read(name: str) -> dict[str, Any]:
+    """What a config holds, as written."""
+    text = (CONFIGS / name).read_text(encoding="utf-8")
+    return json.loads(text) if name.endswith(".json") else yaml.safe_load(text)
+
+
+def parsed(names: list[str], **overrides: Any) -> ConfigParser:
+    """Configs on top of each other, and overrides on top of all."""
+    parser = ConfigParser()
+    parser.read_config([str(CONFIGS / name) for name in names])
+    parser.update(overrides)
+    return parser
+
+
+def texts(content: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """All texts of a config with the key where each stands."""
+    if isinstance(content, dict | list):
+        for name, value in content.items() if isinstance(content, dict) else enumerate(content):
+            yield from texts(value, f"{key}#{name}".lstrip("#"))
+    elif isinstance(content, str):
+        yield key, content
+
+
+def label(names: list[str]) -> str:
+    return "+".join(names)
+
+
+def test_nothing_is_left_out_here():
+    known = {*WHOLE, *LAID_OVER, "metadata.json"}
+    assert {path.name for path in CONFIGS.glob("*.json")} == known
+    assert not [path for path in CONFIGS.iterdir() if path.suffix == ".yaml"]
+    assert len(OVERLAYS) >= 7
+    assert NAMES.keys() <= set(OVERLAYS)
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.json")), ids=lambda path: path.name)
+def test_json_parses_and_repeats_no_key(path):
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        keys = [key for key, _ in pairs]
+        assert len(set(keys)) == len(keys), f"a key stands twice among {keys}"
+        return dict(pairs)
+
+    content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=unique)
+    assert isinstance(content, dict)
+    assert content
+
+
+@pytest.mark.parametrize("names", STACKS, ids=label)
+def test_every_reference_has_its_item(names):
+    parser = parsed(names)
+    found = 0
+    for key, text in texts(parser.config):
+        assert not text.startswith("%"), f"{key} takes from another file: {text}"
+        if text.startswith(("@", "$")):
+            for reference in ReferenceResolver.match_refs_pattern(text):
+                assert reference in parser, f"{key} refers to @{reference}, which is not there"
+                found += 1
+    assert found > 20
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_expressions_that_make_objects_find_the_bundle_first(name):
+    """`load`, `verify_net_in_out` and the exports put no folder on the search path: the config has to do it."""
+    content = read(name)
+    for key in ("network_def", "train#trainer") if name == "train.json" else ("network_def", "evaluator"):
+        place = content
+        for folder in key.split("#"):
+            place = place[folder]
+        assert place["_requires_"] == "$sys.path.insert(0, os.path.abspath(@bundle_root))", key
+    assert content["initialize"][0] == "$sys.path.insert(0, os.path.abspath(@bundle_root))"
+
+
+# Overlays
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_an_overlay_opens_with_what_it_is(name):
+    lines = (CONFIGS / name).read_text(encoding="utf-8").splitlines()
+    header = [line for index, line in enumerate(lines) if all(one.startswith("# ") for one in lines[: index + 1])]
+    assert len(" ".join(header)) > 80
+    if name.startswith("methods/"):
+        for word in ("Paper: ", "Who teaches whom: ", "Cost: ", "python -m monai.bundle run training"):
+            assert any(line.startswith(f"# {word}") for line in header), word
+        assert read(name)["method"] == Path(name).stem
+    if name.startswith("protocols/"):
+        assert read(name)["protocol"] == Path(name).stem
+
+
+@pytest.mark.parametrize(("name", "below"), [*((name, ["train.json"]) for name in OVERLAYS), *LAID_OVER.items()])
+def test_an_overlay_repeats_no_unchanged_key(name, below):
+    base, overlay = parsed(below), read(name)
+    repeated = {key for key, value in overlay.items() if key in base and base[key] == value}
+    if name in NAMES:
+        assert set(overlay) == repeated == {NAMES[name]}
+    else:
+        assert repeated == set()
+
+
+# Workflows
+
+
+def workflow(kind: str, settings: dict[str, Any], names: list[str], cwd: Path, monkeypatch) -> ConfigWorkflow:
+    monkeypatch.chdir(cwd)
+    files = [str(CONFIGS / name) for name in names]
+    return create_workflow(config_file=files, workflow_type=kind, logging_file=False, **settings)
+
+
+def test_the_train_workflow_has_all_properties_from_another_folder(tiny, tmp_path, monkeypatch):
+    made = workflow("train", tiny, ["train.json"], tmp_path, monkeypatch)
+    assert made.check_properties() == []
+    assert isinstance(made.trainer, SemiSupervisedTrainer)
+    assert made.network_def is made.trainer.network
+    assert len(made.train_dataset_data) == 4
+    assert made.max_epochs == 2
+    assert made.val_interval == 1
+    for name in ("train_preprocessing", "train_postprocessing", "val_preprocessing", "val_postprocessing"):
+        assert name in made.properties
+    for name in ("evaluator", "val_dataset", "val_inferer", "val_handlers", "key_metric", "train_handlers"):
+        wanted = "val_key_metric" if name == "key_metric" else name
+        assert getattr(made, wanted), wanted
+
+
+def test_the_inference_workflow_has_all_properties_from_another_folder(tiny, phantom_dir, tmp_path, monkeypatch):
+    settings = {key: tiny[key] for key in ("bundle_root", "output_dir", "ckpt_dir", "device", "network_def#widths")}
+    settings["dataset_dir"] = str(phantom_dir / "image")
+    made = workflow("inference", settings, ["inference.json"], tmp_path, monkeypatch)
+    missing = {"CheckpointLoader": "handlers"}
+    made.parser["handlers"] = [one for one in made.parser["handlers"] if one["_target_"] not in missing]
+    made.initialize()
+    assert made.check_properties() == []
+    assert isinstance(made.network_def, SemiMoE)
+    assert len(made.dataset_data) == 13
+    assert made.inferer.roi_size == [256, 256]
+
+
+@pytest.mark.parametrize("names", [names for names in STACKS if "multi_gpu" not in names[-1] and names[0] != WHOLE[1]])
+def test_trainer_and_evaluator_are_made_with_every_overlay(names, tiny, tmp_path, monkeypatch):
+    settings = dict(tiny)
+    for key in ("max_epochs", "crop_size"):  # those of schedules and sizes stay
+        if any(key in read(name) for name in names[1:]):
+            del settings[key]
+    if "evaluate.json" in names:  # made without the weights, which a test of the bundle has
+        settings["validate#handlers#0#_disabled_"] = True
+    made = workflow("train", settings, names, tmp_path, monkeypatch)
+    trainer, evaluator = made.trainer, made.evaluator
+    assert evaluator.network is trainer.network is made.network_def
+    assert trainer.step.network is trainer.network
+    learnt = {id(parameter) for group in trainer.optimizer.param_groups for parameter in group["params"]}
+    assert learnt == {id(parameter) for parameter in trainer.step.parameters()}
+    files = {Path(entry["image"]).name for entry in evaluator.data_loader.dataset.data}
+    assert len(files) == (3 if "evaluate.json" in names else 2)
+
+
+def test_people_may_override_what_is_promised():
+    assert set(OVERRIDES.split()) <= set(read("train.json"))
+    assert {"bundle_root", "device", "dataset_dir", "output_dir", "ckpt_dir", "amp"} <= set(read("inference.json"))
+
+
+@pytest.mark.parametrize(
+    ("name", "list_name"), [("train.json", "training"), ("evaluate.json", "evaluating"), ("inference.json", "inference")]
+)
+def test_run_is_another_name_for_what_the_config_does(name, list_name):
+    content = read(name)
+    assert content["run"] == f"$@{list_name}"
+    assert content[list_name][-1].endswith(".run()")
+
+
+# Training, validation and inference agree
+
+
+def test_all_configs_read_and_normalise_alike():
+    train, inference = read("train.json"), read("inference.json")
+    steps = {step["_target_"]: step for step in inference["preprocessing"]["transforms"]}
+    image_reading = train["image_reading"][0]
+    assert steps["LoadImaged"] == image_reading
+    assert steps["LoadImaged"]["reader"] == "PILReader"
+    assert inference["preprocessing"]["transforms"][-2:] == train["normalisation"]
+    validation = {step["_target_"]: step for step in train["validate"]["fixed_transforms"]}
+    assert steps["Spacingd"] == validation["Spacingd"]
+    assert steps["bundle.transforms.PixelSized"]["default"] == "@pixel_size"
+    for key in ("pixel_size", "crop_size", "network_def", "network", "use_amp", "ckpt_dir"):
+        assert inference[key] == train[key], key
+    assert inference["inferer"] == train["window_inferer"]
+    assert inference["postprocessing"]["transforms"][:1] == [
+        train["validate"]["postprocessing"]["transforms"][0] | {"transform": "@preprocessing"}
+    ]
+
+
+def test_the_network_sees_the_same_picture_in_validation_and_inference(tiny, phantom_dir):
+    train = parsed(["train.json"], **tiny)
+    inference = parsed(["inference.json"], bundle_root=tiny["bundle_root"])
+    entry = train.get_parsed_content("datalist")["test"][0]
+    seen = train.get_parsed_content("validate#preprocessing")(entry)["image"]
+    served = inference.get_parsed_content("preprocessing")({"image": entry["image"]})["image"]
+    assert torch.equal(seen.as_tensor(), served.as_tensor())
+    assert seen.shape == (3, 64, 48)  # PILReader has width first, and SaveImage turns it back
+    assert -7 < float(seen.min()) < float(seen.max()) < 3
+
+
+def test_the_normalisation_is_that_of_the_metadata():
+    low, high = read("metadata.json")["network_data_format"]["inputs"]["image"]["value_range"]
+    scale = read("train.json")["normalisation"][1]
+    for mean, deviation in zip(scale["subtrahend"], scale["divisor"], strict=True):
+        assert low <= (0 - mean) / deviation
+        assert (1 - mean) / deviation <= high
+
+
+# Who is unlabeled
+
+
+def test_unlabeled_images_are_those_of_the_list(tiny):
+    parser = parsed(["train.json"], **tiny)
+    assert len(parser.get_parsed_content("train#unlabeled_dataset#data")) == 4
+    loader = parser.get_parsed_content("train#unlabeled_dataloader")
+    assert sum(len(batch["image"]) for batch in loader) == 4
+    assert all("label" not in batch for batch in loader)
+
+
+def test_somebody_elses_labels_are_never_mixed_with_the_lists_unlabeled_images(tiny):
+    """MONAI Label and federated clients replace `train#dataset#data` and know nothing of a second stream."""
+    own = parsed(["train.json"], **tiny).get_parsed_content("datalist")["training"][:3]
+    parser = parsed(["train.json"], **tiny)
+    parser["train#dataset#data"] = own
+    assert parser.get_parsed_content("train#unlabeled_dataset#data") == []
+    assert parser.get_parsed_content("train#unlabeled_dataloader") is None
+    assert parser.get_parsed_content("epoch_length") == 2
+    assert parser.get_parsed_content("train#trainer").unlabeled_data_loader is None
+
+
+@pytest.mark.parametrize(("batch_size", "ranks", "length"), [(2, 1, 4), (4, 1, 2), (2, 2, 2), (3, 1, 3), (100, 4, 1)])
+def test_an_epoch_runs_once_over_the_longer_stream(tiny, batch_size, ranks, length):
+    changes = {"batch_size": batch_size, "world_size": ranks, "data_list": "heldout_10_seed0.json"}
+    parser = parsed(["train.json"], **(tiny | changes))
+    assert parser.get_parsed_content("epoch_length") == length
+
+
+# Switches
+
+
+@pytest.mark.parametrize("switch", ["amp", "resume"])
+@pytest.mark.parametrize(("word", "value"), [("false", False), ("False", False), (False, False), ("true", True)])
+def test_a_switch_is_read_as_people_write_it(switch, word, value, tiny):
+    parser = parsed(["train.json"], **(tiny | {switch: word}))
+    assert parser.get_parsed_content(f"use_{switch}") is value
+
+
+def test_the_switches_reach_those_who_are_switched(tiny):
+    parser = parsed(["train.json"], **(tiny | {"amp": "false", "resume": "false"}))
+    assert parser.get_parsed_content("train#trainer").amp is False
+    assert parser.get_parsed_content("validate#evaluator").amp is False
+    assert parser.get_parsed_content("train#resume_file").resume is False
+    assert parsed(["train.json"], **(tiny | {"resume": "True"})).get_parsed_content("train#resume_file").resume is True
+
+
+@pytest.mark.parametrize(("name", "switch"), [("train.json", "amp"), ("train.json", "resume"), ("inference.json", "amp")])
+def test_a_switch_that_is_neither_is_refused(name, switch, tiny):
+    parser = parsed([name], bundle_root=tiny["bundle_root"], **{switch: "maybe"})
+    with pytest.raises(RuntimeError) as caught:
+        parser.get_parsed_content(f"use_{switch}")
+    assert f"{switch} is 'maybe'; write True or False" in str(caught.value.__cause__)
+
+
+# Sizes and schedules
+
+
+def test_the_papers_size_has_the_papers_parameters(tiny):
+    with torch.device("meta"):
+        network = parsed(["train.json", "sizes/paper.yaml"], bundle_root=tiny["bundle_root"]).get_parsed_content(
+            "network_def"
+        )
+
+    def count(*parts: nn.Module) -> int:
+        return sum(parameter.numel() for part in parts for parameter in part.parameters())
+
+    expert = count(network.encoders[0], network.decoders[0], network.expert_heads["seg"])
+    assert expert == 34_527_106
+    assert len(network.encoders) == 3
+    assert round(count(network) / 1e6, 2) == 103.65
+
+
+def test_the_default_size_fits_into_the_repository(tiny):
+    network = parsed(["train.json"], bundle_root=tiny["bundle_root"]).get_parsed_content("network_def")
+    file = io.BytesIO()
+    torch.save(network.state_dict(), file)
+    assert file.tell() < 25 * 1024**2  # 25 MiB: what is larger needs large_files.yml
+
+
+@pytest.fixture
+def schedule(tiny) -> Callable[..., Any]:
+    """Optimiser and learning-rate schedule of train.json with an overlay."""
+
+    def make(*overlays: str) -> tuple[torch.optim.Optimizer, Any]:
+        settings = {key: value for key, value in tiny.items() if key != "max_epochs"}
+        parser = parsed(["train.json", *overlays], **settings)
+        assert parser.get_parsed_content("train#trainer").state.max_epochs == parser["max_epochs"]
+        return parser.get_parsed_content("optimizer"), parser.get_parsed_content("lr_scheduler")
+
+    return make
+
+
+def rates(optimizer: torch.optim.Optimizer, scheduler: Any, epochs: int) -> list[list[float]]:
+    """Learning rate of each epoch, a row for each group of parameters."""
+    rows = []
+    for _ in range(epochs):
+        rows.append([group["lr"] for group in optimizer.param_groups])
+        optimizer.step()
+        scheduler.step()
+    return [list(row) for row in zip(*rows, strict=True)]
+
+
+def test_the_papers_schedule_warms_up_from_above_zero_and_halves_every_50_epochs(schedule):
+    optimizer, scheduler = schedule("schedules/paper.yaml")
+    assert isinstance(optimizer, torch.optim.SGD)
+    assert optimizer.defaults["momentum"] == 0.9
+    assert optimizer.param_groups[0]["weight_decay"] == 5e-5
+    network, objective = rates(optimizer, scheduler, 200)
+    assert network[0] == pytest.approx(0.025)
+    assert network[10] == pytest.approx(0.2625)
+    for epoch, rate in ((20, 0.5), (69, 0.5), (70, 0.25), (119, 0.25), (120, 0.125), (170, 0.0625), (199, 0.0625)):
+        assert network[epoch] == pytest.approx(rate), epoch
+    assert all(later > earlier for earlier, later in zip(network[:20], network[1:21], strict=True))
+    assert objective == pytest.approx([rate * 0.01 / 0.5 for rate in network])
+
+
+def test_the_default_schedule_falls_to_near_zero(schedule):
+    network, objective = rates(*schedule(), 100)
+    assert network[0] == pytest.approx(0.001)
+    assert network[50] == pytest.approx(0.001 * 0.5**0.9)
+    assert 0 < network[99] < 2e-5
+    assert objective == pytest.approx([10 * rate for rate in network])
+
+
+@pytest.mark.parametrize("overlays", [(), ("schedules/paper.yaml",)], ids=["default", "paper"])
+def test_a_schedule_goes_on_from_a_file_of_plain_values(overlays, schedule):
+    optimizer, scheduler = schedule(*overlays)
+    rates(optimizer, scheduler, 30)
+    file = io.BytesIO()
+    torch.save({"optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict()}, file)
+    file.seek(0)
+    saved = torch.load(file, weights_only=True)
+    fresh, resumed = schedule(*overlays)
+    fresh.load_state_dict(saved["optimizer"])
+    resumed.load_state_dict(saved["scheduler"])
+    assert rates(fresh, resumed, 60) == rates(optimizer, scheduler, 60)
