@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from ignite.engine import Events
 from monai.bundle import ConfigParser
 from torch import Tensor, nn
 
@@ -85,8 +86,10 @@ def test_there_are_methods():
 def test_two_steps_of_training_teach_the_whole_network(overlay, method, tmp_path):
     made = method(overlay, val_interval=1)
     before = copied(made.step)
-    losses = []
-    made.trainer.add_event_handler("iteration_completed", lambda engine: losses.append(float(engine.state.step["loss"])))
+    losses: list[float] = []
+    made.trainer.add_event_handler(
+        Events.ITERATION_COMPLETED, lambda engine: losses.append(float(engine.state.step["loss"]))
+    )
     made.trainer.run()
     assert made.trainer.state.iteration == len(losses) == 2
     assert all(math.isfinite(loss) for loss in losses)

@@ -44,6 +44,8 @@ class WatchTeaching:
         experts: names of the experts, in the order of the columns of the gate weights (B, K).
         name: file name of the table, comma-separated, with a column for every number.
         writer: TensorBoard's ``SummaryWriter``; shared with others and not closed here.
+        evaluator: the engine that validates; the metrics of a validation in the epoch stand in the row as
+            ``validation/NAME``. Its ``ValidationHandler`` comes before this handler.
         margin: shares of foreground below it (empty) or above 1 minus it (full) in an epoch's pseudo-labels are
             reported; a share, not percent.
     """
@@ -54,10 +56,12 @@ class WatchTeaching:
         experts: Sequence[str] = EXPERTS,
         name: str = "training.csv",
         writer: Any = None,
+        evaluator: Engine | None = None,
         margin: float = 1e-4,
     ) -> None:
         self.path = Path(output_dir) / name
         self.writer = writer
+        self.evaluator = evaluator
         self.margin = margin
         self._sums = EpochSums(experts)
         self._rows: list[dict[str, Any]] | None = None
@@ -111,11 +115,18 @@ class WatchTeaching:
         epoch = state.epoch
         logger.info("epoch %d/%s | %s", epoch, state.max_epochs, summary(teaching, self._sums.experts))
         self._warn(teaching, epoch)
-        self._rows.append({EPOCH: epoch} | {name: f"{value:.6g}" for name, value in teaching.items()})
+        row = teaching | self._validation(epoch)
+        self._rows.append({EPOCH: epoch} | {name: f"{value:.6g}" for name, value in row.items()})
         write_rows(self.path, self._rows)
         if self.writer is not None:
             for name, value in teaching.items():
                 self.writer.add_scalar(name, value, epoch)
+
+    def _validation(self, epoch: int) -> dict[str, float]:
+        """The metrics of this epoch's validation, if there was one; TensorBoard has them from MONAI's handler."""
+        if self.evaluator is None or self.evaluator.state.epoch != epoch:
+            return {}
+        return {f"validation/{name}": float(value) for name, value in self.evaluator.state.metrics.items()}
 
     def _warn(self, teaching: Mapping[str, float], epoch: int) -> None:
         """Report pseudo-labels that hold one thing only: when it begins, and again when it changes."""

@@ -191,3 +191,12 @@ def test_two_processes_write_once_what_both_saw(tmp_path: Path) -> None:
     names = ("loss", "extra", "labeled/gate_seg/seg/mean", "labeled/gate_seg/seg/spread")
     assert [float(row[name]) for name in names] == pytest.approx([0.5, 5.0, 0.5, 0.25])
     assert not (tmp_path / "1").exists()
+
+
+def test_the_row_holds_the_metrics_of_a_validation_in_that_epoch_only(tmp_path: Path) -> None:
+    evaluator: Any = Engine(lambda engine, batch: None)
+    evaluator.state.epoch, evaluator.state.metrics = 2, {"pooled_dice": 0.75}
+    train(WatchTeaching(tmp_path, evaluator=evaluator), lambda engine: {"loss": scalar(1.0)}, epochs=2)
+    first, second = table(tmp_path / "training.csv")
+    assert first["validation/pooled_dice"] == ""
+    assert second["validation/pooled_dice"] == "0.75"

@@ -1,0 +1,395 @@
+"""The bundle as a user has it: a copy in another folder, trained and asked through `python -m monai.bundle`."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from monai import bundle as monai_bundle
+from monai.bundle import ConfigWorkflow
+from monai.inferers import SlidingWindowInferer
+from PIL import Image
+
+from bundle.networks import SemiMoE
+
+METRICS = {"pooled_dice", "pooled_jaccard", "mean_dice", "mean_jaccard"}
+COLOUR_RULE = {"_target_": "torch.nn.Conv2d", "in_channels": 3, "out_channels": 2, "kernel_size": 1}
+"""A network that needs no training: what is dark is gland. With it, each step from file to mask has a known answer."""
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory) -> Path:
+    """A working directory that has nothing to do with the bundle."""
+    return tmp_path_factory.mktemp("elsewhere")
+
+
+@pytest.fixture(scope="module")
+def trained(copy_bundle, elsewhere) -> tuple[Any, str]:
+    """A copy trained by nothing but its config, from another folder; and what the run said."""
+    made = copy_bundle("semi_moe_copy", data=False)
+    words = ["run", "training", "--config_file", made.configs("train.json"), "--bundle_root", str(made.root)]
+    return made, made.run(*words, cwd=elsewhere).stderr
+
+
+@pytest.fixture(scope="module")
+def resumed(trained, elsewhere) -> Any:
+    """The same copy after one more epoch, by the alias `run`."""
+    made, _ = trained
+    words = ["run", "run", "--config_file", made.configs("train.json"), "--bundle_root", str(made.root)]
+    done = made.run(*words, "--resume", "True", "--max_epochs", "3", cwd=elsewhere)
+    assert "2 epochs are done" in done.stderr
+    return made
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def metrics(folder: Path) -> dict[str, float]:
+    """What MetricsSaver wrote: a line `name,value` for each metric."""
+    lines = (folder / "metrics.csv").read_text().splitlines()
+    return {name: float(value) for name, value in (line.split(",") for line in lines)}
+
+
+def weights_of(path: Path) -> dict[str, torch.Tensor]:
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def network_with(weights: dict[str, torch.Tensor], widths: tuple[int, ...] = (4, 8, 8, 8, 8)) -> SemiMoE:
+    network = SemiMoE(widths=widths)
+    network.load_state_dict(weights)
+    return network.eval()
+
+
+# Training
+
+
+def test_training_makes_its_data_and_says_so(trained):
+    made, said = trained
+    folder = made.root / "dataset"
+    assert f"no data in {folder}: drawing the phantom there" in said
+    assert len(list((folder / "image").glob("*.png"))) == 13
+
+
+def test_training_leaves_a_plain_model_and_a_record(trained, elsewhere):
+    made, said = trained
+    weights = weights_of(made.root / "models" / "model.pt")
+    assert weights
+    assert all(isinstance(value, torch.Tensor) for value in weights.values())
+    network_with(weights)
+    output = made.root / "output" / "training"
+    assert [row["epoch"] for row in rows(output / "training.csv")][:2] == ["1", "2"]
+    assert {path.name for path in output.glob("montage_000[12].png")} == {"montage_0001.png", "montage_0002.png"}
+    assert len(list((output / "tensorboard").glob("events*"))) >= 1
+    assert "epoch 2/2 | loss" in said
+    assert list(elsewhere.iterdir()) == [], "a run writes where the bundle is, not where it is called"
+
+
+def test_a_training_goes_on(resumed):
+    table = rows(resumed.root / "output" / "training" / "training.csv")
+    assert [row["epoch"] for row in table] == ["1", "2", "3"]
+    state = torch.load(resumed.root / "models" / "checkpoints" / "resume.pt", weights_only=True)
+    assert state["trainer"]["epoch"] == 3
+    assert {"network", "objective", "optimizer", "lr_scheduler", "best_model"} <= set(state)
+
+
+def test_an_empty_run_id_trains_once(copy_bundle, monkeypatch):
+    """MONAI Label's form sends an empty one, which evaluates all that the config holds."""
+    made = copy_bundle("labelled")
+    monkeypatch.chdir(made.root)
+    monai_bundle.run("", config_file="configs/train.json", logging_file=False, max_epochs=1, device="cpu", amp=False)
+    assert [row["epoch"] for row in rows(made.root / "output" / "training" / "training.csv")] == ["1"]
+    assert (made.root / "models" / "model.pt").is_file()
+
+
+def test_without_a_validation_part_the_last_model_is_kept(copy_bundle, monkeypatch):
+    made = copy_bundle("unvalidated")
+    folder = made.root / "dataset"
+    parts = json.loads((folder / "heldout_50_seed0.json").read_text())
+    (folder / "unvalidated.json").write_text(json.dumps(parts | {"validation": []}))
+    monkeypatch.chdir(made.root)
+    settings = {"data_list": "unvalidated.json", "max_epochs": 1, "device": "cpu", "amp": False}
+    monai_bundle.run("training", config_file="configs/train.json", logging_file=False, **settings)
+    last = torch.load(made.root / "models" / "checkpoints" / "resume.pt", weights_only=True)["network"]
+    kept = weights_of(made.root / "models" / "model.pt")
+    assert kept.keys() == last.keys()
+    assert all(torch.equal(value, last[name]) for name, value in kept.items())
+
+
+# Evaluating
+
+
+def test_evaluating_writes_the_scores_of_the_test_part(resumed, elsewhere):
+    words = ["run", "evaluating", "--config_file", resumed.configs("train.json", "evaluate.json")]
+    resumed.run(*words, "--bundle_root", str(resumed.root), cwd=elsewhere)
+    output = resumed.root / "output" / "evaluation"
+    found = metrics(output)
+    assert found.keys() == METRICS
+    assert all(0 <= value <= 1 for value in found.values())
+    assert found["pooled_dice"] > 0
+    assert found["pooled_jaccard"] == pytest.approx(found["pooled_dice"] / (2 - found["pooled_dice"]), abs=1e-6)
+    parts = json.loads((resumed.root / "dataset" / "heldout_50_seed0.json").read_text())
+    tested = {Path(entry["image"]).name for entry in parts["test"]}
+    for name in METRICS:
+        assert {Path(row["filename"]).name for row in rows(output / f"{name}_raw.csv")} == tested, name
+    assert (output / "montage.png").is_file()
+
+
+def test_an_empty_test_part_is_no_success(resumed):
+    folder = resumed.root / "dataset"
+    parts = json.loads((folder / "heldout_50_seed0.json").read_text())
+    (folder / "untested.json").write_text(json.dumps(parts | {"test": []}))
+    words = ["run", "run", "--config_file", resumed.configs("train.json", "evaluate.json")]
+    failed = resumed.run(*words, "--data_list", "untested.json", "--output_dir", "untested", fails=True)
+    assert "ValueError: the data list has no image under 'test'; take another list" in failed.stderr
+    assert not (resumed.root / "untested" / "metrics.csv").exists()
+
+
+# Inference
+
+
+def dark_shape() -> np.ndarray:
+    """Where something is drawn on 64 x 96 px: an L, lower left, that no turn and no mirror brings onto itself."""
+    shape = np.zeros((64, 96), bool)
+    shape[16:56, 8:20] = True
+    shape[44:56, 8:48] = True
+    return shape
+
+
+def picture(shape: np.ndarray) -> Image.Image:
+    """The shape in the colour of nuclei on pale ground, RGB."""
+    return Image.fromarray(np.where(shape[..., None], [90, 40, 120], [240, 225, 240]).astype(np.uint8))
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory) -> Path:
+    """A folder of pictures of several kinds and sizes, which shows the same shape."""
+    folder = tmp_path_factory.mktemp("pictures")
+    picture(dark_shape()).save(folder / "plain.png")
+    picture(dark_shape()).convert("RGBA").save(folder / "with_alpha.png")
+    picture(dark_shape()).quantize(8).save(folder / "palette.png")
+    picture(dark_shape()).save(folder / "uncompressed.bmp")
+    picture(dark_shape()).save(folder / "scan.tif")
+    picture(dark_shape()[:50, :37]).save(folder / "odd.png")
+    return folder
+
+
+def mask(path: Path) -> np.ndarray:
+    with Image.open(path) as file:
+        assert file.mode == "L"
+        values = np.asarray(file)
+    assert set(np.unique(values)) <= {0, 255}
+    return values == 255
+
+
+def overlap(one: np.ndarray, other: np.ndarray) -> float:
+    """Dice of two masks; of different sizes it is 0."""
+    return 2 * float((one & other).sum()) / float(one.sum() + other.sum()) if one.shape == other.shape else 0.0
+
+
+def test_inference_writes_a_mask_for_each_picture(resumed, elsewhere, pictures, tmp_path):
+    words = ["run", "inference", "--config_file", resumed.configs("inference.json"), "--bundle_root", str(resumed.root)]
+    done = resumed.run(*words, "--dataset_dir", str(pictures), "--output_dir", str(tmp_path), cwd=elsewhere)
+    assert "6/6 images" in done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {f"{path.stem}_mask.png" for path in pictures.iterdir()}
+    for path in pictures.iterdir():
+        with Image.open(path) as image:
+            assert mask(tmp_path / f"{path.stem}_mask.png").shape == image.size[::-1]
+    assert list(elsewhere.iterdir()) == []
+
+    network = network_with(weights_of(resumed.root / "models" / "model.pt"))
+    values = torch.tensor(np.asarray(picture(dark_shape())) / 255.0).float().permute(2, 1, 0)
+    mean, deviation = torch.tensor([0.788, 0.512, 0.785]), torch.tensor([0.168, 0.248, 0.132])
+    with torch.no_grad():
+        inferer = SlidingWindowInferer(roi_size=(32, 32), overlap=0.5, mode="gaussian")
+        logits = inferer(((values - mean[:, None, None]) / deviation[:, None, None])[None], network)
+    expected = logits[0].argmax(0).T.numpy() == 1
+    assert (expected == mask(tmp_path / "plain_mask.png")).mean() > 0.999
+
+
+@pytest.fixture
+def by_colour(tmp_path) -> dict[str, Any]:
+    """Settings that put the colour rule in the network's place, with its weights."""
+    weight = torch.zeros(2, 3, 1, 1)
+    weight[0, 1] = 1.0  # green above its mean is background
+    (tmp_path / "models").mkdir()
+    torch.save({"weight": weight, "bias": torch.zeros(2)}, tmp_path / "models" / "model.pt")
+    return {"network_def": dict(COLOUR_RULE), "ckpt_dir": str(tmp_path / "models"), "device": "cpu", "amp": False}
+
+
+@pytest.mark.parametrize(("mpp", "least"), [(None, 1.0), (0.5, 0.93), (2.0, 1.0)])
+def test_a_mask_lies_on_its_picture(mpp, least, by_colour, copy_bundle, pictures, tmp_path, monkeypatch):
+    """At any scale the mask has the picture's size, and nothing is turned, mirrored or moved."""
+    monkeypatch.chdir(tmp_path)
+    made = copy_bundle("oriented", data=False)
+    settings = by_colour | {"bundle_root": str(made.root), "dataset_dir": str(pictures), "mpp": mpp}
+    config = str(made.root / "configs" / "inference.json")
+    monai_bundle.run("run", config_file=config, logging_file=False, output_dir=str(tmp_path / "masks"), **settings)
+    for path in pictures.iterdir():
+        expected = dark_shape()[:50, :37] if path.stem == "odd" else dark_shape()
+        found = mask(tmp_path / "masks" / f"{path.stem}_mask.png")
+        assert found.shape == expected.shape
+        assert overlap(found, expected) >= least, path.name
+        for other in (expected[::-1], expected[:, ::-1], expected[::-1, ::-1], np.roll(expected, 4, axis=1)):
+            assert overlap(found, other) < 0.9, path.name
+    square = mask(tmp_path / "masks" / "plain_mask.png")[:64, :64]
+    assert overlap(square, dark_shape()[:64, :64].T) < 0.9
+
+
+def test_a_perfect_network_scores_1_at_the_size_of_the_file(by_colour, copy_bundle, tmp_path, monkeypatch):
+    """Labels and predictions meet at native size and in the same orientation, whatever the working resolution."""
+    monkeypatch.chdir(tmp_path)
+    made = copy_bundle("perfect", data=False)
+    folder = tmp_path / "drawn"
+    folder.mkdir()
+    entries = []
+    for name, shape in (("whole", dark_shape()), ("cut", dark_shape()[:, :41])):
+        picture(shape).save(folder / f"{name}.png")
+        Image.fromarray(shape.astype(np.uint8) * 7).save(folder / f"{name}_anno.png")
+        entries.append({"image": f"{name}.png", "label": f"{name}_anno.png", "mpp": 2.0})
+    (folder / "list.json").write_text(json.dumps({"training": [], "validation": [], "test": entries}))
+    settings = by_colour | {
+        "bundle_root": str(made.root),
+        "dataset_dir": str(folder),
+        "data_list": "list.json",
+        "datalist": {"_target_": "bundle.data.load_data_list", "dataset_dir": "@dataset_dir", "name": "@data_list"},
+        "output_dir": str(tmp_path / "scores"),
+    }
+    files = [str(made.root / "configs" / name) for name in ("train.json", "evaluate.json")]
+    monai_bundle.run("run", config_file=files, logging_file=False, **settings)
+    assert metrics(tmp_path / "scores") == dict.fromkeys(METRICS, 1.0)
+
+
+def test_inference_without_weights_is_no_success(resumed, pictures, tmp_path):
+    words = ["run", "inference", "--config_file", resumed.configs("inference.json"), "--ckpt_dir", str(tmp_path)]
+    failed = resumed.run(*words, "--dataset_dir", str(pictures), "--output_dir", str(tmp_path / "masks"), fails=True)
+    assert "FileNotFoundError" in failed.stderr
+    assert str(tmp_path / "model.pt") in failed.stderr
+    assert not (tmp_path / "masks").exists()
+
+
+# Used by programs
+
+LOAD = """
+import json, sys
+import torch
+from monai.bundle import load
+
+folder, name, arguments, output = sys.argv[1:]
+torch.manual_seed(1)
+image = torch.randn(1, 3, 32, 48)
+path, answers = list(sys.path), []
+for settings in json.loads(arguments):
+    network = load(name, bundle_dir=folder, device="cpu", **settings).eval()
+    with torch.no_grad():
+        answers.append({"weights": network.state_dict(), "image": image, "answer": network(image)})
+    sys.path[:] = path  # each time as in a fresh process
+    for module in [one for one in sys.modules if one.partition(".")[0] == "bundle"]:
+        del sys.modules[module]
+torch.save(answers, output)
+"""
+
+
+@pytest.mark.parametrize("where", ["in the bundle", "elsewhere"])
+def test_load_gives_the_trained_network(where, resumed, elsewhere, tmp_path):
+    """From another folder MONAI has to be told where the bundle is: `args_file`, a file of JSON or its content."""
+    told: list[dict[str, Any]] = [{}]
+    if where == "elsewhere":
+        arguments = {"bundle_root": str(resumed.root)}
+        (tmp_path / "arguments.json").write_text(json.dumps(arguments))
+        told = [{"args_file": str(tmp_path / "arguments.json")}, {"args_file": arguments}]
+    settings = [one | {"workflow_type": kind} for one in told for kind in ("train", "inference")]
+    words = [str(resumed.root.parent), resumed.root.name, json.dumps(settings), str(tmp_path / "answers.pt")]
+    subprocess.run(
+        [sys.executable, "-c", LOAD, *words],
+        cwd=resumed.root if where == "in the bundle" else elsewhere,
+        env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
+        check=True,
+        timeout=300,
+    )
+    weights = weights_of(resumed.root / "models" / "model.pt")
+    network = network_with(weights)
+    answers = torch.load(tmp_path / "answers.pt", weights_only=True)
+    assert len(answers) == len(settings)
+    for found in answers:
+        assert found["weights"].keys() == weights.keys()
+        assert all(torch.equal(value, weights[name]) for name, value in found["weights"].items())
+        with torch.no_grad():
+            assert torch.allclose(found["answer"], network(found["image"]), atol=1e-6)
+
+
+def test_a_workflow_gives_the_trained_network_to_others(resumed, pictures, elsewhere, monkeypatch):
+    """What MONAI Label does: make the inference workflow, and ask it for its parts."""
+    monkeypatch.chdir(elsewhere)
+    workflow = ConfigWorkflow(
+        str(resumed.root / "configs" / "inference.json"),
+        logging_file=False,
+        workflow_type="inference",
+        bundle_root=str(resumed.root),
+        dataset_dir=str(pictures),
+        device="cpu",
+        amp=False,
+    )
+    workflow.initialize()
+    assert workflow.check_properties() == []
+    workflow.evaluator.run()
+    weights = weights_of(resumed.root / "models" / "model.pt")
+    assert all(torch.equal(value, weights[name]) for name, value in workflow.network_def.state_dict().items())
+    assert len(list((resumed.root / "output" / "inference").glob("*_mask.png"))) == 6
+
+
+def test_the_metadata_keeps_monais_schema(resumed):
+    schema = os.environ.get("META_SCHEMA")
+    if not schema:
+        pytest.skip("META_SCHEMA is not set: the file meta_schema_20240725.json, which MONAI would download")
+    metadata = json.loads((resumed.root / "configs" / "metadata.json").read_text())
+    assert metadata["schema"].endswith(Path(schema).name)
+    monai_bundle.verify_metadata(meta_file=str(resumed.root / "configs" / "metadata.json"), filepath=schema)
+
+
+def test_the_metadata_tells_the_networks_shapes(resumed, elsewhere, monkeypatch):
+    monkeypatch.chdir(elsewhere)
+    arguments: dict[str, Any] = {
+        "meta_file": str(resumed.root / "configs" / "metadata.json"),
+        "config_file": str(resumed.root / "configs" / "inference.json"),
+        "bundle_root": str(resumed.root),
+        "device": "cpu",
+    }
+    monai_bundle.verify_net_in_out("network_def", **arguments)
+    with pytest.raises(ValueError, match="output channel number"):
+        monai_bundle.verify_net_in_out("network_def", **arguments, **{"network_def#out_channels": 3})
+
+
+def test_the_exported_network_gives_the_same_answer(resumed, elsewhere, tmp_path, monkeypatch):
+    monkeypatch.chdir(elsewhere)
+    exported = resumed.root / "models" / "model.ts"
+    monai_bundle.ckpt_export(
+        "network_def",
+        filepath=str(exported),
+        ckpt_file=str(resumed.root / "models" / "model.pt"),
+        meta_file=str(resumed.root / "configs" / "metadata.json"),
+        config_file=str(resumed.root / "configs" / "inference.json"),
+        bundle_root=str(resumed.root),
+    )
+    network = network_with(weights_of(resumed.root / "models" / "model.pt"))
+    image = torch.randn(1, 3, 48, 32)
+    loaded, metadata, _ = monai_bundle.load(
+        resumed.root.name, bundle_dir=resumed.root.parent, load_ts_module=True, device="cpu"
+    )
+    with torch.no_grad():
+        expected, heads = network(image), network.heads(image)
+        for scripted in (torch.jit.load(exported).eval(), loaded.eval()):
+            assert torch.allclose(scripted(image), expected, atol=1e-5)
+            answers = scripted.heads(image)
+            assert answers.keys() == heads.keys()
+            assert all(torch.allclose(answers[name], heads[name], atol=1e-5) for name in heads)
+    assert metadata["name"] == json.loads((resumed.root / "configs" / "metadata.json").read_text())["name"]

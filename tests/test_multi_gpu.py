@@ -1,0 +1,124 @@
+"""Several processes, here two on the CPU with gloo, as `torchrun` starts them on several GPUs."""
+
+from __future__ import annotations
+
+import csv
+import json
+from typing import Any
+
+import pytest
+import torch
+from monai.bundle import ConfigWorkflow
+
+RANKS = 2
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nnodes=1", f"--nproc_per_node={RANKS}")
+RECORD = {
+    "training": [
+        "$@validate#evaluator.add_event_handler(ignite.engine.Events.EPOCH_COMPLETED, @train#early_stop)",
+        "$@train#resume_file.attach(@train#trainer)",
+        "$@train#trainer.run()",
+        "@record",
+    ],
+    "record": {
+        "_target_": "torch.save",
+        "obj": {
+            "rank": "@rank",
+            "wrapper": "$type(@train#trainer.step).__name__",
+            "same_network": "$@train#trainer.step.module.network is @network",
+            "weights": "$@step.state_dict()",
+            "labeled": "$list(@train#dataloader.sampler)",
+            "unlabeled": "$list(@train#unlabeled_dataloader.sampler)",
+            "steps": "$@train#trainer.state.iteration",
+            "dice": "$@validate#evaluator.state.metrics['pooled_dice']",
+        },
+        "f": "$os.path.join(@output_dir, 'rank' + str(@rank) + '.pt')",
+    },
+}
+"""What the training does, and a look into each process after it."""
+
+
+@pytest.fixture(scope="module")
+def trained(copy_bundle) -> tuple[Any, str]:
+    """A copy trained by two processes, and what they said."""
+    made = copy_bundle("trained_by_two")
+    (made.root / "configs" / "record.json").write_text(json.dumps(RECORD))
+    configs = made.configs("train.json", "multi_gpu_train.json", "record.json")
+    return made, made.run("run", "training", "--config_file", configs, launcher=TORCHRUN).stderr
+
+
+@pytest.fixture(scope="module")
+def ranks(trained) -> list[dict[str, Any]]:
+    """What each process holds after training."""
+    folder = trained[0].root / "output" / "training"
+    return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(RANKS)]
+
+
+def test_the_record_does_what_the_config_does(repository_root):
+    train = json.loads((repository_root / "configs" / "train.json").read_text())
+    assert RECORD["training"][:-1] == train["training"]
+
+
+def test_one_process_writes(trained):
+    made, said = trained
+    output = made.root / "output" / "training"
+    with (output / "training.csv").open(newline="") as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2"]
+    assert len(list(output.rglob("events.out.tfevents.*"))) == 1
+    assert {path.name for path in (made.root / "models").rglob("*.pt")} == {"model.pt", "resume.pt"}
+    assert said.count("| loss ") == 2, "two epochs, each said once"
+    assert said.count("Epoch[2] Metrics --") == 1
+    left = [path.name for path in made.root.rglob("*.part*")]
+    assert left == []
+
+
+def test_the_streams_are_shared_out_without_overlap(ranks):
+    assert [found["rank"] for found in ranks] == [0, 1]
+    for stream in ("labeled", "unlabeled"):
+        shares = [found[stream] for found in ranks]
+        assert all(len(share) == 2 for share in shares), stream
+        assert sorted(index for share in shares for index in share) == [0, 1, 2, 3], stream
+    assert all(found["steps"] == 2 for found in ranks), "4 images in batches of 2 by two: one step an epoch"
+
+
+def test_all_processes_hold_the_same_weights(ranks):
+    """Of the network and of the objective; running means of batch normalisation are each process's own."""
+    assert all(found["wrapper"] == "DistributedDataParallel" and found["same_network"] for found in ranks)
+    first, second = (
+        {name: value for name, value in found["weights"].items() if name.endswith(("weight", "bias")) or ".s." in name}
+        for found in ranks
+    )
+    tasks = {f"objective.s.{task}" for task in ("seg", "sdf", "boundary")}
+    assert tasks <= set(first)
+    assert len(first) > 100
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name
+    assert all(float(first[name]) != 1.0 for name in tasks)
+    assert ranks[0]["dice"] == pytest.approx(ranks[1]["dice"], abs=1e-12)
+
+
+def test_evaluation_by_two_equals_that_by_one(trained):
+    """Three images for two processes: one of them has one more."""
+    made, _ = trained
+    configs = made.configs("train.json", "evaluate.json", "multi_gpu_evaluate.json")
+    by_two = made.root / "by_two"
+    done = made.run("run", "evaluating", "--config_file", configs, "--output_dir", str(by_two), launcher=TORCHRUN)
+    assert done.stderr.count("Epoch[1] Metrics --") == 1
+    workflow = ConfigWorkflow(
+        [str(made.root / "configs" / name) for name in ("train.json", "evaluate.json")],
+        logging_file=False,
+        bundle_root=str(made.root),
+        output_dir=str(made.root / "by_one"),
+        device="cpu",
+        amp=False,
+        workflow_type="train",
+    )
+    workflow.initialize()
+    workflow.run()
+    lines = (by_two / "metrics.csv").read_text().splitlines()
+    found = {name: float(value) for name, value in (line.split(",") for line in lines)}
+    assert found.keys() == {"pooled_dice", "pooled_jaccard", "mean_dice", "mean_jaccard"}
+    assert found == pytest.approx(workflow.evaluator.state.metrics, abs=1e-5)
+    assert found["pooled_dice"] > 0
+    images = {path.name: sorted(path.read_text().splitlines()) for path in by_two.glob("*_raw.csv")}
+    assert len(images) == 4
+    assert all(len(lines) == 1 + 3 for lines in images.values())
