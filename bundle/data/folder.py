@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -58,13 +59,14 @@ def image_files(folder: str | Path) -> list[Entry]:
 
     Raises:
         FileNotFoundError: where the folder does not exist.
-        ValueError: where it holds no picture.
+        ValueError: where it holds no picture, or two whose names differ in the ending alone.
     """
     path = Path(folder).expanduser().absolute()
     if not path.is_dir():
         raise FileNotFoundError(f"no folder {path}; give a folder that holds pictures")
     files = [file for file in sorted(path.iterdir()) if file.is_file() and file.suffix.lower() in SUFFIXES]
     files = [file for file in files if not file.stem.endswith("_anno") and not file.name.startswith(".")]
+    _check_stems(files)
     if not files:
         raise ValueError(f"no picture in {path}; give a folder that holds {', '.join(SUFFIXES)} files")
     return [{IMAGE: str(file)} for file in files]
@@ -96,7 +98,18 @@ def images_to_predict(dataset_dir: str | Path, data_list: str | None = None, par
     if data_list is None:
         return image_files(dataset_dir)
     entries = required_part(load_data_list(dataset_dir, data_list), part)
+    _check_stems([Path(entry[IMAGE]) for entry in entries])
     return [{key: value for key, value in entry.items() if key != LABEL} for entry in entries]
+
+
+def _check_stems(files: list[Path]) -> None:
+    """Refuse pictures whose masks would get one name, NAME_mask.png."""
+    counts = Counter(file.stem for file in files)
+    twice = [str(file) for file in files if counts[file.stem] > 1]
+    if twice:
+        raise ValueError(
+            f"pictures share a name but for ending or folder ({_some(twice)}); rename them: masks would too"
+        )
 
 
 def _find_list(folder: Path, name: str) -> Path:

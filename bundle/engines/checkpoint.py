@@ -32,6 +32,11 @@ def save_whole(content: Any, path: str | os.PathLike[str]) -> None:
         partial.unlink(missing_ok=True)
 
 
+def weights_of(network: nn.Module) -> dict[str, Any]:
+    """The state dict of a network with all tensors on the CPU, so that a file written on a GPU loads anywhere."""
+    return {name: value.detach().cpu() for name, value in network.state_dict().items()}
+
+
 class BestModel:
     """Keeps the network of the best validation as a plain state dict, ``model.pt``; stands in ``validate#handlers``.
 
@@ -69,7 +74,28 @@ class BestModel:
             return
         self.score, self.epoch = score, engine.state.epoch
         if idist.get_rank() == 0:
-            save_whole(self.network.state_dict(), self.path)
+            save_whole(weights_of(self.network), self.path)
+
+
+class LastModel:
+    """Keeps the network of the end of a training without validation, ``model.pt``; stands in ``train#handlers``.
+
+    Args:
+        network: the bare network.
+        path: file to write.
+    """
+
+    def __init__(self, network: nn.Module, path: str | os.PathLike[str]) -> None:
+        self.network = network
+        self.path = Path(path)
+
+    def attach(self, engine: Engine) -> None:
+        """Save once, when the training is over."""
+        engine.add_event_handler(Events.COMPLETED, self._save)
+
+    def _save(self) -> None:
+        if idist.get_rank() == 0:
+            save_whole(weights_of(self.network), self.path)
 
 
 class ResumeFile:
@@ -130,7 +156,7 @@ class ResumeFile:
         if planned != trainer.state.max_epochs:
             logger.warning(
                 "%s is of a training of %s epochs, this one has %s: ramps follow the new number, the learning rate "
-                "goes on as its schedule was saved.",
+                "goes on as its schedule was saved, and is 0 where that schedule has ended.",
                 *(self.path, planned, trainer.state.max_epochs),
             )
         if trainer.amp and content.get("scaler"):  # MONAI makes the scaler when the run starts

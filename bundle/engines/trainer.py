@@ -162,8 +162,16 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         self.fire_event(IterationEvents.LOSS_COMPLETED)
         self._refuse_nan(batchdata, unlabeled_data)
         self._update(loss, last)
+        if self.state.iteration % self.state.epoch_length == 0:
+            self._share_buffers()
         self.fire_event(IterationEvents.MODEL_COMPLETED)
         return self.state.output
+
+    def _share_buffers(self) -> None:
+        """Give all ranks the running statistics of rank 0, so that they validate the network that rank 0 saves."""
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            for buffer in self.network.buffers():
+                torch.distributed.broadcast(buffer, src=0)
 
     def _accumulation(self) -> tuple[bool, bool]:
         """Whether this iteration is the first and the last of those that share an optimiser step."""
