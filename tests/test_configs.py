@@ -268,6 +268,14 @@ def test_unlabeled_images_are_those_of_the_list(tiny):
     assert all("label" not in batch for batch in loader)
 
 
+def test_labeled_crops_do_not_depend_on_the_unlabeled_stream(tiny):
+    """One transform object for both streams would be seeded twice, and the second seed would win."""
+    trainer = parsed(["train.json"], **tiny).get_parsed_content("train#trainer")
+    labeled, unlabeled = trainer.data_loader.dataset.transform, trainer.unlabeled_data_loader.dataset.transform
+    shared = {id(part) for part in labeled.transforms} & {id(part) for part in unlabeled.transforms}
+    assert shared == set()
+
+
 def test_somebody_elses_labels_are_never_mixed_with_the_lists_unlabeled_images(tiny):
     """MONAI Label and federated clients replace `train#dataset#data` and know nothing of a second stream."""
     own = parsed(["train.json"], **tiny).get_parsed_content("datalist")["training"][:3]

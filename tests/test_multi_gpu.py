@@ -81,12 +81,10 @@ def test_the_streams_are_shared_out_without_overlap(ranks):
 
 
 def test_all_processes_hold_the_same_weights(ranks):
-    """Of the network and of the objective; running means of batch normalisation are each process's own."""
+    """Of the network and of the objective, and after an epoch the same running means of batch normalisation."""
     assert all(found["wrapper"] == "DistributedDataParallel" and found["same_network"] for found in ranks)
-    first, second = (
-        {name: value for name, value in found["weights"].items() if name.endswith(("weight", "bias")) or ".s." in name}
-        for found in ranks
-    )
+    first, second = (found["weights"] for found in ranks)
+    assert any(name.endswith("running_mean") for name in first)
     tasks = {f"objective.s.{task}" for task in ("seg", "sdf", "boundary")}
     assert tasks <= set(first)
     assert len(first) > 100
@@ -120,5 +118,5 @@ def test_evaluation_by_two_equals_that_by_one(trained):
     assert found == pytest.approx(workflow.evaluator.state.metrics, abs=1e-5)
     assert found["pooled_dice"] > 0
     images = {path.name: sorted(path.read_text().splitlines()) for path in by_two.glob("*_raw.csv")}
-    assert len(images) == 4
+    assert len(images) == 2
     assert all(len(lines) == 1 + 3 for lines in images.values())

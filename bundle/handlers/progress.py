@@ -20,8 +20,8 @@ class RunProgress:
     checkpoints stand on lines of their own; elsewhere, as in a log file, a plain line now and then. The time left
     comes from the average over this run, validation counted.
 
-    Ignite's ``ProgressBar`` is not used: it starts again with each epoch, takes the steps before a resume for
-    steps of this run, and reads its numbers at every step, for which a GPU has to be waited.
+    Ignite's ``ProgressBar`` is not used: it starts again with each epoch and so tells no time left for the whole
+    training, takes the steps before a resume for steps of this run, and fills a log file with its redrawing.
 
     Args:
         title: what is running: ``training``, ``evaluation``, ``inference``.

@@ -17,8 +17,9 @@ class Gate(nn.Module):
         features: length of the pooled features, experts times channels.
         experts: number of experts, K.
         kind: ``paper`` (fully connected, ReLU, fully connected, dropout, fully connected, softmax),
-            ``as_released`` (the first layer's answer is multiplied by its own softmax, which makes every weight
-            1 / K at the start) or ``equal`` (always 1 / K, no parameters).
+            ``as_released`` (the first layer's answer is multiplied by its own softmax: so small that at the start
+            all images get nearly the same weights, set by biases alone, and the layer little gradient) or ``equal``
+            (always 1 / K, no parameters).
         dropout: probability of dropout before the last layer.
 
     Raises:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from bundle.data.folder import image_files, load_data_list
 
@@ -118,3 +119,11 @@ def test_image_files_refuses_a_folder_without_pictures(tmp_path: Path) -> None:
         image_files(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"no folder .*nowhere; give a folder"):
         image_files(tmp_path / "nowhere")
+
+
+def test_image_files_refuses_two_pictures_of_one_name(tmp_path: Path) -> None:
+    """Their masks would overwrite each other."""
+    for name in ("a.png", "a.jpg", "b.png"):
+        Image.new("RGB", (4, 4)).save(tmp_path / name)
+    with pytest.raises(ValueError, match="share a name"):
+        image_files(tmp_path)

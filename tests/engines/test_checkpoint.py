@@ -17,7 +17,8 @@ from monai.losses import DiceLoss
 from monai.transforms import Compose, RandFlipd
 from torch import Tensor, nn
 
-from bundle.engines import BestModel, ResumeFile, SemiSupervisedTrainer, save_whole
+from bundle.engines import BestModel, LastModel, ResumeFile, SemiSupervisedTrainer, save_whole
+from bundle.engines.checkpoint import weights_of
 from bundle.networks import UNet
 from bundle.teaching import AdaptiveObjective, HeadLabeler, Lesson, LinearRamp, Step
 
@@ -378,3 +379,19 @@ def test_the_gradient_scaler_goes_on(
     engine.run([0], max_epochs=2)
     assert engine.state.epoch == 2
     assert (engine.scaler and engine.scaler.state) == expected
+
+
+def test_without_validation_the_last_model_is_kept(tmp_path: Path) -> None:
+    network = nn.Linear(2, 1)
+    engine: Any = Engine(lambda engine, batch: network.weight.data.add_(1.0))
+    LastModel(network, tmp_path / "models" / "model.pt").attach(engine)
+    engine.run([0, 0], max_epochs=2)
+    kept = torch.load(tmp_path / "models" / "model.pt", weights_only=True)
+    assert torch.equal(kept["weight"], network.weight.data)
+
+
+def test_weights_are_saved_from_the_cpu() -> None:
+    """A tensor of another device comes back to the CPU; `meta` stands for a GPU, and cannot be copied from."""
+    with pytest.raises(NotImplementedError, match="meta"):
+        weights_of(nn.Linear(2, 1, device="meta"))
+    assert all(value.device.type == "cpu" for value in weights_of(nn.Linear(2, 1)).values())
