@@ -36,7 +36,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=ROOT / "demo", help="folder of all that the demo writes")
     parser.add_argument("--max-epochs", type=int, default=25, help="epochs of each training")
-    parser.add_argument("--images", type=int, default=6, help="test tiles in the picture")
+    parser.add_argument("--images", type=int, default=4, help="test tiles in the picture")
     arguments = parser.parse_args()
     output = arguments.output.absolute()
     started = time.monotonic()
@@ -121,7 +121,7 @@ def compare(output: Path, count: int) -> Path:
         rows.append((f"{name}    Dice: {', '.join(scores)}", pictures))
     sheet = drawing.sheet("test tiles", ("image", *METHODS), rows, rows[0][1][0].shape[1])
     path = output / "comparison.png"
-    Image.fromarray(sheet).save(path)
+    drawing.in_palette(sheet).save(path, optimize=True)
     return path
 
 
