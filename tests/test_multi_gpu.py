@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from monai.bundle import ConfigWorkflow
+from monai.bundle import ConfigParser, ConfigWorkflow
 
 RANKS = 2
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nnodes=1", f"--nproc_per_node={RANKS}")
@@ -78,6 +78,25 @@ def test_the_streams_are_shared_out_without_overlap(ranks):
         assert all(len(share) == 2 for share in shares), stream
         assert sorted(index for share in shares for index in share) == [0, 1, 2, 3], stream
     assert all(found["steps"] == 2 for found in ranks), "4 images in batches of 2 by two: one step an epoch"
+
+
+@pytest.mark.parametrize(("world", "sizes"), [(3, [1, 1, 2]), (4, [1, 1, 1, 1]), (6, [1] * 6)])
+def test_uneven_streams_share_no_image(tiny, repository_root, world, sizes):
+    """4 labeled and 4 unlabeled images; only six processes, more than images, have to repeat some."""
+    configs = [str(repository_root / "configs" / name) for name in ("train.json", "multi_gpu_train.json")]
+    for stream, sampler in (("dataset", "sampler"), ("unlabeled_dataset", "unlabeled_sampler")):
+        shares = []
+        for rank in range(world):
+            parser = ConfigParser()
+            parser.read_config(configs)
+            places = {f"train#{sampler}#num_replicas": world, f"train#{sampler}#rank": rank}
+            parser.update(tiny | places | {"world_size": world, "rank": rank})
+            shares.append(list(parser.get_parsed_content(f"train#{sampler}")))
+        assert len(parser.get_parsed_content(f"train#{stream}")) == 4
+        assert sorted(len(share) for share in shares) == sizes
+        found = sorted(index for share in shares for index in share)
+        assert set(found) == {0, 1, 2, 3}
+        assert len(found) == max(world, 4)
 
 
 def test_all_processes_hold_the_same_weights(ranks):

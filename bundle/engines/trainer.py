@@ -193,6 +193,7 @@ class SemiSupervisedTrainer(SupervisedTrainer):
             self.optimizer.step()
 
     def _refuse_nan(self, labeled: Batch, unlabeled: Batch | None) -> None:
+        """Stop before a loss that is no number reaches the weights; this waits for the device once a step."""
         loss = self.state.step["loss"]
         if bool(torch.isfinite(loss).all()):
             return

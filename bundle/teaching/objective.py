@@ -86,7 +86,7 @@ class AdaptiveObjective(nn.Module):
         if unlabeled:
             total = total + weight * self.adaptive(self._by_task(unlabeled))
         log = {f"weight/{task}": torch.exp(-value.detach()) for task, value in self.s.items()}
-        log["ramp/unlabeled"] = total.new_tensor(weight)
+        log["ramp/unlabeled"] = total.new_full((), weight)
         return total, log
 
     def _by_task(self, parts: Scalars) -> dict[str, Tensor]:

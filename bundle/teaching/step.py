@@ -172,7 +172,7 @@ class Step(nn.Module):
                 log[f"foreground/{name}/{head}"] = label.foreground()
                 if label.weight is not None:
                     log[f"counted/{name}/{head}"] = label.weight.mean()
-                log[f"ramp/{name}"] = value.new_tensor(weight)
+                log[f"ramp/{name}"] = value.new_full((), weight)
         return parts, log
 
     @staticmethod
