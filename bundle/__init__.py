@@ -12,6 +12,17 @@ down as data in ``configs/methods/``; the one trainer knows no method by name.
 Parts are imported here, all at once: MONAI Label unloads modules between calls, and half a package breaks.
 """
 
-from bundle import data, engines, handlers, losses, metrics, networks, teaching, transforms, types
+from bundle import data, engines, handlers, inference, losses, metrics, networks, teaching, transforms, types
 
-__all__ = ["data", "engines", "handlers", "losses", "metrics", "networks", "teaching", "transforms", "types"]
+__all__ = [
+    "data",
+    "engines",
+    "handlers",
+    "inference",
+    "losses",
+    "metrics",
+    "networks",
+    "teaching",
+    "transforms",
+    "types",
+]

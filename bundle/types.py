@@ -27,6 +27,8 @@ GATE = "gate_"
 
 IMAGE = "image"
 LABEL = "label"
+FILE = "file"
+"""In a batch for training, the names of the files that its images came from."""
 
 Heads = dict[str, Tensor]
 """What a network answers: every map that a method needs, (B, C, H, W) logits or values, and gate weights (B, K)."""

@@ -1,6 +1,7 @@
-"""Program that draws the published splits of GlaS: names of images in bundle/data/glas_splits.json, from seeds.
+"""Program that draws the published splits of GlaS and CRAG from seeds: names of images in bundle/data/*_splits.json.
 
 Run: python scripts/make_splits.py --grades DIR/Grade.csv --output bundle/data/glas_splits.json
+     python scripts/make_splits.py --crag --output bundle/data/crag_splits.json
 """
 
 from __future__ import annotations
@@ -14,22 +15,25 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bundle.data.glas import SPLITS, draw_glas_splits, read_grades
+from bundle.data import crag, glas
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; 0 is good, 1 an error that its last line explains."""
-    parser = argparse.ArgumentParser(description="Draw the published splits of GlaS from its Grade.csv.")
-    parser.add_argument("--grades", required=True, help="Grade.csv of the GlaS download")
-    parser.add_argument("--output", default=str(SPLITS), help="file to write (default: the one in the bundle)")
+    parser = argparse.ArgumentParser(description="Draw the published splits of GlaS or CRAG.")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--grades", help="Grade.csv of the GlaS download, to draw the splits of GlaS")
+    source.add_argument("--crag", action="store_true", help="draw the splits of CRAG, which need its names alone")
+    parser.add_argument("--output", help="file to write (default: the one in the bundle)")
     options = parser.parse_args(arguments)
+    output = Path(options.output or (crag.SPLITS if options.crag else glas.SPLITS))
     try:
-        text = as_text(draw_glas_splits(read_grades(options.grades)))
-        Path(options.output).write_text(text, encoding="utf-8")
+        splits = crag.draw_crag_splits() if options.crag else glas.draw_glas_splits(glas.read_grades(options.grades))
+        output.write_text(as_text(splits), encoding="utf-8")
     except (OSError, ValueError) as error:
         print(f"make_splits: {error}", file=sys.stderr)
         return 1
-    print(f"wrote {options.output}")
+    print(f"wrote {output}")
     return 0
 
 

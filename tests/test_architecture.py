@@ -262,7 +262,7 @@ BAD = [
 
 @pytest.mark.parametrize(("rule", "text"), BAD)
 def test_each_rule_can_fail(rule, text):
-    assert rule(Source("bundle.data.folder", text))
+    assert rule(Source("bundle.data.lists", text))
 
 
 def test_each_rule_has_its_bad_example():
@@ -274,7 +274,7 @@ def test_each_rule_can_pass(rule):
     text = '"""Module."""\nfrom bundle.types import Heads\nfrom . import splits\nfrom bundle.data.splits import cut\n'
     text += 'def f(x: int) -> int:\n    """Double."""\n' + "    x += 1\n" * (LONGEST_FUNCTION - 2) + "    return x\n"
     text += "def _g(x):\n    try:\n        x()\n    except ValueError:\n        x = 1\n"
-    assert rule(Source("bundle.data.folder", text)) == []
+    assert rule(Source("bundle.data.lists", text)) == []
 
 
 def test_a_circle_is_found():

@@ -20,7 +20,8 @@ from PIL import Image
 
 from bundle.networks import SemiMoE
 
-METRICS = {"pooled_dice", "pooled_jaccard", "mean_dice", "mean_jaccard"}
+OVERLAPS = {f"{kind}_{name}" for kind in ("pooled", "mean", "class_mean") for name in ("dice", "jaccard")}
+OBJECTS = {"object_f1", "object_dice", "object_hausdorff"}
 COLOUR_RULE = {"_target_": "torch.nn.Conv2d", "in_channels": 3, "out_channels": 2, "kernel_size": 1}
 """A network that needs no training: what is dark is gland. With it, each step from file to mask has a known answer."""
 
@@ -133,16 +134,26 @@ def test_evaluating_writes_the_scores_of_the_test_part(resumed, elsewhere):
     resumed.run(*words, "--bundle_root", str(resumed.root), cwd=elsewhere)
     output = resumed.root / "output" / "evaluation"
     found = metrics(output)
-    assert found.keys() == METRICS
-    assert all(0 <= value <= 1 for value in found.values())
+    assert found.keys() == OVERLAPS | OBJECTS | {"calibration_error"}
+    assert all(0 <= value <= 1 for name, value in found.items() if name != "object_hausdorff")
+    assert 0 <= found["object_hausdorff"] <= np.hypot(47, 63)
     assert found["pooled_dice"] > 0
     assert found["pooled_jaccard"] == pytest.approx(found["pooled_dice"] / (2 - found["pooled_dice"]), abs=1e-6)
     parts = json.loads((resumed.root / "dataset" / "heldout_50_seed0.json").read_text())
-    tested = {Path(entry["image"]).name for entry in parts["test"]}
-    assert not list(output.glob("pooled_*_raw.csv")), "a pooled score has no value an image"
-    for name in ("mean_dice", "mean_jaccard"):
-        assert {Path(row["filename"]).name for row in rows(output / f"{name}_raw.csv")} == tested, name
+    tested = sorted(Path(entry["image"]).stem for entry in parts["test"])
+    each = rows(output / "per_image.csv")
+    assert [row["image"] for row in each] == tested
+    assert each[0].keys() == {"image", "mean_dice", "mean_jaccard"} | OBJECTS, "a pooled score has no value an image"
+    mean = sum(float(row["mean_dice"]) for row in each) / len(each)
+    assert mean == pytest.approx(found["mean_dice"], abs=1e-5)
+    bins = rows(output / "calibration.csv")
+    assert len(bins) == 15
+    assert sum(int(row["count"]) for row in bins) == 3 * 48 * 64
     assert (output / "montage.png").is_file()
+    for name in tested:
+        with Image.open(output / "masks" / f"{name}_mask.png") as mask:
+            assert mask.size == (64, 48)
+            assert set(np.unique(np.asarray(mask))) <= {0, 255}
 
 
 def test_an_empty_test_part_is_no_success(resumed):
@@ -267,7 +278,12 @@ def test_a_perfect_network_scores_1_at_the_size_of_the_file(by_colour, copy_bund
     }
     files = [str(made.root / "configs" / name) for name in ("train.json", "evaluate.json")]
     monai_bundle.run("run", config_file=files, logging_file=False, **settings)
-    assert metrics(tmp_path / "scores") == dict.fromkeys(METRICS, 1.0)
+    found = metrics(tmp_path / "scores")
+    assert found.pop("calibration_error") < 0.5
+    assert found == dict.fromkeys(OVERLAPS | OBJECTS, 1.0) | {"object_hausdorff": 0.0}
+    assert [row["image"] for row in rows(tmp_path / "scores" / "per_image.csv")] == ["cut", "whole"]
+    for name, shape in (("whole", dark_shape()), ("cut", dark_shape()[:, :41])):
+        np.testing.assert_array_equal(mask(tmp_path / "scores" / "masks" / f"{name}_mask.png"), shape)
 
 
 def test_inference_without_weights_is_no_success(resumed, pictures, tmp_path):

@@ -118,7 +118,7 @@ def test_all_methods_make_the_same_steps(overlay, method):
     """Methods are compared after as many optimiser steps, on as many labeled images."""
     made = method(overlay, batch_size=1, data_list="heldout_20_seed0.json")
     assert made.trainer.state.epoch_length == 6
-    assert len(made.trainer.data_loader) == 2
+    assert len(made.trainer.data_loader.dataset) == 2
     used = made.trainer.unlabeled_data_loader is not None
     assert made.step.needs_unlabeled == used == (overlay.stem not in WITHOUT_LESSONS)
 

@@ -133,9 +133,20 @@ def test_evaluation_by_two_equals_that_by_one(trained):
     workflow.run()
     lines = (by_two / "metrics.csv").read_text().splitlines()
     found = {name: float(value) for name, value in (line.split(",") for line in lines)}
-    assert found.keys() == {"pooled_dice", "pooled_jaccard", "mean_dice", "mean_jaccard"}
+    assert {"pooled_dice", "class_mean_jaccard", "object_hausdorff", "calibration_error"} <= found.keys()
     assert found == pytest.approx(workflow.evaluator.state.metrics, abs=1e-5)
     assert found["pooled_dice"] > 0
-    images = {path.name: sorted(path.read_text().splitlines()) for path in by_two.glob("*_raw.csv")}
-    assert len(images) == 2
-    assert all(len(lines) == 1 + 3 for lines in images.values())
+    by_one = made.root / "by_one"
+    for name in ("per_image.csv", "calibration.csv"):
+        tables = []
+        for folder in (by_two, by_one):
+            with (folder / name).open(newline="") as file:
+                tables.append(list(csv.reader(file)))
+        assert tables[0][0] == tables[1][0]
+        assert [row[:1] for row in tables[0]] == [row[:1] for row in tables[1]]
+        for row, other in zip(*(table[1:] for table in tables), strict=True):
+            assert [float(cell or 0) for cell in row[1:]] == pytest.approx(
+                [float(cell or 0) for cell in other[1:]], abs=1e-5
+            )
+    assert len((by_two / "per_image.csv").read_text().splitlines()) == 1 + 3
+    assert len(list((by_two / "masks").glob("*_mask.png"))) == 3

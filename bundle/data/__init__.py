@@ -1,22 +1,56 @@
 """Data: lists of images on disk, splits, and one file for each source."""
 
-from bundle.data.folder import image_files, images_to_predict, load_data_list, required_part
+from bundle.data.caching import TileCache, cached_share
+from bundle.data.crag import check_crag, prepare_crag
+from bundle.data.folder import prepare_folder
 from bundle.data.glas import check_glas, prepare_glas
+from bundle.data.lists import image_files, images_to_predict, load_data_list, required_part
 from bundle.data.phantom import check_phantom, phantom_data_list, write_phantom
+from bundle.data.picture_reader import PictureReader
+from bundle.data.pictures import (
+    IMAGE_SUFFIXES,
+    Picture,
+    is_picture,
+    picture_size,
+    read_image,
+    read_label,
+    reading_of,
+    stem_of,
+    volume_slices,
+)
+from bundle.data.plans import Plan
+from bundle.data.protocols import serve_protocol
 from bundle.data.splits import draw_split, heldout_lists, nested_draws, patient_folds
 
 __all__ = [
+    "IMAGE_SUFFIXES",
+    "Picture",
+    "PictureReader",
+    "Plan",
+    "TileCache",
+    "cached_share",
+    "check_crag",
     "check_glas",
     "check_phantom",
     "draw_split",
     "heldout_lists",
     "image_files",
     "images_to_predict",
+    "is_picture",
     "load_data_list",
     "nested_draws",
     "patient_folds",
     "phantom_data_list",
+    "picture_size",
+    "prepare_crag",
+    "prepare_folder",
     "prepare_glas",
+    "read_image",
+    "read_label",
+    "reading_of",
     "required_part",
+    "serve_protocol",
+    "stem_of",
+    "volume_slices",
     "write_phantom",
 ]

@@ -1,186 +1,242 @@
-"""Data lists and folders on disk: which images train, teach without a label, choose and test a network."""
+"""A folder of one's own: images, masks of some of them, and a table of what is known, made into a data folder.
+
+Whatever the pictures are, the data folder holds ``image/NAME.png``, RGB with 8 bits, ``label/NAME.png``, numbered
+glands or classes, and data lists in which no patient is both learned from and held out.
+"""
 
 from __future__ import annotations
 
-import json
+import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bundle.types import IMAGE, LABEL
+import nibabel
+import numpy as np
+from numpy.typing import NDArray
 
-Entry = dict[str, Any]
-"""One image of a list: ``image``, ``label`` where it has one, and what is known of patient, grade, domain and mpp."""
+from bundle.data.label_maps import as_classes, as_instances, has_split_numbers
+from bundle.data.overlaps import same_content
+from bundle.data.pairs import Pair, check_rows, find_pairs, read_table
+from bundle.data.pictures import Picture, read_label, volume_slices
+from bundle.data.plans import Plan, count_parts, draw_lists, tell_patients
+from bundle.data.sentences import some
+from bundle.data.splits import DataList
+from bundle.data.stored import reading
+from bundle.data.volumes import is_nifti
+from bundle.data.writing import Progress, check_new, new_folder, save_image, save_label, write_image, write_lists
 
-PARTS = ("training", "unlabeled", "validation", "test")
-"""The keys of a data list; all but ``unlabeled`` need a label on every entry."""
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
-"""How the name of a picture ends, in small letters."""
-SHOWN = 3
-"""How many names an error shows."""
-
-
-def load_data_list(dataset_dir: str | Path, name: str) -> dict[str, list[Entry]]:
-    """Read and check a data list, a JSON file of the four parts, and make its paths absolute.
-
-    Args:
-        dataset_dir: the folder that holds the list; paths in the list are relative to it.
-        name: file name of the list, for instance ``heldout_10_seed0.json``.
-
-    Returns:
-        ``training``, ``unlabeled``, ``validation`` and ``test``, each a list of entries; a part that the file does not
-        have is empty. An entry keeps all its keys; ``image`` and ``label`` are absolute paths as text.
-
-    Raises:
-        FileNotFoundError: without the folder, the list, or a file that the list names.
-        ValueError: where the file is no such list, a label is missing, an unlabeled entry has one, or an image stands
-            both in ``training`` or ``unlabeled`` and in ``validation`` or ``test``.
-    """
-    folder = Path(dataset_dir).expanduser().absolute()
-    path = _find_list(folder, name)
-    content = _read_object(path)
-    lists = {part: _read_part(content.get(part, []), part, path) for part in PARTS}
-    for part, entries in lists.items():
-        for entry in entries:
-            for key in (IMAGE, LABEL):
-                if key in entry:
-                    entry[key] = str(folder / entry[key])
-        _check_files(entries, part, path)
-    _check_overlap(lists, path)
-    return lists
+SPLIT = "numbers stand for several pieces"
 
 
-def image_files(folder: str | Path) -> list[Entry]:
-    """Pictures of one folder, for inference: sorted by name, sub-folders and ``*_anno`` masks left out.
+@dataclass(frozen=True)
+class Prepared:
+    """What was made: lists, and what a person should know of it."""
 
-    Returns:
-        One ``{"image": absolute path}`` a picture (PNG, JPEG, BMP, TIFF).
-
-    Raises:
-        FileNotFoundError: where the folder does not exist.
-        ValueError: where it holds no picture, or two whose names differ in the ending alone.
-    """
-    path = Path(folder).expanduser().absolute()
-    if not path.is_dir():
-        raise FileNotFoundError(f"no folder {path}; give a folder that holds pictures")
-    files = [file for file in sorted(path.iterdir()) if file.is_file() and file.suffix.lower() in SUFFIXES]
-    files = [file for file in files if not file.stem.endswith("_anno") and not file.name.startswith(".")]
-    _check_stems(files)
-    if not files:
-        raise ValueError(f"no picture in {path}; give a folder that holds {', '.join(SUFFIXES)} files")
-    return [{IMAGE: str(file)} for file in files]
+    lists: dict[str, dict[str, int]]
+    """File name -> part -> how many images; the list to begin with is the first."""
+    notes: list[str]
+    """Sentences on conversions, patients and what the table left open."""
 
 
-def required_part(datalist: dict[str, list[Entry]], part: str) -> list[Entry]:
-    """One part of a data list that must not be empty: engines skip an empty loader and call it success.
-
-    Raises:
-        ValueError: where the part is empty.
-    """
-    entries = datalist[part]
-    if not entries:
-        raise ValueError(f"the data list has no image under {part!r}; take another list (--data_list) or add some")
-    return entries
-
-
-def images_to_predict(dataset_dir: str | Path, data_list: str | None = None, part: str = "test") -> list[Entry]:
-    """What inference runs on: the pictures of a folder, or one part of a data list.
+def prepare_folder(
+    images: str | Path,
+    output: str | Path,
+    masks: str | Path | None = None,
+    mask_suffix: str = "",
+    table: str | Path | None = None,
+    classes: Sequence[str] = (),
+    axis: int | None = None,
+    mpp: float | None = None,
+    plan: Plan | None = None,
+    progress: Progress | None = None,
+) -> Prepared:
+    """Make a data folder; it appears when it is complete.
 
     Args:
-        dataset_dir: a folder of pictures, or the folder that holds the list.
-        data_list: file name of the list; ``None`` takes the folder's pictures.
-        part: part of the list.
+        images: folder of images, see ``pairs.find_pairs``.
+        output: the folder to make; may exist if it is empty.
+        masks: folder of masks; ``None`` looks among the images.
+        mask_suffix: what the names of masks have behind those of their images.
+        table: CSV file of what is known of images, see ``pairs.read_table``.
+        classes: names of classes, background first, where the values of masks are classes; else they are glands.
+        axis: 0, 1 or 2, to cut NIfTI volumes into slices; a slice is an image, a volume a patient.
+        mpp: width of a pixel in um, of images of which the table does not say it.
+        plan: which lists to draw; ``None`` labels all that is not held out.
+        progress: told after each image.
 
-    Returns:
-        Entries without ``label``.
+    Raises:
+        FileNotFoundError: without a folder or the table.
+        ValueError: where names, table or plan do not fit, or files are damaged or have no right reading: the first of
+            them are named.
     """
-    if data_list is None:
-        return image_files(dataset_dir)
-    entries = required_part(load_data_list(dataset_dir, data_list), part)
-    _check_stems([Path(entry[IMAGE]) for entry in entries])
-    return [{key: value for key, value in entry.items() if key != LABEL} for entry in entries]
+    if mpp is not None and not 0 < mpp < math.inf:
+        raise ValueError(f"--mpp is {mpp}; give the width of a pixel in um, above 0")
+    plan = plan or Plan()
+    plan.check()
+    check_new(output)
+    pairs = find_pairs(images, masks, mask_suffix)
+    known, unused = read_table(table) if table is not None else ({}, [])
+    names = {pair: _names(pair, axis) for pair in pairs}
+    entries = _entries(names, known, mpp)
+    lists = draw_lists(entries, plan)
+    notes = [f"columns of the table that are not used: {', '.join(unused)}"] if unused else []
+    with new_folder(output) as folder:
+        (folder / "image").mkdir()
+        (folder / "label").mkdir()
+        notes = _write(names, folder, axis, classes, progress) + notes
+        write_lists(folder, lists, labels=classes)
+        _check_twins(folder, lists)
+    return Prepared(count_parts(lists), notes + tell_patients(entries, lists) + _tell_scale(entries))
 
 
-def _check_stems(files: list[Path]) -> None:
-    """Refuse pictures whose masks would get one name, NAME_mask.png."""
-    counts = Counter(file.stem for file in files)
-    twice = [str(file) for file in files if counts[file.stem] > 1]
+def class_names(words: Sequence[str]) -> list[str]:
+    """Names of classes from names, background first, or from their number alone.
+
+    Raises:
+        ValueError: for fewer than two, more than 256, or two alike.
+    """
+    names = list(words)
+    if len(names) == 1 and names[0].isdigit():
+        names = ["background", *(f"class_{number}" for number in range(1, int(names[0])))]
+    if not 2 <= len(names) <= 256 or len(set(names)) < len(names):
+        raise ValueError(f"--classes gives {some(words)}; give a number from 2 to 256, or names with background first")
+    return names
+
+
+def _names(pair: Pair, axis: int | None) -> list[str]:
+    """Names that the images of a file get: its own, or one for each slice of a volume."""
+    if axis is None or not is_nifti(pair.image):
+        return [pair.name]
+    with reading(pair.image):
+        file: Any = nibabel.load(pair.image)
+        shape = file.shape
+    if len(shape) < 3 or shape[2] == 1:
+        return [pair.name]  # flat
+    digits = max(3, len(str(shape[axis] - 1)))
+    return [f"{pair.name}_s{index:0{digits}d}" for index in range(shape[axis])]
+
+
+def _entries(
+    names: Mapping[Pair, Sequence[str]], table: Mapping[str, Mapping[str, Any]], mpp: float | None
+) -> list[dict[str, Any]]:
+    """Entry of each image, sorted by name; a row of a volume holds for its slices."""
+    counts = Counter(name for parts in names.values() for name in parts)
+    twice = [name for name, count in counts.items() if count > 1]
     if twice:
+        raise ValueError(f"two images would have the name {twice[0]}; rename one of their files")
+    check_rows(table, [*counts, *(pair.name for pair in names)])
+    entries = []
+    for pair, parts in names.items():
+        for name in parts:
+            entry: dict[str, Any] = {"image": f"image/{name}.png"}
+            entry |= {} if pair.mask is None else {"label": f"label/{name}.png"}
+            entry |= {"patient": pair.name} if parts != [pair.name] else {}
+            entry |= {} if mpp is None else {"mpp": mpp}
+            entries.append(entry | {**table.get(pair.name, {}), **table.get(name, {})})
+    return sorted(entries, key=lambda entry: entry["image"])
+
+
+def _write(
+    names: Mapping[Pair, Sequence[str]],
+    folder: Path,
+    axis: int | None,
+    classes: Sequence[str],
+    progress: Progress | None,
+) -> list[str]:
+    """Convert all files; gives sentences on what was converted. Bad files are all found before the first is told."""
+    image_notes: Counter[str] = Counter()
+    label_notes: Counter[str] = Counter()
+    faults: list[str] = []
+    total, done = sum(map(len, names.values())), 0
+    for pair, parts in names.items():
+        try:
+            for name, note, label in _convert(pair, parts, folder, axis, classes):
+                image_notes.update([note] if note else [])
+                if label is not None:
+                    label_notes.update([label.note] if label.note else [])
+                    label_notes.update(_write_label(label.pixels, folder / "label" / f"{name}.png", pair, classes))
+                done += 1
+                if progress is not None:
+                    progress(done, total)
+        except ValueError as error:
+            faults.append(str(error))
+    if len(faults) == 1:
+        raise ValueError(faults[0])
+    if faults:
+        raise ValueError(f"{len(faults)} of {len(names)} images cannot be used: {some(faults, between='; ')}")
+    masked = sum(len(parts) for pair, parts in names.items() if pair.mask is not None)
+    split = label_notes.pop(SPLIT, 0)
+    told = [f"{count} of {total} images: {note}" for note, count in image_notes.most_common()]
+    told += [f"{count} of {masked} masks: {note}" for note, count in label_notes.most_common()]
+    if split > masked / 2:
+        told.append(
+            f"in {split} of {masked} masks numbers stand for several pieces; if they are classes, give --classes"
+        )
+    return told
+
+
+def _convert(
+    pair: Pair, names: Sequence[str], folder: Path, axis: int | None, classes: Sequence[str]
+) -> Iterator[tuple[str, str | None, Picture | None]]:
+    """Write the image, or all slices of a volume; gives name, note, and the label map as its file has it."""
+    count = len(classes) if len(classes) > 2 else None  # two classes may also be stored as 0 and 255
+    if axis is None or names == [pair.name]:
+        picture = write_image(pair.image, folder / "image" / f"{pair.name}.png")
+        label = None if pair.mask is None else read_label(pair.mask, count)
+        _check_size(pair, picture.pixels, label)
+        yield pair.name, picture.note, label
+        return
+    labels = None if pair.mask is None else [label for _, label in volume_slices(pair.mask, axis, "label", count)]
+    if labels is not None and len(labels) != len(names):
         raise ValueError(
-            f"pictures share a name but for ending or folder ({_some(twice)}); rename them: masks would too"
+            f"{pair.mask} has {len(labels)} slices and its image {len(names)}; give the mask that was drawn on it"
+        )
+    for (index, pixels), name in zip(volume_slices(pair.image, axis), names, strict=True):
+        label = None if labels is None else Picture(labels[index], None)
+        _check_size(pair, pixels, label)
+        save_image(pixels, folder / "image" / f"{name}.png")
+        yield name, "slice of a NIfTI volume", label
+
+
+def _check_size(pair: Pair, pixels: NDArray[np.uint8], label: Picture | None) -> None:
+    if label is not None and label.pixels.shape != pixels.shape[:2]:
+        (rows, columns), (height, width) = label.pixels.shape, pixels.shape[:2]
+        raise ValueError(
+            f"{pair.mask} is {columns} x {rows} px and its image {width} x {height} px; "
+            f"give the mask that was drawn on it"
         )
 
 
-def _find_list(folder: Path, name: str) -> Path:
-    if not folder.is_dir():
-        raise FileNotFoundError(
-            f"no data folder {folder}; give --dataset_dir, or make one with scripts/prepare_data.py"
-        )
-    path = folder / name
-    if path.is_file():
-        return path
-    others = sorted(file.name for file in folder.glob("*.json"))
-    if not others:
-        raise FileNotFoundError(f"no data list {name} in {folder}; make the lists with scripts/prepare_data.py")
-    raise FileNotFoundError(f"no data list {name} in {folder}; it holds {', '.join(others)}")
-
-
-def _read_object(path: Path) -> dict[str, Any]:
+def _write_label(label: NDArray[Any], target: Path, pair: Pair, classes: Sequence[str]) -> list[str]:
+    """Write a label map; gives what was done to it."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        made, note = as_classes(label, len(classes)) if classes else as_instances(label)
     except ValueError as error:
-        raise ValueError(f"{path} is not JSON ({error}); write or make the data list again") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} holds a {type(content).__name__}; a data list is an object with {', '.join(PARTS)}")
-    if not any(part in content for part in PARTS):
-        raise ValueError(f"{path} has none of {', '.join(PARTS)}; a data list needs at least one of them")
-    return content
+        raise ValueError(f"{pair.mask}: {error}") from error
+    save_label(made, target)
+    split = not classes and has_split_numbers(label)
+    return [note for note in (note, SPLIT if split else None) if note]
 
 
-def _read_part(entries: Any, part: str, path: Path) -> list[Entry]:
-    if not isinstance(entries, list):
-        raise ValueError(f"{part} in {path} is no list; write a list of entries such as {{'image': ..., 'label': ...}}")
-    for number, entry in enumerate(entries):
-        if not isinstance(entry, dict) or not isinstance(entry.get(IMAGE), str):
-            raise ValueError(f"entry {number} of {part} in {path} has no image; give every entry the path of one")
-        if LABEL in entry and not isinstance(entry[LABEL], str):
+def _check_twins(folder: Path, lists: Mapping[str, DataList]) -> None:
+    """Refuse one picture under two names where they would be learned from and held out."""
+    for parts in {name.split("_")[0]: parts for name, parts in lists.items()}.values():
+        files = {part: [folder / entry["image"] for entry in entries] for part, entries in parts.items()}
+        learned = files["training"] + files["unlabeled"]
+        held = files.get("validation", [])
+        twins = same_content(held, learned) + same_content(files["test"], learned + held)
+        if twins:
             raise ValueError(
-                f"entry {number} of {part} in {path} has a label that is no path; give one or leave it out"
+                f"the same picture has two names ({some(f'{one.stem} and {other.stem}' for one, other in twins)}), so "
+                f"it would be learned from and held out; take one of the two away"
             )
-    if part == "unlabeled":
-        wrong = [entry[IMAGE] for entry in entries if LABEL in entry]
-        advice = "has a label; take the key label away, or move it to training"
-    else:
-        wrong = [entry[IMAGE] for entry in entries if LABEL not in entry]
-        advice = "has no label; give it one, or move it to unlabeled"
-    if wrong:
-        raise ValueError(f"{len(wrong)} of {len(entries)} in {part} of {path} ({_some(wrong)}): each {advice}")
-    return [dict(entry) for entry in entries]
 
 
-def _check_files(entries: list[Entry], part: str, path: Path) -> None:
-    files = [entry[key] for entry in entries for key in (IMAGE, LABEL) if key in entry]
-    missing = [file for file in files if not Path(file).is_file()]
-    if missing:
-        raise FileNotFoundError(
-            f"{len(missing)} of {len(files)} files of {part} in {path} are missing ({_some(missing)}); "
-            f"put them there, or make the folder again with scripts/prepare_data.py"
-        )
-
-
-def _check_overlap(lists: dict[str, list[Entry]], path: Path) -> None:
-    for held in ("validation", "test"):
-        for seen in ("training", "unlabeled"):
-            learned = {Path(entry[IMAGE]).resolve() for entry in lists[seen]}
-            both = [entry[IMAGE] for entry in lists[held] if Path(entry[IMAGE]).resolve() in learned]
-            if both:
-                raise ValueError(
-                    f"{len(both)} images of {path} stand both in {held} and in {seen} ({_some(both)}); "
-                    f"take them out of one of the two"
-                )
-
-
-def _some(names: Iterable[str]) -> str:
-    found = list(names)
-    return ", ".join(found[:SHOWN]) + (", ..." if len(found) > SHOWN else "")
+def _tell_scale(entries: Sequence[Mapping[str, Any]]) -> list[str]:
+    unknown = sum("mpp" not in entry for entry in entries)
+    if not unknown:
+        return []
+    return [f"{unknown} of {len(entries)} images have no um/px, so they are used at the size they have; --mpp gives it"]

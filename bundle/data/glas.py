@@ -11,19 +11,16 @@ from __future__ import annotations
 
 import csv
 import json
-import re
-import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image, UnidentifiedImageError
-
+from bundle.data.label_maps import check_pair
+from bundle.data.sentences import some
 from bundle.data.splits import PERCENTS, draw_split, heldout_lists, patient_folds
-from bundle.data.writing import check_new, new_folder, write_lists
+from bundle.data.writing import Progress, check_new, natural_order, write_set
 
 LICENCE = (
     "GlaS is for research only, no commercial use; cite Sirinukunwattana et al., Medical Image Analysis 2017, "
@@ -44,9 +41,6 @@ FOLDS = 3
 SUFFIXES = (".png", ".bmp")
 SPLITS = Path(__file__).with_name("glas_splits.json")
 """The published splits, names only; ``scripts/make_splits.py`` makes them."""
-
-Progress = Callable[[int, int], None]
-"""Told after each image: how many are done, and of how many."""
 
 
 @dataclass(frozen=True)
@@ -108,8 +102,8 @@ def check_glas(source: str | Path) -> list[GlasImage]:
 
     Raises:
         FileNotFoundError: where the folder, ``Grade.csv``, an image or a mask is missing.
-        ValueError: where ``Grade.csv`` is not the official one, a file is no picture, a mask has colours, or its size
-            is not that of its image.
+        ValueError: where ``Grade.csv`` is not the official one, a file is no picture, or a mask has another size than
+            its image.
     """
     folder = Path(source).expanduser().absolute()
     if not folder.is_dir():
@@ -128,7 +122,7 @@ def check_glas(source: str | Path) -> list[GlasImage]:
         assert image is not None
         assert mask is not None
         found.append(GlasImage(name, image, mask, patient, grade))
-        _check_pair(image, mask)
+        check_pair(image, mask)
     return found
 
 
@@ -139,23 +133,9 @@ def _find(there: Mapping[str, Path], stem: str) -> Path | None:
 
 def _refuse_missing(names: list[str], what: str) -> None:
     if names:
-        shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-        raise FileNotFoundError(f"{len(names)} {what} are missing ({shown}); unpack the whole GlaS download again")
-
-
-def _open(path: Path) -> Image.Image:
-    try:
-        return Image.open(path)
-    except UnidentifiedImageError as error:
-        raise ValueError(f"{path} is no picture that can be read; unpack the GlaS download again") from error
-
-
-def _check_pair(image: Path, mask: Path) -> None:
-    with _open(image) as picture, _open(mask) as labels:
-        if picture.size != labels.size:
-            raise ValueError(f"{mask} is {labels.size} px and its image {picture.size} px; the sizes must be equal")
-        if labels.mode not in ("1", "L", "P"):
-            raise ValueError(f"{mask} has colours ({labels.mode}); a mask has one channel, 0 background, 1..N glands")
+        raise FileNotFoundError(
+            f"{len(names)} {what} are missing ({some(names)}); unpack the whole GlaS download again"
+        )
 
 
 def draw_glas_splits(grades: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
@@ -205,38 +185,13 @@ def prepare_glas(
 
     Raises:
         FileNotFoundError: as ``check_glas``.
-        ValueError: as ``check_glas``; or ``output`` is not empty, ``mpp`` is not above 0, or a picture is damaged.
+        ValueError: as ``check_glas``; or ``output`` is not empty, ``mpp`` is not above 0, a picture is damaged, or a
+            mask has colours.
     """
     if not 0 < mpp < float("inf"):
         raise ValueError(f"mpp is {mpp}; give the width of a pixel in um, above 0")
     check_new(output)
     images = check_glas(source)
     lists = glas_lists(images, mpp)
-    with new_folder(output) as folder:
-        (folder / "image").mkdir()
-        (folder / "label").mkdir()
-        for done, image in enumerate(images, start=1):
-            _write_png(image.image, folder / "image" / f"{image.name}.png", mask=False)
-            _write_png(image.mask, folder / "label" / f"{image.name}.png", mask=True)
-            if progress is not None:
-                progress(done, len(images))
-        write_lists(folder, lists)
-    return sorted(lists, key=_natural)
-
-
-def _write_png(source: Path, target: Path, mask: bool) -> None:
-    with _open(source) as picture:
-        try:
-            picture.load()
-        except (OSError, SyntaxError) as error:
-            raise ValueError(f"{source} is damaged ({error}); unpack the GlaS download again") from error
-        if source.suffix.lower() == ".png" and picture.mode == ("L" if mask else "RGB"):
-            shutil.copyfile(source, target)
-        elif mask:
-            Image.fromarray(np.asarray(picture).astype(np.uint8)).save(target)
-        else:
-            picture.convert("RGB").save(target)
-
-
-def _natural(name: str) -> list[Any]:
-    return [int(word) if word.isdigit() else word for word in re.split(r"(\d+)", name)]
+    write_set(output, {image.name: (image.image, image.mask) for image in images}, lists, progress)
+    return natural_order(lists)

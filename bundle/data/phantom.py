@@ -15,14 +15,14 @@ import logging
 import os
 import shutil
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from .folder import load_data_list
+from .lists import load_data_list
 from .phantom_draw import DOMAINS, GRADES, draw_tile
 from .splits import PERCENTS, draw_split, heldout_lists, share_count
 
@@ -74,13 +74,17 @@ def write_phantom(
 
 
 def phantom_data_list(
-    dataset_dir: str | Path, name: str = "heldout_10_seed0.json", **settings: Any
+    dataset_dir: str | Path,
+    name: str = "heldout_10_seed0.json",
+    serve: Callable[[dict[str, list[dict[str, Any]]]], dict[str, list[dict[str, Any]]]] | None = None,
+    **settings: Any,
 ) -> dict[str, list[dict[str, Any]]]:
     """Data list of the phantom, which is made first where ``dataset_dir`` is missing or empty.
 
     Args:
         dataset_dir: the phantom's folder.
         name: of the list, ``heldout_{percent}_seed{seed}.json``.
+        serve: what a protocol makes of the list, as for ``load_data_list``.
         settings: arguments of ``write_phantom``; where the phantom stands already, those given must agree with it.
 
     Returns:
@@ -96,7 +100,7 @@ def phantom_data_list(
         write_phantom(path, **settings)
     elif settings:
         _check_settings(path, _settings(**settings), only=settings)
-    return load_data_list(path, name)
+    return load_data_list(path, name, serve)
 
 
 def check_phantom(dataset_dir: str | Path) -> None:

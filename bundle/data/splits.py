@@ -127,7 +127,11 @@ def _deal(counts: np.ndarray, folds: int, generator: np.random.Generator, tries:
 
 
 def draw_split(
-    entries: Sequence[Entry], validation: Iterable[int], percents: Sequence[int], seeds: Sequence[int]
+    entries: Sequence[Entry],
+    validation: Iterable[int],
+    percents: Sequence[float],
+    seeds: Sequence[int],
+    counts: Sequence[int] = (),
 ) -> dict[str, Any]:
     """Split as names, fit for a JSON file: a validation part, and labeled draws from what is left.
 
@@ -136,13 +140,14 @@ def draw_split(
         validation: indices of those held out to choose a checkpoint; may be empty.
         percents: shares of the rest that are labeled.
         seeds: one set of nested draws a seed, stratified by ``grade``.
+        counts: numbers of images that are labeled, drawn with the shares, so that all of a seed are nested.
 
     Returns:
         ``{"validation": [name, ...], "labeled": {seed: {percent: [name, ...]}}}``, names as of ``image_name`` and
-        seeds and percents as text.
+        seeds and percents as text; a count of 7 stands there as ``7images``.
 
     Raises:
-        ValueError: where two entries have one name, or validation takes every image.
+        ValueError: where two entries have one name, validation takes every image, or a count is out of range.
     """
     names = [image_name(entry) for entry in entries]
     if len(set(names)) < len(names):
@@ -151,18 +156,21 @@ def draw_split(
     rest = [index for index in range(len(entries)) if index not in held]
     if not rest:
         raise ValueError("validation takes every image; leave some to train on")
-    counts = {percent: share_count(percent, len(rest)) for percent in percents}
+    sizes = {f"{percent:g}": share_count(percent, len(rest)) for percent in percents}
+    sizes |= {f"{count}images": count for count in counts}
     labeled: dict[str, dict[str, list[str]]] = {}
     for seed in seeds:
-        draws = nested_draws([entries[index] for index in rest], sorted(set(counts.values())), seed)
-        labeled[str(seed)] = {
-            str(percent): [names[rest[index]] for index in draws[count]] for percent, count in counts.items()
-        }
+        draws = nested_draws([entries[index] for index in rest], sorted(set(sizes.values())), seed)
+        labeled[str(seed)] = {key: [names[rest[index]] for index in draws[size]] for key, size in sizes.items()}
     return {"validation": [names[index] for index in sorted(held)], "labeled": labeled}
 
 
 def heldout_lists(
-    entries: Sequence[Entry], test: Sequence[Entry], split: Mapping[str, Any], protocol: str = "heldout"
+    entries: Sequence[Entry],
+    test: Sequence[Entry],
+    split: Mapping[str, Any],
+    protocol: str = "heldout",
+    unlabeled: Sequence[Entry] = (),
 ) -> dict[str, DataList]:
     """Build the data lists of one split, under the names of their files.
 
@@ -171,10 +179,12 @@ def heldout_lists(
         test: the test images, the same in every list.
         split: names of the validation part and of the labeled draws, as ``draw_split`` gives them.
         protocol: how the names of the files begin.
+        unlabeled: images that have no label, unlabeled in every list.
 
     Returns:
-        ``{protocol}_{percent}_seed{seed}.json`` -> data list. What is neither validation nor labeled is unlabeled and
-        loses its ``label``; a split without validation gives lists without that key.
+        ``{protocol}_{percent}_seed{seed}.json`` -> data list, with ``{count}images`` for ``{percent}`` where a count
+        was drawn. What is neither validation nor labeled is unlabeled and loses its ``label``; a split without
+        validation gives lists without that key.
 
     Raises:
         ValueError: where the split names an image that ``entries`` do not hold.
@@ -194,6 +204,7 @@ def heldout_lists(
                 name = image_name(entry)
                 part = "validation" if name in held else "training" if name in labeled else "unlabeled"
                 parts[part].append({key: entry[key] for key in entry if part != "unlabeled" or key != "label"})
+            parts["unlabeled"] += [dict(entry) for entry in unlabeled]
             parts["test"] = [dict(entry) for entry in test]
             lists[f"{protocol}_{percent}_seed{seed}.json"] = parts
     return lists

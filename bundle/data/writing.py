@@ -1,14 +1,26 @@
-"""Writing a data folder: all of it or nothing."""
+"""Writing a data folder, all of it or nothing: pictures as RGB PNG with 8 bits, masks as label maps, data lists."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from bundle.data.pictures import Picture, read_image, read_label
+
+PNG = b"\x89PNG\r\n\x1a\n"
+"""How a PNG file begins."""
+Progress = Callable[[int, int], None]
+"""Told after each image: how many are done, and of how many."""
 
 
 @contextmanager
@@ -22,13 +34,16 @@ def new_folder(output: str | Path) -> Iterator[Path]:
         output: the folder to make; it may exist if it is empty.
 
     Raises:
-        ValueError: where ``output`` exists and is not an empty folder.
+        ValueError: where ``output`` exists and is not an empty folder, or cannot be made.
     """
     path = Path(output).expanduser().absolute()
     check_new(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.parent / f".{path.name}.partial-{os.getpid()}"
-    partial.mkdir()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.mkdir()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be made ({error.strerror}); give --output a place to write to") from error
     try:
         yield partial
         if path.exists():
@@ -50,11 +65,116 @@ def check_new(output: str | Path) -> None:
         raise ValueError(f"{path} exists and is not empty; give another --output, or take it away first")
 
 
-def write_lists(folder: Path, lists: Mapping[str, Any]) -> None:
-    """Write data lists, file name -> content, as JSON with one entry a line."""
+def write_lists(folder: Path, lists: Mapping[str, Any], labels: Sequence[str] = ()) -> None:
+    """Write data lists, file name -> content, as JSON with one entry a line.
+
+    Args:
+        folder: where.
+        lists: file name -> part -> entries.
+        labels: names of classes by index, background first, written to each list under ``labels``.
+    """
+    named = {str(index): name for index, name in enumerate(labels)}
     for name, parts in lists.items():
-        blocks = []
+        blocks = [f' "labels": {_json(named)}'] if named else []
         for part, entries in parts.items():
-            lines = ",\n".join(f"  {json.dumps(entry)}" for entry in entries)
-            blocks.append(f" {json.dumps(part)}: [\n{lines}\n ]" if entries else f" {json.dumps(part)}: []")
+            lines = ",\n".join(f"  {_json(entry)}" for entry in entries)
+            blocks.append(f" {_json(part)}: [\n{lines}\n ]" if entries else f" {_json(part)}: []")
         (folder / name).write_text("{\n" + ",\n".join(blocks) + "\n}\n", encoding="utf-8")
+
+
+def write_set(
+    output: str | Path,
+    pictures: Mapping[str, tuple[Path, Path]],
+    lists: Mapping[str, Any],
+    progress: Progress | None = None,
+) -> None:
+    """Make the data folder of a published set: ``image/NAME.png``, instances ``label/NAME.png``, and its data lists.
+
+    Args:
+        output: the folder to make; it appears when it is complete.
+        pictures: name -> (image, mask).
+        lists: file name -> data list.
+        progress: told after each image.
+
+    Raises:
+        ValueError: where ``output`` is not empty, a picture is damaged, or a mask has colours.
+    """
+    with new_folder(output) as folder:
+        (folder / "image").mkdir()
+        (folder / "label").mkdir()
+        for done, (name, (image, mask)) in enumerate(pictures.items(), start=1):
+            write_image(image, folder / "image" / f"{name}.png")
+            write_instances(mask, folder / "label" / f"{name}.png")
+            if progress is not None:
+                progress(done, len(pictures))
+        write_lists(folder, lists)
+
+
+def write_image(source: Path, target: Path) -> Picture:
+    """Write an image as PNG; one that is an 8-bit RGB PNG already is copied byte for byte.
+
+    The source is decoded wholly in any case, so that a damaged file never gets into a data folder.
+
+    Returns:
+        Pixels (H, W, 3) uint8, and what was converted.
+
+    Raises:
+        FileNotFoundError: where there is no such file.
+        ValueError: where it is damaged or has no right reading.
+    """
+    picture = read_image(source)
+    if picture.note is None and _is_png(source, "RGB"):
+        shutil.copyfile(source, target)
+    else:
+        save_image(picture.pixels, target)
+    return picture
+
+
+def write_instances(source: Path, target: Path) -> Picture:
+    """Write a mask whose values are numbers of glands as PNG; an 8-bit grey PNG is copied byte for byte.
+
+    Returns:
+        Label map (H, W) int32, and what was converted.
+
+    Raises:
+        FileNotFoundError: where there is no such file.
+        ValueError: where it is damaged or is no mask.
+    """
+    label = read_label(source)
+    if label.note is None and _is_png(source, "L"):
+        shutil.copyfile(source, target)
+    else:
+        save_label(label.pixels, target)
+    return label
+
+
+def save_image(pixels: NDArray[np.uint8], target: Path) -> None:
+    """Write pixels (H, W, 3) as PNG."""
+    Image.fromarray(pixels).save(target)
+
+
+def save_label(label: NDArray[Any], target: Path) -> None:
+    """Write a label map (H, W), values from 0 to 65535, as PNG with 8 bits where they suffice, else with 16."""
+    Image.fromarray(label.astype(np.uint8 if label.max() < 256 else np.uint16)).save(target)
+
+
+def natural_order(names: Iterable[str]) -> list[str]:
+    """Names sorted with their numbers as numbers: ``heldout_5`` before ``heldout_10``."""
+
+    def words(name: str) -> list[Any]:
+        return [int(word) if word.isdigit() else word for word in re.split(r"([0-9]+)", name)]
+
+    return sorted(names, key=words)
+
+
+def _json(content: Any) -> str:
+    return json.dumps(content, ensure_ascii=False)
+
+
+def _is_png(path: Path, mode: str) -> bool:
+    """Whether a file is PNG by its content, with pixels of a mode of Pillow."""
+    with path.open("rb") as file:
+        if file.read(len(PNG)) != PNG:
+            return False
+    with Image.open(path, formats=["PNG"]) as picture:
+        return picture.mode == mode

@@ -1,6 +1,18 @@
-"""The trainer, and what carries it over a restart."""
+"""The trainer, what carries it over a restart, and how a run ends that fails."""
 
-from bundle.engines.checkpoint import BestModel, LastModel, ResumeFile, save_whole
+from bundle.engines.checkpoint import BestModel, LastModel, ModelCheckpointLoader
+from bundle.engines.ending import end_clearly
+from bundle.engines.files import WholePictureWriter, save_whole
+from bundle.engines.resume import ResumeFile
 from bundle.engines.trainer import SemiSupervisedTrainer
 
-__all__ = ["BestModel", "LastModel", "ResumeFile", "SemiSupervisedTrainer", "save_whole"]
+__all__ = [
+    "BestModel",
+    "LastModel",
+    "ModelCheckpointLoader",
+    "ResumeFile",
+    "SemiSupervisedTrainer",
+    "WholePictureWriter",
+    "end_clearly",
+    "save_whole",
+]

@@ -1,4 +1,4 @@
-"""What outlives a training: the best model, and all that a later run needs to go on."""
+"""The model file: written by a training, whole or not at all, and read for evaluation and inference."""
 
 from __future__ import annotations
 
@@ -12,24 +12,14 @@ from typing import Any
 import torch
 from ignite import distributed as idist
 from ignite.engine import Engine, Events
-from torch import nn
+from torch import Tensor, nn
+
+from bundle.engines.files import remove_partials, save_whole
 
 logger = logging.getLogger(__name__)
 
-
-def save_whole(content: Any, path: str | os.PathLike[str]) -> None:
-    """Write a file with ``torch.save`` whole or not at all: beside its place first, then renamed into it."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+SHOWN = 3
+"""How many names an error shows."""
 
 
 def weights_of(network: nn.Module) -> dict[str, Any]:
@@ -55,9 +45,12 @@ class BestModel:
         self.metric = metric
         self.score: float | None = None
         self.epoch: int | None = None
+        self._engine: Any = None
 
     def attach(self, engine: Engine) -> None:
         """Look at the score after each validation."""
+        self._engine = engine
+        engine.add_event_handler(Events.STARTED, self._clear)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._compare)
 
     def state_dict(self) -> dict[str, Any]:
@@ -65,8 +58,14 @@ class BestModel:
         return {"score": self.score, "epoch": self.epoch}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what an earlier run reached."""
+        """Go on from what an earlier run reached; MONAI's log of the best score does so too."""
         self.score, self.epoch = state["score"], state["epoch"]
+        if self._engine is not None and self.metric is None and self.score is not None:
+            self._engine.state.best_metric, self._engine.state.best_metric_epoch = self.score, self.epoch
+
+    def _clear(self) -> None:
+        if idist.get_rank() == 0:
+            remove_partials(self.path)
 
     def _compare(self, engine: Any) -> None:
         score = float(engine.state.metrics[self.metric or engine.state.key_metric_name])
@@ -78,7 +77,9 @@ class BestModel:
 
 
 class LastModel:
-    """Keeps the network of the end of a training without validation, ``model.pt``; stands in ``train#handlers``.
+    """Keeps the network of the last epoch of a training without validation, ``model.pt``; in ``train#handlers``.
+
+    It writes after each epoch, before the resume file calls that epoch done: a run may be killed in between.
 
     Args:
         network: the bare network.
@@ -90,75 +91,95 @@ class LastModel:
         self.path = Path(path)
 
     def attach(self, engine: Engine) -> None:
-        """Save once, when the training is over."""
-        engine.add_event_handler(Events.COMPLETED, self._save)
+        """Save after each epoch."""
+        engine.add_event_handler(Events.STARTED, self._clear)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
+
+    def _clear(self) -> None:
+        if idist.get_rank() == 0:
+            remove_partials(self.path)
 
     def _save(self) -> None:
         if idist.get_rank() == 0:
             save_whole(weights_of(self.network), self.path)
 
 
-class ResumeFile:
-    """A file with all that a training needs to go on after its last whole epoch.
+class ModelCheckpointLoader:
+    """Loads ``model.pt`` into the network when an evaluation or inference starts; the first of its handlers.
 
-    The ``training`` list attaches it to the trainer, last, so that it sees what all other handlers did in the epoch.
+    Each weight must have its place and shape. MONAI's ``CheckpointLoader`` does not say which file is wrong and what
+    to do. Its name is part of this one, because federated clients switch off all handlers whose name has it.
 
     Args:
-        path: file to write.
-        items: name -> object with ``state_dict`` and ``load_state_dict``: network, optimizer, schedule, objective,
-            best model, a teacher.
-        resume: whether to go on from the file; without a file the training starts afresh and says so.
+        network: the bare network.
+        path: a plain state dict, as ``BestModel`` writes it.
 
     Raises:
-        ValueError: when the file on disk was written by a training of another shape.
+        FileNotFoundError: where there is no file.
+        ValueError: where the file is damaged, no plain state dict, or that of another network.
     """
 
-    def __init__(self, path: str | os.PathLike[str], items: Mapping[str, Any], resume: bool = False) -> None:
+    def __init__(self, network: nn.Module, path: str | os.PathLike[str]) -> None:
+        self.network = network
         self.path = Path(path)
-        self.items = dict(items)
-        self.resume = resume
 
     def attach(self, engine: Engine) -> None:
-        """Bring the trainer to where the file left off, if asked to, and keep the file up to date."""
-        if self.resume:
-            self._restore(engine)
-        if idist.get_rank() == 0:
-            engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
+        """Load once, when the engine starts."""
+        engine.add_event_handler(Events.STARTED, self._load)
 
-    def _save(self, trainer: Engine) -> None:
-        content = {name: item.state_dict() for name, item in self.items.items()}
-        content["trainer"] = {name: getattr(trainer.state, name) for name in ("epoch", "epoch_length", "max_epochs")}
-        scaler = getattr(trainer, "scaler", None)
-        if scaler is not None:
-            content["scaler"] = scaler.state_dict()  # empty without CUDA
-        save_whole(content, self.path)
-
-    def _restore(self, trainer: Any) -> None:
+    def _load(self) -> None:
         if not self.path.is_file():
-            logger.info("Nothing to resume at %s: training starts afresh.", self.path)
-            return
-        content = torch.load(self.path, map_location="cpu", weights_only=True)
-        missing = sorted(set(self.items) - set(content))
-        length = content["trainer"]["epoch_length"]
-        if missing or length != trainer.state.epoch_length:
+            raise FileNotFoundError(
+                f"no model at {self.path}; train first, or give --ckpt_dir, the folder that holds {self.path.name}"
+            )
+        weights = read_saved(self.path, "weights", "copy it again, or train again")
+        if isinstance(weights, Mapping) and {"network", "trainer"} <= set(weights):
+            raise ValueError(f"{self.path} is a resume file and no model; give the model.pt that lies one folder above")
+        if not isinstance(weights, Mapping) or not all(isinstance(value, Tensor) for value in weights.values()):
+            raise ValueError(f"{self.path} holds no plain weights; give the model.pt that a training wrote")
+        faults = differences(self.network.state_dict(), weights)
+        if faults:
             raise ValueError(
-                f"{self.path} was written by another training: it lacks {missing or 'nothing'} and has {length} steps "
-                f"an epoch, this one {trainer.state.epoch_length}; start with --resume False or another --ckpt_dir"
+                f"{self.path} is of another network than this {type(self.network).__name__}: {faults}; "
+                "give the overlays and sizes (such as --network_def#widths) that it was trained with"
             )
-        for name, item in self.items.items():
-            try:
-                item.load_state_dict(content[name])
-            except (RuntimeError, KeyError, ValueError) as error:
-                raise ValueError(f"{self.path} does not fit this training ({name}): {error}") from error
-        trainer.state.epoch = content["trainer"]["epoch"]
-        trainer.state.iteration = trainer.state.epoch * length
-        planned = content["trainer"].get("max_epochs", trainer.state.max_epochs)
-        if planned != trainer.state.max_epochs:
-            logger.warning(
-                "%s is of a training of %s epochs, this one has %s: ramps follow the new number, the learning rate "
-                "goes on as its schedule was saved, and is 0 where that schedule has ended.",
-                *(self.path, planned, trainer.state.max_epochs),
-            )
-        if trainer.amp and content.get("scaler"):  # MONAI makes the scaler when the run starts
-            trainer.add_event_handler(Events.STARTED, lambda: trainer.scaler.load_state_dict(content["scaler"]))
-        logger.info("Resumed from %s: %d epochs are done.", self.path, trainer.state.epoch)
+        self.network.load_state_dict(weights)
+        logger.info("Model: %s", self.path)
+
+
+def read_saved(path: Path, content: str, advice: str) -> Any:
+    """What ``torch.save`` wrote to a file, on the CPU; nothing but tensors and plain values.
+
+    Args:
+        path: a file that exists.
+        content: what it should hold, for the error.
+        advice: what to do where it does not.
+
+    Raises:
+        OSError: where it cannot be opened.
+        ValueError: where the file cannot be read so.
+    """
+    path.open("rb").close()
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch, pickle and zip raise a dozen kinds over a damaged file
+        reason = "it is TorchScript" if "TorchScript" in str(error) else "it is damaged, or was written otherwise"
+        raise ValueError(f"{path} cannot be read as {content}: {reason}; {advice}") from error
+
+
+def differences(expected: Mapping[str, Any], found: Mapping[str, Any]) -> str:
+    """In what a state dict differs from the one that is expected: first names and shapes; empty where it fits."""
+    missing = [name for name in expected if name not in found]
+    beside = [name for name in found if name not in expected]
+    both = [(name, _shape(found[name]), _shape(value)) for name, value in expected.items() if name in found]
+    shapes = [f"{name} is {there} there and {here} here" for name, there, here in both if there != here]
+    faults = [("it lacks ", missing), ("it has beside ", beside), ("", shapes)]
+    return ", ".join(f"{words}{_some(names)}" for words, names in faults if names)
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    return tuple(getattr(value, "shape", ()))
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if names[SHOWN:] else "")

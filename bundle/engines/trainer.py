@@ -17,7 +17,7 @@ from monai.utils import CommonKeys
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from bundle.types import Batch
+from bundle.types import FILE, IMAGE, Batch
 
 logger = logging.getLogger(__name__)
 
@@ -34,8 +34,9 @@ def tensors_of(batch: Batch, device: torch.device, non_blocking: bool = False) -
 
 def file_names(batch: Batch | None) -> list[str]:
     """The files that the images of a batch came from, as far as they are known."""
-    image = None if batch is None else batch.get("image")
-    names = image.meta.get("filename_or_obj", []) if isinstance(image, MetaTensor) else []
+    found = batch or {}
+    image = found.get(IMAGE)
+    names = image.meta.get("filename_or_obj", []) if isinstance(image, MetaTensor) else found.get(FILE, [])
     return [names] if isinstance(names, str) else [str(name) for name in names]
 
 
@@ -112,7 +113,10 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         if 0 < (self.state.max_epochs or 0) <= self.state.epoch:
             logger.info("All %d epochs are done: nothing left to train.", self.state.max_epochs)
             return
-        super().run()
+        try:
+            super().run()
+        finally:  # loader processes end now, and not seconds after Python has collected the trainer
+            self._dataloader_iter = self._unlabeled = None
 
     def _restart_streams(self) -> None:
         epoch = self.state.epoch

@@ -98,7 +98,11 @@ def bars(
 
 
 def sheet(
-    title: str, columns: Sequence[str], rows: Sequence[tuple[str, Sequence[np.ndarray]]], cell: int
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[tuple[str, Sequence[np.ndarray]]],
+    cell: int,
+    key: Sequence[tuple[str, Colour]] = (("truth", TRUTH), ("prediction", PREDICTION)),
 ) -> np.ndarray:
     """A picture of rows of pictures under titled columns.
 
@@ -107,6 +111,7 @@ def sheet(
         columns: a title a column; beside those of ``sdf`` and ``boundary`` heads stands the key to their colours.
         rows: a caption, and pictures at most ``cell`` wide, all of a row equally high.
         cell: width of a column, px.
+        key: what the colours of contours mean, beside the title.
 
     Returns:
         The sheet, HWC uint8.
@@ -120,7 +125,7 @@ def sheet(
     large, small = ImageFont.load_default(size=16), ImageFont.load_default(size=13)
     draw.text((gap, 18), title, INK, large, anchor="lm")
     left = gap + draw.textlength(title, large) + 28
-    for text, colour in (("truth", TRUTH), ("prediction", PREDICTION)):
+    for text, colour in key:
         draw.rectangle((left, 14, left + 20, 22), fill=colour, outline=PALE)
         draw.text((left + 26, 18), text, INK, small, anchor="lm")
         left += 26 + draw.textlength(text, small) + 18

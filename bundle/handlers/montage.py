@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bundle.handlers import drawing
+from bundle.handlers.files import whole
 from bundle.types import BOUNDARY, EXPERTS, FUSED, GATE, IMAGE, LABEL, SDF, SEG, Heads
 
 GATES = "gate weights"
@@ -115,13 +116,11 @@ class ValidationMontage:
         rows = [(caption, [pictures[column] for column in columns]) for caption, pictures in self._rows]
         title = f"validation, epoch {engine.state.epoch}"
         picture = drawing.sheet(title, columns, rows, self.cell)
-        self.output_dir.mkdir(parents=True, exist_ok=True)
         sheet = drawing.in_palette(picture)
         latest = re.sub(r"\{epoch[^}]*\}", "latest", self.name)
         for name in dict.fromkeys([self.name.format(epoch=engine.state.epoch), latest]):
-            unfinished = self.output_dir / f"{name}.part"
-            sheet.save(unfinished, format="PNG", optimize=True)
-            unfinished.replace(self.output_dir / name)
+            with whole(self.output_dir / name) as unfinished:
+                sheet.save(unfinished, format="PNG", optimize=True)
         if self.writer is not None:
             self.writer.add_image("montage", picture, engine.state.epoch, dataformats="HWC")
         self._rows = []

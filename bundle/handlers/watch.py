@@ -12,7 +12,9 @@ from typing import Any
 
 import ignite.distributed as idist
 from ignite.engine import Engine, Events
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
+from bundle.handlers.files import whole
 from bundle.handlers.sums import EpochSums
 from bundle.types import EXPERTS, GATE
 
@@ -36,8 +38,8 @@ class WatchTeaching:
     ``name`` or its number); and ``seconds`` of the training steps, validation not counted. All ranks get the same
     numbers; rank 0 logs and writes them.
 
-    A restarted training keeps the rows of the epochs before the one it starts with; a new one in the same folder
-    writes the table anew.
+    A restarted training keeps the rows of the epochs before the one it starts with, in the table and in TensorBoard; a
+    new one in the same folder begins anew.
 
     Args:
         output_dir: folder of the table; made when missing.
@@ -84,6 +86,7 @@ class WatchTeaching:
             # Not when the run starts: a checkpoint may be loaded after this handler's turn there.
             if self._rows is None:
                 self._rows = read_rows(self.path) if engine.state.epoch > 1 and self.path.exists() else []
+                start_again(self.writer, engine.state.epoch)
             self._rows = [row for row in self._rows if int(row[EPOCH]) < engine.state.epoch]
 
     def _note_learning_rates(self, engine: Engine) -> None:
@@ -208,6 +211,13 @@ def _gates(teaching: Mapping[str, float], stream: str) -> list[str]:
     return list(dict.fromkeys(name.rsplit("/", 2)[0] for name in names))
 
 
+def start_again(writer: Any, epoch: int) -> None:
+    """Let TensorBoard drop what an earlier run wrote of this epoch and later ones: they are done again."""
+    file = getattr(writer, "file_writer", None)
+    if file is not None:
+        file.add_event(Event(session_log=SessionLog(status=SessionLog.START)), epoch)
+
+
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """Rows of a table that ``write_rows`` wrote, as text by column; cells without a value are left out.
 
@@ -223,11 +233,8 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write a table whole, so that a stopped run never leaves half of it and new columns may come at any time."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".part")
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    with unfinished.open("w", newline="", encoding="utf-8") as file:
+    with whole(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, columns)
         table.writeheader()
         table.writerows(rows)
-    unfinished.replace(path)

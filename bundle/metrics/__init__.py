@@ -1,5 +1,17 @@
-"""Metrics that MONAI lacks."""
+"""Metrics that MONAI lacks, each with its handler for configs."""
 
+from bundle.metrics.calibration import Calibration, CalibrationMetric
+from bundle.metrics.objects import ObjectScores, ObjectScoresMetric
 from bundle.metrics.pooled import PooledOverlap, PooledOverlapMetric
+from bundle.metrics.sweep import SweptOverlap, SweptOverlapMetric
 
-__all__ = ["PooledOverlap", "PooledOverlapMetric"]
+__all__ = [
+    "Calibration",
+    "CalibrationMetric",
+    "ObjectScores",
+    "ObjectScoresMetric",
+    "PooledOverlap",
+    "PooledOverlapMetric",
+    "SweptOverlap",
+    "SweptOverlapMetric",
+]

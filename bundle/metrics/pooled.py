@@ -6,10 +6,12 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
-from monai.handlers import IgniteMetricHandler
 from monai.metrics import CumulativeIterationMetric
 from monai.utils import convert_to_tensor
 from torch import Tensor
+
+from bundle.metrics.handler import DetailedMetricHandler
+from bundle.metrics.inputs import of_image, require_counted, require_same_size, require_truth
 
 OverlapName = Literal["dice", "jaccard"]
 
@@ -22,6 +24,9 @@ class PooledOverlapMetric(CumulativeIterationMetric):
     images and large glands weigh more than in the mean over images, which MONAI's ``DiceMetric`` gives. The tables of
     Semi-MoE (BMVC 2025) are pooled overlaps of the gland class.
 
+    With ``include_background`` and two classes it is the class mean, the mean over background and gland, which other
+    papers report; its Jaccard is their mIoU. It holds the easier class too: never set it beside an overlap of glands.
+
     Counts are whole numbers, gathered over ranks, so the result is exact and does not depend on batches or ranks. Like
     every cumulative metric of MONAI it needs at least one image on each rank.
     """
@@ -32,7 +37,7 @@ class PooledOverlapMetric(CumulativeIterationMetric):
         Args:
             metric: ``dice`` or ``jaccard``.
             num_classes: number of classes, background counted, at least 2.
-            include_background: whether class 0 takes part in the mean over classes.
+            include_background: whether class 0 takes part in the mean over classes: the class mean.
 
         Raises:
             ValueError: for another metric or fewer than 2 classes.
@@ -58,11 +63,9 @@ class PooledOverlapMetric(CumulativeIterationMetric):
         Raises:
             ValueError: without truth, for other shapes, or for values that are no class indices.
         """
-        if y is None:
-            raise ValueError("a pooled overlap needs the truth y")
-        predicted, truth = self._class_index(y_pred, "y_pred"), self._class_index(y, "y")
-        if predicted.shape != truth.shape:
-            raise ValueError(f"y_pred {tuple(predicted.shape)} and y {tuple(truth.shape)} differ in shape")
+        given = require_truth(y)
+        predicted, truth = self._class_index(y_pred, "y_pred"), self._class_index(given, "y")
+        require_same_size(predicted, truth, of_image(given, y_pred))
         counts = []
         for index in self.classes:
             predicted_here, truth_here = predicted == index, truth == index
@@ -71,14 +74,17 @@ class PooledOverlapMetric(CumulativeIterationMetric):
 
     def _class_index(self, value: Tensor, name: str) -> Tensor:
         """Give class indices (B, 1, H, W) for indices, scores or one-hot."""
+        place = of_image(value)
         value = convert_to_tensor(value, track_meta=False)
         if value.ndim < 3 or value.shape[1] not in (1, self.num_classes):
-            raise ValueError(f"{name} has the shape {tuple(value.shape)}, not (B, 1 or {self.num_classes}, H, W)")
+            raise ValueError(
+                f"{name} has the shape {tuple(value.shape)}, not (B, 1 or {self.num_classes}, H, W){place}"
+            )
         if value.shape[1] > 1:
             return value.float().argmax(1, keepdim=True)
         index = value.long()
         if not bool(((index == value) & (index >= 0) & (index < self.num_classes)).all()):
-            raise ValueError(f"{name} holds values other than the class indices 0..{self.num_classes - 1}")
+            raise ValueError(f"{name} holds values other than the class indices 0..{self.num_classes - 1}{place}")
         return index
 
     def aggregate(self) -> Tensor:
@@ -87,7 +93,7 @@ class PooledOverlapMetric(CumulativeIterationMetric):
         Raises:
             ValueError: before the first image.
         """
-        return self._overlap(self._counts().sum(0)).mean()
+        return overlap_of(self._counts().sum(0), self.metric).mean()
 
     def per_image(self) -> Tensor:
         """Give the overlap of each image and class, (images, classes) float64, for reports.
@@ -95,26 +101,24 @@ class PooledOverlapMetric(CumulativeIterationMetric):
         Raises:
             ValueError: before the first image.
         """
-        return self._overlap(self._counts())
+        return overlap_of(self._counts(), self.metric)
 
     def _counts(self) -> Tensor:
         """Give the counts of all images of all ranks, (images, classes, 3)."""
-        counts = self.get_buffer()
-        if not isinstance(counts, Tensor):
-            raise ValueError("no image was counted")
-        return counts
-
-    def _overlap(self, counts: Tensor) -> Tensor:
-        """Turn counts (..., 3) into overlaps (...)."""
-        intersection, predicted, truth = counts.unbind(-1)
-        if self.metric == "dice":
-            part, whole = 2 * intersection, predicted + truth
-        else:
-            part, whole = intersection, predicted + truth - intersection
-        return torch.where(whole > 0, part.double() / whole.clamp_min(1).double(), 1.0)
+        return require_counted(self.get_buffer())
 
 
-class PooledOverlap(IgniteMetricHandler):
+def overlap_of(counts: Tensor, metric: OverlapName) -> Tensor:
+    """Turn counts of intersection, predicted and true pixels (..., 3) into overlaps (...), float64 in [0, 1]."""
+    intersection, predicted, truth = counts.unbind(-1)
+    if metric == "dice":
+        part, whole = 2 * intersection, predicted + truth
+    else:
+        part, whole = intersection, predicted + truth - intersection
+    return torch.where(whole > 0, part.double() / whole.clamp_min(1).double(), 1.0)
+
+
+class PooledOverlap(DetailedMetricHandler):
     """Handler of :class:`PooledOverlapMetric`, as a config names it.
 
     For example ``{"_target_": "bundle.metrics.PooledOverlap", "metric": "dice", "output_transform":
@@ -127,7 +131,7 @@ class PooledOverlap(IgniteMetricHandler):
         num_classes: int = 2,
         include_background: bool = False,
         output_transform: Callable[[Any], Any] = lambda output: output,
-        save_details: bool = True,
+        save_details: bool = False,
     ) -> None:
         """Make the handler.
 
@@ -139,16 +143,4 @@ class PooledOverlap(IgniteMetricHandler):
             save_details: whether the overlap of each image goes to ``engine.state.metric_details``, (images, classes).
         """
         pooled = PooledOverlapMetric(metric, num_classes, include_background)
-        super().__init__(metric_fn=pooled, output_transform=output_transform, save_details=save_details)
-        self._pooled = pooled
-
-    def compute(self) -> float:
-        """Give the pooled overlap in [0, 1], and leave that of each image with the engine.
-
-        Raises:
-            ValueError: before the first image.
-        """
-        pooled = float(super().compute())
-        if self.save_details and self._engine is not None:
-            self._engine.state.metric_details[self._name] = self._pooled.per_image()  # type: ignore[attr-defined]
-        return pooled
+        super().__init__(pooled, output_transform, pooled.per_image if save_details else None)

@@ -1,5 +1,6 @@
 """Transforms: targets made from a label map, the working resolution, and views of a batch."""
 
+from bundle.transforms.compact import EightBitd, PlainTensors, SmallestIntegerd
 from bundle.transforms.scale import PixelSized
 from bundle.transforms.targets import (
     Boundaryd,
@@ -12,9 +13,12 @@ from bundle.transforms.targets import (
 
 __all__ = [
     "Boundaryd",
+    "EightBitd",
     "ForegroundClassd",
     "PixelSized",
+    "PlainTensors",
     "SignedDistanced",
+    "SmallestIntegerd",
     "boundary_band",
     "foreground_class",
     "signed_distance",

@@ -1,129 +1,269 @@
-"""Tests of data lists and folders: what is read, and what every refusal says."""
+"""Tests of a folder of one's own: what it becomes, and that a bad one becomes nothing."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
+import nibabel
+import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
-from bundle.data.folder import image_files, load_data_list
+from bundle.data.folder import class_names, prepare_folder
+from bundle.data.lists import load_data_list
+from bundle.data.plans import Plan
+
+LIST = "heldout_100_seed0.json"
 
 
-def make_folder(folder: Path, content: Any, files: tuple[str, ...] = ("a", "b", "c", "d")) -> Path:
-    """Write empty pictures and masks, and ``content`` as ``list.json``."""
-    for part in ("image", "label"):
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    """10 images with instance masks, and 2 images without, 8 x 6 px."""
+    folder = tmp_path / "mine"
+    for part in ("images", "masks"):
         (folder / part).mkdir(parents=True)
-        for name in files:
-            (folder / part / f"{name}.png").touch()
-    text = content if isinstance(content, str) else json.dumps(content)
-    (folder / "list.json").write_text(text, encoding="utf-8")
+    generator = np.random.default_rng(0)
+    for number in range(12):
+        name = f"tïle {number:02d}.png"
+        Image.fromarray(generator.integers(0, 256, (6, 8, 3), dtype=np.uint8)).save(folder / "images" / name)
+        if number < 10:
+            save_mask(folder / "masks" / name, 1, 2)
     return folder
 
 
-def entry(name: str, label: bool = True) -> dict[str, Any]:
-    """Entry of a list."""
-    return {"image": f"image/{name}.png"} | ({"label": f"label/{name}.png"} if label else {})
+def save_mask(path: Path, one: int, other: int) -> None:
+    """Two glands that touch no other."""
+    mask = np.zeros((6, 8), np.uint8)
+    mask[1:4, 1:3] = one
+    mask[1:4, 5:7] = other
+    Image.fromarray(mask).save(path)
 
 
-def test_reads_parts_with_absolute_paths(tmp_path: Path) -> None:
-    content = {"training": [entry("a") | {"mpp": 0.62}], "unlabeled": [entry("b", False)], "test": [entry("c")]}
-    lists = load_data_list(make_folder(tmp_path, content), "list.json")
-    assert lists["training"] == [
-        {"image": str(tmp_path / "image/a.png"), "label": str(tmp_path / "label/a.png"), "mpp": 0.62}
+def prepare(mine: Path, **settings: Any) -> Any:
+    settings = {"masks": mine / "masks"} | settings
+    return prepare_folder(mine / "images", mine.parent / "data", **settings)
+
+
+def pixels(path: Path) -> np.ndarray:
+    with Image.open(path) as picture:
+        return np.asarray(picture)
+
+
+def read_list(folder: Path, name: str = LIST) -> dict[str, Any]:
+    return json.loads((folder / name).read_text(encoding="utf-8"))
+
+
+def test_a_folder_becomes_pictures_and_a_list(mine: Path, tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    made = prepare(mine, mpp=0.5, progress=lambda done, total: told.append((done, total)))
+    data = tmp_path / "data"
+    assert told == [(done, 12) for done in range(1, 13)]
+    assert made.lists == {LIST: {"training": 6, "unlabeled": 2, "validation": 2, "test": 2}}
+    assert sorted(file.name for file in data.iterdir()) == [LIST, "image", "label"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["data", "mine"]
+    for source in (mine / "images").iterdir():
+        assert (data / "image" / source.name).read_bytes() == source.read_bytes()
+    assert len(list((data / "label").iterdir())) == 10
+    parts = load_data_list(data, LIST)
+    assert {Path(entry["image"]).name for entry in parts["unlabeled"]} == {"tïle 10.png", "tïle 11.png"}
+    assert all(entry["mpp"] == 0.5 for entries in parts.values() for entry in entries)
+    assert made.notes == [
+        "no patients are known: where images are of one patient, give --table, or scores are too good"
     ]
-    assert lists["unlabeled"] == [{"image": str(tmp_path / "image/b.png")}]
-    assert lists["validation"] == []
-    assert list(lists) == ["training", "unlabeled", "validation", "test"]
 
 
-def test_relative_folder_and_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    make_folder(tmp_path / "data", {"training": [entry("a")]})
-    monkeypatch.chdir(tmp_path)
-    assert load_data_list("data", "list.json")["training"][0]["image"] == str(tmp_path / "data/image/a.png")
+def test_lists_do_not_follow_the_order_of_the_file_system(mine: Path, tmp_path: Path) -> None:
+    plan = Plan(labeled=("50%", "3"), seeds=(0, 1), folds=3)
+    made = prepare(mine, plan=plan)
+    other = tmp_path / "other" / "mine"
+    for part in ("images", "masks"):
+        (other / part).mkdir(parents=True)
+        for file in sorted((mine / part).iterdir(), reverse=True):
+            shutil.copy(file, other / part)
+    assert prepare(other, plan=plan).lists == made.lists
+    assert len(made.lists) == 2 * 2 + 3 * 2
+    for name in made.lists:
+        assert (other.parent / "data" / name).read_bytes() == (tmp_path / "data" / name).read_bytes()
 
 
-def test_absolute_paths_in_the_list_stay(tmp_path: Path) -> None:
-    elsewhere = make_folder(tmp_path / "elsewhere", {})
-    held = {"image": str(elsewhere / "image/a.png"), "label": str(elsewhere / "label/a.png")}
-    assert load_data_list(make_folder(tmp_path / "data", {"test": [held]}), "list.json")["test"] == [held]
+def test_conversions_are_counted_and_right(mine: Path, tmp_path: Path) -> None:
+    images, masks, data = mine / "images", mine / "masks", tmp_path / "data"
+    colours = {number: pixels(images / f"tïle {number:02d}.png") for number in range(12)}
+    for number in (0, 1, 2):
+        (images / f"tïle {number:02d}.png").unlink()
+        tifffile.imwrite(images / f"tïle {number:02d}.TIF", colours[number].astype(np.uint16) * 257, photometric="rgb")
+    (images / "tïle 03.png").unlink()
+    Image.fromarray(colours[3]).save(images / "tïle 03.bmp")
+    nibabel.save(nibabel.Nifti1Image(colours[4].transpose(1, 0, 2), np.eye(4)), images / "tïle 04.nii.gz")
+    (images / "tïle 04.png").unlink()
+    Image.fromarray(colours[5][..., 0]).save(images / "tïle 05.png")
+    save_mask(masks / "tïle 00.png", 255, 255)
+    numbers = np.zeros((6, 8), np.uint16)
+    numbers[0, 0], numbers[5, 5] = 7, 900
+    tifffile.imwrite(masks / "tïle 01.tif", numbers)
+    (masks / "tïle 01.png").unlink()
+    made = prepare(mine)
+    for number in range(12):
+        written = pixels(data / "image" / f"tïle {number:02d}.png")
+        expected = colours[number][..., :1].repeat(3, axis=2) if number == 5 else colours[number]
+        np.testing.assert_array_equal(written, expected)
+    assert made.notes[:3] == [
+        "3 of 12 images: 16 bits scaled to 8",
+        "1 of 12 images: grey repeated to RGB",
+        "1 of 10 masks: one value for all glands, connected pieces numbered",
+    ]
+    assert np.unique(pixels(data / "label" / "tïle 00.png")).tolist() == [0, 1, 2]
+    np.testing.assert_array_equal(pixels(data / "label" / "tïle 01.png"), numbers)
 
 
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        ("{", "is not JSON"),
-        ([], "holds a list; a data list is an object"),
-        ({"train": []}, "has none of training, unlabeled, validation, test"),
-        ({"training": {}}, "training in .* is no list"),
-        ({"training": [{"label": "label/a.png"}]}, "entry 0 of training in .* has no image"),
-        ({"training": [entry("a") | {"label": None}]}, "entry 0 of training .* label that is no path"),
-        ({"training": [entry("a"), entry("b", False)]}, "1 of 2 in training .*image/b.png.* has no label"),
-        ({"validation": [entry("a", False)]}, "1 of 1 in validation .* has no label"),
-        ({"unlabeled": [entry("a")]}, "1 of 1 in unlabeled .* has a label; take the key label away"),
-        ({"training": [entry("a")], "test": [entry("a")]}, "1 images of .* both in test and in training"),
-        ({"unlabeled": [entry("a", False)], "validation": [entry("a")]}, "both in validation and in unlabeled"),
-    ],
-)
-def test_refuses(tmp_path: Path, content: Any, words: str) -> None:
-    with pytest.raises(ValueError, match=words) as caught:
-        load_data_list(make_folder(tmp_path, content), "list.json")
-    assert str(tmp_path) in str(caught.value)
-    assert "\n" not in str(caught.value)
+def test_classes_are_indices_with_names(mine: Path, tmp_path: Path) -> None:
+    made = prepare(mine, classes=class_names(["background", "benign", "malignant"]))
+    assert read_list(tmp_path / "data")["labels"] == {"0": "background", "1": "benign", "2": "malignant"}
+    assert np.unique(pixels(tmp_path / "data" / "label" / "tïle 00.png")).tolist() == [0, 1, 2]
+    assert load_data_list(tmp_path / "data", LIST)["training"]
+    assert len(made.notes) == 2
 
 
-def test_overlap_is_seen_through_another_spelling(tmp_path: Path) -> None:
-    content = {"training": [entry("a")], "test": [entry("b") | {"image": "label/../image/a.png"}]}
-    with pytest.raises(ValueError, match="both in test and in training"):
-        load_data_list(make_folder(tmp_path, content), "list.json")
+def test_classes_taken_for_glands_are_told(mine: Path) -> None:
+    for file in (mine / "masks").iterdir():
+        save_mask(file, 1, 1)
+        mask = pixels(file).copy()
+        mask[5, 5] = 2
+        Image.fromarray(mask).save(file)
+    assert (
+        "in 10 of 10 masks numbers stand for several pieces; if they are classes, give --classes" in prepare(mine).notes
+    )
 
 
-def test_one_image_may_be_labeled_and_unlabeled(tmp_path: Path) -> None:
-    content = {"training": [entry("a")], "unlabeled": [entry("a", False)]}
-    assert len(load_data_list(make_folder(tmp_path, content), "list.json")["unlabeled"]) == 1
+@pytest.mark.parametrize("words", [["1"], ["background"], ["a", "a"], ["300"]])
+def test_class_names_are_refused(words: list[str]) -> None:
+    with pytest.raises(ValueError, match=r"--classes gives .*; give a number from 2 to 256, or names"):
+        class_names(words)
 
 
-def test_missing_files_are_counted_and_named(tmp_path: Path) -> None:
-    content = {"test": [entry(name) for name in "avwxyz"]}
-    with pytest.raises(FileNotFoundError, match=r"10 of 12 files of test in .*image/v.png, .*, .*, \.\.\.\)"):
-        load_data_list(make_folder(tmp_path, content), "list.json")
+def test_a_number_of_classes_gets_names() -> None:
+    assert class_names(["3"]) == ["background", "class_1", "class_2"]
 
 
-def test_missing_list_names_the_others(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"no data list other.json in .*; it holds list.json"):
-        load_data_list(make_folder(tmp_path, {}), "other.json")
+def test_a_table_keeps_patients_apart(mine: Path, tmp_path: Path) -> None:
+    """Patient 0 has the masks of four images and one image without a mask."""
+    rows = [f"tïle {number:02d};{number // 4 if number < 10 else 0};{'xy'[number % 2]}" for number in range(11)]
+    (mine / "table.csv").write_text("\n".join(["image;patient;grade", *rows, "tïle 11;;"]), encoding="utf-8")
+    made = prepare(mine, table=mine / "table.csv", mpp=1.0)
+    parts = load_data_list(tmp_path / "data", LIST)
+    sides = [
+        {entry["patient"] for part in side for entry in parts[part] if "patient" in entry}
+        for side in (["training", "unlabeled"], ["validation"], ["test"])
+    ]
+    assert sorted(patient for side in sides for patient in side) == ["0", "1", "2"]
+    assert made.notes[0] == "1 of 12 images have no patient; each counts as a patient of its own"
+    assert {entry["grade"] for entry in parts["training"]} == {"x", "y"}
 
 
-def test_missing_list_without_others(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"no data list list.json in .*prepare_data.py"):
-        load_data_list(tmp_path, "list.json")
+def make_volumes(folder: Path, masked: int = 5) -> None:
+    """6 volumes of 8 x 6 px and 5 slices, the first slice empty."""
+    for part in ("images", "masks"):
+        shutil.rmtree(folder / part)
+        (folder / part).mkdir()
+    generator = np.random.default_rng(0)
+    for number in range(6):
+        volume = generator.integers(0, 256, (8, 6, 5)).astype(np.uint8)
+        volume[..., 0] = 0
+        labels = np.zeros((8, 6, 5), np.uint8)
+        labels[6, 1, 2] = 1
+        nibabel.save(nibabel.Nifti1Image(volume, np.eye(4)), folder / "images" / f"vol{number}.nii.gz")
+        if number < masked:
+            nibabel.save(nibabel.Nifti1Image(labels, np.eye(4)), folder / "masks" / f"vol{number}.nii.gz")
 
 
-def test_missing_folder(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"no data folder .*nowhere; give --dataset_dir, or .*prepare_data.py"):
-        load_data_list(tmp_path / "nowhere", "list.json")
+def test_volumes_become_slices_of_one_patient(mine: Path, tmp_path: Path) -> None:
+    make_volumes(mine)
+    made = prepare(mine, axis=2)
+    assert made.lists[LIST] == {"training": 15, "unlabeled": 5, "validation": 5, "test": 5}
+    assert "30 of 30 images: slice of a NIfTI volume" in made.notes
+    parts = load_data_list(tmp_path / "data", LIST)
+    patients = [{entry["patient"] for entry in parts[part]} for part in parts]
+    assert [len(names) for names in patients] == [3, 1, 1, 1]
+    assert set.union(*patients) == {f"vol{number}" for number in range(6)}
+    label = pixels(tmp_path / "data" / "label" / "vol0_s002.png")
+    assert label.shape == (6, 8)
+    assert np.argwhere(label).tolist() == [[1, 6]]
 
 
-def test_image_files_are_sorted_and_without_masks(tmp_path: Path) -> None:
-    names = ("b.png", "a.TIF", "c.jpg", "a_anno.png", "notes.txt", ".hidden.png")
-    for name in names:
-        (tmp_path / name).touch()
-    (tmp_path / "deep.png").mkdir()
-    assert image_files(tmp_path) == [{"image": str(tmp_path / name)} for name in ("a.TIF", "b.png", "c.jpg")]
+def test_a_table_may_know_volumes_and_slices(mine: Path, tmp_path: Path) -> None:
+    make_volumes(mine)
+    (mine / "table.csv").write_text("image,patient,grade\nvol0.nii.gz,anna,\nvol0_s001,,benign\n")
+    prepare(mine, axis=2, table=mine / "table.csv", plan=Plan(validation="0", test="0"))
+    entries = {Path(entry["image"]).stem: entry for entry in load_data_list(tmp_path / "data", LIST)["training"]}
+    assert [entries[f"vol0_s00{number}"]["patient"] for number in range(5)] == ["anna"] * 5
+    assert [name for name, entry in entries.items() if "grade" in entry] == ["vol0_s001"]
 
 
-def test_image_files_refuses_a_folder_without_pictures(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no picture in"):
-        image_files(tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"no folder .*nowhere; give a folder"):
-        image_files(tmp_path / "nowhere")
+def test_volumes_need_an_axis_and_masks_of_their_shape(mine: Path, tmp_path: Path) -> None:
+    make_volumes(mine)
+    with pytest.raises(ValueError, match=r"6 of 6 images cannot be used: .*vol0.nii.gz is a volume .* --axis"):
+        prepare(mine)
+    other = np.zeros((8, 6, 7), np.uint8)
+    nibabel.save(nibabel.Nifti1Image(other, np.eye(4)), mine / "masks" / "vol1.nii.gz")
+    with pytest.raises(ValueError, match=r"vol1.nii.gz has 7 slices and its image 5; give the mask"):
+        prepare(mine, axis=2)
+    with pytest.raises(ValueError, match=r"vol1.nii.gz is 6 x 7 px and its image 6 x 5 px"):
+        prepare(mine, axis=0)
+    assert [file.name for file in tmp_path.iterdir()] == ["mine"]
 
 
-def test_image_files_refuses_two_pictures_of_one_name(tmp_path: Path) -> None:
-    """Their masks would overwrite each other."""
-    for name in ("a.png", "a.jpg", "b.png"):
-        Image.new("RGB", (4, 4)).save(tmp_path / name)
-    with pytest.raises(ValueError, match="share a name"):
-        image_files(tmp_path)
+def test_bad_files_are_all_found_and_nothing_is_left(mine: Path, tmp_path: Path) -> None:
+    images, masks = mine / "images", mine / "masks"
+
+    def refuse(words: str) -> None:
+        with pytest.raises(ValueError, match=words) as caught:
+            prepare(mine)
+        assert "\n" not in str(caught.value)
+        assert [file.name for file in tmp_path.iterdir()] == ["mine"]
+
+    Image.new("L", (8, 7)).save(masks / "tïle 01.png")
+    refuse(r"^.*masks/tïle 01.png is 8 x 7 px and its image 8 x 6 px; give the mask that was drawn on it$")
+    whole = (images / "tïle 02.png").read_bytes()
+    (images / "tïle 02.png").write_bytes(whole[: len(whole) - 40])
+    (images / "tïle 03.png").write_bytes(b"")
+    Image.new("RGB", (8, 6), "red").save(masks / "tïle 04.png")
+    refuse(
+        r"4 of 12 images cannot be used: .*tïle 01.png is 8 x 7.*; .*tïle 02.png is no .*; .*03.png is empty.*; \.\.\."
+    )
+
+
+def test_the_same_picture_twice_is_refused(mine: Path, tmp_path: Path) -> None:
+    test = Path(read_test_image(mine, tmp_path))
+    shutil.copy(mine / "images" / test.name, mine / "images" / "copy.png")
+    with pytest.raises(ValueError, match=rf"the same picture has two names \({test.stem} and copy\)"):
+        prepare(mine)
+
+
+def read_test_image(mine: Path, tmp_path: Path) -> str:
+    """Prepare once, to know an image of the test part."""
+    prepare(mine)
+    image = read_list(tmp_path / "data")["test"][0]["image"]
+    shutil.rmtree(tmp_path / "data")
+    return image
+
+
+def test_what_was_asked_for_wrongly_is_said_first(mine: Path, tmp_path: Path) -> None:
+    (mine / "table.csv").write_text("image,patient\nother,1\n")
+    for settings, words in (
+        ({"mpp": 0}, "--mpp is 0; give the width of a pixel in um"),
+        ({"plan": Plan(validation="x")}, "'x' is no amount"),
+        ({"plan": Plan(test="90%")}, "leave none to train on"),
+        ({"table": mine / "table.csv"}, r"1 row without an image \(other\)"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            prepare(mine, **settings)
+    with pytest.raises(ValueError, match=r"table.csv/data cannot be made \(.*\); give --output a place to write to"):
+        prepare_folder(mine / "images", mine / "table.csv" / "data", mine / "masks")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "mine.txt").touch()
+    with pytest.raises(ValueError, match="data exists and is not empty"):
+        prepare(mine)

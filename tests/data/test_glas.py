@@ -13,8 +13,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bundle.data.folder import load_data_list
-from bundle.data.glas import SPLITS, check_glas, draw_glas_splits, expected_names, glas_entry, prepare_glas, read_grades
+from bundle.data.glas import (
+    SPLITS,
+    check_glas,
+    draw_glas_splits,
+    expected_names,
+    glas_entry,
+    glas_lists,
+    prepare_glas,
+    read_grades,
+)
+from bundle.data.lists import load_data_list
+from bundle.data.writing import write_lists
 
 ROOT = Path(__file__).resolve().parents[2]
 real_glas = pytest.mark.skipif("GLAS_DIR" not in os.environ, reason="GLAS_DIR does not name a folder that holds GlaS")
@@ -25,7 +35,7 @@ def write_grades(path: Path, names: list[str]) -> None:
     rows = ["name,patient ID, grade (GlaS)"]
     for name in names:
         number = int(name.split("_")[1])
-        rows.append(f"{name},{number % 15}, {'benign' if number <= 37 else 'malignant'}")
+        rows.append(f"{name},{number}, {'benign' if number <= 37 else 'malignant'}")
     path.write_text("\n".join(rows) + "\n", encoding="utf-8")
 
 
@@ -38,7 +48,8 @@ def source(tmp_path: Path) -> Path:
     for name in expected_names():
         suffix = ".png" if name.startswith("testB") else ".bmp"
         Image.fromarray(generator.integers(0, 256, (6, 8, 3), dtype=np.uint8)).save(folder / f"{name}{suffix}")
-        Image.fromarray(generator.integers(0, 9, (6, 8), dtype=np.uint8)).save(folder / f"{name}_anno{suffix}")
+        glands = np.repeat(generator.integers(0, 9, (2, 4), dtype=np.uint8), 3, axis=0).repeat(2, axis=1)
+        Image.fromarray(glands).save(folder / f"{name}_anno{suffix}")
     write_grades(folder / "Grade.csv", expected_names())
     return folder
 
@@ -57,6 +68,9 @@ def test_prepares_pixels_and_lists(source: Path, tmp_path: Path) -> None:
     for name, suffix in (("train_1", ".bmp"), ("testA_60", ".bmp"), ("testB_20", ".png")):
         np.testing.assert_array_equal(pixels(output / "image" / f"{name}.png"), pixels(source / f"{name}{suffix}"))
         np.testing.assert_array_equal(pixels(output / "label" / f"{name}.png"), pixels(source / f"{name}_anno{suffix}"))
+    for kind, name in (("image", "testB_20"), ("label", "testB_20_anno")):
+        copied = output / kind / "testB_20.png"
+        assert copied.read_bytes() == (source / f"{name}.png").read_bytes()
     assert len(lists) == 45
     assert sorted(file.name for file in output.iterdir()) == sorted([*lists, "image", "label"])
     assert sorted(file.name for file in output.parent.iterdir()) == ["glas"]
@@ -85,16 +99,16 @@ def test_what_is_wrong_is_said_and_nothing_is_written(source: Path, tmp_path: Pa
 
     whole = (source / "testB_3.png").read_bytes()
     (source / "testB_3.png").write_bytes(whole[: len(whole) - 30])
-    refuse("testB_3.png is damaged")
-    (source / "testB_3.png").write_bytes(b"no picture")
     refuse("testB_3.png is no picture that can be read")
+    (source / "testB_3.png").write_bytes(b"no picture")
+    refuse("testB_3.png is no PNG, JPEG, BMP or TIFF that can be read")
     (source / "testB_3.png").unlink()
     refuse(r"1 images of .* are missing \(testB_3\)", FileNotFoundError)
     (source / "testB_3.png").write_bytes(whole)
-    Image.new("RGB", (8, 6)).save(source / "train_2_anno.bmp")
-    refuse("train_2_anno.bmp has colours")
+    Image.new("RGB", (8, 6), "red").save(source / "train_2_anno.bmp")
+    refuse("train_2_anno.bmp: a mask has one channel, this one has colours")
     Image.new("L", (8, 5)).save(source / "train_2_anno.bmp")
-    refuse(r"train_2_anno.bmp is \(8, 5\) px and its image \(8, 6\) px")
+    refuse(r"train_2_anno.bmp is 8 x 5 px and its image 8 x 6 px")
     (source / "train_2_anno.bmp").unlink()
     refuse(r"1 masks of .* are missing \(train_2_anno\)", FileNotFoundError)
     (source / "Grade.csv").unlink()
@@ -156,6 +170,25 @@ def test_real_set_is_whole() -> None:
     images = check_glas(os.environ["GLAS_DIR"])
     assert sum(int(pixels(image.mask).max()) for image in images) == 1530
     assert Counter(image.grade for image in images if image.name.startswith("train")) == {"benign": 37, "malignant": 48}
+
+
+@real_glas
+def test_real_lists_load_with_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As published: 49 of the 80 test images are of patients that the default list learns from."""
+    images = check_glas(os.environ["GLAS_DIR"])
+    for kind in ("image", "label"):
+        (tmp_path / kind).mkdir()
+    for image in images:
+        (tmp_path / "image" / f"{image.name}.png").symlink_to(image.image)
+        (tmp_path / "label" / f"{image.name}.png").symlink_to(image.mask)
+    name = "heldout_10_seed0.json"
+    write_lists(tmp_path, {name: glas_lists(images)[name]})
+    load_data_list(tmp_path, name)
+    (record,) = caplog.records
+    assert record.getMessage().startswith(
+        "heldout_10_seed0.json: 49 of 80 test images are of patients that are learned"
+    )
+    assert "\n" not in record.getMessage()
 
 
 @real_glas

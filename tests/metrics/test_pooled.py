@@ -89,6 +89,34 @@ def test_three_classes() -> None:
     assert pooled(predicted, truth, num_classes=3) == pytest.approx((2 / 3 + 1) / 2)
 
 
+def test_a_hundred_random_maps_pixel_by_pixel() -> None:
+    """Against sets of pixels, for gland and class mean; J = D / (2 - D) of the gland, which no mean of classes has."""
+    predicted, truth = [], []
+    for number in range(100):
+        size = (1, int(torch.randint(1, 9, ())), int(torch.randint(1, 9, ())))
+        predicted.append((torch.rand(size) < number / 100).long())
+        truth.append((torch.rand(size) < 0.4).long())
+    here, there = (
+        [{(n, *place) for n, one in enumerate(maps) for place in (one == index).nonzero().tolist()} for index in (0, 1)]
+        for maps in (predicted, truth)
+    )
+    dice = [2 * len(p & t) / (len(p) + len(t)) for p, t in zip(here, there, strict=True)]
+    jaccard = [len(p & t) / len(p | t) for p, t in zip(here, there, strict=True)]
+    assert pooled(predicted, truth) == pytest.approx(dice[1], abs=1e-12)
+    assert pooled(predicted, truth, metric="jaccard") == pytest.approx(jaccard[1], abs=1e-12)
+    assert jaccard[1] == pytest.approx(dice[1] / (2 - dice[1]), abs=1e-12)
+    assert pooled(predicted, truth, include_background=True) == pytest.approx(sum(dice) / 2, abs=1e-12)
+    assert pooled(predicted, truth, metric="jaccard", include_background=True) == pytest.approx(sum(jaccard) / 2)
+
+
+def test_an_error_names_the_image() -> None:
+    named = MetaTensor(torch.zeros(1, 4, 5), meta={"filename_or_obj": "tile.png"})
+    with pytest.raises(ValueError, match=r"differ in shape in tile\.png; bring the prediction to the size"):
+        pooled([torch.zeros(1, 4, 4)], [named])
+    with pytest.raises(ValueError, match=r"class indices 0\.\.1 in tile\.png"):
+        pooled([torch.zeros(1, 4, 5)], [named + 255])
+
+
 def test_wrong_inputs_are_refused() -> None:
     """Labels 0/255, instances, probabilities, one-sided and unequal shapes raise ValueError."""
     zeros = torch.zeros(1, 1, 4, 4)
@@ -122,6 +150,7 @@ def test_handler_from_a_config(tmp_path: Path) -> None:
         "_target_": "bundle.metrics.PooledOverlap",
         "metric": "dice",
         "output_transform": "$monai.handlers.from_engine(['pred', 'label'])",
+        "save_details": True,
     }
     parser = ConfigParser({"imports": ["$import monai.handlers"], "dice": entry})
     saver = MetricsSaver(str(tmp_path), metrics="*", metric_details="*", summary_ops="mean")
@@ -137,9 +166,10 @@ def test_overlap_of_each_image_from_monai() -> None:
     handlers = {
         "dice": IgniteMetricHandler(DiceMetric(False, num_classes=2, ignore_empty=False), output_transform=pair),
         "jaccard": IgniteMetricHandler(MeanIoU(False, ignore_empty=False), output_transform=pair),
-        "pooled": PooledOverlap(output_transform=pair, save_details=False),
+        "pooled": PooledOverlap(output_transform=pair),
     }
     state = evaluated(handlers)
+    assert list(state.metric_details) == ["dice", "jaccard"], "a pooled score has no value an image unless asked for"
     assert state.metrics["dice"] == pytest.approx((4 / 7 + 1 + 1 / 2) / 3)
     assert state.metrics["jaccard"] == pytest.approx((2 / 5 + 1 + 1 / 3) / 3)
     assert state.metrics["pooled"] == pytest.approx(10 / 19)

@@ -64,6 +64,65 @@ def test_glas_is_prepared_from_any_folder(tmp_path: Path) -> None:
     )
 
 
+def make_mine(folder: Path) -> Path:
+    """Folder of 10 images with a mask and 2 without."""
+    for part in ("images", "masks"):
+        (folder / part).mkdir(parents=True)
+    for number in range(12):
+        name = f"tile {number:02d}.png"
+        Image.fromarray(np.full((4, 5, 3), 9 * number, np.uint8)).save(folder / "images" / name)
+        if number < 10:
+            Image.fromarray(np.eye(4, 5, dtype=np.uint8) * 255).save(folder / "masks" / name)
+    return folder
+
+
+def test_a_folder_is_prepared_and_says_how_to_train(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_mine(tmp_path / "mine")
+    program = load_program(monkeypatch)
+    words = ["folder", "--images", str(tmp_path / "mine/images"), "--masks", str(tmp_path / "mine/masks")]
+    assert program.main([*words, "--output", str(tmp_path / "one")]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said == [
+        "Note: 10 of 10 masks: one value for all glands, connected pieces numbered.",
+        "Note: no patients are known: where images are of one patient, give --table, or scores are too good.",
+        "Note: 12 of 12 images have no um/px, so they are used at the size they have; --mpp gives it.",
+        "heldout_100_seed0.json: 6 training, 2 unlabeled, 2 validation, 2 test",
+        "Train from the repository's root on heldout_100_seed0.json, one of 1 data lists in " + f"{tmp_path / 'one'}:",
+        "python -m monai.bundle run training --config_file \"['configs/train.json','configs/data/folder.yaml']\" "
+        f"--dataset_dir {tmp_path / 'one'} --data_list heldout_100_seed0.json",
+    ]
+    more = ["--labeled", "10%", "4", "--seeds", "0", "1", "--validation", "3", "--test", "10%", "--folds", "2"]
+    assert program.main([*words, "--output", str(tmp_path / "two"), *more, "--classes", "2", "--mpp", "1"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "Note: 10 of 10 masks: 255 read as class 1."
+    assert "heldout_4images_seed1.json: 4 training, 4 unlabeled, 3 validation, 1 test" in said
+    assert said[-1].endswith(f"--dataset_dir {tmp_path / 'two'}")
+    content = json.loads((tmp_path / "two/heldout_10_seed0.json").read_text(encoding="utf-8"))
+    assert content["labels"] == {"0": "background", "1": "class_1"}
+
+
+def test_crag_is_prepared_with_its_terms(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for part, begin, count in (("train", "train", 173), ("valid", "test", 40)):
+        for kind in ("Images", "Annotation"):
+            (tmp_path / "CRAG" / part / kind).mkdir(parents=True)
+        for number in range(1, count + 1):
+            name = f"{begin}_{number}.png"
+            Image.fromarray(np.full((4, 5, 3), number, np.uint8)).save(tmp_path / "CRAG" / part / "Images" / name)
+            Image.fromarray(np.eye(4, 5, dtype=np.uint8)).save(tmp_path / "CRAG" / part / "Annotation" / name)
+    program = load_program(monkeypatch)
+    assert program.main(["crag", "--source", str(tmp_path / "CRAG"), "--output", str(tmp_path / "data")]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert "research only" in said[0]
+    assert "no patients" in said[1]
+    assert said[-1].endswith(f"'configs/data/crag.yaml']\" --dataset_dir {tmp_path / 'data'}")
+    lists = json.loads((tmp_path / "data/heldout_10_seed0.json").read_text(encoding="utf-8"))
+    assert [len(lists[part]) for part in ("training", "unlabeled", "validation", "test")] == [14, 124, 35, 40]
+
+
 def test_phantom_is_drawn_and_a_used_folder_is_respected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -94,7 +153,7 @@ def test_errors_are_one_sentence_and_leave_nothing(
     for folder, output, words in (
         ("nowhere", "new", "give --source"),
         ("bare", "new", "no Grade.csv in"),
-        ("source", "new", "train_5_anno.bmp is (4, 4) px"),
+        ("source", "new", "train_5_anno.bmp is 4 x 4 px"),
         ("source", "used", "used exists and is not empty"),
     ):
         assert program.main(["glas", "--source", str(tmp_path / folder), "--output", str(tmp_path / output)]) == 1
@@ -115,7 +174,14 @@ def test_an_error_ends_the_program_without_a_traceback(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["glas"], ["unknown"], ["glas", "--source", "a", "--output", "b", "--mpp", "x"]]
+    "arguments",
+    [
+        [],
+        ["glas"],
+        ["unknown"],
+        ["glas", "--source", "a", "--output", "b", "--mpp", "x"],
+        ["folder", "--images", "a", "--output", "b", "--test", "many"],
+    ],
 )
 def test_a_wrong_command_line_is_2(tmp_path: Path, arguments: list[str]) -> None:
     done = run(tmp_path, *arguments)

@@ -1,0 +1,135 @@
+"""Pictures and masks of users: many kinds of files in, RGB of 8 bits or a label map out.
+
+Nothing is guessed in silence: each conversion has a note, and a file without a right reading raises one sentence. The
+orientation that EXIF may ask for is not applied, to no format, because masks fit the pixels as stored; colour profiles
+are not applied either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from bundle.data.conversion import to_bytes, to_label, to_rgb
+from bundle.data.decoding import decode, size_of
+from bundle.data.label_values import reading_of
+from bundle.data.stored import PictureError, Stored
+from bundle.data.volumes import NIFTI, decode_flat, flat_size, is_nifti, read_volume, slices_of
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "Picture",
+    "is_picture",
+    "picture_size",
+    "read_image",
+    "read_label",
+    "reading_of",
+    "stem_of",
+    "volume_slices",
+]
+
+IMAGE_SUFFIXES: tuple[str, ...] = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", *NIFTI)
+"""How the name of a picture ends, in small letters."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Pixels of a picture, and how they were converted."""
+
+    pixels: NDArray[Any]
+    """Image: (H, W, 3) uint8 RGB. Label: (H, W) int32, 0 background."""
+    note: str | None
+    """What was changed, for instance ``16 bits scaled to 8``; ``None`` where pixels are as stored."""
+
+
+def stem_of(path: str | Path) -> str:
+    """File name without folder and suffix; ``.nii.gz`` counts as one suffix."""
+    name = Path(path).name
+    return name[: -len(".nii.gz")] if name.lower().endswith(".nii.gz") else Path(name).stem
+
+
+def is_picture(path: str | Path) -> bool:
+    """Whether a file is a picture by its suffix, in any case; hidden files are not."""
+    name = Path(path).name.lower()
+    return name.endswith(IMAGE_SUFFIXES) and not name.startswith(".")
+
+
+def picture_size(path: str | Path) -> tuple[int, int]:
+    """(H, W) from the header, without decoding.
+
+    Raises:
+        FileNotFoundError: where there is no such file.
+        ValueError: where the header cannot be read, or a NIfTI file is a volume.
+    """
+    return flat_size(path) if is_nifti(path) else size_of(path)
+
+
+def read_image(path: str | Path) -> Picture:
+    """Read an image wholly: (H, W, 3) uint8 RGB.
+
+    Transparent parts are laid over white, as glass is white. Values of more than 8 bits are scaled to 8.
+
+    Raises:
+        FileNotFoundError: where there is no such file.
+        ValueError: where the file is damaged or has no right reading as an image.
+    """
+    stored = _stored(path)
+    try:
+        return Picture(*to_rgb(stored))
+    except ValueError as error:
+        raise PictureError(f"{path}: {error}") from error
+
+
+def read_label(path: str | Path, classes: int | None = None) -> Picture:
+    """Read a label wholly: (H, W) int32 as stored, palette indices and not their colours.
+
+    Args:
+        path: a picture with one channel, or three equal ones.
+        classes: number of classes, background included, where values are classes.
+
+    Raises:
+        FileNotFoundError: where there is no such file.
+        ValueError: where the file is damaged, has colours or transparent parts, or ``reading_of`` refuses its values.
+    """
+    stored = _stored(path)
+    try:
+        return Picture(*to_label(stored, classes))
+    except ValueError as error:
+        raise PictureError(f"{path}: {error}") from error
+
+
+def volume_slices(
+    path: str | Path, axis: int, kind: str = "image", classes: int | None = None
+) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Slices of a NIfTI volume along an axis, with their index from 0.
+
+    Args:
+        path: a NIfTI file of the shape (X, Y, Z), or (X, Y, Z, 3) with colours.
+        axis: 0, 1 or 2; of the two axes left the first runs right and the second down.
+        kind: ``image`` gives (H, W, 3) uint8 RGB, scaled alike for the whole volume; ``label`` gives (H, W) int32.
+        classes: number of classes, background included, of labels whose values are classes.
+
+    Raises:
+        FileNotFoundError: where there is no such file.
+        ValueError: where the file is damaged or no volume, or has no right reading.
+    """
+    if axis not in (0, 1, 2):
+        raise ValueError(f"a volume has no axis {axis}; give 0, 1 or 2")
+    if kind not in ("image", "label"):
+        raise ValueError(f"slices are of no kind {kind!r}; give image or label")
+    volume = read_volume(path)
+    try:
+        if kind == "image":
+            volume, _ = to_bytes(volume)
+        for index, stored in slices_of(volume, axis):
+            yield index, (to_rgb(stored) if kind == "image" else to_label(stored, classes))[0]
+    except ValueError as error:
+        raise PictureError(f"{path}: {error}") from error
+
+
+def _stored(path: str | Path) -> Stored:
+    return decode_flat(path) if is_nifti(path) else decode(path)

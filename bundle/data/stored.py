@@ -1,0 +1,84 @@
+"""Pixels of a picture file before any conversion, and one sentence for each file that cannot be read."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+
+class PictureError(ValueError):
+    """A file that has no right reading; the sentence names the file and says what to do."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Pixels as a file holds them."""
+
+    values: NDArray[Any]
+    """(H, W) grey values or palette indices, or (H, W, C) with C = 3 (RGB) or 4 (CMYK); any dtype."""
+    alpha: NDArray[Any] | None = None
+    """(H, W), 0 is transparent."""
+    palette: NDArray[np.uint8] | None = None
+    """(256, 4) RGBA of the indices."""
+    bits: int | None = None
+    """Bits of a value where the dtype does not say it."""
+    premultiplied: bool = False
+    """Whether colours are multiplied by alpha already."""
+    white_is_zero: bool = False
+    """Whether small values are bright (TIFF's MinIsWhite)."""
+    lossy: bool = False
+    """Whether the file is a JPEG, which changes values."""
+
+
+@contextmanager
+def reading(path: str | Path) -> Iterator[None]:
+    """Turn what a library raises over a bad file into one sentence.
+
+    Raises:
+        FileNotFoundError: where there is no such file.
+        PictureError: for every error but those of the system (permission, device).
+    """
+    file = Path(path)
+    if file.is_dir():
+        raise FileNotFoundError(f"{path} is a folder; give the path of a picture")
+    if not file.is_file():
+        raise FileNotFoundError(f"no file {path}; check the path")
+    if file.stat().st_size == 0:
+        raise PictureError(f"{path} is empty; copy or export it again")
+    try:
+        yield
+    except PictureError:
+        raise
+    except MemoryError as error:
+        raise PictureError(f"{path} needs more memory than there is; cut it into tiles") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise PictureError(_too_large(path)) from error
+    except UnidentifiedImageError as error:
+        raise PictureError(f"{path} is no PNG, JPEG, BMP or TIFF that can be read; export it again") from error
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # a header may send it anywhere
+            raise
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".").replace(str(path), "it")
+        raise PictureError(f"{path} is no picture that can be read ({reason}); export it again") from error
+
+
+def check_size(path: str | Path, pixels: int) -> None:
+    """Keep Pillow's limit for files that other libraries read.
+
+    Raises:
+        PictureError: where a file announces more than twice ``PIL.Image.MAX_IMAGE_PIXELS`` pixels.
+    """
+    if Image.MAX_IMAGE_PIXELS is not None and pixels > 2 * Image.MAX_IMAGE_PIXELS:
+        raise PictureError(_too_large(path))
+
+
+def _too_large(path: str | Path) -> str:
+    return f"{path} has more pixels than are read at once ({2 * (Image.MAX_IMAGE_PIXELS or 0):,}); cut it into tiles"

@@ -1,0 +1,61 @@
+"""Choosing a reading: answers of an evaluator, kept, and scores of one reading after another on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any
+
+from ignite.engine import Engine, Events
+from ignite.metrics import Metric
+from torch import Tensor
+
+Record = dict[Hashable, Any]
+"""One image after postprocessing: prediction, label and whatever maps stand beside them."""
+
+
+def kept_answers(evaluator: Engine, without: Sequence[Hashable] = ()) -> list[Record]:
+    """Run an evaluator and keep what it holds of each image after postprocessing, on the CPU.
+
+    Args:
+        evaluator: MONAI's, whose output is a list of records, one an image.
+        without: keys to leave out, for instance the image, which takes the most memory.
+
+    Returns:
+        The records, in the order of the loader.
+    """
+    records: list[Record] = []
+
+    def keep(engine: Engine) -> None:
+        output: Any = engine.state.output
+        for record in output:
+            kept = {key: value for key, value in record.items() if key not in without}
+            records.append({key: value.cpu() if isinstance(value, Tensor) else value for key, value in kept.items()})
+
+    with evaluator.add_event_handler(Events.ITERATION_COMPLETED, keep):
+        evaluator.run()
+    return records
+
+
+def reading_scores(
+    records: Sequence[Record], reading: Callable[[Record], Record], metrics: Mapping[str, Metric]
+) -> dict[str, float]:
+    """Score one reading of answers that were kept.
+
+    Args:
+        records: answers; left as they are.
+        reading: transform that adds instances to a copy of a record.
+        metrics: handlers by name, as an evaluator has them; they take what they need from a list of records.
+
+    Returns:
+        The figure of each metric.
+
+    Raises:
+        ValueError: without records.
+    """
+    if not records:
+        raise ValueError("no image to score a reading on")
+    engine = Engine(lambda _, record: [reading(record)])
+    for name, metric in metrics.items():
+        metric.attach(engine, name)
+    engine.run(records, max_epochs=1)
+    return {name: float(engine.state.metrics[name]) for name in metrics}

@@ -1,0 +1,139 @@
+"""Tests of images, masks and tables in a folder of one's own: what belongs together, and what every refusal says."""
+
+from __future__ import annotations
+
+import unicodedata
+from pathlib import Path
+
+import pytest
+
+from bundle.data.pairs import check_rows, find_pairs, read_table
+
+
+def touch(folder: Path, *names: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    for name in names:
+        (folder / name).touch()
+    return folder
+
+
+def test_masks_have_the_stems_of_their_images(tmp_path: Path) -> None:
+    images = touch(tmp_path / "images", "b.PNG", "a b.tif", "c.nii.gz", "notes.txt", ".hidden.png")
+    masks = touch(tmp_path / "masks", "a b.png", "c.nii")
+    found = [(pair.name, pair.image.name, pair.mask and pair.mask.name) for pair in find_pairs(images, masks)]
+    assert found == [("a b", "a b.tif", "a b.png"), ("b", "b.PNG", None), ("c", "c.nii.gz", "c.nii")]
+
+
+@pytest.mark.parametrize("masks", [None, "images"])
+def test_a_suffix_tells_masks_among_images(tmp_path: Path, masks: str | None) -> None:
+    images = touch(tmp_path / "images", "a.png", "a_mask.bmp", "b.png")
+    found = find_pairs(images, masks and tmp_path / masks, "_mask")
+    assert [(pair.name, pair.mask) for pair in found] == [("a", images / "a_mask.bmp"), ("b", None)]
+
+
+def test_names_match_in_any_unicode_form(tmp_path: Path) -> None:
+    images = touch(tmp_path / "images", unicodedata.normalize("NFD", "größe.png"))
+    masks = touch(tmp_path / "masks", unicodedata.normalize("NFC", "größe.png"))
+    (pair,) = find_pairs(images, masks)
+    assert pair.name == "größe"
+    assert pair.mask is not None
+
+
+@pytest.mark.parametrize(
+    ("images", "masks", "suffix", "words"),
+    [
+        ([], ["a.png"], "", r"no picture in .*images .* give --images a folder that holds"),
+        (["a.png"], [], "", r"no picture in .*masks .* give --masks a folder that holds"),
+        (["a.png", "a.tif"], ["a.png"], "", r"2 pictures share a name but for ending or capitals \(.*a.png, .*a.tif\)"),
+        (["a.png"], ["a.png", "a.bmp"], "", "2 pictures share a name .*masks"),
+        (["a.png", "A.png"], ["a.png"], "", "share a name but for ending or capitals"),
+        (["a.png"], ["b.png"], "", r"1 mask without an image \(.*b.png\); give masks the stems of their images, or"),
+        (["a.png"], list("bcdef"), "", None),
+        (["a.png", "b.png"], ["a_anno.png", "b_anno.png"], "", 'give --mask-suffix="_anno" if names of masks end in'),
+        (["a.png", "b.png"], ["a_x.png", "b.png"], "_x", r"1 mask without an image \(.*b.png\); .* images and _x, or"),
+    ],
+)
+def test_refuses(tmp_path: Path, images: list[str], masks: list[str], suffix: str, words: str | None) -> None:
+    if words is None:
+        masks = [f"{name}.png" for name in masks]
+        words = r"5 masks without an image \(.*b.png, .*c.png, .*d.png, \.\.\.\)"
+    touch(tmp_path / "images", *images)
+    touch(tmp_path / "masks", *masks)
+    with pytest.raises(ValueError, match=words) as caught:
+        find_pairs(tmp_path / "images", tmp_path / "masks", suffix)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("names", "suffix", "words"),
+    [
+        (["a.png"], "", "no masks are given; give --masks"),
+        (["a.png", "a_seg.png"], "", 'seems to hold images and masks; .* --mask-suffix="_seg"'),
+        (["1.png", "10.png"], "", "no masks are given"),
+        (["a.png"], "_mask", "no name in .*images ends in _mask"),
+    ],
+)
+def test_refuses_images_alone(tmp_path: Path, names: list[str], suffix: str, words: str) -> None:
+    touch(tmp_path / "images", *names)
+    with pytest.raises(ValueError, match=words):
+        find_pairs(tmp_path / "images", None, suffix)
+
+
+def test_the_folder_of_images_given_twice_needs_a_suffix(tmp_path: Path) -> None:
+    touch(tmp_path / "images", "a.png")
+    with pytest.raises(ValueError, match="is the folder of the images too; give --mask-suffix"):
+        find_pairs(tmp_path / "images", tmp_path / "images")
+
+
+def test_missing_folders_are_named(tmp_path: Path) -> None:
+    touch(tmp_path / "images", "a.png")
+    with pytest.raises(FileNotFoundError, match=r"no folder .*nowhere; give --images"):
+        find_pairs(tmp_path / "nowhere", tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"no folder .*nowhere; give --masks"):
+        find_pairs(tmp_path / "images", tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_a_table_is_read_as_programs_write_it(tmp_path: Path, separator: str) -> None:
+    rows = [["Image ", "patient", "mpp", "age"], ["tïle 1.png", " 7", "0.5", "60"], ["b", "", "", ""], ["", "", "", ""]]
+    text = "\r\n".join(separator.join(row) for row in rows)
+    (tmp_path / "table.csv").write_text(text, encoding="utf-8-sig", newline="")
+    known, unused = read_table(tmp_path / "table.csv")
+    assert known == {"tïle 1": {"patient": "7", "mpp": 0.5}, "b": {}}
+    assert unused == ["age"]
+
+
+def test_a_decimal_comma_is_read(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text("image;mpp\na;0,5\n")
+    assert read_table(tmp_path / "table.csv")[0] == {"a": {"mpp": 0.5}}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "has the columns of an empty file; give image and one or more of patient"),
+        ("name,patient\na,1\n", "has the columns name, patient; give image and"),
+        ("image,age\na,1\n", "has the columns image, age; give image and"),
+        ("image,patient\na,1\na.png,2\n", "has several rows for a; give each image one row"),
+        ("image,mpp\na,-1\n", "gives a the mpp -1; give um, a number above 0"),
+        ("image,mpp\na,wide\n", "gives a the mpp wide; give um"),
+    ],
+)
+def test_refuses_tables(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "table.csv").write_text(text)
+    with pytest.raises(ValueError, match=words):
+        read_table(tmp_path / "table.csv")
+
+
+def test_refuses_tables_that_are_no_text_or_not_there(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_bytes("image,patient\nä,1\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"table.csv is not UTF-8"):
+        read_table(tmp_path / "table.csv")
+    with pytest.raises(FileNotFoundError, match=r"no table .*none.csv"):
+        read_table(tmp_path / "none.csv")
+
+
+def test_rows_need_an_image() -> None:
+    check_rows(["a"], ["a", "b"])
+    with pytest.raises(ValueError, match=r"the table has 4 rows without an image \(c, d, e, \.\.\.\)"):
+        check_rows("acdef", "ab")

@@ -1,0 +1,101 @@
+"""Calibration error against numbers worked out by hand, and against MONAI's where that is right."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from monai.bundle import ConfigParser
+from monai.engines import SupervisedEvaluator
+from monai.metrics import CalibrationErrorMetric
+
+from bundle.metrics import CalibrationMetric
+
+
+def calibrated(probability: Any, truth: Any, bins: int = 15) -> CalibrationMetric:
+    metric = CalibrationMetric(bins)
+    metric(probability, truth)
+    return metric
+
+
+def test_by_hand() -> None:
+    """Two bins: three pixels of 0, 0.2 and 0.4, one of them true; two of 0.5 and 1, both true."""
+    metric = calibrated(torch.tensor([[[[0.0, 0.2, 0.4, 0.5, 1.0]]]]), torch.tensor([[[[0, 0, 1, 1, 1]]]]), bins=2)
+    assert metric.aggregate().item() == pytest.approx((abs(0.6 - 1) + abs(1.5 - 2)) / 5)
+    bins = {name: column.tolist() for name, column in metric.bins().items()}
+    assert bins["low"] == [0, 0.5]
+    assert bins["high"] == [0.5, 1]
+    assert bins["count"] == [3, 2]
+    assert bins["confidence"] == pytest.approx([0.2, 0.75])
+    assert bins["share"] == pytest.approx([1 / 3, 1])
+
+
+def test_all_pixels_of_the_set_count_alike_and_errors_may_cancel_between_images() -> None:
+    """Half of the pixels of 0.5 are true in the set, though none in one image and all in the other."""
+    half = [torch.full((1, 2, 3), 0.5), torch.full((1, 3, 2), 0.5)]
+    assert calibrated(half, [torch.zeros(1, 2, 3), torch.ones(1, 3, 2)]).aggregate() == 0
+    assert calibrated(half, [torch.zeros(1, 2, 3), torch.zeros(1, 3, 2)]).aggregate() == 0.5
+
+
+def test_defined_values_and_empty_bins() -> None:
+    zeros, ones = torch.zeros(1, 1, 4, 4), torch.ones(1, 1, 4, 4)
+    assert calibrated(zeros, zeros).aggregate() == 0
+    assert calibrated(ones, ones).aggregate() == 0
+    assert calibrated(ones, zeros).aggregate() == 1
+    bins = calibrated(ones, zeros).bins()
+    assert bins["count"].tolist() == [0] * 14 + [16]
+    assert all(math.isnan(value) for value in bins["confidence"][:-1].tolist())
+    assert bins["share"][-1] == 0
+
+
+def test_monai_agrees_on_a_small_image() -> None:
+    probability = torch.rand(1, 1, 40, 50)
+    truth = (torch.rand(1, 1, 40, 50) < probability**2).long()
+    theirs = CalibrationErrorMetric(num_bins=15)
+    theirs(probability, truth)
+    assert calibrated(probability, truth).aggregate().item() == pytest.approx(theirs.aggregate().item(), abs=1e-5)
+
+
+def test_a_tile_of_native_size_is_counted_exactly() -> None:
+    """Sums in float32 make 0.992 of 400,000 times 0.99."""
+    probability = torch.full((1, 1, 522, 775), 0.99)
+    metric = calibrated(probability, torch.ones_like(probability))
+    assert metric.aggregate().item() == pytest.approx(0.01, abs=1e-7)
+
+
+def test_wrong_inputs_are_refused() -> None:
+    for wrong in (0, -1, 2.5):
+        with pytest.raises(ValueError, match="bins"):
+            CalibrationMetric(wrong)  # type: ignore[arg-type]
+    metric, zeros = CalibrationMetric(), torch.zeros(1, 1, 4, 4)
+    with pytest.raises(ValueError, match="no probability"):
+        metric(zeros + 2, zeros)
+    with pytest.raises(ValueError, match="differ in shape"):
+        metric(zeros, zeros[..., :2])
+    with pytest.raises(ValueError, match="class indices 0 and 1"):
+        metric(zeros, zeros + 7)
+    with pytest.raises(ValueError, match="no image"):
+        metric.aggregate()
+
+
+def test_the_handler_from_a_config_leaves_the_bins() -> None:
+    entry = {
+        "_target_": "bundle.metrics.Calibration",
+        "bins": 4,
+        "output_transform": "$monai.handlers.from_engine(['pred', 'label'])",
+    }
+    parser = ConfigParser({"imports": ["$import monai.handlers"], "metric": entry})
+    probability, truth = torch.rand(2, 1, 5, 6), torch.ones(2, 1, 5, 6)
+    evaluator = SupervisedEvaluator(
+        device=torch.device("cpu"),
+        val_data_loader=[{"image": p[None], "label": t[None]} for p, t in zip(probability, truth, strict=True)],
+        network=torch.nn.Identity(),
+        key_val_metric={"calibration_error": parser.get_parsed_content("metric")},
+    )
+    evaluator.run()
+    expected = 1 - probability.double().mean().item()
+    assert evaluator.state.metrics["calibration_error"] == pytest.approx(expected)
+    details: Any = evaluator.state.metric_details
+    assert details["calibration_error"]["count"].sum() == 60

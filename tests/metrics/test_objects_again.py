@@ -1,0 +1,108 @@
+"""The object scores against a second implementation: slow, without a shortcut, straight from the definitions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from bundle.metrics import ObjectScoresMetric
+
+Pixels = set[tuple[int, int]]
+Objects = dict[int, Pixels]
+Plane = NDArray[np.int64]
+
+
+def objects(plane: Plane) -> Objects:
+    """Pixels of each object by its number."""
+    return {int(n): {(int(y), int(x)) for y, x in np.argwhere(plane == n)} for n in np.unique(plane) if n > 0}
+
+
+def partner(pixels: Pixels, others: Objects) -> int | None:
+    """Number of the object that shares the most pixels, the lowest of several."""
+    best = max(others, key=lambda number: (len(pixels & others[number]), -number), default=None)
+    return best if best is not None and pixels & others[best] else None
+
+
+def f1(predicted: Objects, truth: Objects) -> float:
+    if not predicted and not truth:
+        return 1.0
+    found = set()
+    for pixels in predicted.values():
+        number = partner(pixels, truth)
+        if number is not None and len(pixels & truth[number]) >= len(truth[number]) / 2:
+            found.add(number)
+    return 2 * len(found) / (len(predicted) + len(truth))
+
+
+def hausdorff(one: Pixels, other: Pixels) -> float:
+    return max(
+        max(min(math.dist(a, b) for b in other) for a in one), max(min(math.dist(a, b) for a in one) for b in other)
+    )
+
+
+def weighted(side: Objects, value: Callable[[Pixels], float]) -> float:
+    return sum(len(one) * value(one) for one in side.values()) / sum(len(one) for one in side.values())
+
+
+def dice(predicted: Objects, truth: Objects) -> float:
+    def of_partner(pixels: Pixels, others: Objects) -> float:
+        number = partner(pixels, others)
+        return 0.0 if number is None else 2 * len(pixels & others[number]) / (len(pixels) + len(others[number]))
+
+    if not predicted and not truth:
+        return 1.0
+    if not predicted or not truth:
+        return 0.0
+    sides = ((predicted, truth), (truth, predicted))
+    return sum(weighted(side, lambda one, others=others: of_partner(one, others)) for side, others in sides) / 2
+
+
+def distance(predicted: Objects, truth: Objects, diagonal: float) -> float:
+    def of_partner(pixels: Pixels, others: Objects) -> float:
+        number = partner(pixels, others)
+        if number is not None:
+            return hausdorff(pixels, others[number])
+        return min((hausdorff(pixels, other) for other in others.values()), default=diagonal)
+
+    sides = [(side, others) for side, others in ((predicted, truth), (truth, predicted)) if side]
+    values = [weighted(side, lambda one, others=others: of_partner(one, others)) for side, others in sides]
+    return sum(values) / len(values) if values else 0.0
+
+
+def random_plane(rng: np.random.Generator, shape: tuple[int, int]) -> Plane:
+    """Up to five boxes and rings, one over the other, and now and then single pixels, under odd numbers."""
+    plane = np.zeros(shape, np.int64)
+    for number in rng.choice(40, int(rng.integers(0, 6)), replace=False) + 1:
+        top, left = rng.integers(0, shape[0] - 1), rng.integers(0, shape[1] - 1)
+        height, width = rng.integers(1, 8, 2)
+        plane[top : top + height, left : left + width] = number
+        if rng.random() < 0.3:
+            plane[top + 1 : top + height - 1, left + 1 : left + width - 1] = 0
+    plane[rng.random(shape) < 0.02] = int(rng.integers(0, 42))
+    return plane
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_hundred_random_label_maps(seed: int) -> None:
+    """Ten maps a seed; every second prediction is the truth, moved and spoilt, so that most objects overlap."""
+    rng = np.random.default_rng(seed)
+    partly = 0
+    for turn in range(10):
+        shape = (int(rng.integers(4, 13)), int(rng.integers(4, 15)))
+        truth = random_plane(rng, shape)
+        predicted = random_plane(rng, shape)
+        if turn % 2:
+            predicted = np.where(rng.random(shape) < 0.1, predicted, np.roll(truth, rng.integers(0, 3, 2), (0, 1)))
+        there, here = objects(truth), objects(predicted)
+        expected = (f1(here, there), dice(here, there), distance(here, there, math.dist((1, 1), shape)))
+        for score, value in zip(("f1", "dice", "hausdorff"), expected, strict=True):
+            metric = ObjectScoresMetric(score)  # type: ignore[arg-type]
+            metric(torch.from_numpy(predicted)[None, None], torch.from_numpy(truth)[None, None])
+            assert metric.aggregate().item() == pytest.approx(value, abs=1e-9), (score, predicted, truth)
+        partly += 0 < expected[1] < 1
+    assert partly >= 5, "the maps test nothing if all agree or none do"

@@ -1,0 +1,100 @@
+"""Small forms: rounding to 8 bits, the smallest integers for labels, tensors without metadata."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from monai.data import MetaTensor, list_data_collate
+from monai.transforms import Compose, RandFlipd
+
+from bundle.transforms import EightBitd, PlainTensors, SmallestIntegerd
+
+
+def meta(values: Any, dtype: torch.dtype = torch.float32) -> MetaTensor:
+    affine = torch.diag(torch.tensor([0.5, 0.5, 1.0], dtype=torch.float64))
+    return MetaTensor(torch.as_tensor(values, dtype=dtype), affine=affine, meta={"filename_or_obj": "/data/tile.png"})
+
+
+def test_colours_are_rounded_and_not_cut_down():
+    colours = meta([[[0.0, 0.4, 0.6, 127.49, 127.51, 254.6, 255.0]]])
+    found = EightBitd()({"image": colours})["image"]
+    assert found.dtype == torch.uint8
+    assert found.flatten().tolist() == [0, 0, 1, 127, 128, 255, 255]
+    assert colours.dtype == torch.float32, "the record that was given stays as it was"
+
+
+def test_colours_beyond_8_bits_do_not_wrap_around():
+    found = EightBitd()({"image": meta([[[-3.0, 255.4, 300.0]]])})["image"]
+    assert found.flatten().tolist() == [0, 255, 255]
+
+
+def test_8_bit_colours_pass_untouched():
+    image = meta([[[1, 2, 255]]], torch.uint8)
+    assert EightBitd()({"image": image})["image"] is image
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype"),
+    [
+        ([0, 255], torch.uint8),
+        ([0, 256], torch.int16),
+        ([-1, 3], torch.int16),
+        ([0, 32767], torch.int16),
+        ([0, 32768], torch.int32),
+        ([-40000, 0], torch.int32),
+    ],
+)
+def test_labels_take_the_smallest_type_that_holds_them(values, dtype):
+    label = meta([[values]])
+    found = SmallestIntegerd()({"label": label})["label"]
+    assert found.dtype == dtype
+    assert found.flatten().tolist() == values
+
+
+def test_labels_that_are_no_whole_numbers_are_refused():
+    with pytest.raises(ValueError, match="'label' holds values that are not whole"):
+        SmallestIntegerd()({"label": meta([[[0.0, 0.5]]])})
+    with pytest.raises(ValueError, match="numbers of 32 bits at most"):
+        SmallestIntegerd()({"label": meta([[[0, 2**40]]], torch.int64)})
+
+
+def test_compact_pixels_keep_their_metadata():
+    record = {"image": meta(np.ones((3, 2, 4)) * 7.3), "label": meta(np.ones((1, 2, 4)))}
+    found = Compose([EightBitd(), SmallestIntegerd()])(record)
+    for key in ("image", "label"):
+        assert isinstance(found[key], MetaTensor)
+        assert found[key].affine[0, 0] == 0.5
+        assert found[key].meta["filename_or_obj"] == "/data/tile.png"
+        assert found[key].is_contiguous()
+
+
+@pytest.mark.parametrize("transform", [EightBitd, SmallestIntegerd])
+def test_a_missing_key_passes_where_it_may(transform):
+    other = {"other": 1}
+    assert transform(allow_missing_keys=True)(other) == other
+    with pytest.raises(KeyError):
+        transform()(other)
+
+
+def test_plain_tensors_have_no_metadata_but_the_name():
+    image, label = meta(np.ones((3, 2, 2))), meta(np.ones((1, 2, 2)))
+    found = PlainTensors()({"image": image, "label": label, "grade": "benign"})
+    assert {key: type(value) for key, value in found.items()} == {
+        "image": torch.Tensor,
+        "label": torch.Tensor,
+        "grade": str,
+        "file": str,
+    }
+    assert found["file"] == "/data/tile.png"
+    assert torch.equal(found["image"], image.as_tensor())
+    assert list_data_collate([found, found])["file"] == ["/data/tile.png"] * 2
+
+
+def test_images_without_a_file_pass():
+    assert set(PlainTensors()({"image": torch.ones(3, 2, 2)})) == {"image"}
+    drawn = Compose([RandFlipd("image", prob=1.0), PlainTensors()])({"image": torch.ones(3, 2, 2)})
+    assert type(drawn["image"]) is torch.Tensor
+    assert drawn["file"] == ""
