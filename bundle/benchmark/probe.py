@@ -1,0 +1,111 @@
+"""How fast each method is here: a few steps and one validation, so that minutes can be turned into steps."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from bundle.benchmark.budget import Budget, Length, Pace, length_of, steps_within
+from bundle.benchmark.cells import Cell
+from bundle.benchmark.files import OutputLock, read_json, write_json
+from bundle.benchmark.measure import FORMAT as MEASURE_FORMAT
+from bundle.benchmark.planning import Experiment
+from bundle.benchmark.processes import Children
+from bundle.benchmark.results import last_line, read_curves
+from bundle.benchmark.runner import TRAINING, Slot, bundle_command, ending, write_overlay
+
+LENGTHS_FORMAT = "semi_moe.lengths/1"
+STEPS = 5
+"""Steps of an epoch of a probe; the first of its three epochs warms up."""
+
+
+def known_length(experiment: Experiment, budget: Budget) -> Length | None:
+    """The length that an earlier run of this benchmark measured for a budget in minutes; ``None`` where none did.
+
+    Raises:
+        ValueError: where the file of lengths is damaged.
+    """
+    path = _path(experiment)
+    if not path.is_file():
+        return None
+    found = read_json(path, LENGTHS_FORMAT)["lengths"].get(_key(experiment, budget))
+    return None if found is None else Length(found["epochs"], found["epoch_length"])
+
+
+def measured_length(
+    experiment: Experiment, budget: Budget, slot: Slot, python: str, lock: OutputLock, say: Callable[[str], None]
+) -> Length:
+    """Measure every method of an experiment, one after the other, and keep the length that follows.
+
+    Each is measured at its first seed and smallest share of labels, where most images are unlabeled.
+
+    Args:
+        experiment: whose methods; the length is kept in ``OUTPUT/lengths.json`` for its setting.
+        budget: in minutes.
+        slot: where to measure.
+        python: the interpreter.
+        lock: of the output folder, held.
+        say: takes a line for each method.
+
+    Raises:
+        ValueError: where a probe fails, or the budget is too short.
+    """
+    labels = min(experiment.labels, key=float)
+    paces = {}
+    for method in experiment.methods:
+        settings = {"val_interval": 3}
+        probed = replace(experiment, overrides={**experiment.overrides, **settings})
+        cell = probed.cell(method, labels, experiment.seeds[0], Length(3, STEPS))
+        folder = experiment.output / "probes" / method
+        shutil.rmtree(folder, ignore_errors=True)
+        paces[method] = _pace(Cell(folder, {**cell.plan, "commit": None}), experiment.root, slot, python, lock)
+        say(f"{method}: {paces[method].step:.2f} s a step, {paces[method].validation:.1f} s a validation")
+    epochs = experiment.number("max_epochs")
+    steps = steps_within(budget.amount, paces, epochs, experiment.number("val_interval"))
+    length = length_of(steps, epochs)
+    _keep(experiment, budget, length, paces)
+    shutil.rmtree(experiment.output / "probes", ignore_errors=True)
+    return length
+
+
+def _pace(cell: Cell, root: Path, slot: Slot, python: str, lock: OutputLock) -> Pace:
+    """Run one probe."""
+    cell.begin()
+    files = [str(root / file) for file in cell.plan["config"]["files"]] + [str(write_overlay(root, cell, TRAINING))]
+    log = cell.folder / "log.txt"
+    children = Children(lock.inherited)
+    children.start(cell.method, bundle_command(python, root, TRAINING, files), log, root, slot.environment)
+    lock.note(children.processes())
+    try:
+        while not (ended := children.wait(60.0)):
+            continue
+    except BaseException:
+        children.stop()
+        raise
+    if ended[0].exit_code != 0:
+        how = ending(ended[0].exit_code)
+        raise ValueError(f"measuring {cell.method} {how}: {last_line(log)} ({log})")
+    whole = read_json(cell.folder / "measure.json", MEASURE_FORMAT)["epochs"]
+    training = read_curves(cell.folder / "training" / "training.csv")["seconds"]
+    return Pace(sum(training[1:]) / (STEPS * len(training[1:])), max(0.0, whole[-1] - training[-1]))
+
+
+def _keep(experiment: Experiment, budget: Budget, length: Length, paces: dict[str, Pace]) -> None:
+    path = _path(experiment)
+    lengths = read_json(path, LENGTHS_FORMAT)["lengths"] if path.is_file() else {}
+    lengths[_key(experiment, budget)] = {
+        "epochs": length.epochs,
+        "epoch_length": length.epoch_length,
+        "paces": {method: {"step": pace.step, "validation": pace.validation} for method, pace in paces.items()},
+    }
+    write_json(path, {"format": LENGTHS_FORMAT, "lengths": lengths})
+
+
+def _path(experiment: Experiment) -> Path:
+    return experiment.output / "lengths.json"
+
+
+def _key(experiment: Experiment, budget: Budget) -> str:
+    return f"{budget.amount:g}{budget.unit}-{experiment.setting()[:12]}"

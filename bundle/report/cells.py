@@ -1,0 +1,201 @@
+"""Cells of a benchmark: one finished run of one method, read from its JSON file and checked before it is compared."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+FORMAT = "semi_moe.cell/1"
+"""What a cell's file says it is."""
+NEEDED = ("name", "method", "labels", "seed", "protocol", "data", "size", "steps", "config", "counts", "metrics")
+"""Keys without which a cell cannot be reported."""
+SAME = ("data", "protocol", "size", "steps", "data part", "configs", "settings")
+"""What all cells of one table must share; see ``Cell.common``."""
+FREE = ("seed", "data_list", "method", "dataset_dir", "output_dir", "ckpt_dir", "device", "num_workers", "resume")
+"""Settings that may differ between cells of one table: what is compared, and where it ran."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run: its folder and what its ``cell.json`` holds (see ``scripts/benchmark.py`` for the keys)."""
+
+    folder: Path
+    content: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """Name of the cell, for instance ``semi_moe-10-seed0``."""
+        return str(self.content["name"])
+
+    @property
+    def method(self) -> str:
+        """Name of the method."""
+        return str(self.content["method"])
+
+    @property
+    def labels(self) -> str:
+        """Share of the training images that carry a label, in percent, as text."""
+        return str(self.content["labels"])
+
+    @property
+    def seed(self) -> int:
+        """Seed of the labeled draw and of the training."""
+        return int(self.content["seed"])
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """Scores on the test part by name."""
+        return self.content["metrics"]
+
+    def per_image(self, metric: str) -> dict[str, float]:
+        """Scores of a metric by name of the image; empty where the metric has none."""
+        table = self.content.get("per_image") or {}
+        if metric not in table:
+            return {}
+        return {name: value for name, value in zip(table["image"], table[metric], strict=True) if value is not None}
+
+    def curve(self, column: str) -> list[tuple[float, float]]:
+        """Points (step, value) of a column of the training's table, without the epochs where it has no value."""
+        curves = self.content.get("curves") or {}
+        epochs = self.content.get("epochs") or 0
+        if column not in curves or not epochs:
+            return []
+        length = self.content["steps"] / epochs
+        pairs = zip(curves["epoch"], curves[column], strict=True)
+        return [(float(epoch) * length, float(value)) for epoch, value in pairs if value is not None]
+
+    def common(self) -> dict[str, Any]:
+        """What must be the same in all cells of one table, under the names of ``SAME``."""
+        config = self.content["config"]
+        files = [Path(file) for file in config.get("files", [])]
+        settings = {key: value for key, value in config.get("overrides", {}).items() if key not in FREE}
+        return {
+            **{key: self.content[key] for key in ("data", "protocol", "size", "steps")},
+            "data part": self.content["counts"].get("test"),
+            "configs": [file.name for file in files if file.parent.name != "methods"],
+            "settings": settings,
+        }
+
+
+def load_cells(folder: str | Path) -> list[Cell]:
+    """Read all finished cells of a benchmark, ``FOLDER/cells/NAME/cell.json``, sorted by method, labels and seed.
+
+    Raises:
+        FileNotFoundError: where the folder does not exist or holds no finished cell.
+        ValueError: where a file is no cell: damaged, of another format, or without a needed key.
+    """
+    path = Path(folder).expanduser().absolute()
+    if not path.is_dir():
+        raise FileNotFoundError(f"no folder {path}; give the output folder of scripts/benchmark.py")
+    files = sorted(path.glob("cells/*/cell.json"))
+    if not files:
+        raise FileNotFoundError(f"no finished cell in {path / 'cells'}; run scripts/benchmark.py first")
+    return sorted(
+        (read_cell(file) for file in files), key=lambda cell: (cell.method, labels_key(cell.labels), cell.seed)
+    )
+
+
+def read_cell(file: Path) -> Cell:
+    """Read one ``cell.json``.
+
+    Raises:
+        ValueError: where it is damaged, of another format, or lacks a key.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(
+            f"{file} is damaged ({error}); remove that cell's folder and run the benchmark again"
+        ) from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ValueError(f"{file} is no cell of the format {FORMAT}; run its cell again with this version")
+    missing = [key for key in NEEDED if key not in content]
+    if missing:
+        raise ValueError(f"{file} lacks {', '.join(missing)}; remove that cell's folder and run the benchmark again")
+    return Cell(file.parent, content)
+
+
+def chosen(cells: Iterable[Cell], methods: Sequence[str] = (), labels: Sequence[str] = ()) -> list[Cell]:
+    """Cells of some methods and some shares of labels; empty lists take all.
+
+    Raises:
+        ValueError: where a method or a share is asked for that no cell has.
+    """
+    found = list(cells)
+    for asked, there, what in (
+        (methods, {cell.method for cell in found}, "method"),
+        (labels, {cell.labels for cell in found}, "share of labels"),
+    ):
+        unknown = sorted(set(asked) - there)
+        if unknown:
+            raise ValueError(f"no finished cell has the {what} {unknown[0]!r}; there are {', '.join(sorted(there))}")
+    keep = [cell for cell in found if not methods or cell.method in methods]
+    return [cell for cell in keep if not labels or cell.labels in labels]
+
+
+def check_comparable(cells: Sequence[Cell]) -> None:
+    """Refuse cells that do not belong in one table.
+
+    Raises:
+        ValueError: where two cells differ in data, protocol, size, steps, test images or a setting.
+    """
+    first = cells[0]
+    for cell in cells[1:]:
+        for key, value in first.common().items():
+            other = cell.common()[key]
+            if other != value:
+                raise ValueError(
+                    f"cells {first.name} and {cell.name} differ in {key} ({_short(value)} and {_short(other)}), so "
+                    f"one table cannot hold both; choose with --methods and --labels, or keep two output folders"
+                )
+
+
+def warnings_of(cells: Sequence[Cell]) -> list[str]:
+    """What a reader should know of how the cells came about: other code, uncommitted changes, uneven seeds."""
+    found = []
+    commits = sorted({str(cell.content.get("commit", "unknown"))[:10] for cell in cells})
+    if len(commits) > 1:
+        found.append(f"The cells were made by {len(commits)} commits of the code: {', '.join(commits)}.")
+    dirty = [cell.name for cell in cells if cell.content.get("dirty")]
+    if dirty:
+        found.append(f"{len(dirty)} of {len(cells)} cells were made by code with uncommitted changes.")
+    seeds = {(cell.method, cell.labels): set[int]() for cell in cells}
+    for cell in cells:
+        seeds[cell.method, cell.labels].add(cell.seed)
+    if len({tuple(sorted(found_seeds)) for found_seeds in seeds.values()}) > 1:
+        found.append("Not every method has the same seeds, so means and spreads stand on different draws of labels.")
+    return found
+
+
+def read_anchors(file: str | Path, data: str) -> list[dict[str, Any]]:
+    """Published figures for a data set, as ``docs/anchors.json`` lists them.
+
+    Raises:
+        ValueError: where the file is no list of figures.
+    """
+    path = Path(file)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{path} holds no published figures that can be read ({error}); give another --anchors"
+        ) from error
+    entries = content.get("anchors") if isinstance(content, dict) else content
+    needed = {"paper", "data", "protocol", "metric", "value", "source"}
+    if not isinstance(entries, list) or any(not isinstance(entry, dict) or needed - entry.keys() for entry in entries):
+        raise ValueError(f"{path} is no list of figures with {', '.join(sorted(needed))}; give another --anchors")
+    return [entry for entry in entries if str(entry["data"]).lower() == data.lower()]
+
+
+def labels_key(labels: str) -> tuple[float, str]:
+    """Order of shares of labels: by number, then by text."""
+    digits = "".join(letter for letter in labels if letter.isdigit() or letter == ".")
+    return (float(digits) if digits.strip(".") else float("inf"), labels)
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 120 else f"{text[:117]}..."

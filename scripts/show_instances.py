@@ -1,0 +1,194 @@
+"""Draw tiles with touching glands: truth, connected components and watershed, each gland with an outline of its own.
+
+    python scripts/show_instances.py --picture instances.png --dataset_dir DIR --ckpt_dir DIR \
+        --config_file "['configs/train.json','configs/evaluate.json','configs/readings/watershed.yaml']"
+
+Takes the words of the evaluating run: its configs and its overrides. Shown are the tiles of the test part in which most
+pairs of glands touch, one a patient; colours only tell neighbours apart. docs/figures/instances.png shows a network
+trained on the embedded tiles, by
+
+    CHANGES="--objective#ramp#maximum 0.5 --network_def#gate equal --ckpt_dir runs/demo"
+    python -m monai.bundle run training --config_file "['configs/train.json','configs/sizes/demo.yaml']" $CHANGES
+    python scripts/show_instances.py --picture docs/figures/instances.png $CHANGES --config_file \
+        "['configs/train.json','configs/sizes/demo.yaml','configs/evaluate.json','configs/readings/watershed.yaml']"
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Hashable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+COLOURS = ((255, 238, 0), (86, 180, 233), (0, 255, 80), (230, 159, 0), (255, 255, 255), (204, 121, 167))
+"""Of glands; neighbours get different ones, as far as there are enough."""
+VEIL = 0.25
+"""How much of its colour lies over a gland; its outline has all of it."""
+NEAR = 6
+"""Glands at most so many px apart are neighbours."""
+READINGS = ("components", "watershed")
+"""Columns beside the truth: names of the transforms in the config."""
+
+Tile = tuple[str, NDArray[np.uint8], dict[str, NDArray[Any]]]
+"""Name of the file, photo (H, W, 3) and instances (H, W) by column."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program; 0 is good, 1 an error that the last line explains, 2 a wrong command line, 130 a Ctrl-C."""
+    options = _parser()
+    given, words = options.parse_known_args(arguments)
+    try:
+        changes = _overrides(words)
+    except ValueError as error:
+        options.error(str(error))
+    try:
+        show(given.config_file, changes, given.picture, given.tiles, given.cell)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        print(f"show_instances: {_sentence(error)}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("show_instances: stopped; nothing was written", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config_file", required=True, help="configs of the evaluating run, the reading's last")
+    parser.add_argument("--picture", required=True, type=Path, help="PNG to write")
+    parser.add_argument("--tiles", type=int, default=3, help="how many tiles (default 3)")
+    parser.add_argument("--cell", type=int, default=232, help="width of a tile in the picture, px (default 232)")
+    return parser
+
+
+def show(config_file: str, changes: dict[str, Any], picture: Path, count: int, cell: int) -> None:
+    """Write the picture.
+
+    Raises:
+        ValueError: for configs without the watershed.
+    """
+    from fire.parser import DefaultParseValue  # late: --help needs neither MONAI nor torch
+    from monai.bundle import ConfigParser
+
+    from bundle.data import read_image, read_label
+    from bundle.handlers import drawing
+    from bundle.inference import kept_answers
+
+    parser = ConfigParser()
+    parser.read_config(DefaultParseValue(config_file))
+    if any(name not in parser for name in READINGS):
+        raise ValueError(
+            "the configs hold no `components` and `watershed`; end --config_file with 'configs/evaluate.json' and "
+            "'configs/readings/watershed.yaml'"
+        )
+    parser.update(changes)
+    wanted = ("CheckpointLoader", "RunProgress")  # the rest writes files
+    parser["validate#handlers"] = [one for one in parser["validate#handlers"] if one["_target_"].endswith(wanted)]
+    parser["validate#evaluator#key_val_metric"] = None
+    parser["validate#evaluator#additional_metrics"] = None
+    entries = parser.get_parsed_content("validate#dataset#data")
+    labels = [read_label(entry["label"]).pixels for entry in entries]
+    most = sorted(range(len(entries)), key=lambda number: -len(touching(labels[number], 1)))
+    patients = [entries[number].get("patient", number) for number in most]
+    most = [number for place, number in enumerate(most) if patients[place] not in patients[:place]][:count]
+    parser["validate#dataset#data"] = [entries[number] for number in most]
+    records = kept_answers(parser.get_parsed_content("validate#evaluator"), without=("image",))
+    tiles: list[Tile] = []
+    readings = {name: parser.get_parsed_content(name) for name in READINGS}
+    for number, record in zip(most, records, strict=True):
+        maps = {"truth": labels[number], **{name: _upright(one, record) for name, one in readings.items()}}
+        tiles.append((Path(entries[number]["image"]).name, read_image(entries[number]["image"]).pixels, maps))
+    sheet = drawing.sheet("test tiles", list(tiles[0][2]), [_row(tile, cell) for tile in tiles], cell, key=())
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    drawing.in_palette(sheet).save(picture, optimize=True)
+    print(f"{picture}: {picture.stat().st_size / 1000:.0f} KB")
+
+
+def touching(instances: NDArray[Any], reach: int) -> set[tuple[int, int]]:
+    """Pairs of numbers, the smaller first, of glands (H, W) that come within ``reach`` px of each other, along axes."""
+    pairs: set[tuple[int, int]] = set()
+    for step in range(1, reach + 1):
+        for one, other in ((instances[step:], instances[:-step]), (instances[:, step:], instances[:, :-step])):
+            meet = (one != other) & (one > 0) & (other > 0)
+            both = np.sort(np.stack([one[meet], other[meet]]), axis=0)
+            pairs |= {(int(low), int(high)) for low, high in np.unique(both, axis=1).T}
+    return pairs
+
+
+def colour_numbers(instances: NDArray[Any]) -> dict[int, int]:
+    """A number of a colour for each gland of a map (H, W): the first that no neighbour before it has."""
+    neighbours = touching(instances, NEAR)
+    chosen: dict[int, int] = {}
+    for gland in np.unique(instances[instances > 0]).tolist():
+        taken = {chosen.get(low if high == gland else high) for low, high in neighbours if gland in (low, high)}
+        free = [number for number in range(len(COLOURS)) if number not in taken]
+        chosen[gland] = free[0] if free else gland % len(COLOURS)
+    return chosen
+
+
+def _row(tile: Tile, cell: int) -> tuple[str, list[NDArray[np.uint8]]]:
+    """Caption and pictures of one tile."""
+    from bundle.handlers import drawing
+
+    name, photo, maps = tile
+    size = (round(cell * photo.shape[0] / photo.shape[1]), cell)
+    small = drawing.resized(photo, size)
+    pictures = []
+    for instances in maps.values():
+        colours = colour_numbers(instances)
+        shown = _nearest(instances, size)
+        drawn = small
+        for number, colour in enumerate(COLOURS):
+            glands = [gland for gland, chosen in colours.items() if chosen == number]
+            own = np.where(np.isin(shown, glands), shown, 0)
+            veiled = ((1 - VEIL) * drawn + VEIL * np.array(colour)).astype(np.uint8)
+            drawn = drawing.outlined(np.where(own[..., None] > 0, veiled, drawn), own, colour, thick=True)
+        pictures.append(drawn)
+    counts = ", ".join(f"{column} {len(np.unique(one[one > 0]))}" for column, one in maps.items())
+    return f"{name}    glands: {counts}", pictures
+
+
+def _nearest(instances: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+    """A map of instances (H, W) at another size; their numbers may be more than a picture of 8 bits holds."""
+    rows, columns = (
+        (np.arange(wanted) + 0.5) * side / wanted for wanted, side in zip(size, instances.shape, strict=True)
+    )
+    return instances[rows.astype(int)[:, None], columns.astype(int)[None]]
+
+
+def _upright(reading: Any, record: dict[Hashable, Any]) -> NDArray[Any]:
+    """Instances (H, W) that a reading finds in a record, whose maps have width first."""
+    return reading(record)[reading.target_keys[0]][0].numpy().T
+
+
+def _overrides(words: Sequence[str]) -> dict[str, Any]:
+    """Read ``--key value`` and ``--key=value`` as ``monai.bundle run`` does."""
+    from fire.parser import DefaultParseValue
+
+    found, left = {}, list(words)
+    while left:
+        key, sign, value = left.pop(0).partition("=")
+        if not key.startswith("--") or not (sign or left):
+            raise ValueError(f"{key!r} is no --key with a value")
+        found[key[2:]] = DefaultParseValue(value if sign else left.pop(0))
+    return {key: value for key, value in found.items() if key not in ("meta_file", "logging_file")}
+
+
+def _sentence(error: BaseException) -> str:
+    """What went wrong first, in one line: configs wrap the errors of the objects that they make."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}"
+    return " ".join(str(error).split())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,59 @@
+"""Mean, spread and paired comparison against numbers worked out by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from bundle.report.statistics import compare, mean_per_image, spread
+
+
+def test_spread_has_n_minus_1_below() -> None:
+    found = spread([1.0, 2.0, 3.0])
+    assert found.mean == 2.0
+    assert found.deviation == pytest.approx(1.0)
+    assert spread([0.5]).deviation is None
+    assert spread([0.5, math.nan]).values == (0.5,)
+    with pytest.raises(ValueError, match="no value"):
+        spread([math.nan])
+
+
+def test_an_images_score_is_the_mean_over_seeds_that_have_it() -> None:
+    assert mean_per_image([{"a": 1.0, "b": 0.0}, {"a": 0.0, "c": 1.0}]) == {"a": 0.5}
+    assert mean_per_image([]) == {}
+
+
+def test_a_clear_gain_is_seen() -> None:
+    second = {f"image{number}": 0.5 + 0.01 * number for number in range(20)}
+    first = {name: value + 0.1 + 0.001 * (place % 3) for place, (name, value) in enumerate(second.items())}
+    found = compare(first, second)
+    assert (found.images, found.better, found.worse) == (20, 20, 0)
+    assert found.difference == pytest.approx(0.1 + 0.001 * 19 / 20, abs=1e-3)
+    assert found.low is not None
+    assert found.high is not None
+    assert 0.1 <= found.low <= found.difference <= found.high <= 0.102
+    # Twenty differences of one sign: the exact two-sided p is 2 / 2^20, with ties it is approximated.
+    assert found.p < 1e-3
+
+
+def test_the_interval_of_the_mean_agrees_with_theory() -> None:
+    """For many differences it nears mean +- 1.96 deviations / sqrt(n)."""
+    differences = [math.sin(number * 12.9898) for number in range(400)]
+    first = {str(number): value for number, value in enumerate(differences)}
+    found = compare(first, dict.fromkeys(first, 0.0))
+    deviation = spread(differences).deviation
+    assert deviation is not None
+    assert found.low == pytest.approx(found.difference - 1.96 * deviation / 20, abs=0.01)
+    assert found.high == pytest.approx(found.difference + 1.96 * deviation / 20, abs=0.01)
+    assert compare(first, dict.fromkeys(first, 0.0)) == found, "the bootstrap has a seed"
+
+
+def test_equal_methods_and_single_images_have_defined_values() -> None:
+    same = {"a": 0.5, "b": 0.6}
+    found = compare(same, same)
+    assert (found.difference, found.low, found.high, found.p) == (0.0, 0.0, 0.0, 1.0)
+    single = compare({"a": 0.7}, {"a": 0.5, "b": 0.1})
+    assert (single.images, single.low, single.high) == (1, None, None)
+    with pytest.raises(ValueError, match="no image in common"):
+        compare({"a": 1.0}, {"b": 1.0})

@@ -1,0 +1,311 @@
+"""The benchmark as a person runs it: tiny cells, stopped, continued, refused."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+NAMES = ["supervised-50-seed0", "supervised-50-seed1"]
+SETTINGS = ["network_def#widths=[4,8,8,8,8]", "crop_size=[32,32]", "val_interval=5", "num_workers=0"]
+KEYS = {
+    *("format", "name", "method", "labels", "seed", "protocol", "data", "size", "data_list", "dataset_dir", "counts"),
+    *("config", "commit", "dirty", "versions", "hardware", "parameters", "steps", "epochs", "seconds", "peak_memory"),
+    *("selected", "metrics", "per_image", "curves", "calibration", "masks", "started", "finished"),
+}
+
+
+def words(output: Path, data: Path, *more: str) -> list[str]:
+    """A command line of two tiny cells, of 20 epochs of 2 steps."""
+    return [
+        *("--output", str(output), "--dataset_dir", str(data), "--methods", "supervised", "--labels", "50"),
+        *("--seeds", "0", "1", "--devices", "cpu", "--jobs", "2", "--threads", "1", "--budget", "40steps"),
+        *("--set", *SETTINGS, "max_epochs=20", *more),
+    ]
+
+
+def wait_until(true: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    until = time.monotonic() + 120
+    while not true():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def epochs(cell: Path) -> int:
+    path = cell / "measure.json"
+    return len(json.loads(path.read_text())["epochs"]) if path.is_file() else 0
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("benchmark") / "runs"
+
+
+@pytest.fixture(scope="module")
+def killed(output: Path, phantom_dir: Path) -> int:
+    """A benchmark of one cell that was killed after some epochs; the epochs that the cell had done."""
+    command = [sys.executable, str(ROOT / "scripts" / "benchmark.py"), *words(output, phantom_dir), "--seeds", "0"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    process = subprocess.Popen(command, start_new_session=True, **pipes)
+    cell = output / "cells" / NAMES[0]
+    wait_until(lambda: epochs(cell) >= 2, process)
+    at_work = (output / ".lock").read_text()
+    numbers = [int(part.split(")")[0]) for part in at_work.split("(process ")[1:]]
+    for number in numbers:  # the benchmark first; the training is leader of a group of its own
+        os.killpg(number, signal.SIGKILL)
+    process.communicate()
+    return epochs(cell)
+
+
+@pytest.fixture(scope="module")
+def finished(killed: int, output: Path, phantom_dir: Path) -> Path:
+    """The same benchmark with a second cell, continued to its end."""
+    command = [sys.executable, str(ROOT / "scripts" / "benchmark.py"), *words(output, phantom_dir)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 of 2 cells are finished" in done.stdout.splitlines()[-1]
+    said = done.stdout.splitlines()
+    assert [line.split(";")[0] for line in said if " on cpu; " in line] == [
+        f"{NAMES[0]} goes on on cpu",
+        f"{NAMES[1]} starts on cpu",
+    ]
+    return output
+
+
+@pytest.fixture
+def program(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The program as a module; the search path is put back after the test."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    spec = importlib.util.spec_from_file_location("benchmark", ROOT / "scripts" / "benchmark.py")
+    assert spec is not None
+    assert spec.loader is not None
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    return made
+
+
+@pytest.fixture
+def copy(finished: Path, tmp_path: Path) -> Path:
+    """The finished benchmark, to be spoilt."""
+    return Path(shutil.copytree(finished, tmp_path / "copy"))
+
+
+def stamps(folder: Path) -> dict[str, int]:
+    return {str(path): path.stat().st_mtime_ns for path in (folder / "cells").rglob("*") if path.is_file()}
+
+
+# A whole benchmark
+
+
+def test_a_finished_cell_holds_all_that_is_promised(finished, phantom_dir):
+    for seed, name in enumerate(NAMES):
+        folder = finished / "cells" / name
+        cell = json.loads((folder / "cell.json").read_text())
+        assert cell.keys() >= KEYS
+        assert (cell["name"], cell["seed"], cell["labels"], cell["size"]) == (name, seed, "50", "default")
+        assert cell["format"] == "semi_moe.cell/1"
+        assert cell["data_list"] == f"heldout_50_seed{seed}.json"
+        assert cell["dataset_dir"] == str(phantom_dir)
+        assert cell["counts"] == {"training": 4, "unlabeled": 4, "validation": 2, "test": 3}
+        assert (cell["steps"], cell["epochs"]) == (40, 20)
+        assert cell["curves"]["epoch"] == list(range(1, 21))
+        assert 0 <= cell["metrics"]["pooled_dice"] <= 1
+        assert cell["selected"]["metric"] == "pooled_dice"
+        chosen = cell["curves"]["epoch"].index(cell["selected"]["epoch"])
+        assert cell["curves"]["validation/pooled_dice"][chosen] == pytest.approx(cell["selected"]["value"], abs=1e-5)
+        assert cell["parameters"]["network"] == cell["parameters"]["training"] > 1000
+        assert cell["hardware"]["device"] == "cpu"
+        assert cell["hardware"]["threads"] == 1
+        assert cell["peak_memory"]["device_mib"] is None
+        assert 0 < cell["seconds"]["training"] < cell["seconds"]["total"]
+        assert len(cell["config"]["digest"]) == 64
+        assert cell["config"]["overrides"]["network_def#widths"] == [4, 8, 8, 8, 8]
+        assert (folder / "models" / "model.pt").is_file()
+        assert not (folder / "models" / "checkpoints").exists()
+        assert (folder / "log.txt").is_file()
+
+
+def test_a_kill_costs_at_most_the_epoch_that_was_running(killed, finished):
+    log = (finished / "cells" / NAMES[0] / "log.txt").read_text()
+    resumed = [line for line in log.splitlines() if "Resumed from" in line]
+    assert len(resumed) == 1
+    kept = int(resumed[0].split(": ")[-1].split()[0])
+    assert 2 <= killed < 20
+    assert kept in (killed - 1, killed)  # the resume file is written right after the measure
+    for name in NAMES:
+        assert len(json.loads((finished / "cells" / name / "measure.json").read_text())["epochs"]) == 20
+
+
+def test_a_cell_can_be_run_again_by_hand_from_what_its_folder_holds(finished):
+    log = (finished / "cells" / NAMES[0] / "log.txt").read_text()
+    commands = [line for line in log.splitlines() if line.startswith("$ ")]
+    assert sum("run training" in line for line in commands) == 2
+    assert sum("run evaluating" in line for line in commands) == 1
+    assert str(finished / "cells" / NAMES[0] / "training.json") in commands[0]
+
+
+# The same and another command
+
+
+def test_the_same_command_again_runs_nothing(finished, phantom_dir, program, capsys):
+    before = stamps(finished)
+    assert program.main(words(finished, phantom_dir)) == 0
+    assert "2 of 2 cells are finished" in capsys.readouterr().out
+    assert stamps(finished) == before
+
+
+def test_cells_of_another_configuration_are_refused_before_anything_runs(finished, phantom_dir, program, capsys):
+    before = stamps(finished)
+    assert program.main(words(finished, phantom_dir, "learning_rate=0.5")) == 1
+    errors = capsys.readouterr().err.splitlines()
+    assert [line.split(" was made")[0] for line in errors[:2]] == [
+        f"benchmark: {finished / 'cells' / name / 'cell.json'}" for name in NAMES
+    ]
+    assert errors[0].endswith("another configuration: learning_rate was 0.001 and is 0.5")
+    assert "2 of 2 cells are in the way, and nothing was run" in errors[-1]
+    assert "--force" in errors[-1]
+    assert stamps(finished) == before
+
+
+def test_force_moves_cells_aside_and_loses_nothing(copy, phantom_dir, program, monkeypatch, capsys):
+    monkeypatch.setattr("bundle.benchmark.Runner.run", lambda runner, cells: {})
+    before = (copy / "cells" / NAMES[0] / "cell.json").read_text()
+    assert program.main([*words(copy, phantom_dir, "learning_rate=0.5"), "--force"]) == 0
+    assert f"{NAMES[0]} was moved to {copy / 'replaced'}" in capsys.readouterr().out
+    assert not (copy / "cells" / NAMES[0]).exists()
+    (kept,) = (copy / "replaced").glob(f"{NAMES[0]}-*")
+    assert (kept / "cell.json").read_text() == before
+    assert (kept / "models" / "model.pt").is_file()
+
+
+def test_force_leaves_cells_that_fit(finished, phantom_dir, program):
+    before = stamps(finished)
+    assert program.main([*words(finished, phantom_dir), "--force"]) == 0
+    assert stamps(finished) == before
+
+
+def test_a_damaged_cell_is_refused(copy, phantom_dir, program, capsys):
+    path = copy / "cells" / NAMES[1] / "cell.json"
+    path.write_text(path.read_text()[:100])
+    assert program.main(words(copy, phantom_dir)) == 1
+    errors = capsys.readouterr().err.splitlines()
+    assert errors[0].startswith(f"benchmark: {path} is damaged")
+    assert "1 of 2 cells are in the way" in errors[-1]
+
+
+def test_another_commit_of_the_code_is_told_and_not_refused(copy, phantom_dir, program, capsys):
+    path = copy / "cells" / NAMES[0] / "cell.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"commit": "c0ffee"}))
+    assert program.main(words(copy, phantom_dir)) == 0
+    assert capsys.readouterr().err.splitlines() == [
+        f"benchmark: made by another commit of the code: {NAMES[0]} (c0ffee)"
+    ]
+
+
+# What would be run
+
+
+def test_a_dry_run_says_what_would_be_run_and_writes_nothing(tmp_path, phantom_dir, program, capsys):
+    assert program.main([*words(tmp_path / "new", phantom_dir), "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert f"{NAMES[0]}: new; 40 steps; heldout_50_seed0.json: 4 training, 4 unlabeled, 2 validation, 3 test" in said
+    assert "configs/methods/supervised.yaml" in said
+    assert program.main([*words(tmp_path / "new", phantom_dir), "--dry-run", "--budget", "10minutes"]) == 0
+    assert "the steps would be measured first" in capsys.readouterr().out
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "fault"),
+    [
+        (["--methods", "semi_mo"], "no method 'semi_mo'; there are semi_moe, supervised"),
+        (["--protocol", "holdout"], "no protocol 'holdout'"),
+        (["--labels", "0"], "--labels 0 is no percentage"),
+        (["--labels", "ten"], "--labels ten is no percentage"),
+        (["--budget", "10"], "a budget is a number of steps or minutes, such as 575steps or 10minutes, not '10'"),
+        (["--jobs", "0"], "--jobs and --threads are at least 1"),
+        (["--set", "learning_rate"], "--set learning_rate is no KEY=VALUE"),
+        (["--set", "learning_rate=[1"], "--set learning_rate=[1: the value cannot be read"),
+        (["--set", "seed=3"], "--set seed: the benchmark sets that itself"),
+        (["--output", str(ROOT / "models" / "runs")], "is a folder of the bundle; give one of its own"),
+        (["--output", str(ROOT)], "is a folder of the bundle; give one of its own"),
+    ],
+)
+def test_a_wrong_command_line_is_refused(more, fault, tmp_path, phantom_dir, program, capsys):
+    with pytest.raises(SystemExit) as caught:
+        program.main([*words(tmp_path / "new", phantom_dir), *more])
+    assert caught.value.code == 2
+    assert fault in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "fault"),
+    [
+        (["--labels", "33"], "heldout_33_seed0.json under protocol heldout: no data list heldout_33_seed0.json in"),
+        (["--protocol", "transfer"], "validation of the data list has no image of lab_a, which transfer needs"),
+        (["--set", "learningrate=1"], "no setting 'learningrate' in configs/train.json"),
+        (["--dataset_dir", "/nowhere", "--data", "glas"], "no data folder /nowhere"),
+        (["--devices", "cuda:77"], "no device 'cuda:77' here"),
+        (["--devices", "gpu"], "no device 'gpu' here"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_before_anything_runs(more, fault, tmp_path, phantom_dir, program, capsys):
+    assert program.main([*words(tmp_path / "new", phantom_dir), *more]) == 1
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 1
+    assert fault in errors[0]
+    assert not (tmp_path / "new" / "cells").exists()
+
+
+def test_two_benchmarks_in_one_folder_are_refused(finished, phantom_dir, program, capsys):
+    from bundle.benchmark import OutputLock
+
+    with OutputLock(finished):
+        assert program.main(words(finished, phantom_dir)) == 1
+    assert f"{finished} is in use by another benchmark" in capsys.readouterr().err
+
+
+def test_each_device_is_a_place_that_sees_itself_alone(program, monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    options = SimpleNamespace(devices=["cuda:0", "cuda:1", "cpu"], jobs=2, threads=3)
+    places = program.slots(options)
+    seen = [(place.device, place.environment["CUDA_VISIBLE_DEVICES"]) for place in places]
+    assert seen == 2 * [("cuda:0", "4"), ("cuda:1", "7"), ("cpu", "")]
+    assert {place.environment["OMP_NUM_THREADS"] for place in places} == {"3"}
+    options.devices = None
+    assert [place.device for place in program.slots(options)] == ["cuda:0", "cuda:0"]
+
+
+def test_minutes_become_steps_that_later_runs_keep(tmp_path, phantom_dir, program, monkeypatch, capsys):
+    asked: list[int] = []
+    monkeypatch.setattr("bundle.benchmark.Runner.run", lambda runner, cells: asked.append(cells[0].plan["steps"]) or {})
+    monkeypatch.setattr("bundle.benchmark.probe._pace", lambda *_: _pace(0.5, 2.0))
+    command = [*words(tmp_path, phantom_dir), "--budget", "2minutes"]
+    assert program.main(command) == 0
+    said = capsys.readouterr().out
+    assert "supervised: 0.50 s a step, 2.0 s a validation" in said
+    assert asked == [220]  # 120 s less 4 validations, in 20 epochs
+    monkeypatch.setattr("bundle.benchmark.probe._pace", lambda *_: _pace(5.0, 2.0))
+    assert program.main(command) == 0
+    assert asked == [220, 220]
+    assert "measuring" not in capsys.readouterr().out
+
+
+def _pace(step: float, validation: float):
+    from bundle.benchmark import Pace
+
+    return Pace(step, validation)

@@ -1,0 +1,80 @@
+"""Tests of the program that draws tiles with touching glands."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from bundle.networks import SemiMoE
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = str([str(ROOT / "configs" / name) for name in ("train.json", "evaluate.json", "readings/watershed.yaml")])
+
+
+@pytest.fixture(scope="module")
+def program() -> ModuleType:
+    """The program as a module; nothing else imports it."""
+    specification = importlib.util.spec_from_file_location("show_instances", ROOT / "scripts" / "show_instances.py")
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def words(tiny: dict[str, Any]) -> list[str]:
+    """Words of a command line with a model that was never trained."""
+    folder = Path(tiny["ckpt_dir"])
+    folder.mkdir()
+    torch.save(SemiMoE(widths=tiny["network_def#widths"]).state_dict(), folder / "model.pt")
+    return [word for key, value in tiny.items() for word in (f"--{key}", str(value))]
+
+
+def test_it_draws_each_tile_three_times(program, words, tmp_path, capsys):
+    picture = tmp_path / "new" / "instances.png"
+    sizes = ["--tiles", "2", "--cell", "60"]
+    assert program.main(["--config_file", CONFIGS, "--picture", str(picture), *sizes, *words]) == 0
+    assert str(picture) in capsys.readouterr().out
+    with Image.open(picture) as drawn:
+        assert drawn.mode == "P"
+        assert drawn.width == 3 * 60 + 4 * 8
+        rows = np.asarray(drawn.convert("RGB"))
+    assert len(np.unique(rows.reshape(-1, 3), axis=0)) > 50
+
+
+def test_touching_glands_are_told_and_coloured_apart(program):
+    glands = np.zeros((12, 12), int)
+    glands[:6, :6], glands[:6, 6:], glands[6:, :6], glands[9:, 9:] = 5, 9, 12, 300
+    assert program.touching(glands, 1) == {(5, 9), (5, 12)}
+    assert program.touching(glands, 4) == {(5, 9), (5, 12), (9, 300), (12, 300)}
+    colours = program.colour_numbers(glands)
+    assert set(colours) == {5, 9, 12, 300}
+    assert all(colours[low] != colours[high] for low, high in program.touching(glands, 4))
+    assert program.colour_numbers(np.zeros((3, 3), int)) == {}
+
+
+def test_many_glands_keep_their_numbers_when_made_small(program):
+    glands = np.arange(1, 401).reshape(20, 20)
+    assert program._nearest(glands, (40, 10)).shape == (40, 10)
+    assert program._nearest(glands, (40, 20)).max() == 400
+    np.testing.assert_array_equal(program._nearest(glands, (20, 20)), glands)
+
+
+def test_what_is_wrong_is_the_last_line(program, words, tmp_path, capsys):
+    picture = ["--picture", str(tmp_path / "instances.png")]
+    assert program.main(["--config_file", CONFIGS.replace(", ", ",").split(",")[0] + "]", *picture, *words]) == 1
+    assert "the configs hold no `components` and `watershed`" in capsys.readouterr().err.splitlines()[-1]
+    words[words.index("--ckpt_dir") + 1] = str(tmp_path / "nowhere")
+    assert program.main(["--config_file", CONFIGS, *picture, *words]) == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("show_instances: no model at")
+    assert not Path(picture[1]).exists()
+    with pytest.raises(SystemExit) as ended:
+        program.main(["--config_file", CONFIGS, *picture, "stray"])
+    assert ended.value.code == 2
