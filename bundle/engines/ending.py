@@ -29,8 +29,9 @@ TELLING = {"OSError", "FileNotFoundError", "FloatingPointError", "PictureError",
 """Errors whose text is a sentence; of others, the kind is told too."""
 KNOWN = (
     ("out of memory", "the memory of the GPU is full; lower --batch_size or --crop_size"),
-    ("can't allocate memory", "the memory is full; lower --batch_size, --crop_size or --cache_rate"),
+    ("can't allocate memory", "the memory is full; lower --batch_size, --crop_size or --cache_gib"),
     ("is killed by signal", "a loader process was killed, mostly for want of memory; lower --num_workers"),
+    ("exited unexpectedly", "a loader process ended; go on with --resume True, or without any by --num_workers 0"),
     ("shared memory", "the shared memory is full; lower --num_workers, 0 needs none"),
     ("Output size is too small", "a crop is smaller than the network takes; raise --crop_size, to 16 at least"),
     ("more than 1 value per channel", "batch normalisation needs more pixels; raise --crop_size or --batch_size"),

@@ -14,8 +14,14 @@ NEEDED = ("name", "method", "labels", "seed", "protocol", "data", "size", "steps
 """Keys without which a cell cannot be reported."""
 SAME = ("data", "protocol", "size", "steps", "data part", "configs", "settings")
 """What all cells of one table must share; see ``Cell.common``."""
-FREE = ("seed", "data_list", "method", "dataset_dir", "output_dir", "ckpt_dir", "device", "num_workers", "resume")
+FREE = (
+    *("seed", "data_list", "method", "dataset_dir", "output_dir", "ckpt_dir", "device", "num_workers", "resume"),
+    *("cache_gib", "cache_rate"),
+)
 """Settings that may differ between cells of one table: what is compared, and where it ran."""
+
+CHOICES = ("methods", "readings")
+"""Folders of overlays that may differ: what is compared, and readings, which only methods with their heads have."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +81,7 @@ class Cell:
         return {
             **{key: self.content[key] for key in ("data", "protocol", "size", "steps")},
             "data part": self.content["counts"].get("test"),
-            "configs": [file.name for file in files if file.parent.name != "methods"],
+            "configs": [file.name for file in files if file.parent.name not in CHOICES],
             "settings": settings,
         }
 

@@ -127,9 +127,9 @@ def cost_table(cells: Sequence[Cell]) -> Table:
 
 def anchor_table(anchors: Sequence[Mapping[str, Any]]) -> Table:
     """A row a published figure."""
-    keys = ("paper", "method", "labels", "protocol", "metric", "value", "source")
-    rows = [[str(anchor.get(key, "") or "-") for key in keys] for anchor in anchors]
-    return [*keys], rows
+    keys = ("paper", "method", "labels", "protocol", "metric", "value", "source", "note")
+    shown = [{**anchor, "value": f"{anchor['value']} {anchor.get('unit', '')}".strip()} for anchor in anchors]
+    return [*keys], [[str(anchor.get(key) or "-") for key in keys] for anchor in shown]
 
 
 def markdown(table: Table) -> str:

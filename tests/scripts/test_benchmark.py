@@ -205,9 +205,11 @@ def test_a_damaged_cell_is_refused(copy, phantom_dir, program, capsys):
     assert "1 of 2 cells are in the way" in errors[-1]
 
 
-def test_another_commit_of_the_code_is_told_and_not_refused(copy, phantom_dir, program, capsys):
-    path = copy / "cells" / NAMES[0] / "cell.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"commit": "c0ffee"}))
+def test_another_commit_of_the_code_is_told_and_not_refused(copy, phantom_dir, program, monkeypatch, capsys):
+    monkeypatch.setattr("bundle.benchmark.planning.code_state", lambda root: {"commit": "d00d", "dirty": False})
+    for name, commit in zip(NAMES, ("c0ffee", "d00d"), strict=True):
+        path = copy / "cells" / name / "cell.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"commit": commit}))
     assert program.main(words(copy, phantom_dir)) == 0
     assert capsys.readouterr().err.splitlines() == [
         f"benchmark: made by another commit of the code: {NAMES[0]} (c0ffee)"

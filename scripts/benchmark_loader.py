@@ -1,0 +1,221 @@
+r"""Benchmark of the loader: crops a second that it gives, against those that the training step takes.
+
+    python scripts/benchmark_loader.py
+    python scripts/benchmark_loader.py --dataset_dir DIR --overlays data/glas.yaml --set batch_size=4 num_workers=2
+
+Loader, network and step are those of configs/train.json with overlays and settings on top. Without --dataset_dir the
+phantom is drawn into dataset/ on first use. Nothing is written else.
+
+- loader: both streams as the trainer takes them, epoch after epoch, start of workers included; crops with targets and
+  augmentation, from the cache and, for comparison, decoded anew each time.
+- one core: time that crop, augmentation, targets and collation take of one core, which is what one worker can give.
+- training: whole optimiser steps on this device, on one batch that is there already.
+
+Each of the figures takes --seconds, and the cache as long as it takes to decode all tiles once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+WARM_UP = 2
+"""Steps before the clock starts."""
+ENOUGH = 3.0
+"""How many times faster than the step the loader should be."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the benchmark; 0 is good, 1 an error that the last line explains, 2 a wrong command line, 130 stopped."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset_dir", type=Path, default=ROOT / "dataset", help="folder of the data")
+    parser.add_argument("--overlays", nargs="+", default=[], metavar="NAME", help="such as data/glas.yaml, of configs/")
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", dest="settings", help="other settings")
+    parser.add_argument("--seconds", type=float, default=10.0, help="time of each figure (default 10)")
+    options = parser.parse_args(arguments)
+    try:
+        _check(options)
+    except ValueError as error:
+        parser.error(str(error))
+    try:
+        run(options)
+    except (OSError, ValueError, RuntimeError) as error:
+        print(f"benchmark_loader: {_sentence(error)}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("benchmark_loader: stopped", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Refuse a command line that cannot be meant; read the settings, values as YAML."""
+    import yaml
+
+    for name in options.overlays:
+        if not (ROOT / "configs" / name).is_file():
+            raise ValueError(f"there is no configs/{name}")
+    if not options.seconds > 0:
+        raise ValueError("--seconds must be above 0")
+    options.overrides = {}
+    for word in options.settings:
+        key, _, value = word.partition("=")
+        if word.find("=") < 1:
+            raise ValueError(f"{word!r} is no KEY=VALUE")
+        try:
+            options.overrides[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ValueError(f"{word!r} has a value that cannot be read") from error
+
+
+def run(options: argparse.Namespace) -> None:
+    """Measure, and print each figure when it is there."""
+    from monai.utils import set_determinism
+
+    config = configured(options)
+    set_determinism(seed=config.get_parsed_content("seed"))
+    config.get_parsed_content("datalist")  # may draw the phantom
+    started = time.perf_counter()
+    streams = loaders(config)
+    spent = time.perf_counter() - started
+    for name, loader in streams.items():
+        data = loader.dataset
+        said = f"{data.cache_num} of {len(data)} cached, {bytes_a_tile(data) / 1024:.0f} KiB a tile"
+        print(f"{name + ' tiles':18s} {said if data.cache_num else f'{len(data)}, none cached'}")
+    print(f"{'cache':18s} filled in {spent:.1f} s")
+    per_core = {name: core_seconds(alone(loader), options.seconds) for name, loader in streams.items()}
+    for name, seconds in per_core.items():
+        print(f"{'one core':18s} {1 / seconds:.1f} {name} crops/s ({1000 * seconds:.2f} ms each)")
+    steps = config.get_parsed_content("epoch_length")
+    given = crops_a_second(streams, steps, options.seconds)
+    workers = config.get_parsed_content("num_workers")
+    print(f"{'loader, cached':18s} {given:.1f} crops/s ({workers or 'no'} workers a stream)", flush=True)
+    uncached = crops_a_second(loaders(configured(options, cache_rate=0.0)), steps, options.seconds)
+    print(f"{'loader, uncached':18s} {uncached:.1f} crops/s", flush=True)
+    taken, seconds = training_speed(config, streams, options.seconds)
+    device = config.get_parsed_content("device")
+    print(f"{'training':18s} {taken:.1f} crops/s ({1000 * seconds:.0f} ms a step on {device})")
+    verdict = "enough" if given >= ENOUGH * taken else f"less than {ENOUGH:g}: give more --set num_workers=N"
+    print(f"{'ratio':18s} {given / taken:.1f} times as fast as training ({verdict})")
+    cores = ENOUGH * sum(per_core.values()) / len(per_core)
+    print(f"{'cores':18s} {1000 * cores:.1f} keep {ENOUGH:g} times ahead of a device that takes 1000 crops/s")
+
+
+def configured(options: argparse.Namespace, **more: Any) -> Any:
+    """The training config with overlays and settings, read but not built."""
+    from monai.bundle import ConfigParser
+
+    parser = ConfigParser()
+    parser.read_config([str(ROOT / "configs" / name) for name in ("train.json", *options.overlays)])
+    parser.update({"bundle_root": str(ROOT), "dataset_dir": str(options.dataset_dir.expanduser().absolute())})
+    parser.update({**options.overrides, **more})
+    return parser
+
+
+def loaders(config: Any) -> dict[str, Any]:
+    """Loaders of the labeled stream and, where the method wants it, of the unlabeled one."""
+    made = {"labeled": config.get_parsed_content("train#dataloader")}
+    made["unlabeled"] = config.get_parsed_content("train#unlabeled_dataloader")
+    return {name: loader for name, loader in made.items() if loader is not None}
+
+
+def bytes_a_tile(dataset: Any) -> float:
+    """Mean bytes of the tensors of a cached tile."""
+    from torch import Tensor
+
+    tensors = [value for item in dataset._cache for value in item.values() if isinstance(value, Tensor)]
+    return sum(value.untyped_storage().nbytes() for value in tensors) / max(dataset.cache_num, 1)
+
+
+def alone(loader: Any) -> Any:
+    """The same loader without workers."""
+    from monai.data import DataLoader
+
+    return DataLoader(loader.dataset, batch_size=loader.batch_size, sampler=loader.sampler, num_workers=0)
+
+
+def core_seconds(loader: Any, seconds: float) -> float:
+    """Time that one crop takes of one core."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    crops, until, start = 0, time.perf_counter() + seconds, time.thread_time()
+    for batch in _over_and_over(loader):
+        crops += len(batch["image"])
+        if time.perf_counter() > until:
+            break
+    torch.set_num_threads(threads)
+    return (time.thread_time() - start) / crops
+
+
+def crops_a_second(streams: dict[str, Any], steps: int, seconds: float) -> float:
+    """Crops that both streams give together, a batch of each in turn, started anew each epoch of ``steps``."""
+    crops, start = 0, time.perf_counter()
+    while True:
+        taken = {name: _over_and_over(loader) for name, loader in streams.items()}
+        for _ in range(steps):
+            crops += sum(len(next(batches)["image"]) for batches in taken.values())
+            if time.perf_counter() - start > seconds:
+                return crops / (time.perf_counter() - start)
+
+
+def training_speed(config: Any, streams: dict[str, Any], seconds: float) -> tuple[float, float]:
+    """Crops a second that training takes, and seconds a step: the trainer of the bundle on one batch of each stream."""
+    import torch
+    from ignite.engine import Events
+
+    from bundle.engines import SemiSupervisedTrainer
+
+    batches = {name: next(iter(alone(loader))) for name, loader in streams.items()}
+    device = torch.device(config.get_parsed_content("device"))
+    clock: list[float] = []
+
+    def tick(engine: Any) -> None:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        clock.append(time.perf_counter())
+        if len(clock) > WARM_UP + 1 and clock[-1] - clock[WARM_UP] > seconds:
+            engine.terminate()
+
+    trainer = SemiSupervisedTrainer(
+        device=device,
+        max_epochs=1,
+        train_data_loader=[batches["labeled"]],  # type: ignore[arg-type]
+        unlabeled_data_loader=[batches["unlabeled"]] if "unlabeled" in batches else None,  # type: ignore[arg-type]
+        epoch_length=sys.maxsize // 2,
+        network=config.get_parsed_content("network"),
+        step=config.get_parsed_content("step"),
+        optimizer=config.get_parsed_content("optimizer"),
+        non_blocking=True,
+        amp=config.get_parsed_content("use_amp"),
+    )
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, tick)
+    trainer.run()
+    a_step = (clock[-1] - clock[WARM_UP]) / (len(clock) - 1 - WARM_UP)
+    return sum(len(batch["image"]) for batch in batches.values()) / a_step, a_step
+
+
+def _over_and_over(loader: Any) -> Iterator[Any]:
+    while True:
+        yield from loader
+
+
+def _sentence(error: BaseException) -> str:
+    """The message of the first cause: MONAI's own around it name the part of the config."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}; give a folder that can be read and written"
+    return " ".join(str(error).split())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

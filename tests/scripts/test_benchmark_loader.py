@@ -1,0 +1,78 @@
+"""The loader's benchmark as a person runs it, tiny."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+SETTINGS = ["network_def#widths=[4,8,8,8,8]", "crop_size=[32,32]", "num_workers=0", "data_list=heldout_50_seed0.json"]
+
+
+@pytest.fixture(scope="module")
+def program(repository_root) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(
+        "benchmark_loader", repository_root / "scripts" / "benchmark_loader.py"
+    )
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def words(data: Path, *more: str) -> list[str]:
+    return ["--dataset_dir", str(data), "--seconds", "0.1", "--set", *SETTINGS, "device=cpu", "amp=false", *more]
+
+
+def figures(text: str) -> dict[str, str]:
+    """What was printed, by the name that each line begins with."""
+    return {line[:18].strip(): line[19:] for line in text.splitlines()}
+
+
+def number(text: str) -> float:
+    return float(text.split()[0])
+
+
+def test_it_prints_speed_of_loader_and_training_and_their_ratio(program, phantom_dir, capsys):
+    before = sorted(path.name for path in phantom_dir.rglob("*"))
+    assert program.main(words(phantom_dir)) == 0
+    found = figures(capsys.readouterr().out)
+    assert found["labeled tiles"] == "4 of 4 cached, 12 KiB a tile"  # 48 x 64 px, 4 bytes each
+    assert found["unlabeled tiles"] == "4 of 4 cached, 9 KiB a tile"
+    assert number(found["loader, cached"]) > number(found["loader, uncached"]) > 0
+    assert number(found["ratio"]) == pytest.approx(number(found["loader, cached"]) / number(found["training"]), rel=0.2)
+    assert "crops/s" in found["one core"]
+    assert number(found["cores"]) > 0
+    assert sorted(path.name for path in phantom_dir.rglob("*")) == before
+
+
+def test_a_method_without_unlabeled_images_has_one_stream(program, phantom_dir, capsys):
+    assert program.main([*words(phantom_dir, "cache_gib=0"), "--overlays", "methods/supervised.yaml"]) == 0
+    found = figures(capsys.readouterr().out)
+    assert found["labeled tiles"] == "4, none cached"
+    assert "unlabeled tiles" not in found
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--overlays", "data/none.yaml"], "there is no configs/data/none.yaml"),
+        (["--set", "batch_size"], "'batch_size' is no KEY=VALUE"),
+        (["--set", "crop_size=[32"], "'crop_size=[32' has a value that cannot be read"),
+        (["--seconds", "0"], "--seconds must be above 0"),
+    ],
+)
+def test_a_wrong_command_line_is_refused(program, more, said, capsys):
+    with pytest.raises(SystemExit) as caught:
+        program.main(more)
+    assert caught.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+def test_an_error_is_one_sentence(program, phantom_dir, capsys):
+    assert program.main(words(phantom_dir, "cache_gib=much")) == 1
+    assert capsys.readouterr().err.splitlines()[-1].startswith("benchmark_loader: cache_gib is 'much'; give GiB")
+    changed = ["data_list=missing.json", "datalist#_target_=bundle.data.load_data_list"]
+    assert program.main(words(phantom_dir, *changed)) == 1
+    assert f"no data list missing.json in {phantom_dir}" in capsys.readouterr().err

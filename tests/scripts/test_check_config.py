@@ -1,0 +1,214 @@
+"""Tests of the program that checks configs before a run."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = ROOT / "configs"
+OVERLAYS = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.yaml"))
+BELOW = {"readings": ["train.json", "evaluate.json"]}
+"""Folders whose overlays go on more than train.json."""
+STACKS = [
+    ("training", ["train.json"]),
+    ("run", ["train.json", "multi_gpu_train.json"]),
+    ("evaluating", ["train.json", "evaluate.json"]),
+    ("evaluating", ["train.json", "evaluate.json", "multi_gpu_evaluate.json"]),
+    ("inference", ["inference.json"]),
+    *(("run", [*BELOW.get(Path(name).parts[0], ["train.json"]), name]) for name in OVERLAYS),
+    *(
+        ("evaluating", ["train.json", name, "evaluate.json"])
+        for name in OVERLAYS
+        if Path(name).parts[0] in ("data", "methods", "protocols")
+    ),
+]
+
+Check = Callable[..., tuple[int, list[str], str]]
+
+
+@pytest.fixture(scope="module")
+def program() -> ModuleType:
+    """The program as a module; it looks through MONAI once."""
+    spec = importlib.util.spec_from_file_location("check_config", ROOT / "scripts" / "check_config.py")
+    assert spec is not None
+    assert spec.loader is not None
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
+@pytest.fixture
+def check(program: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Check:
+    """The program in this process: exit code, findings, and what stands on the error stream."""
+    monkeypatch.setenv("PAGER", "cat")
+
+    def run(*words: str) -> tuple[int, list[str], str]:
+        code = program.main(words)
+        said = capsys.readouterr()
+        return code, said.out.splitlines(), said.err
+
+    return run
+
+
+def files(*names: str | Path) -> list[str]:
+    return ["--config_file", str([str(CONFIGS / name) for name in names])]
+
+
+@pytest.mark.parametrize(
+    ("run_id", "names"), STACKS, ids=lambda value: "+".join(value) if isinstance(value, list) else value
+)
+def test_no_shipped_config_has_a_fault(check: Check, run_id: str, names: list[str]) -> None:
+    assert check(run_id, *files(*names)) == (0, ["check_config: no fault found"], "")
+
+
+def test_overrides_that_are_promised_have_no_fault(check: Check) -> None:
+    words = [
+        "--bundle_root",
+        ".",
+        "--max_epochs",
+        "3",
+        "--resume",
+        "True",
+        "--amp",
+        "False",
+        "--seed=3",
+        "--device",
+        "cpu",
+    ]
+    words += ["--network_def#widths", "[8,8,8,8,8]", "--network_def#dropout", "0.1", "--train#trainer#amp_kwargs", "{}"]
+    words += ["--losses#new", "@loss_seg", "--learning_rate", "5e-5", "--tracking", "mlflow", "--run_name", "mine"]
+    words += ["--meta_file", str(CONFIGS / "metadata.json"), "--init_id", "initialize"]
+    assert check("training", *files("train.json"), *words)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "finding"),
+    [
+        (["--max_epoch", "5"], "--max_epoch: nothing reads it; did you mean max_epochs?"),
+        (["--lerning_rate", "3"], "--lerning_rate: nothing reads it; did you mean learning_rate?"),
+        (
+            ["--train#datset#data", "[]"],
+            "--train#datset#data: there is no train#datset; did you mean train#dataset#data?",
+        ),
+        (["--train#xyzzy", "3"], "--train#xyzzy: nothing reads it"),
+        (["--seed#next", "3"], "--seed#next: seed cannot take it"),
+        (["--run_name", "mine"], "--run_name: nothing reads it"),
+        (
+            ["--method", "supervised"],
+            f"--method: it only names an overlay; add {CONFIGS}/methods/NAME.yaml to --config_file",
+        ),
+        (["--loss_seg", "@loss_sgd"], "loss_seg: refers to @loss_sgd, which is not there; did you mean loss_seg?"),
+        (["--device", "$torch.device(@cpu)"], "device: refers to @cpu, which is not there"),
+        (["--device", "$torch.device((1"], "device: no Python expression ('(' was never closed): $torch.device((1"),
+        (
+            ["--device", "$__import__('torch').device(@device)"],
+            "device: MONAI reads no @reference beside the letters 'import'; write it without them",
+        ),
+        (
+            ["--train#trainer#amps", "1"],
+            "train#trainer: bundle.engines.SemiSupervisedTrainer takes no amps; did you mean amp?",
+        ),
+        (["--train#dataloader#shufle", "1"], "train#dataloader: DataLoader takes no shufle; did you mean shuffle?"),
+        (["--loss_sdf#_target_", "bundle.losses.No"], "loss_sdf: there is no class or function bundle.losses.No"),
+        (["--init_id", "start"], "start: the configs have nothing of this name to run"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_a_wrong_override_is_named(check: Check, words: list[str], finding: str) -> None:
+    code, said, end = check("training", *files("train.json"), *words)
+    assert said == [finding]
+    assert (code, end) == (1, "check_config: 1 fault: mend it, then run\n")
+
+
+def test_a_run_that_is_not_there_is_named(check: Check) -> None:
+    assert check("traning", *files("train.json"))[1] == [
+        "traning: the configs have nothing of this name to run; did you mean training?"
+    ]
+    assert check(*files("evaluate.json"))[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("learning_rate: 5e-5", ["learning_rate: 5e-5 is a text and no number; write point and sign, as in 5.0e-5"]),
+        ("seed: 1\nseed: 2", ["FILE: Duplicate key: `seed`; keep one of them"]),
+        ("optimiser#lr: 3", ["FILE: optimiser#lr: there is no optimiser; did you mean optimizer#lr?"]),
+        (
+            "my_number: 3\nloss_seg#smooth: 1",
+            ["FILE: my_number: nothing reads it", "loss_seg: DiceLoss takes no smooth; did"],
+        ),
+        ("my_number: 3\nbatch_size: '@my_number'\nmethod: mine", []),
+        ("'+losses': {mine: '@loss_seg'}\n'+initialize': [\"$None\"]", []),
+        (
+            "my_number: 3\nbatch_size: '%my_number'\nval_interval: '%your_number'",
+            ["val_interval: refers to @your_number"],
+        ),
+        ("loss_seg: '@##validate#evaluator'", ["loss_seg: refers to @##validate#evaluator, which is not there; did"]),
+        ("a: [1\nb: 2", ["FILE: no config that can be read (while parsing a flow sequence"]),
+        ("- 1", ["FILE: holds a list; a config is an object of names and values"]),
+    ],
+)
+def test_faults_of_an_overlay_are_named_with_the_file(
+    check: Check, tmp_path: Path, text: str, expected: list[str]
+) -> None:
+    overlay = tmp_path / "mine.yaml"
+    overlay.write_text(text)
+    code, said, _ = check("training", *files("train.json", overlay))
+    assert code == bool(expected)
+    if expected:
+        assert len(said) == len(expected), said
+        for line, start in zip(said, expected, strict=True):
+            assert line.startswith(start.replace("FILE", str(overlay)))
+
+
+@pytest.mark.parametrize(
+    ("words", "finding"),
+    [
+        (["--config_file", "no.json"], "no.json: No such file or directory; give a config that can be read"),
+        (["--config_file", "."], ".: no config that can be read (unknown file input"),
+        ([*files("train.json"), "--meta_file", "no.json"], "no.json: No such file or directory"),
+        ([*files("train.json"), "--args_file", "no.json"], "args_file: [Errno 2] No such file or directory: 'no.json'"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named(check: Check, words: list[str], finding: str) -> None:
+    code, said, _ = check("training", *words)
+    assert code == 1
+    assert len(said) == 1
+    assert said[0].startswith(finding)
+
+
+def test_an_argument_file_is_read(check: Check, tmp_path: Path) -> None:
+    arguments = tmp_path / "arguments.yaml"
+    arguments.write_text(f"config_file: {CONFIGS / 'train.json'}\nrun_id: training\nmax_epoch: 3")
+    assert check("--args_file", str(arguments))[1] == ["--max_epoch: nothing reads it; did you mean max_epochs?"]
+
+
+def test_as_a_program_it_runs_nothing_and_tells_by_its_exit_code(tmp_path: Path) -> None:
+    def run(*words: str) -> Any:
+        program = [sys.executable, str(ROOT / "scripts" / "check_config.py"), *words]
+        return subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+
+    done = run("training", *files("train.json"), "--max_epoch", "5")
+    assert done.returncode == 1
+    assert done.stdout == "--max_epoch: nothing reads it; did you mean max_epochs?\n"
+    assert done.stderr.splitlines()[-1] == "check_config: 1 fault: mend it, then run"
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_wrong_command_line_is_2(check: Check) -> None:
+    code, said, end = check("training")
+    assert (code, said) == (2, [])
+    assert end == "check_config: no --config_file; give the words of `python -m monai.bundle run`\n"
+    assert check("training", "validating", "3", "4", *files("train.json"))[0] == 2
+    code, said, _ = check("--help")
+    assert code == 0
+    assert any("python scripts/check_config.py training --config_file" in line for line in said)
