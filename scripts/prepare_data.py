@@ -12,6 +12,7 @@ A subcommand is two functions: ``add_NAME`` says what may be given, ``run_NAME``
 from __future__ import annotations
 
 import argparse
+import errno
 import io
 import json
 import re
@@ -228,8 +229,12 @@ def _write(target: str, content: bytes) -> None:
     """Write a file that appears when it is complete."""
     path = Path(target).expanduser()
     unfinished = path.with_name(f".{path.name}.part")
-    unfinished.write_bytes(content)
-    unfinished.replace(path)
+    try:
+        unfinished.write_bytes(content)
+        unfinished.replace(path)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 class Bar:
@@ -278,7 +283,10 @@ def _say_end(output: str, lists: Sequence[str], name: str) -> None:
 
 def _sentence(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}: {error.filename}; give folders that can be read and written"
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        advice = "make room there, or write elsewhere" if full else "give folders that can be read and written"
+        place = f": {error.filename}" if error.filename else ""
+        return f"{error.strerror}{place}; {advice}"
     return " ".join(str(error).split())
 
 

@@ -4,7 +4,7 @@ from bundle.data.caching import TileCache, cached_share
 from bundle.data.crag import check_crag, prepare_crag
 from bundle.data.folder import prepare_folder
 from bundle.data.glas import check_glas, prepare_glas
-from bundle.data.lists import image_files, images_to_predict, load_data_list, required_part
+from bundle.data.lists import image_files, images_digest, images_to_predict, load_data_list, required_part
 from bundle.data.phantom import check_phantom, phantom_data_list, write_phantom
 from bundle.data.picture_reader import PictureReader
 from bundle.data.pictures import (
@@ -35,6 +35,7 @@ __all__ = [
     "draw_split",
     "heldout_lists",
     "image_files",
+    "images_digest",
     "images_to_predict",
     "is_picture",
     "load_data_list",

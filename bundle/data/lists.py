@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -83,6 +84,12 @@ def image_files(folder: str | Path) -> list[Entry]:
     if not files:
         raise ValueError(f"no picture in {path}; give a folder that holds {', '.join(IMAGE_SUFFIXES)} files")
     return [{IMAGE: str(file)} for file in files]
+
+
+def images_digest(datalist: dict[str, list[Entry]]) -> str:
+    """Short text that tells one choice of images from another: names of files by part, wherever the folder lies."""
+    names = {part: sorted(Path(entry[IMAGE]).name for entry in entries) for part, entries in sorted(datalist.items())}
+    return hashlib.sha256(json.dumps(names).encode()).hexdigest()[:12]
 
 
 def required_part(datalist: dict[str, list[Entry]], part: str) -> list[Entry]:

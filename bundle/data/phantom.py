@@ -25,6 +25,7 @@ from PIL import Image
 from .lists import load_data_list
 from .phantom_draw import DOMAINS, GRADES, draw_tile
 from .splits import PERCENTS, draw_split, heldout_lists, share_count
+from .writing import naming
 
 LICENCE = "Apache-2.0"
 DESCRIPTION = "Phantom: drawn H&E-like colon tissue with gland instances; no patient's tissue is in it."
@@ -66,8 +67,9 @@ def write_phantom(
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.parent / f".{path.name}.{uuid.uuid4().hex}"
     try:
-        _fill(draft, settings)
-        _publish(draft, path)
+        with naming(path):
+            _fill(draft, settings)
+            _publish(draft, path)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     _check_settings(path, settings)
@@ -96,7 +98,11 @@ def phantom_data_list(
     """
     path = Path(dataset_dir).expanduser().absolute()
     if not _stands(path):
-        logger.info("no data in %s: drawing the phantom there (some seconds, once)", path)
+        logger.warning(
+            "no data in %s: drawing the phantom there (some seconds, once). These are drawn pictures; for your own, "
+            "add configs/data/folder.yaml and look at --dataset_dir",
+            path,
+        )
         write_phantom(path, **settings)
     elif settings:
         _check_settings(path, _settings(**settings), only=settings)

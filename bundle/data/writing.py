@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -19,8 +20,25 @@ from bundle.data.pictures import Picture, read_image, read_label
 
 PNG = b"\x89PNG\r\n\x1a\n"
 """How a PNG file begins."""
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Numbers of the errors of a disk, or a quota, that is full."""
 Progress = Callable[[int, int], None]
 """Told after each image: how many are done, and of how many."""
+
+
+@contextmanager
+def naming(output: Path) -> Iterator[None]:
+    """Errors of a full disk name ``output``: a copy would name its source, and a write nothing.
+
+    Raises:
+        OSError: of a full disk or a file that may not grow, with ``output`` as its file.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise OSError(error.errno, os.strerror(error.errno), str(output)) from error
 
 
 @contextmanager
@@ -45,7 +63,8 @@ def new_folder(output: str | Path) -> Iterator[Path]:
     except OSError as error:
         raise ValueError(f"{path} cannot be made ({error.strerror}); give --output a place to write to") from error
     try:
-        yield partial
+        with naming(path):
+            yield partial
         if path.exists():
             path.rmdir()
         partial.rename(path)

@@ -75,7 +75,12 @@ def check_writable(folder: str | os.PathLike[str]) -> None:
         OSError: where that fails; names the folder.
     """
     Path(folder).mkdir(parents=True, exist_ok=True)
-    tempfile.TemporaryFile(dir=folder).close()
+    with tempfile.TemporaryFile(dir=folder) as file:
+        try:
+            file.write(bytes(65536))  # a full disk takes a file, but no content
+            file.flush()
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(folder)) from error
 
 
 class WholePictureWriter(PILWriter):

@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 ADVICE = "resume with the configs and settings of its start, or give --resume False and another --ckpt_dir"
 TRAINER = "trainer"
 COUNTS = ("epoch", "epoch_length", "max_epochs")
+SETTING = "setting"
 
 
 class ResumeFile:
@@ -39,21 +40,32 @@ class ResumeFile:
         items: name -> object with ``state_dict`` and ``load_state_dict``: network, optimizer, schedule, objective,
             best model, a teacher.
         resume: whether to go on from the file; without a file the training starts afresh and says so.
+        setting: name -> text or number that must be the same after a restart, such as the seed and a digest of the
+            images: with others, the best score so far would be of other images, or training images validate.
 
     Raises:
         OSError: when the file cannot be written there; already when it is attached.
         ValueError: when the file on disk is damaged, or was written by a training of another shape.
     """
 
-    def __init__(self, path: str | os.PathLike[str], items: Mapping[str, Any], resume: bool = False) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        items: Mapping[str, Any],
+        resume: bool = False,
+        setting: Mapping[str, str | int | float | None] | None = None,
+    ) -> None:
         self.path = Path(path)
         self.items = dict(items)
         self.resume = resume
+        self.setting = dict(setting or {})
 
     def attach(self, engine: Engine) -> None:
         """Bring the trainer to where the file left off, if asked to, and keep the file up to date."""
         if self.resume:
             self._restore(engine)
+        elif self.path.is_file():
+            logger.info("Training starts afresh and will write over %s and the model of that training.", self.path)
         if idist.get_rank() == 0:
             check_writable(self.path.parent)
             remove_partials(self.path)
@@ -62,6 +74,7 @@ class ResumeFile:
     def _save(self, trainer: Engine) -> None:
         content = {name: item.state_dict() for name, item in self.items.items()}
         content[TRAINER] = {name: getattr(trainer.state, name) for name in COUNTS} | {"kinds": self._kinds()}
+        content[SETTING] = self.setting
         scaler = getattr(trainer, "scaler", None)
         if scaler is not None:
             content["scaler"] = scaler.state_dict()  # empty without CUDA
@@ -99,6 +112,12 @@ class ResumeFile:
                 f"{self.path} was written by another training: it lacks {missing or 'nothing'} and has {length} steps "
                 f"an epoch, this one {trainer.state.epoch_length}; {ADVICE}"
             )
+        before = content.get(SETTING, {})
+        for name, value in self.setting.items():
+            if before.get(name, value) != value:
+                raise ValueError(
+                    f"{self.path} was written by a training of another {name} ({before[name]}, now {value}); {ADVICE}"
+                )
         kinds = content[TRAINER].get("kinds", {})
         for name, kind in self._kinds().items():
             if kinds.get(name, kind) != kind:

@@ -466,3 +466,29 @@ def test_the_gradient_scaler_goes_on(
     engine.run([0], max_epochs=2)
     assert engine.state.epoch == 2
     assert (engine.scaler and engine.scaler.state) == expected
+
+
+def test_other_images_or_another_seed_are_refused(tmp_path: Path) -> None:
+    """The best score so far would be of other images, and training images might validate."""
+    first = Engine(lambda engine, batch: None)
+    ResumeFile(tmp_path / "resume.pt", {}, setting={"set of images": "ab12", "seed": 0}).attach(first)
+    first.run([0], max_epochs=1)
+    for setting, words in (
+        ({"set of images": "cd34", "seed": 0}, r"of another set of images \(ab12, now cd34\); resume with the configs"),
+        ({"set of images": "ab12", "seed": 7}, r"of another seed \(0, now 7\)"),
+    ):
+        engine: Any = Engine(lambda engine, batch: None)
+        engine.state.epoch_length, engine.amp = 1, False
+        with pytest.raises(ValueError, match=words):
+            ResumeFile(tmp_path / "resume.pt", {}, resume=True, setting=setting).attach(engine)
+        assert engine.state.epoch == 0
+
+
+def test_a_fresh_start_says_what_it_writes_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    for words in ("", "starts afresh and will write over"):
+        caplog.clear()
+        engine = Engine(lambda engine, batch: None)
+        ResumeFile(tmp_path / "resume.pt", {}).attach(engine)
+        assert (words in caplog.text) if words else caplog.text == ""
+        engine.run([0], max_epochs=1)

@@ -1,0 +1,211 @@
+"""A training that is killed ends, once resumed, where the unbroken one ends: `kill -9` through the command line."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from monai import bundle as monai_bundle
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+EPOCHS = 3
+STEPS = 2
+ACCIDENT = """
+import os
+import signal
+
+import torch
+
+from bundle.engines import SemiSupervisedTrainer
+
+
+def prepare(at):
+    \"\"\"Let this process be killed: "step 3" in its third step, "writing 2" half-way through its second file.\"\"\"
+    kind, number = at.split()
+    left = [int(number)]
+
+    def kill():
+        left[0] -= 1
+        if left[0] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    step, save = SemiSupervisedTrainer._iteration, torch.save
+
+    def killed_step(self, *arguments):
+        kill()
+        return step(self, *arguments)
+
+    def killed_save(content, file):
+        if "resume" in file.name:
+            file.write(b"half of it")
+            file.flush()
+            kill()
+            file.seek(0)
+            file.truncate()
+        save(content, file)
+
+    if kind == "step":
+        SemiSupervisedTrainer._iteration = killed_step
+    else:
+        torch.save = killed_save
+"""
+
+
+@pytest.fixture(scope="module")
+def copies(copy_bundle) -> Any:
+    """Copies of the bundle with the means to be killed."""
+
+    def copy(name: str) -> Any:
+        made = copy_bundle(name)
+        made.edit("train.json", {"max_epochs": EPOCHS})
+        (made.root / "accident.py").write_text(ACCIDENT)
+        train = json.loads((made.root / "configs" / "train.json").read_text())
+        prepare = {"_target_": "accident.prepare", "at": "@accident"}
+        (made.root / "configs" / "accident.json").write_text(
+            json.dumps({"initialize": [*train["initialize"], prepare], "accident": "none 0"})
+        )
+        return made
+
+    return copy
+
+
+def train(made: Any, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> None:
+    """Train to the end, in this process."""
+    monkeypatch.chdir(made.root)
+    settings |= {"device": "cpu", "amp": False}
+    monai_bundle.run("training", config_file="configs/train.json", logging_file=False, **settings)
+
+
+def killed(made: Any, *words: str) -> str:
+    """Train in another process until the accident; what it said."""
+    configs = made.configs("train.json", "accident.json")
+    done = subprocess.run(
+        made.command("run", "training", "--config_file", configs, *words),
+        cwd=made.root,
+        env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    return done.stderr
+
+
+def numbers(content: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """All that a saved file holds, by its place."""
+    if isinstance(content, Mapping):
+        for name, value in content.items():
+            yield from numbers(value, f"{key}/{name}")
+    elif isinstance(content, list | tuple):
+        for number, value in enumerate(content):
+            yield from numbers(value, f"{key}/{number}")
+    else:
+        yield key, content
+
+
+def saved(made: Any) -> dict[str, Any]:
+    """Model, optimizer, schedule, objective, best score and early stopping, by their place."""
+    models = made.root / "models"
+    files = {name: torch.load(models / name, weights_only=True) for name in ("model.pt", "checkpoints/resume.pt")}
+    return dict(numbers(files))
+
+
+def assert_same_end(made: Any, other: Any) -> None:
+    one, two = saved(made), saved(other)
+    assert one.keys() == two.keys()
+    assert {"epoch", "score", "counter", "last_epoch", "exp_avg", "step"} <= {key.rpartition("/")[2] for key in one}
+    assert any("/objective/" in key for key in one)
+    for key, value in one.items():
+        if isinstance(value, torch.Tensor):
+            assert torch.allclose(value.double(), two[key].double(), rtol=0, atol=1e-5), key
+        else:
+            assert value == (pytest.approx(two[key], abs=1e-5) if isinstance(value, float) else two[key]), key
+    assert not list(made.root.rglob("*.part*")), "what a killed run left is taken away"
+
+
+def rows(made: Any) -> list[dict[str, str]]:
+    with (made.root / "output" / "training" / "training.csv").open(newline="") as file:
+        return [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(file)]
+
+
+def assert_each_epoch_is_told_once(made: Any, other: Any) -> None:
+    assert [row["epoch"] for row in rows(made)] == [str(epoch + 1) for epoch in range(EPOCHS)]
+    for row, expected in zip(rows(made), rows(other), strict=True):
+        assert {key: float(value) for key, value in row.items()} == pytest.approx(
+            {key: float(value) for key, value in expected.items()}, rel=1e-4, abs=1e-5
+        )
+    events = EventAccumulator(str(made.root / "output" / "training" / "tensorboard"))
+    events.Reload()
+    for name in ("labeled/seg", "pooled_dice"):
+        assert [event.step for event in events.Scalars(name)] == list(range(1, EPOCHS + 1)), name
+
+
+@pytest.fixture(scope="module")
+def unbroken(copies) -> Any:
+    """An unbroken training by number of loader processes, each made once."""
+    made: dict[int, Any] = {}
+
+    def get(workers: int, monkeypatch: pytest.MonkeyPatch) -> Any:
+        if workers not in made:
+            made[workers] = copies(f"unbroken_{workers}")
+            train(made[workers], monkeypatch, num_workers=workers)
+        return made[workers]
+
+    return get
+
+
+@pytest.mark.parametrize(
+    ("workers", "accidents"),
+    [(0, [f"step {STEPS + 1}", "writing 1"]), (2, ["writing 2"])],
+    ids=["alone", "two loaders"],
+)
+def test_a_killed_training_ends_where_the_unbroken_one_ends(workers, accidents, copies, unbroken, monkeypatch):
+    """Killed in the first step of epoch 2, and half-way through the resume file of epoch 2."""
+    made = copies(f"killed_{workers}")
+    folder = made.root / "models" / "checkpoints"
+    for number, accident in enumerate(accidents):
+        said = killed(made, "--num_workers", str(workers), "--accident", accident, "--resume", "TRUE")
+        assert ("training starts afresh" if number == 0 else "1 epochs are done") in said
+        assert torch.load(folder / "resume.pt", weights_only=True)["trainer"]["epoch"] == 1
+    assert [path.read_bytes() for path in folder.glob(".*.partial")] == [b"half of it"]
+    assert len(rows(made)) == 2, "the table knows of an epoch that is done again"
+    train(made, monkeypatch, num_workers=workers, resume="True")
+    whole = unbroken(workers, monkeypatch)
+    assert_same_end(made, whole)
+    assert_each_epoch_is_told_once(made, whole)
+
+
+@pytest.mark.slow
+def test_kills_at_random_moments_change_nothing(copies, unbroken, monkeypatch):
+    """Killed from outside again and again, wherever it is, until it ends."""
+    made = copies("killed_at_random")
+    chance = random.Random(time.time_ns())
+    command = made.command("run", "training", "--config_file", made.configs("train.json"), "--resume", "True")
+    for _ in range(30):
+        process = subprocess.Popen(
+            command, cwd=made.root, stderr=subprocess.DEVNULL, env=os.environ | {"CUDA_VISIBLE_DEVICES": ""}
+        )
+        try:
+            process.wait(timeout=chance.uniform(4, 9))
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            assert process.wait() == -signal.SIGKILL
+        else:
+            assert process.returncode == 0
+            break
+    train(made, monkeypatch, resume="yes")
+    whole = unbroken(0, monkeypatch)
+    assert_same_end(made, whole)
+    assert_each_epoch_is_told_once(made, whole)
+    assert Path(made.root / "models" / "model.pt").is_file()
