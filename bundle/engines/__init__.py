@@ -2,7 +2,7 @@
 
 from bundle.engines.checkpoint import BestModel, LastModel, ModelCheckpointLoader
 from bundle.engines.ending import end_clearly
-from bundle.engines.files import WholePictureWriter, save_whole
+from bundle.engines.files import WholePictureWriter, check_writable, save_whole
 from bundle.engines.resume import ResumeFile
 from bundle.engines.trainer import SemiSupervisedTrainer
 
@@ -13,6 +13,7 @@ __all__ = [
     "ResumeFile",
     "SemiSupervisedTrainer",
     "WholePictureWriter",
+    "check_writable",
     "end_clearly",
     "save_whole",
 ]

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 import torch
 from ignite.engine import Engine, Events
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, multiprocessing
+from torch.utils.tensorboard import SummaryWriter
 
 from bundle.handlers import WatchTeaching
 
@@ -169,6 +171,18 @@ def test_writes_to_a_shared_writer(tmp_path: Path) -> None:
     train(WatchTeaching(tmp_path, writer=writer), lambda engine: {"loss": scalar(1.0)}, epochs=2)
     assert ("loss", 1.0, 1) in writer.found
     assert ("learning_rate", 0.125, 2) in writer.found
+
+
+def test_tensorboard_shows_an_epoch_once_that_is_done_again(tmp_path: Path) -> None:
+    """Three epochs, of which the third is done again after a resume."""
+    for value, begin, epochs in ((1.0, 0, 3), (2.0, 2, 4)):
+        writer = SummaryWriter(tmp_path, filename_suffix=f".{begin}")
+        watch = WatchTeaching(tmp_path, writer=writer)
+        train(watch, lambda engine, value=value: {"loss": scalar(value)}, epochs=epochs, begin=begin)  # type: ignore[misc]
+        writer.close()
+    events = EventAccumulator(str(tmp_path))
+    events.Reload()
+    assert [(event.step, event.value) for event in events.Scalars("loss")] == [(1, 1.0), (2, 1.0), (3, 2.0), (4, 2.0)]
 
 
 def _one_of_two(rank: int, folder: str) -> None:

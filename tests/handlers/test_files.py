@@ -1,0 +1,44 @@
+"""Files of handlers appear whole or not at all, and an error names the file."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from bundle.handlers.files import whole
+
+
+def test_a_file_appears_when_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "table.csv"
+    with whole(path) as unfinished:
+        unfinished.write_text("a")
+        assert not path.exists()
+    assert path.read_text() == "a"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_names_it(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text("old")
+
+    def fail() -> None:
+        with whole(path) as unfinished:
+            unfinished.write_text("half of")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        fail()
+    assert caught.value.filename == str(path)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_error_that_names_its_file_stays(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="elsewhere"), whole(tmp_path / "table.csv"):
+        (tmp_path / "elsewhere").read_text()
+    with pytest.raises(OSError, match="no picture"), whole(tmp_path / "table.csv"):
+        raise OSError("no picture")
+    assert list(tmp_path.iterdir()) == []
