@@ -12,7 +12,7 @@ FORMAT = "semi_moe.cell/1"
 """What a cell's file says it is."""
 NEEDED = ("name", "method", "labels", "seed", "protocol", "data", "size", "steps", "config", "counts", "metrics")
 """Keys without which a cell cannot be reported."""
-SAME = ("data", "protocol", "size", "steps", "data part", "configs", "settings")
+SAME = ("data", "protocol", "size", "steps", "data part", "configs", "settings", "configuration")
 """What all cells of one table must share; see ``Cell.common``."""
 FREE = (
     *("seed", "data_list", "method", "dataset_dir", "output_dir", "ckpt_dir", "device", "num_workers", "resume"),
@@ -83,6 +83,7 @@ class Cell:
             "data part": self.content["counts"].get("test"),
             "configs": [file.name for file in files if file.parent.name not in CHOICES],
             "settings": settings,
+            "configuration": config.get("setting"),
         }
 
 

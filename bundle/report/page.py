@@ -131,7 +131,9 @@ def _overview(cells: Sequence[Cell], metrics: Sequence[str]) -> str:
     for name in [name for name in OVERVIEW if name in metrics] or list(metrics[:1]):
         values = {
             method: {
-                share: [cell.metrics[name] for cell in group(cells, method, share) if name in cell.metrics]
+                share: [
+                    cell.metrics[name] for cell in group(cells, method, share) if cell.metrics.get(name) is not None
+                ]
                 for share in labels
             }
             for method in methods

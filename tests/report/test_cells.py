@@ -85,6 +85,16 @@ def test_another_setting_is_refused_and_another_seed_is_not(
         check_comparable(load_cells(folder))
 
 
+def test_configs_that_changed_beneath_their_names_are_refused(
+    make_cells: Callable[..., Path], edit_cell: Callable[..., None]
+) -> None:
+    folder = make_cells()
+    config = json.loads((folder / "cells" / "semi_moe-10-seed0" / "cell.json").read_text())["config"]
+    edit_cell(folder, "semi_moe-10-seed0", config=config | {"setting": "7e20f661"})
+    with pytest.raises(ValueError, match=r'differ in configuration \("7e20f661" and null\)'):
+        check_comparable(load_cells(folder))
+
+
 def test_some_cells_can_be_chosen_and_unknown_ones_are_named(make_cells: Callable[..., Path]) -> None:
     cells = load_cells(make_cells())
     assert {cell.name for cell in chosen(cells, ["semi_moe"], ["10"])} == {"semi_moe-10-seed0", "semi_moe-10-seed1"}
