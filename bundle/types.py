@@ -25,6 +25,9 @@ FUSED = "fused_"
 GATE = "gate_"
 """Prefix of a head that holds gate weights (B, K), one an expert and an image, each row sums to 1: ``gate_seg``."""
 
+IGNORE = 255
+"""In a label or a target: nothing is known of this pixel. Losses and metrics leave it out; no class has this number."""
+
 IMAGE = "image"
 LABEL = "label"
 FILE = "file"

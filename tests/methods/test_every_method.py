@@ -1,0 +1,109 @@
+"""Every method of configs/methods, found by glob: it trains, its lessons teach the student, and nobody else."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from ignite.engine import Events
+from torch import Tensor, nn
+
+from bundle.types import PseudoLabel
+
+METHODS = sorted(path.stem for path in (Path(__file__).resolve().parents[2] / "configs" / "methods").glob("*.yaml"))
+WITHOUT_LESSONS = {"supervised"}
+"""Methods that leave the unlabeled images alone; every other must teach from them."""
+TEACHING = [name for name in METHODS if name not in WITHOUT_LESSONS]
+
+
+def copied(module: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in module.named_parameters()}
+
+
+def test_there_are_methods():
+    assert {"semi_moe", *WITHOUT_LESSONS} <= set(METHODS)
+    assert TEACHING
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_two_steps_of_training_teach_the_whole_network(name, method, tmp_path):
+    made = method(name, val_interval=1)
+    before = copied(made.step)
+    losses: list[float] = []
+    made.trainer.add_event_handler(
+        Events.ITERATION_COMPLETED, lambda engine: losses.append(float(engine.state.step["loss"]))
+    )
+    made.trainer.run()
+    assert made.trainer.state.iteration == len(losses) == 2
+    assert all(math.isfinite(loss) for loss in losses)
+    after = copied(made.step)
+    assert all(torch.isfinite(value).all() for value in after.values())
+    # biases before a batch normalisation have no gradient but rounding, so ask for the weights
+    still = {name for name, value in after.items() if value.ndim > 1 and torch.equal(value, before[name])}
+    assert still == set()
+    saved = torch.load(tmp_path / "models" / "model.pt", weights_only=True)
+    assert saved.keys() == made.network.state_dict().keys()
+    assert 0 <= made.parser.get_parsed_content("validate#evaluator").state.metrics["pooled_dice"] <= 1
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_answer_is_one_tensor_of_logits_and_scripts(name, method):
+    network = method(name).network.eval()
+    image = torch.randn(2, 3, 32, 48)
+    with torch.no_grad():
+        answer = network(image)
+        assert answer.shape == (2, 2, 32, 48)
+        assert torch.allclose(torch.jit.script(network)(image), answer, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_all_methods_make_the_same_steps(name, method):
+    """Methods are compared after as many optimiser steps, on as many labeled images."""
+    made = method(name, batch_size=1, data_list="heldout_20_seed0.json")
+    assert made.trainer.state.epoch_length == 6
+    assert len(made.trainer.data_loader.dataset) == 2
+    used = made.trainer.unlabeled_data_loader is not None
+    assert made.step.needs_unlabeled == used == (name not in WITHOUT_LESSONS)
+
+
+@pytest.mark.parametrize("name", TEACHING)
+def test_the_lessons_teach_the_student_and_no_source(name, method):
+    made = method(name)
+    made.open_up()
+    made.only_taught()
+    made.step.train()
+    labeled, unlabeled = made.batches()
+    heads = made.network.heads(unlabeled["image"])
+    taught = {head for lesson in made.step.lessons.values() for head in lesson.losses}
+    parameters = dict(made.network.named_parameters())
+    reached = torch.autograd.grad(
+        sum(heads[head].sum() for head in sorted(taught)), list(parameters.values()), allow_unused=True
+    )
+    students = {name for name, gradient in zip(parameters, reached, strict=True) if gradient is not None}
+
+    made.step(labeled, unlabeled, 0.5)["loss"].backward()
+    size = {name: 0.0 if value.grad is None else float(value.grad.norm()) for name, value in parameters.items()}
+    assert all(math.isfinite(norm) for norm in size.values())
+    unmoved = {name for name in students if parameters[name].ndim > 1 and size[name] == 0.0}
+    assert unmoved == set(), "the lessons leave a part of the student without gradient"
+    moved = {name for name in parameters.keys() - students if size[name] != 0.0}
+    assert moved == set(), "gradient reaches a part that only writes labels"
+
+
+@pytest.mark.parametrize("name", TEACHING)
+def test_a_pseudo_label_carries_no_gradient(name, method):
+    made = method(name)
+    made.open_up()
+    labeled, unlabeled = made.batches()
+    written: list[dict[str, PseudoLabel]] = []
+    for lesson in made.step.lessons.values():
+        lesson.labeler.register_forward_hook(lambda labeler, given, labels: written.append(labels))
+    made.step.train()(labeled, unlabeled, 0.5)
+    assert written
+    for labels in written:
+        for head, label in labels.items():
+            for tensor in (label.target, label.weight):
+                assert tensor is None or (not tensor.requires_grad and tensor.grad_fn is None), head
+            assert torch.isfinite(label.target.float()).all()
