@@ -7,6 +7,8 @@ PIP_FLAGS ?=
 PYTEST_FLAGS ?=
 
 PINS := scripts/requirements.txt
+# A process a core, each with files of its own; PYTEST_FLAGS="-n 0" runs all in one, for a debugger.
+PARALLEL := --numprocesses auto --maxprocesses 8 --dist loadfile
 STAMP := $(VENV)/.installed
 RUN := $(VENV)/bin/python
 
@@ -33,10 +35,10 @@ demo: install ## train with a tenth of the labels, evaluate, infer, show a table
 	$(RUN) scripts/demo.py
 
 test: install ## run the tests
-	$(RUN) -m pytest $(PYTEST_FLAGS)
+	$(RUN) -m pytest $(PARALLEL) $(PYTEST_FLAGS)
 
 test-slow: install ## run the slow tests too
-	$(RUN) -m pytest -m "slow or not slow" $(PYTEST_FLAGS)
+	$(RUN) -m pytest $(PARALLEL) -m "slow or not slow" $(PYTEST_FLAGS)
 
 lint: install ## check style, format and types
 	$(RUN) -m ruff check .

@@ -149,8 +149,8 @@ def copy_bundle(
 
 @pytest.fixture(scope="session", autouse=True)
 def _small_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Two threads at most, and caches of libraries in a temporary folder, in the tests' own processes too."""
-    threads = min(2, torch.get_num_threads())
+    """Two threads at most, one where test processes share the cores; caches of libraries in a temporary folder."""
+    threads = 1 if int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) > 1 else min(2, torch.get_num_threads())
     torch.set_num_threads(threads)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", str(threads))
