@@ -2,6 +2,8 @@
 
 from bundle.teaching.labelers import HeadLabeler, TeacherLabeler, written
 from bundle.teaching.lesson import Lesson
+from bundle.teaching.mask_labeler import MaskLabeler
+from bundle.teaching.mean_labeler import MeanLabeler
 from bundle.teaching.objective import AdaptiveObjective, WeightedSum
 from bundle.teaching.ramps import ConstantRamp, LinearRamp, SigmoidRamp
 from bundle.teaching.regularizers import BalanceRegularizer, EntropyRegularizer, Regularizer
@@ -15,6 +17,8 @@ __all__ = [
     "HeadLabeler",
     "Lesson",
     "LinearRamp",
+    "MaskLabeler",
+    "MeanLabeler",
     "Regularizer",
     "SigmoidRamp",
     "Step",

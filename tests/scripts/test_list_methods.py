@@ -1,0 +1,57 @@
+"""docs/methods.md: what the headers of the overlays say, and refused where a header lacks something."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+HEADER = """# Mean of two: two networks and their mean.
+# Paper: Nobody 2020, arXiv 0000.00000.
+# Differs from the paper: it does not, as far
+#   as anybody knows.
+# Who teaches whom: seg <- a|b.
+# Cost: twice.
+# python -m monai.bundle run training --config_file x
+method: mean_of_two
+"""
+
+
+@pytest.fixture(scope="module")
+def program(repository_root: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("list_methods", repository_root / "scripts" / "list_methods.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_is_what_the_overlays_say(repository_root):
+    done = subprocess.run(
+        [sys.executable, "scripts/list_methods.py", "--check"], cwd=repository_root, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_header_gives_a_row_and_a_section(program, tmp_path):
+    path = tmp_path / "mean_of_two.yaml"
+    path.write_text(HEADER, encoding="utf-8")
+    text = program.page([program.read_method(path)])
+    assert "| [`mean_of_two`](#mean_of_two) | Mean of two | seg <- a\\|b. | twice. |\n" in text
+    assert "## mean_of_two\nMean of two: two networks and their mean.\n" in text
+    assert "- Differs from the paper: it does not, as far as anybody knows.\n" in text
+
+
+@pytest.mark.parametrize("lacking", ["# Paper", "# Cost", "# python", "# Mean of two"])
+def test_a_header_that_lacks_something_is_refused_with_its_file(lacking, program, tmp_path):
+    path = tmp_path / "mean_of_two.yaml"
+    lines = HEADER.splitlines(keepends=True)
+    path.write_text("".join(line for line in lines if not line.startswith(lacking)), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"mean_of_two\.yaml: the header needs"):
+        program.read_method(path)
