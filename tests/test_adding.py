@@ -1,0 +1,104 @@
+"""docs/adding.md does what it says: its files, in a copy of the bundle, run by its commands."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from bundle.data import write_phantom
+
+FILE = re.compile(r"^File `([^`]+)`:\n\n((?:(?: {4}.*)?\n)+)", re.MULTILINE)
+ORDINARY = ("_target_", "_requires_", "dataset_dir", "name")
+COMMAND = re.compile(r"^ {4}(python .+)$", re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def page(repository_root: Path) -> dict[str, str]:
+    """Section of the page by its heading."""
+    text = (repository_root / "docs" / "adding.md").read_text(encoding="utf-8")
+    return {title: body for title, _, body in (part.partition("\n") for part in text.split("\n## ")[1:])}
+
+
+@pytest.fixture(scope="module")
+def follow(page: dict[str, str], copy_bundle: Callable, repository_root: Path) -> Callable[..., Path]:
+    """Writes the files of a section into a copy of the bundle, runs its commands there, and gives the copy."""
+
+    def run(section: str, places: dict[str, str], skip: str = "") -> Path:
+        root: Path = copy_bundle(section.replace(" ", "_")).root
+        for name in ("tests", "scripts"):
+            left = shutil.ignore_patterns("__pycache__", "test_*.py")
+            shutil.copytree(repository_root / name, root / name, ignore=left, dirs_exist_ok=True)
+        shutil.copy(repository_root / "pyproject.toml", root)
+        if "datalist#_target_" in page[section]:  # the copy's settings of the embedded tiles are none of another set
+            config = json.loads((root / "configs" / "train.json").read_text(encoding="utf-8"))
+            config["datalist"] = {key: config["datalist"][key] for key in ORDINARY}
+            (root / "configs" / "train.json").write_text(json.dumps(config), encoding="utf-8")
+        files = FILE.findall(page[section])
+        assert files, section
+        for name, content in files:
+            assert not (root / name).exists(), f"{name} is there already"
+            (root / name).write_text(dedent(content), encoding="utf-8")
+        commands = COMMAND.findall(FILE.sub("", page[section]))
+        assert commands, section
+        for command in commands:
+            for name, place in places.items():
+                command = command.replace(name, place)
+            if not (skip and skip in command):
+                done(command, root)
+        return root
+
+    return run
+
+
+def done(command: str, folder: Path) -> None:
+    """Run a command of the page."""
+    _, *words = shlex.split(command)
+    ran = subprocess.run([sys.executable, *words], cwd=folder, capture_output=True, text=True, timeout=300)
+    assert ran.returncode == 0, f"{command}\n{ran.stdout}\n{ran.stderr}"
+
+
+def test_a_method(follow):
+    root = follow("A method", {"tests/methods -k class_prior": "-q tests/methods/test_class_prior.py"})
+    with (root / "output" / "training" / "training.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert {float(row["regularizer/prior"]) > 0 for row in rows} == {True}
+
+
+def test_a_data_set(follow, tmp_path):
+    write_phantom(tmp_path / "drawn", size=[48, 64], parts={"training": [4, 8], "validation": [2, 2], "test": [2, 2]})
+    (tmp_path / "source").mkdir()
+    masks = sorted((tmp_path / "drawn").rglob("label/*.png"))
+    assert len(masks) == 12
+    for number, mask in enumerate(masks, start=1):
+        shutil.copy(mask, tmp_path / "source" / f"tile_{number}_glands.png")
+        shutil.copy(mask.parent.parent / "image" / mask.name, tmp_path / "source" / f"tile_{number}.png")
+    places = {"SOURCE": str(tmp_path / "source"), "DIR": str(tmp_path / "made")}
+    root = follow("A data set", places)
+    assert (root / "models" / "model.pt").is_file()
+    assert sorted(path.name for path in (tmp_path / "made").glob("*.json")) == [
+        "heldout_100_seed0.json",
+        "heldout_50_seed0.json",
+    ]
+
+
+def test_a_metric(follow):
+    root = follow("A metric", {}, skip="evaluating")
+    done("python -m monai.bundle run training --config_file configs/train.json --max_epochs 1", root)
+    words = "\"['configs/train.json','configs/evaluate.json','configs/readings/area.yaml']\""
+    done(f"python -m monai.bundle run evaluating --config_file {words}", root)
+    with (root / "output" / "evaluation" / "per_image.csv").open(encoding="utf-8") as file:
+        errors = [float(row["area_error"]) for row in csv.DictReader(file)]
+    scores = dict(csv.reader((root / "output" / "evaluation" / "metrics.csv").read_text(encoding="utf-8").splitlines()))
+    assert len(errors) == 3
+    assert float(scores["area_error"]) == pytest.approx(sum(errors) / 3, abs=1e-4)
+    assert 0.0 < max(errors) <= 1.0
