@@ -74,9 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument("--budget", help="of one training, such as 575steps or 10minutes (default: see above)")
     where = parser.add_argument_group("where")
     where.add_argument("--output", type=Path, required=True, help="folder of cells and logs")
-    where.add_argument(
-        "--dataset_dir", type=Path, default=ROOT / "dataset", help="folder of the data (default dataset)"
-    )
+    where.add_argument("--dataset_dir", type=Path, default=ROOT / "dataset", help="of the data (default dataset)")
     where.add_argument("--devices", nargs="+", help="cpu, or cuda:0 cuda:1 ... (default: cuda:0 if there, else cpu)")
     where.add_argument("--jobs", type=int, default=1, help="cells at once on each device (default 1)")
     where.add_argument("--threads", type=int, help="threads of each process (default: the CPUs divided by all jobs)")
@@ -88,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _check(options: argparse.Namespace) -> None:
     """Refuse a command line that cannot be meant; bring texts into their form."""
-    from bundle.benchmark import evaluation_files, overlay_files, read_budget
+    from bundle.benchmark import check_output, evaluation_files, overlay_files, read_budget
 
     if os.name != "posix":
         raise ValueError("the benchmark needs Linux or macOS")
@@ -106,9 +104,7 @@ def _check(options: argparse.Namespace) -> None:
         setattr(options, name, list(dict.fromkeys(getattr(options, name))))
     options.output = options.output.expanduser().absolute()
     options.dataset_dir = options.dataset_dir.expanduser().absolute()
-    models = ROOT / "models"
-    if options.output in (ROOT, models) or models in options.output.parents:
-        raise ValueError(f"--output {options.output} is a folder of the bundle; give one of its own, such as runs/NAME")
+    check_output(ROOT, options.output, options.dataset_dir)
 
 
 def _setting(word: str) -> tuple[str, Any]:
@@ -133,11 +129,13 @@ def axes(options: argparse.Namespace) -> dict[str, str | None]:
 def run(options: argparse.Namespace) -> int:
     """Plan all cells, refuse what cannot be run before anything runs, then run them."""
     from bundle.benchmark import Experiment, OutputLock, Runner
+    from bundle.report import protocol_note
 
     lists = options.lists or LISTS.get(options.protocol, "heldout")
     settings = (options.dataset_dir, axes(options), lists, options.overrides)
     which = (options.methods, options.labels, options.seeds, options.readings)
     experiment = Experiment(ROOT, options.output, *settings, *which)
+    experiment.check_numbers()
     say("reading configs and data lists")
     logging.getLogger("bundle.data").setLevel(logging.ERROR)  # the log of each cell has the warnings of its list
     if options.dry_run:
@@ -146,9 +144,11 @@ def run(options: argparse.Namespace) -> int:
         places = slots(options)
         cells = experiment.cells(length_of(experiment, options, places[0], lock))
         make_room(cells, options)
-        say(f"{len(cells)} cells of {cells[0].plan['steps']} steps ({cells[0].epochs} epochs) on {len(places)} places")
+        what = f"{len(cells)} cell{'s' * (len(cells) > 1)} of {cells[0].plan['steps']} steps ({cells[0].epochs} epochs)"
+        say(f"{what}, data {options.data}, protocol {options.protocol}, on {len(places)} places")
         interval = 60.0 if sys.stdout.isatty() else 300.0
         failures = Runner(ROOT, sys.executable, places, lock, say, interval).run(cells)
+    say(f"protocol {options.protocol}: {protocol_note(options.protocol)}")
     say(f"{len(cells) - len(failures)} of {len(cells)} cells are finished, in {options.output / 'cells'}")
     for name, reason in failures.items():
         log = options.output / "cells" / name / "log.txt"
@@ -172,7 +172,7 @@ def length_of(experiment: Any, options: argparse.Namespace, slot: Any, lock: Any
 
 def make_room(cells: Sequence[Any], options: argparse.Namespace) -> None:
     """Refuse cells of another configuration and damaged ones, all at once, or move them aside; warn of other code."""
-    from bundle.benchmark import move_aside
+    from bundle.benchmark import check_company, faults_of, move_aside
 
     faults = faults_of(cells)
     if faults and not options.force:
@@ -182,29 +182,18 @@ def make_room(cells: Sequence[Any], options: argparse.Namespace) -> None:
             f"{len(faults)} of {len(cells)} cells are in the way, and nothing was run; give the settings of then, "
             f"another --output, or --force, which moves them to {options.output / 'replaced'} and runs them anew"
         )
+    check_company(cells, leaving=faults)
     for cell in cells:
         if cell.name in faults:
             say(f"{cell.name} was moved to {move_aside(cell.folder, options.output / 'replaced')}")
-    commits = {cell.name: cell.commit() for cell in cells if cell.commit() not in (None, cell.plan["commit"])}
-    others = [f"{name} ({commit[:10]})" for name, commit in commits.items()]
+    others = [f"{cell.name} ({commit[:10]})" for cell in cells if (commit := cell.other_commit()) is not None]
     if others:
         print(f"benchmark: made by another commit of the code: {', '.join(others)}", file=sys.stderr)
 
 
-def faults_of(cells: Sequence[Any]) -> dict[str, str]:
-    """What speaks against going on with a cell that is there, in a sentence."""
-    faults = {}
-    for cell in cells:
-        try:
-            cell.standing()
-        except ValueError as error:
-            faults[cell.name] = str(error)
-    return faults
-
-
 def dry_run(experiment: Any, options: argparse.Namespace) -> int:
     """Say what would be run; writes nothing but data that are drawn on first use."""
-    from bundle.benchmark import Length, known_length
+    from bundle.benchmark import Length, check_company, faults_of, known_length
 
     minutes = options.budget is not None and options.budget.unit == "minutes"
     length = known_length(experiment, options.budget) if minutes else experiment.length(options.budget)
@@ -218,6 +207,8 @@ def dry_run(experiment: Any, options: argparse.Namespace) -> int:
         steps = f"{cell.plan['steps']} steps; " if length is not None else ""
         say(f"{cell.name}: {state}; {steps}{cell.plan['data_list']}: {counts}")
     say(f"configs of the first: {', '.join(cells[0].plan['config']['files'])}")
+    if length is not None:
+        check_company(cells, leaving=faults)
     return 1 if faults else 0
 
 

@@ -38,17 +38,20 @@ Row = tuple[dict[str, Any], dict[str, float]]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; 0 is good, 1 an error that the last line explains, 2 a wrong command line, 130 a Ctrl-C."""
+    from bundle.benchmark import settings_of
+    from bundle.engines.ending import sentence
+
     options = _parser()
     given, words = options.parse_known_args(arguments)
     try:
         grid = dict(_tried(text) for text in given.tried) or GRID
-        changes = _overrides(words)
+        changes = settings_of(words)
     except ValueError as error:
         options.error(str(error))
     try:
         choose(given.config_file, changes, grid, given.score, given.rows)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        print(f"choose_reading: {_sentence(error)}", file=sys.stderr)
+        print(f"choose_reading: {sentence(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("choose_reading: stopped; nothing was chosen", file=sys.stderr)
@@ -161,28 +164,6 @@ def _tried(text: str) -> tuple[str, list[Any]]:
     if not sign or not all(isinstance(value, int | float) for value in numbers):
         raise ValueError(f"--try {text!r} is no NAME=VALUE,VALUE with numbers, for example seed_level=0.3,0.5")
     return name.strip(), numbers
-
-
-def _overrides(words: Sequence[str]) -> dict[str, Any]:
-    """Read ``--key value`` and ``--key=value`` as ``monai.bundle run`` does."""
-    from fire.parser import DefaultParseValue
-
-    found, left = {}, list(words)
-    while left:
-        key, sign, value = left.pop(0).partition("=")
-        if not key.startswith("--") or not (sign or left):
-            raise ValueError(f"{key!r} is no --key with a value")
-        found[key[2:]] = DefaultParseValue(value if sign else left.pop(0))
-    return {key: value for key, value in found.items() if key not in ("meta_file", "logging_file")}
-
-
-def _sentence(error: BaseException) -> str:
-    """What went wrong first, in one line: configs wrap the errors of the objects that they make."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}: {error.filename}"
-    return " ".join(str(error).split())
 
 
 if __name__ == "__main__":

@@ -42,16 +42,19 @@ Tile = tuple[str, NDArray[np.uint8], dict[str, NDArray[Any]]]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; 0 is good, 1 an error that the last line explains, 2 a wrong command line, 130 a Ctrl-C."""
+    from bundle.benchmark import settings_of
+    from bundle.engines.ending import sentence
+
     options = _parser()
     given, words = options.parse_known_args(arguments)
     try:
-        changes = _overrides(words)
+        changes = settings_of(words)
     except ValueError as error:
         options.error(str(error))
     try:
         show(given.config_file, changes, given.picture, given.tiles, given.cell)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        print(f"show_instances: {_sentence(error)}", file=sys.stderr)
+        print(f"show_instances: {sentence(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("show_instances: stopped; nothing was written", file=sys.stderr)
@@ -166,28 +169,6 @@ def _nearest(instances: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
 def _upright(reading: Any, record: dict[Hashable, Any]) -> NDArray[Any]:
     """Instances (H, W) that a reading finds in a record, whose maps have width first."""
     return reading(record)[reading.target_keys[0]][0].numpy().T
-
-
-def _overrides(words: Sequence[str]) -> dict[str, Any]:
-    """Read ``--key value`` and ``--key=value`` as ``monai.bundle run`` does."""
-    from fire.parser import DefaultParseValue
-
-    found, left = {}, list(words)
-    while left:
-        key, sign, value = left.pop(0).partition("=")
-        if not key.startswith("--") or not (sign or left):
-            raise ValueError(f"{key!r} is no --key with a value")
-        found[key[2:]] = DefaultParseValue(value if sign else left.pop(0))
-    return {key: value for key, value in found.items() if key not in ("meta_file", "logging_file")}
-
-
-def _sentence(error: BaseException) -> str:
-    """What went wrong first, in one line: configs wrap the errors of the objects that they make."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}: {error.filename}"
-    return " ".join(str(error).split())
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import logging
 import os
@@ -12,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -82,6 +84,23 @@ class Bundle:
 def repository_root() -> Path:
     """Folder of the checkout, which is the bundle's root."""
     return Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def load_program(repository_root: Path) -> Callable[[str], ModuleType]:
+    """Imports a program of `scripts` by name, as a module of its own; nothing else imports programs."""
+
+    def load(name: str) -> ModuleType:
+        place = repository_root / "scripts" / f"{name}.py"
+        specification = importlib.util.spec_from_file_location(f"program_{name}", place)
+        assert specification is not None
+        assert specification.loader is not None
+        module = importlib.util.module_from_spec(specification)
+        sys.modules[specification.name] = module  # dataclasses look their module up
+        specification.loader.exec_module(module)
+        return module
+
+    return load
 
 
 @pytest.fixture(scope="session")

@@ -8,8 +8,10 @@ from bundle.benchmark.measure import RunMeasure
 from bundle.benchmark.planning import Experiment
 from bundle.benchmark.probe import known_length, measured_length
 from bundle.benchmark.progress import duration
+from bundle.benchmark.room import check_company, check_output, faults_of
 from bundle.benchmark.runner import Runner, Slot, bundle_command
 from bundle.benchmark.surroundings import code_state, processor, versions
+from bundle.benchmark.words import settings_of
 
 __all__ = [
     "CELL_FORMAT",
@@ -23,11 +25,14 @@ __all__ = [
     "Runner",
     "Slot",
     "bundle_command",
+    "check_company",
+    "check_output",
     "code_state",
     "differences",
     "digest",
     "duration",
     "evaluation_files",
+    "faults_of",
     "known_length",
     "length_of",
     "measured_length",
@@ -38,6 +43,7 @@ __all__ = [
     "read_budget",
     "read_json",
     "resolved",
+    "settings_of",
     "steps_within",
     "versions",
     "whole_passes",

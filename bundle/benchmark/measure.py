@@ -12,6 +12,7 @@ from ignite.engine import Engine, Events
 from torch import nn
 
 from bundle.benchmark.files import read_json, write_json
+from bundle.benchmark.processes import UNIT
 
 FORMAT = "semi_moe.measure/1"
 MEBIBYTE = 2**20
@@ -21,11 +22,12 @@ class RunMeasure:
     """Writes what a training took to a JSON file after every epoch; the last of ``train#handlers``.
 
     Seconds of an epoch run from the end of the one before it, so they hold steps, validation and the writing of the
-    resume file. A resumed training keeps the epochs before the one that it starts with.
+    resume file. A resumed training keeps the epochs before the one that it starts with, and the largest memory.
 
     The file holds ``epochs`` (seconds of each), ``device`` and its ``device_mib`` (largest memory that torch held on
-    CUDA; ``None`` elsewhere), ``threads``, ``parameters`` (``network``: all of the network that is evaluated;
-    ``training``: all that the optimiser moves) and ``selected`` (epoch, metric and value of the best model).
+    CUDA; ``None`` elsewhere), ``host_mib`` (largest resident memory of the process), ``threads``, ``parameters``
+    (``network``: all of the network that is evaluated; ``training``: all that the optimiser moves) and ``selected``
+    (epoch, metric and value of the best model).
 
     Args:
         path: file to write.
@@ -45,6 +47,7 @@ class RunMeasure:
         self.evaluator = evaluator
         self._epochs: list[float] = []
         self._device_mib = 0.0
+        self._host_mib = 0.0
         self._mark = 0.0
 
     def attach(self, engine: Engine) -> None:
@@ -58,6 +61,7 @@ class RunMeasure:
             before = read_json(self.path, FORMAT)
             self._epochs = before["epochs"][: engine.state.epoch]
             self._device_mib = before["device_mib"] or 0.0
+            self._host_mib = before.get("host_mib") or 0.0
         self._mark = time.monotonic()
 
     def _add(self, engine: Engine) -> None:
@@ -73,6 +77,7 @@ class RunMeasure:
         cuda = device.type == "cuda"
         if cuda:
             self._device_mib = max(self._device_mib, torch.cuda.max_memory_allocated(device) / MEBIBYTE)
+        self._host_mib = max(self._host_mib, host_mib())
         learnt = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         evaluated: Any = self.evaluator.state
         return {
@@ -80,6 +85,7 @@ class RunMeasure:
             "epochs": self._epochs,
             "device": torch.cuda.get_device_name(device) if cuda else device.type,
             "device_mib": self._device_mib if cuda else None,
+            "host_mib": self._host_mib,
             "threads": torch.get_num_threads(),
             "parameters": {"network": _count(list(self.network.parameters())), "training": _count(learnt)},
             "selected": {
@@ -88,6 +94,13 @@ class RunMeasure:
                 "value": self.best_model.score,
             },
         }
+
+
+def host_mib() -> float:
+    """Largest resident memory that this process had so far, MiB."""
+    import resource  # here, because Windows has none and the bundle is imported there too
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / UNIT
 
 
 def _count(parameters: list[Any]) -> int:

@@ -16,8 +16,13 @@ from bundle.benchmark.configs import digest, evaluation_files, merged, overlay_f
 from bundle.benchmark.surroundings import code_state, processor, versions
 
 LEARNED = ("training", "unlabeled")
+NUMBERS = ("max_epochs", "batch_size", "val_interval")
+"""Settings of which lengths are made."""
 CONTENT = "data_list (content)"
 """Key of a flat configuration: the digest of the entries that a data list gives under the protocol."""
+
+DRAWN = ("seed", "data_list", CONTENT)
+"""Keys in which cells of one method may differ; the digest of all others is the method's ``recipe``."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +80,24 @@ class Experiment:
         return overlay_files(self.root, {"method": method, **self.axes})
 
     def number(self, key: str) -> int:
-        """A whole number of the setting, such as ``max_epochs``."""
-        return int(self._parser.get_parsed_content(key))
+        """A whole number of the setting, such as ``max_epochs``.
+
+        Raises:
+            ValueError: where it is no whole number above 0.
+        """
+        value = self._parser.get_parsed_content(key)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"{key} is {value!r}, and must be a whole number above 0; see --set")
+        return value
+
+    def check_numbers(self) -> None:
+        """Refuse what no length can be made of, before anything is.
+
+        Raises:
+            ValueError: as ``number``.
+        """
+        for key in NUMBERS:
+            self.number(key)
 
     def served(self, labels: str, seed: int) -> dict[str, list[dict[str, Any]]]:
         """The data list of a cell as its protocol serves it.
@@ -150,7 +171,13 @@ class Experiment:
             "data_list": name,
             "dataset_dir": str(self.dataset_dir),
             "counts": {part: len(entries) for part, entries in parts.items()},
-            "config": {"files": files, "evaluation": evaluation, "overrides": overrides, "digest": digest(flat)},
+            "config": {
+                "files": files,
+                "evaluation": evaluation,
+                "overrides": overrides,
+                "digest": digest(flat),
+                "recipe": digest({key: value for key, value in flat.items() if key not in DRAWN}),
+            },
             "steps": length.steps,
             "epochs": length.epochs,
             "epoch_length": length.epoch_length,

@@ -30,8 +30,12 @@ def known_length(experiment: Experiment, budget: Budget) -> Length | None:
     path = _path(experiment)
     if not path.is_file():
         return None
-    found = read_json(path, LENGTHS_FORMAT)["lengths"].get(_key(experiment, budget))
-    return None if found is None else Length(found["epochs"], found["epoch_length"])
+    content = read_json(path, LENGTHS_FORMAT)
+    try:
+        found = content["lengths"].get(_key(experiment, budget))
+        return None if found is None else Length(int(found["epochs"]), int(found["epoch_length"]))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged: it holds no lengths; take it away, and they are measured anew") from error
 
 
 def measured_length(

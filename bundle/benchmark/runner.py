@@ -95,7 +95,7 @@ class Runner:
 
     def _begin(self, cell: Cell, slot: Slot) -> None:
         """Start a cell, or go on with it."""
-        verb = "starts" if cell.standing() == "new" else "goes on"
+        verb = "starts" if cell.standing() == "new" else "is continued"
         cell.begin()
         self.say(f"{cell.name} {verb} on {slot.device}; log: {cell.folder / 'log.txt'}")
         self._busy[cell.name] = Busy(cell, slot, cell.share_done())
@@ -110,6 +110,7 @@ class Runner:
         configs = [*config["files"], *(config["evaluation"] if stage == EVALUATING else [])]
         files = [str(self.root / file) for file in configs] + [str(write_overlay(self.root, cell, stage))]
         command = bundle_command(self.python, self.root, stage, files)
+        cell.start(stage)
         self._children.start(cell.name, command, cell.folder / "log.txt", self.root, slot.environment)
         self.lock.note(self._children.processes())
 
@@ -140,8 +141,9 @@ class Runner:
         """Write the cell's file and say what came out."""
         try:
             content = cell.finish()
-        except (OSError, ValueError, KeyError) as error:
-            self._fail(cell, f"its results cannot be read: {error}")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            what = f"no {error}" if isinstance(error, KeyError) else str(error)
+            self._fail(cell, f"its results cannot be read: {what}")
             return
         self._end(cell)
         self._progress.add(cell.method, content["seconds"]["total"])

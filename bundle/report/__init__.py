@@ -1,17 +1,19 @@
 """The report of a benchmark: cells read and compared, tables, charts and one HTML page."""
 
-from bundle.report.cells import Cell, check_comparable, chosen, load_cells, read_anchors, warnings_of
+from bundle.report.cells import Cell, chosen, load_cells, read_anchors
+from bundle.report.comparing import check_comparable, facts_of, warnings_of
+from bundle.report.definitions import is_optimistic, key_metric, protocol_note
+from bundle.report.differences import comparison_table, comparisons
 from bundle.report.page import build
 from bundle.report.statistics import Comparison, Spread, compare, spread
 from bundle.report.tables import (
-    comparison_table,
-    comparisons,
     cost_table,
     labels_of,
     markdown,
     methods_of,
     metrics_of,
     score_table,
+    score_tables,
 )
 
 __all__ = [
@@ -25,13 +27,18 @@ __all__ = [
     "comparison_table",
     "comparisons",
     "cost_table",
+    "facts_of",
+    "is_optimistic",
+    "key_metric",
     "labels_of",
     "load_cells",
     "markdown",
     "methods_of",
     "metrics_of",
+    "protocol_note",
     "read_anchors",
     "score_table",
+    "score_tables",
     "spread",
     "warnings_of",
 ]

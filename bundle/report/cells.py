@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bundle.report.validity import fault_of
+
 FORMAT = "semi_moe.cell/1"
 """What a cell's file says it is."""
-NEEDED = ("name", "method", "labels", "seed", "protocol", "data", "size", "steps", "config", "counts", "metrics")
-"""Keys without which a cell cannot be reported."""
-SAME = ("data", "protocol", "size", "steps", "data part", "configs", "settings", "configuration")
-"""What all cells of one table must share; see ``Cell.common``."""
 FREE = (
     *("seed", "data_list", "method", "dataset_dir", "output_dir", "ckpt_dir", "device", "num_workers", "resume"),
     *("cache_gib", "cache_rate"),
@@ -52,6 +50,11 @@ class Cell:
         return int(self.content["seed"])
 
     @property
+    def recipe(self) -> str | None:
+        """Digest of all that it was made with but list and seed; ``None`` where its file does not say."""
+        return self.content["config"].get("recipe")
+
+    @property
     def metrics(self) -> Mapping[str, float]:
         """Scores on the test part by name."""
         return self.content["metrics"]
@@ -63,6 +66,20 @@ class Cell:
             return {}
         return {name: value for name, value in zip(table["image"], table[metric], strict=True) if value is not None}
 
+    def images(self) -> frozenset[str] | None:
+        """Names of the test images; ``None`` where the cell keeps no scores of single images."""
+        table = self.content.get("per_image")
+        return None if table is None else frozenset(table["image"])
+
+    def commits(self) -> list[str]:
+        """The commits of the code that made it; ``unknown`` where the code was no checkout."""
+        known = self.content.get("commits") or [self.content.get("commit")]
+        return [str(commit or "unknown") for commit in known]
+
+    def was_resumed(self) -> bool:
+        """Whether one of its stages took more than one process."""
+        return any(count > 1 for count in (self.content.get("attempts") or {}).values())
+
     def curve(self, column: str) -> list[tuple[float, float]]:
         """Points (step, value) of a column of the training's table, without the epochs where it has no value."""
         curves = self.content.get("curves") or {}
@@ -71,10 +88,11 @@ class Cell:
             return []
         length = self.content["steps"] / epochs
         pairs = zip(curves["epoch"], curves[column], strict=True)
-        return [(float(epoch) * length, float(value)) for epoch, value in pairs if value is not None]
+        known = ((epoch, value) for epoch, value in pairs if epoch is not None and value is not None)
+        return [(float(epoch) * length, float(value)) for epoch, value in known]
 
     def common(self) -> dict[str, Any]:
-        """What must be the same in all cells of one table, under the names of ``SAME``."""
+        """What must be the same in all cells of one table, by what it is called."""
         config = self.content["config"]
         files = [Path(file) for file in config.get("files", [])]
         settings = {key: value for key, value in config.get("overrides", {}).items() if key not in FREE}
@@ -92,7 +110,7 @@ def load_cells(folder: str | Path) -> list[Cell]:
 
     Raises:
         FileNotFoundError: where the folder does not exist or holds no finished cell.
-        ValueError: where a file is no cell: damaged, of another format, or without a needed key.
+        ValueError: as ``read_cell``; and where two cells are of the same method, labels and seed.
     """
     path = Path(folder).expanduser().absolute()
     if not path.is_dir():
@@ -100,28 +118,40 @@ def load_cells(folder: str | Path) -> list[Cell]:
     files = sorted(path.glob("cells/*/cell.json"))
     if not files:
         raise FileNotFoundError(f"no finished cell in {path / 'cells'}; run scripts/benchmark.py first")
-    return sorted(
-        (read_cell(file) for file in files), key=lambda cell: (cell.method, labels_key(cell.labels), cell.seed)
-    )
+    cells = [read_cell(file) for file in files]
+    places: dict[tuple[str, str, int], Cell] = {}
+    for cell in cells:
+        other = places.setdefault((cell.method, cell.labels, cell.seed), cell)
+        if other is not cell:
+            raise ValueError(
+                f"{other.folder} and {cell.folder} both hold {cell.method} at {cell.labels} % labels with seed "
+                f"{cell.seed}, which would count twice; take one of them out of the folder of cells"
+            )
+    return sorted(cells, key=lambda cell: (cell.method, labels_key(cell.labels), cell.seed))
 
 
 def read_cell(file: Path) -> Cell:
     """Read one ``cell.json``.
 
     Raises:
-        ValueError: where it is damaged, of another format, or lacks a key.
+        ValueError: where it is damaged, of another format, lacks a key, holds a value of another kind, or lies in a
+            folder of another name.
     """
+    advice = "remove that cell's folder and run the benchmark again"
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(
-            f"{file} is damaged ({error}); remove that cell's folder and run the benchmark again"
-        ) from error
+        content = json.loads(file.read_text(encoding="utf-8"), parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{file} is damaged ({error}); {advice}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ValueError(f"{file} is no cell of the format {FORMAT}; run its cell again with this version")
-    missing = [key for key in NEEDED if key not in content]
-    if missing:
-        raise ValueError(f"{file} lacks {', '.join(missing)}; remove that cell's folder and run the benchmark again")
+    fault = fault_of(content)
+    if fault is not None:
+        raise ValueError(f"{file} {fault}; {advice}")
+    if content["name"] != file.parent.name:
+        raise ValueError(
+            f"{file} is of the cell {content['name']!r}, and its folder is called {file.parent.name!r}; give the "
+            "folder its old name, or take the copy out of the folder of cells"
+        )
     return Cell(file.parent, content)
 
 
@@ -129,7 +159,7 @@ def chosen(cells: Iterable[Cell], methods: Sequence[str] = (), labels: Sequence[
     """Cells of some methods and some shares of labels; empty lists take all.
 
     Raises:
-        ValueError: where a method or a share is asked for that no cell has.
+        ValueError: where a method or a share is asked for that no cell has, or no cell has both.
     """
     found = list(cells)
     for asked, there, what in (
@@ -140,41 +170,10 @@ def chosen(cells: Iterable[Cell], methods: Sequence[str] = (), labels: Sequence[
         if unknown:
             raise ValueError(f"no finished cell has the {what} {unknown[0]!r}; there are {', '.join(sorted(there))}")
     keep = [cell for cell in found if not methods or cell.method in methods]
-    return [cell for cell in keep if not labels or cell.labels in labels]
-
-
-def check_comparable(cells: Sequence[Cell]) -> None:
-    """Refuse cells that do not belong in one table.
-
-    Raises:
-        ValueError: where two cells differ in data, protocol, size, steps, test images or a setting.
-    """
-    first = cells[0]
-    for cell in cells[1:]:
-        for key, value in first.common().items():
-            other = cell.common()[key]
-            if other != value:
-                raise ValueError(
-                    f"cells {first.name} and {cell.name} differ in {key} ({_short(value)} and {_short(other)}), so "
-                    f"one table cannot hold both; choose with --methods and --labels, or keep two output folders"
-                )
-
-
-def warnings_of(cells: Sequence[Cell]) -> list[str]:
-    """What a reader should know of how the cells came about: other code, uncommitted changes, uneven seeds."""
-    found = []
-    commits = sorted({str(cell.content.get("commit", "unknown"))[:10] for cell in cells})
-    if len(commits) > 1:
-        found.append(f"The cells were made by {len(commits)} commits of the code: {', '.join(commits)}.")
-    dirty = [cell.name for cell in cells if cell.content.get("dirty")]
-    if dirty:
-        found.append(f"{len(dirty)} of {len(cells)} cells were made by code with uncommitted changes.")
-    seeds = {(cell.method, cell.labels): set[int]() for cell in cells}
-    for cell in cells:
-        seeds[cell.method, cell.labels].add(cell.seed)
-    if len({tuple(sorted(found_seeds)) for found_seeds in seeds.values()}) > 1:
-        found.append("Not every method has the same seeds, so means and spreads stand on different draws of labels.")
-    return found
+    keep = [cell for cell in keep if not labels or cell.labels in labels]
+    if not keep:
+        raise ValueError(f"no finished cell of {', '.join(methods)} has {', '.join(labels)} % labels; choose others")
+    return keep
 
 
 def read_anchors(file: str | Path, data: str) -> list[dict[str, Any]]:
@@ -203,6 +202,6 @@ def labels_key(labels: str) -> tuple[float, str]:
     return (float(digits) if digits.strip(".") else float("inf"), labels)
 
 
-def _short(value: Any) -> str:
-    text = json.dumps(value, default=str)
-    return text if len(text) <= 120 else f"{text[:117]}..."
+def _refuse(constant: str) -> float:
+    """NaN and infinities are no JSON, though Python reads them."""
+    raise ValueError(f"it holds {constant}, which is no number of JSON")

@@ -1,4 +1,4 @@
-"""What each score means, in words a table can carry: the only place that names scores for people."""
+"""What each score and each protocol means, in words a table can carry: the only place that names them for people."""
 
 from __future__ import annotations
 
@@ -7,12 +7,50 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Definition:
-    """A score: how it is called, what it is, which way is better, and how many digits it bears."""
+    """A score: how it is called, what it is, which way is better (``None``: neither), how many digits it bears."""
 
     title: str
     text: str
-    larger_is_better: bool = True
+    larger_is_better: bool | None = True
     digits: int = 3
+
+    @property
+    def better(self) -> str:
+        """Which way is better, in words for an axis; empty where neither is."""
+        return {True: "up is better", False: "down is better", None: ""}[self.larger_is_better]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A protocol: how its figures came about, whether test images had a say in that, and the score that leads."""
+
+    note: str
+    optimistic: bool = False
+    key_metric: str = "pooled_dice"
+
+
+PROTOCOLS: dict[str, Protocol] = {
+    "heldout": Protocol("The checkpoint was chosen on the validation part and scored once on the test part."),
+    "authors": Protocol(
+        "Optimistic: checkpoint and threshold were chosen on the test images themselves, as the paper's tables do. "
+        "Use these figures only beside tables made in the same way.",
+        optimistic=True,
+        key_metric="swept_dice",
+    ),
+    "class_mean": Protocol(
+        "The checkpoint was chosen on the validation part and scored once on the test part; the leading scores are "
+        "means over background and gland, and compare with no Dice of glands.",
+        key_metric="class_mean_dice",
+    ),
+    "transfer": Protocol(
+        "Trained on one domain and scored on another, without adaptation; the checkpoint was chosen on the first."
+    ),
+    "shift": Protocol(
+        "Labels from one domain, unlabeled images from two, scored on the second; the checkpoint was chosen on the "
+        "first."
+    ),
+}
+"""By the name of the overlay in ``configs/protocols``."""
 
 
 _OBJECTS = {
@@ -20,14 +58,27 @@ _OBJECTS = {
     "object_dice": ("object Dice", "Dice of each object with its best partner, weighted by area, both directions"),
     "object_hausdorff": ("object Hausdorff", "Hausdorff distance of each object to its partner, by area, in px"),
 }
+_CLASSES = "; with several foreground classes, their mean"
+_SWEPT = "on whole images squeezed to one size, at the threshold that suits these very images best by Jaccard"
 
 DEFINITIONS: dict[str, Definition] = {
-    "pooled_dice": Definition("pooled Dice", "Dice of the foreground over all pixels of all test images together"),
+    "pooled_dice": Definition(
+        "pooled Dice", f"Dice of the foreground over all pixels of all test images together{_CLASSES}"
+    ),
     "pooled_jaccard": Definition("pooled Jaccard", "Jaccard likewise; J = D / (2 - D)"),
-    "mean_dice": Definition("mean Dice", "Dice of each image, mean over images; 1 where truth and answer are empty"),
+    "swept_dice": Definition("swept Dice", f"Pooled Dice {_SWEPT}"),
+    "swept_jaccard": Definition("swept Jaccard", f"Pooled Jaccard {_SWEPT}"),
+    "swept_threshold": Definition(
+        "swept threshold", "The threshold that was best for swept Dice and Jaccard: a setting, not a score", None, 2
+    ),
+    "mean_dice": Definition(
+        "mean Dice", f"Dice of each image, mean over images; 1 where truth and answer are empty{_CLASSES}"
+    ),
     "mean_jaccard": Definition("mean Jaccard", "Jaccard of each image, mean over images"),
-    "class_mean_dice": Definition("class-mean Dice", "Pooled Dice of background and of foreground, their mean"),
-    "class_mean_jaccard": Definition("class-mean Jaccard", "Pooled Jaccard of background and of foreground (mIoU)"),
+    "class_mean_dice": Definition("class-mean Dice", "Pooled Dice of background and of each other class, their mean"),
+    "class_mean_jaccard": Definition(
+        "class-mean Jaccard", "Pooled Jaccard of background and of each other class (mIoU)"
+    ),
     "calibration_error": Definition(
         "calibration error", "Mean gap between stated probability and share of true pixels", False
     ),
@@ -48,3 +99,18 @@ DEFINITIONS: dict[str, Definition] = {
 def definition(name: str) -> Definition:
     """Definition of a score; a score that nobody described is called by its name."""
     return DEFINITIONS.get(name, Definition(name.replace("_", " "), "As the evaluation's config defines it"))
+
+
+def protocol_note(protocol: str) -> str:
+    """How far figures of a protocol go, in one or two sentences; empty for a protocol that nobody described."""
+    return PROTOCOLS[protocol].note if protocol in PROTOCOLS else ""
+
+
+def is_optimistic(protocol: str) -> bool:
+    """Whether the protocol chooses on the images that it scores, so that a reader must be warned."""
+    return protocol in PROTOCOLS and PROTOCOLS[protocol].optimistic
+
+
+def key_metric(protocol: str) -> str:
+    """The score that leads tables and charts of a protocol."""
+    return PROTOCOLS[protocol].key_metric if protocol in PROTOCOLS else Protocol("").key_metric

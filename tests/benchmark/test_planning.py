@@ -12,6 +12,7 @@ import pytest
 from bundle.benchmark.budget import Budget, Length
 from bundle.benchmark.planning import CONTENT, Experiment
 
+METHODS = ["supervised", "semi_moe"]
 AXES = {"data": "phantom", "size": "demo", "schedule": None, "protocol": "heldout"}
 
 
@@ -25,7 +26,7 @@ def experiment(repository_root, phantom_dir, tmp_path) -> Callable[..., Experime
             "axes": AXES,
             "lists": "heldout",
             "overrides": {},
-            "methods": ["supervised", "semi_moe"],
+            "methods": METHODS,
             "labels": ["10", "100"],
             "seeds": [0, 1],
         }
@@ -72,6 +73,25 @@ def test_cells_of_one_table_share_a_setting_and_no_digest(experiment):
     ):
         assert other[0].plan["config"]["setting"] != cells[0].plan["config"]["setting"]
         assert other[0].plan["config"]["digest"] != cells[0].plan["config"]["digest"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("batch_size", 0), ("max_epochs", "abc"), ("val_interval", 2.5), ("batch_size", True), ("max_epochs", None)],
+)
+def test_a_number_that_no_length_can_be_made_of_is_named(key, value, experiment):
+    experiment().check_numbers()
+    with pytest.raises(ValueError, match=rf"{key} is {value!r}, and must be a whole number above 0"):
+        experiment(overrides={key: value}).check_numbers()
+
+
+def test_a_method_has_one_recipe_whatever_the_draw(experiment):
+    cells = experiment().cells(Length(5, 2))
+    recipes = {method: {cell.plan["config"]["recipe"] for cell in cells if cell.method == method} for method in METHODS}
+    assert [len(found) for found in recipes.values()] == [1, 1]
+    assert recipes["supervised"] != recipes["semi_moe"]
+    (other,) = experiment(methods=["supervised"], labels=["10"], seeds=[0], overrides={"amp": True}).cells(Length(5, 2))
+    assert other.plan["config"]["recipe"] not in recipes["supervised"]
 
 
 def test_a_digest_follows_the_data_list_and_not_its_place(experiment, phantom_dir, tmp_path):

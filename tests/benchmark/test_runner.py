@@ -34,6 +34,7 @@ if stage == "training":
     epochs = [*done, *[1.0] * (4 - len(done))][: 2 if how == "waits" and not done else 4]
     measure.write_text(json.dumps({{
         "format": "semi_moe.measure/1", "epochs": epochs, "device": "cpu", "device_mib": None, "threads": 1,
+        "host_mib": 54321.0,
         "parameters": {{"network": 3, "training": 4}},
         "selected": {{"epoch": 2, "metric": "pooled_dice", "value": 0.5}},
     }}))
@@ -100,8 +101,11 @@ def test_a_cell_runs_to_its_file_and_leaves_no_resume_file(cell, run):
     assert content["parameters"] == {"network": 3, "training": 4}
     assert content["selected"] == {"epoch": 2, "metric": "pooled_dice", "value": 0.5}
     assert content["seconds"]["training"] == 4.0
-    assert content["seconds"]["total"] > content["seconds"]["evaluation"] > 0
-    assert content["peak_memory"]["host_mib"] > 1
+    assert content["seconds"]["evaluation"] > 0
+    assert content["seconds"]["total"] >= 4.0 + content["seconds"]["evaluation"]
+    assert content["attempts"] == {"training": 1, "evaluation": 1}
+    assert not {"spent", "at_work"} & content.keys()
+    assert content["peak_memory"] == {"host_mib": 54321.0, "device_mib": None}
     assert content["hardware"] == {"cpu": "a CPU", "device": "cpu", "threads": 1}
     assert content["commits"] == ["c0ffee"]
     assert "resolved" not in content
@@ -148,7 +152,7 @@ def test_a_cell_that_failed_in_its_evaluation_does_not_train_again(cell, run):
     again = cell()
     failures, said = run(again)
     assert failures == {}
-    assert "goes on" in said[0]
+    assert "is continued" in said[0]
     assert (again.folder / "log.txt").read_text().count("training train.json") == 1
 
 
@@ -179,9 +183,42 @@ def test_a_stopped_cell_goes_on_where_it_was(cell, run):
     assert spent["seconds"] > 0
     failures, said = run(one)
     assert failures == {}
-    assert "goes on" in said[0]
+    assert "is continued" in said[0]
     content = read_json(one.folder / "cell.json", CELL_FORMAT)
     assert content["seconds"]["total"] > spent["seconds"]
+    assert content["attempts"] == {"training": 2, "evaluation": 1}
+
+
+def test_what_a_killed_process_took_is_not_forgotten(cell, run):
+    """The benchmark was killed with its training: the plan knows of the start, and the measure of the epochs."""
+    one = cell()
+    one.begin()
+    one.start("training")
+    measure = {"format": "semi_moe.measure/1", "epochs": [50.0, 60.0], "host_mib": 12345.0}
+    (one.folder / "measure.json").write_text(json.dumps(measure))
+    failures, said = run(one)
+    assert failures == {}
+    assert "is continued on place0" in said[0]
+    content = read_json(one.folder / "cell.json", CELL_FORMAT)
+    spent = content["seconds"]
+    assert spent["training"] == 112.0  # two epochs of before and two of one second
+    assert spent["total"] >= spent["training"] + spent["evaluation"]
+    assert content["attempts"] == {"training": 2, "evaluation": 1}
+    again = one._spent(
+        {"spent": {"training": {"seconds": 5.0}}, "at_work": {"stage": "training", "epoch_seconds": 110.0}}
+    )
+    assert again["training"]["seconds"] == 7.0, "epochs that an earlier process did are not counted twice"
+
+
+def test_the_total_is_never_less_than_its_parts(cell, run):
+    """A cell that was begun before attempts were noted."""
+    one = cell()
+    one.begin()
+    measure = {"format": "semi_moe.measure/1", "epochs": [500.0, 600.0]}
+    (one.folder / "measure.json").write_text(json.dumps(measure))
+    run(one)
+    spent = read_json(one.folder / "cell.json", CELL_FORMAT)["seconds"]
+    assert spent["total"] == spent["training"] + spent["evaluation"] > 1100
 
 
 @pytest.mark.parametrize("state", ["started", "finished"])
@@ -202,6 +239,30 @@ def test_a_damaged_cell_is_refused(name, cell):
     (one.folder / name).write_text('{"format": "semi_moe.')
     with pytest.raises(ValueError, match=rf"{name} is damaged"):
         one.standing()
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"config": "semi_moe"}, "does not say of which configuration it is"),
+        ({"config": {}}, "does not say of which configuration it is"),
+        ({"seconds": 7}, "holds no total of seconds"),
+        ({"seconds": {}}, "holds no total of seconds"),
+    ],
+)
+def test_a_finished_cell_with_values_of_another_kind_is_refused(changes, fault, cell, run):
+    one = cell()
+    run(one)
+    path = one.folder / "cell.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    with pytest.raises(ValueError, match=rf"cell\.json is damaged: it {fault}"):
+        one.standing()
+
+
+def test_results_of_another_kind_fail_one_cell_and_not_the_benchmark(cell, run, monkeypatch):
+    monkeypatch.setattr("bundle.benchmark.cells.read_evaluation", lambda folder: {}["metrics"])
+    failures, _ = run(cell())
+    assert failures == {"a-10-seed0": "its results cannot be read: no 'metrics'"}
 
 
 def test_a_folder_of_something_else_is_refused(cell):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 from collections import Counter
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -192,12 +193,8 @@ def test_real_lists_load_with_one_line(tmp_path: Path, caplog: pytest.LogCapture
 
 
 @real_glas
-def test_real_splits_are_those_of_the_repository() -> None:
-    spec = importlib.util.spec_from_file_location("make_splits", ROOT / "scripts" / "make_splits.py")
-    assert spec is not None
-    assert spec.loader is not None
-    program = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(program)
+def test_real_splits_are_those_of_the_repository(load_program: Callable[[str], ModuleType]) -> None:
+    program = load_program("make_splits")
     grades = read_grades(Path(os.environ["GLAS_DIR"]) / "Grade.csv")
     splits = draw_glas_splits(grades)
     assert program.as_text(splits) == SPLITS.read_text(encoding="utf-8")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from bundle.report import check_comparable, chosen, load_cells, read_anchors, warnings_of
+from bundle.report import check_comparable, chosen, facts_of, load_cells, read_anchors, warnings_of
 
 
 def test_cells_come_sorted_by_method_labels_and_seed(make_cells: Callable[..., Path]) -> None:
@@ -45,12 +46,98 @@ def test_a_folder_without_cells_says_what_to_do(tmp_path: Path) -> None:
         ('{"format": "semi_moe.cell/0"}', r"cell\.json is no cell of the format semi_moe\.cell/1"),
         ("[]", r"cell\.json is no cell of the format"),
         ('{"format": "semi_moe.cell/1", "name": "a"}', r"lacks method, labels, seed, protocol"),
+        ('{"format": "semi_moe.cell/1", "seed": NaN}', r"is damaged \(it holds NaN, which is no number of JSON"),
+        ("[" * 100_000, r"cell\.json is damaged"),
     ],
 )
 def test_a_damaged_cell_is_named(make_cells: Callable[..., Path], text: str, words: str) -> None:
     folder = make_cells()
     (folder / "cells" / "semi_moe-10-seed0" / "cell.json").write_text(text)
     with pytest.raises(ValueError, match=words):
+        load_cells(folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"metrics": [0.5]}, "'metrics': it should be an object with at least one value"),
+        ({"metrics": {}}, "'metrics': it should be an object with at least one value"),
+        (
+            {"metrics": {"pooled_dice": "NaN"}},
+            "'metrics': it should be an object whose 'pooled_dice' is a number or null",
+        ),
+        ({"metrics": {"pooled_dice": True}}, "'pooled_dice' is a number or null"),
+        ({"config": "semi_moe"}, "'config': it should be an object"),
+        ({"config": {"files": "train.json"}}, "'config': it should be an object whose 'files' is a list"),
+        ({"config": {"overrides": []}}, "'config': it should be an object whose 'overrides' is an object"),
+        ({"counts": None}, "'counts': it should be an object"),
+        ({"counts": {"test": -1}}, "'counts': it should be an object whose 'test' is a whole number from 0"),
+        ({"seed": "zero"}, "'seed': it should be a whole number from 0"),
+        ({"steps": 0}, "'steps': it should be a whole number above 0"),
+        ({"epochs": 2.5}, "'epochs': it should be a whole number above 0"),
+        ({"labels": 10}, "'labels': it should be a percentage, as text"),
+        ({"labels": "ten"}, "'labels': it should be a percentage, as text"),
+        ({"data": ""}, "'data': it should be a text"),
+        ({"dirty": "no"}, "'dirty': it should be true or false"),
+        ({"per_image": [0.5]}, "'per_image': it should be an object of columns with image"),
+        ({"per_image": {"mean_dice": [0.5]}}, "'per_image': it should be an object of columns with image"),
+        ({"per_image": {"image": ["a"], "mean_dice": [0.5, 0.6]}}, "'per_image': .* columns of one length"),
+        ({"per_image": {"image": [1]}}, "'per_image': .* 'image' a list, each value a text"),
+        ({"per_image": {"image": ["a", "a"]}}, "'per_image': .* different names, and 'a' is there twice"),
+        ({"per_image": {"image": ["a"], "mean_dice": ["high"]}}, "'mean_dice' a list, each value a number or null"),
+        (
+            {"calibration": {"count": [1]}},
+            "'calibration': it should be an object of columns with confidence, share, count",
+        ),
+        ({"curves": {"epoch": [1], "loss": 0.5}}, "'curves': it should be an object of columns, 'loss' a list"),
+        ({"selected": {"value": "best"}}, "'selected': it should be an object whose 'value' is a number or null"),
+        ({"seconds": 7}, "'seconds': it should be an object"),
+        ({"peak_memory": {"host_mib": "large"}}, "'peak_memory': it should be an object whose 'host_mib' is a number"),
+        ({"versions": "2.13"}, "'versions': it should be an object"),
+        ({"commits": "0123"}, "'commits': it should be a list"),
+        ({"masks": 1}, "'masks': it should be a text"),
+    ],
+)
+def test_a_value_of_another_kind_is_named_with_its_file(
+    make_cells: Callable[..., Path], edit_cell: Callable[..., None], changes: dict, words: str
+) -> None:
+    folder = make_cells()
+    edit_cell(folder, "semi_moe-10-seed0", **changes)
+    with pytest.raises(
+        ValueError, match=rf"semi_moe-10-seed0/cell\.json has a wrong .*{words}.*; remove that cell's folder"
+    ):
+        load_cells(folder)
+
+
+def test_what_a_cell_may_lack_is_no_fault(make_cells: Callable[..., Path], edit_cell: Callable[..., None]) -> None:
+    folder = make_cells()
+    free = (
+        "per_image",
+        "calibration",
+        "curves",
+        "selected",
+        "hardware",
+        "masks",
+        "versions",
+        "commit",
+        "dirty",
+        "epochs",
+    )
+    edit_cell(folder, "semi_moe-10-seed0", **dict.fromkeys(free))
+    edit_cell(folder, "semi_moe-10-seed1", metrics={"pooled_dice": None})
+    check_comparable(load_cells(folder))
+
+
+def test_a_folder_of_another_name_and_a_second_copy_are_refused(make_cells: Callable[..., Path]) -> None:
+    folder = make_cells()
+    shutil.copytree(folder / "cells" / "semi_moe-10-seed0", folder / "cells" / "copy")
+    with pytest.raises(
+        ValueError, match=r"copy/cell\.json is of the cell 'semi_moe-10-seed0', and its folder is called 'copy'"
+    ):
+        load_cells(folder)
+    file = folder / "cells" / "copy" / "cell.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"name": "copy"}))
+    with pytest.raises(ValueError, match="both hold semi_moe at 10 % labels with seed 0, which would count twice"):
         load_cells(folder)
 
 
@@ -85,6 +172,39 @@ def test_another_setting_is_refused_and_another_seed_is_not(
         check_comparable(load_cells(folder))
 
 
+def test_other_test_images_are_refused_by_name(make_cells: Callable[..., Path], edit_cell: Callable[..., None]) -> None:
+    folder = make_cells()
+    table = load_cells(folder)[0].content["per_image"]
+    edit_cell(folder, "supervised-10-seed1", per_image=table | {"image": ["other", *table["image"][1:]]})
+    words = (
+        rf"supervised-10-seed1 differ in test images \(only semi_moe-10-seed0 has {table['image'][0]}; .* has other\)"
+    )
+    with pytest.raises(ValueError, match=words):
+        check_comparable(load_cells(folder))
+    order = [2, 0, 1]
+    edit_cell(
+        folder,
+        "supervised-10-seed1",
+        per_image={key: [column[place] for place in order] for key, column in table.items()},
+    )
+    check_comparable(load_cells(folder))
+
+
+def test_a_method_that_changed_between_two_seeds_is_refused(
+    make_cells: Callable[..., Path], edit_cell: Callable[..., None]
+) -> None:
+    folder = make_cells()
+    for seed, recipe in enumerate(("aa", "bb")):
+        name = f"semi_moe-10-seed{seed}"
+        config = json.loads((folder / "cells" / name / "cell.json").read_text())["config"]
+        edit_cell(folder, name, config=config | {"recipe": recipe})
+    with pytest.raises(
+        ValueError, match="semi_moe-10-seed0 and semi_moe-10-seed1 differ in the configuration of semi_moe"
+    ):
+        check_comparable(load_cells(folder))
+    check_comparable(chosen(load_cells(folder), ["supervised"]))
+
+
 def test_configs_that_changed_beneath_their_names_are_refused(
     make_cells: Callable[..., Path], edit_cell: Callable[..., None]
 ) -> None:
@@ -102,6 +222,9 @@ def test_some_cells_can_be_chosen_and_unknown_ones_are_named(make_cells: Callabl
         chosen(cells, ["semimoe"])
     with pytest.raises(ValueError, match="share of labels '20'; there are 10, 100"):
         chosen(cells, labels=["20"])
+    only = [cell for cell in cells if (cell.method, cell.labels) != ("semi_moe", "100")]
+    with pytest.raises(ValueError, match="no finished cell of semi_moe has 100 % labels"):
+        chosen(only, ["semi_moe"], ["100"])
 
 
 def test_warnings_tell_of_other_code_and_uneven_seeds(
@@ -113,6 +236,34 @@ def test_warnings_tell_of_other_code_and_uneven_seeds(
     assert first == "The cells were made by 2 commits of the code: 0123456789, fedcba9876."
     assert second.startswith("1 of 8 cells were made by code with uncommitted changes")
     assert third.startswith("Not every method has the same seeds")
+
+
+def test_warnings_tell_of_other_versions_and_of_stops(
+    make_cells: Callable[..., Path], edit_cell: Callable[..., None]
+) -> None:
+    folder = make_cells()
+    edit_cell(
+        folder, "supervised-10-seed1", versions={"torch": "2.12.0", "monai": "1.6.1"}, commits=["0123456789abcdef"]
+    )
+    edit_cell(folder, "supervised-10-seed0", attempts={"training": 2, "evaluation": 1})
+    edit_cell(folder, "semi_moe-10-seed0", attempts={"training": 1, "evaluation": 1})
+    assert warnings_of(load_cells(folder)) == [
+        "The cells were made with different versions: monai 1.6.1, unknown; torch 2.12.0, 2.13.0.",
+        "1 of 8 cells went on after a stop (supervised-10-seed0): their times are as far as known, and hold what was "
+        "done twice.",
+    ]
+    edit_cell(folder, "supervised-10-seed0", commits=["0123456789abcdef", "fedcba9876543210"])
+    assert warnings_of(load_cells(folder))[0].startswith("The cells were made by 2 commits of the code")
+
+
+def test_what_cells_share_is_said_with_how_far_it_goes(make_cells: Callable[..., Path]) -> None:
+    said = facts_of(load_cells(make_cells()))
+    assert said.startswith(
+        "Data phantom, protocol heldout: 8 runs of 100 steps at size demo, scored on 3 test images. The"
+    )
+    optimistic = facts_of(load_cells(make_cells("other", protocol="authors")))
+    assert "protocol authors" in optimistic
+    assert "Optimistic: checkpoint and threshold were chosen on the test images themselves" in optimistic
 
 
 def test_anchors_are_of_one_data_set(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The tables and the page of a report."""
+"""The page of a report: whole, self-contained, and honest about what its figures are."""
 
 from __future__ import annotations
 
@@ -6,30 +6,34 @@ import re
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
-from bundle.report import build, charts, comparisons, load_cells, markdown, metrics_of, score_table
-from bundle.report.page import gates_of
+from bundle.report import build, load_cells, metrics_of
+from bundle.report.answers import pictures, reliability
+from bundle.report.meanings import meanings
+from bundle.report.scores import compared, leading, overview
+from bundle.report.training import curves, gates_of, losses, mean_curve
 
-VOID = ("meta", "img", "line", "circle", "polyline")
+VOID = ("meta", "img", "wbr", "line", "circle", "polyline", "polygon", "rect", "i")
 
 
 class Reader(HTMLParser):
-    """Takes a page apart: headings, addresses, and whether every tag is closed."""
+    """Takes a page apart: headings, tags with their attributes, and whether every tag is closed."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
         self.open: list[str] = []
         self.headings: list[str] = []
-        self.addresses: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.feed(page)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag not in VOID:
             self.open.append(tag)
-        self.addresses += [str(value) for name, value in attrs if name in ("src", "href")]
+        self.tags.append((tag, dict(attrs)))
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.addresses += [str(value) for name, value in attrs if name in ("src", "href")]
+        self.tags.append((tag, dict(attrs)))
 
     def handle_endtag(self, tag: str) -> None:
         if tag not in VOID:
@@ -39,45 +43,30 @@ class Reader(HTMLParser):
         if self.open and self.open[-1] in ("h1", "h2"):
             self.headings.append(data)
 
-
-def test_the_score_table_holds_means_and_deviations(make_cells: Callable[..., Path]) -> None:
-    head, rows = score_table(load_cells(make_cells()), ["pooled_dice", "object_hausdorff"])
-    assert head == ["labels, %", "method", "seeds", "pooled Dice", "object Hausdorff"]
-    assert rows == [
-        ["10", "supervised", "2", "0.710 ± 0.000", "12.3 ± 0.0"],
-        ["10", "semi_moe", "2", "0.760 ± 0.000", "12.3 ± 0.0"],
-        ["100", "supervised", "2", "0.800 ± 0.000", "12.3 ± 0.0"],
-        ["100", "semi_moe", "2", "0.850 ± 0.000", "12.3 ± 0.0"],
-    ]
-    assert markdown((["a", "b"], [["1", "x|y"]])) == "| a | b |\n| --- | --- |\n| 1 | x\\|y |"
+    def all(self, attribute: str) -> list[str]:
+        """Values of an attribute of all tags."""
+        return [str(attributes[attribute]) for _, attributes in self.tags if attribute in attributes]
 
 
-def test_a_comparison_uses_the_seeds_that_both_have(
-    make_cells: Callable[..., Path], edit_cell: Callable[..., None]
-) -> None:
-    folder = make_cells()
-    names = load_cells(folder)[0].content["per_image"]["image"]
-    for method, values in (("semi_moe", [0.9, 0.8, 0.7]), ("supervised", [0.5, 0.6, 0.7])):
-        edit_cell(folder, f"{method}-10-seed0", per_image={"image": names, "mean_dice": values})
-    edit_cell(folder, "semi_moe-10-seed1", per_image=None)
-    found = {labels: result for labels, _, result in comparisons(load_cells(folder), "mean_dice", "supervised")}
-    assert abs(found["10"].difference - 0.2) < 1e-9
-    assert (found["10"].better, found["10"].worse, found["10"].images) == (2, 0, 3)
-    assert comparisons(load_cells(folder), "mean_jaccard", "supervised") == []
+def page_of(cells: Path, **changes: Any) -> str:
+    """The page of a folder of cells."""
+    found = load_cells(cells)
+    arguments: dict[str, Any] = {"tiles": {}, "anchors": [], "warnings": [], "made": "Made now."} | changes
+    return build(found, metrics_of(found), "supervised", **arguments)
 
 
 def test_the_page_is_whole_and_needs_nothing_else(make_cells: Callable[..., Path]) -> None:
-    cells = load_cells(make_cells())
     tile = {"title": "t1", "caption": "t1: Dice 0.9", "source": "data:image/webp;base64,AAAA"}
-    anchor = {"paper": "Paper <A>", "protocol": "authors", "metric": "pooled_dice", "value": 89.2, "source": "table 1"}
-    page = build(cells, metrics_of(cells), "supervised", {"worst": [tile]}, [anchor], ["Mind <this>."], "Made now.")
+    anchor = {"paper": "Paper <A>", "protocol": "authors", "metric": "swept_dice", "value": 89.2, "source": "table 1"}
+    page = page_of(make_cells(), tiles={"run: worst": [tile]}, anchors=[anchor], warnings=["Mind <this>."])
     read = Reader(page)
     assert read.open == []
     assert read.headings == [
         "phantom, protocol heldout",
         "Scores on the test part",
         "Image by image, against supervised",
-        "Learning",
+        "Learning, judged on validation images",
+        "Training loss",
         "Gate weights over training",
         "Calibration",
         "Worst and best test images",
@@ -86,40 +75,134 @@ def test_the_page_is_whole_and_needs_nothing_else(make_cells: Callable[..., Path
         "What the scores mean",
         "Cells",
     ]
-    assert all(address.startswith("data:") for address in read.addresses)
+    addresses = [*read.all("src"), *read.all("href")]
+    assert all(address.startswith(("data:", "#")) for address in addresses)
+    assert {address[1:] for address in addresses if address.startswith("#")} <= set(read.all("id"))
+    assert "url(" not in page
+    assert "@import" not in page
     assert "Paper &lt;A&gt;" in page
     assert "Mind &lt;this&gt;." in page
     assert "0.760 ± 0.000" in page
-    scores = page.split("<h2>Published elsewhere")[0]
+    scores = page.split('<section id="published-elsewhere"')[0]
     assert "89.2" not in scores, "published figures stand apart from ours"
 
 
-def test_the_authors_protocol_is_called_optimistic(make_cells: Callable[..., Path]) -> None:
-    cells = load_cells(make_cells(protocol="authors"))
-    assert '<p class="warning">Optimistic: checkpoint and threshold' in build(cells, [], "supervised", {}, [], [], "")
+def test_readers_that_cannot_see_are_told(make_cells: Callable[..., Path]) -> None:
+    tile = {"title": "t1", "caption": "t1: Dice 0.9", "source": "data:image/webp;base64,AAAA"}
+    read = Reader(page_of(make_cells(), tiles={"run: worst": [tile]}))
+    assert read.all("lang") == ["en"]
+    assert len(read.all("id")) == len(set(read.all("id")))
+    charts = [attributes for tag, attributes in read.tags if tag == "svg"]
+    assert charts
+    assert all(chart.get("role") == "img" and chart.get("aria-label") for chart in charts)
+    assert read.all("alt") == ["Test image with the outlines of truth and answer; worst, t1: Dice 0.9"]
+    assert all("scope" in attributes for tag, attributes in read.tags if tag == "th")
+    regions = [attributes for _, attributes in read.tags if attributes.get("class") == "wide"]
+    assert regions
+    assert all(region.get("tabindex") == "0" and region.get("aria-label") for region in regions)
+    assert len([tag for tag, _ in read.tags if tag == "caption"]) == len(regions)
 
 
-def test_gates_are_read_off_the_columns(make_cells: Callable[..., Path]) -> None:
+def test_the_leading_score_of_the_protocol_has_the_first_chart(make_cells: Callable[..., Path]) -> None:
+    scores = {"pooled_dice": 0.8, "swept_dice": 0.9, "swept_jaccard": 0.8, "class_mean_dice": 0.85, "object_dice": 0.5}
+    for protocol, title in (("heldout", "pooled Dice"), ("authors", "swept Dice"), ("class_mean", "class-mean Dice")):
+        cells = load_cells(make_cells(protocol, protocol=protocol, metrics=scores))
+        shown = overview(cells, sorted(scores), "supervised")
+        assert re.findall("<figcaption>(.*?)</figcaption>", shown) == [title, "object Dice"]
+    assert leading(load_cells(make_cells("bare", metrics={"own": 1.0})), ["own"]) == "own"
+
+
+def test_the_authors_protocol_is_called_optimistic_wherever_it_shows(make_cells: Callable[..., Path]) -> None:
+    curve = {"epoch": [1.0, 2.0], "loss": [1.0, 0.5], "validation/swept_dice": [0.5, 0.6]}
+    chosen = {"epoch": 2, "metric": "swept_jaccard", "value": 0.5}
+    read = Reader(page := page_of(make_cells(protocol="authors", curves=curve, selected=chosen)))
+    assert read.headings[:2] == [
+        "phantom, protocol authors (optimistic)",
+        "Scores on the test part, which chose the checkpoints",
+    ]
+    assert "Learning, judged on test images" in read.headings
+    assert '<p class="warning">Optimistic: checkpoint and threshold' in page.split("<nav")[0]
+    assert "best on test images" in page
+    assert "swept Jaccard 0.500" in page
+    assert "validation images" not in page
+    assert "Optimistic" not in page_of(make_cells("heldout"))
+
+
+def test_a_second_reading_stands_beside_the_first(
+    make_cells: Callable[..., Path], edit_cell: Callable[..., None]
+) -> None:
+    folder = make_cells()
+    for cell in load_cells(folder):
+        images = {"image": cell.content["per_image"]["image"], "object_dice": [0.5, 0.6, 0.7]}
+        scores = {"object_dice": 0.6}
+        if cell.method == "semi_moe":
+            scores["watershed_object_dice"] = 0.7
+            images["watershed_object_dice"] = [0.6, 0.7, 0.9]
+        edit_cell(folder, cell.name, metrics=scores, per_image=images)
+    cells = load_cells(folder)
+    for shown in (overview(cells, metrics_of(cells), "supervised"), compared(cells, "supervised")):
+        chart, table = shown.split("<table", 1)
+        assert chart.count('class="hollow"') == 1 + 2, "in the key, and a mark a share of labels"
+        assert "watershed" in table
+    assert "<td>+0.133</td>" in compared(cells, "supervised")
+
+
+def test_each_method_has_a_chart_of_its_loss(make_cells: Callable[..., Path]) -> None:
+    cells = load_cells(make_cells())
+    shown = losses(cells)
+    assert re.findall("<figcaption>(.*?)</figcaption>", shown) == ["supervised", "semi_<wbr>moe"]
+    assert shown.count("<polyline") == 8, "a line a share of labels and seed"
+
+
+def test_learning_is_shown_a_chart_a_method_beside_the_baseline(make_cells: Callable[..., Path]) -> None:
+    cells = load_cells(make_cells())
+    shown = curves(cells, "supervised")
+    baseline, other = re.findall("<svg.*?</svg>", shown)
+    assert (baseline.count('reference"'), other.count('reference"')) == (0, 2)
+    group = [cell for cell in cells if cell.labels == "10"]
+    (_, first), (_, last) = mean_curve(group, "validation/pooled_dice")
+    assert (first, last) == (0.635, 0.735)
+    assert curves(load_cells(make_cells("bare", curves=None)), "supervised") == ""
+
+
+def test_gates_and_calibration_are_read_off_the_columns(make_cells: Callable[..., Path]) -> None:
     cells = load_cells(make_cells())
     assert gates_of(cells[0]) == {
         "seg": {name: f"unlabeled/gate_seg/{name}/mean" for name in ("seg", "sdf", "boundary")}
     }
     assert gates_of(next(cell for cell in cells if cell.method == "supervised")) == {}
+    assert reliability(cells[0]) == [(0.1, 0.05), (0.9, 0.95)], "a bin without pixels says nothing"
 
 
-def test_ticks_are_round_and_inside() -> None:
-    assert charts.ticks(0.0, 1.0) == [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
-    assert charts.ticks(0.71, 0.86) == [0.75, 0.8, 0.85]
-    assert charts.ticks(3.0, 3.0) == [3.0]
+def test_many_runs_of_pictures_are_folded() -> None:
+    tiles = {
+        f"run {number}: {rank}": [{"title": "t", "caption": "t: Dice 1", "source": "data:,"}]
+        for number in range(9)
+        for rank in ("worst", "best")
+    }
+    shown = pictures(tiles)
+    assert shown.count("<details") == 9
+    assert shown.count("<details open>") == 4
+    assert "best, t: Dice 1" in shown
 
 
-def test_a_line_stands_where_its_values_are() -> None:
-    svg = charts.line_chart([charts.Line("a", [(0, 0.0), (10, 1.0)], 0)], "x", "y", (0.0, 1.0))
-    points = re.search(r'points="([^"]+)"', svg)
-    assert points is not None
-    (left, bottom), (right, top) = (map(float, point.split(",")) for point in points[1].split())
-    assert left < right
-    assert bottom > top, "larger values stand higher"
-    broken = charts.line_chart([charts.Line("a", [(0, 0.0), (1, float("nan")), (2, 1.0)], 0)], "x", "y")
-    assert broken.count("<polyline") == 2
-    assert charts.line_chart([charts.Line("a", [], 0)], "x", "y") == ""
+def test_the_meaning_of_empty_images_is_told() -> None:
+    told = meanings(["pooled_dice", "watershed_object_hausdorff"])
+    assert "diagonal of the image" in told
+    assert "at least half" in told
+    assert "object F1</th>" not in told, "a score that is not shown needs no value"
+    assert "Objects</h3>" not in meanings(["pooled_dice"])
+
+
+def test_a_page_of_many_methods_stays_small(make_cells: Callable[..., Path]) -> None:
+    first, *_ = load_cells(make_cells())
+    cells = [
+        type(first)(first.folder, {**first.content, "name": f"m{number}-{seed}", "method": f"m{number}", "seed": seed})
+        for number in range(25)
+        for seed in range(3)
+    ]
+    page = build(cells, metrics_of(cells), "m0", {}, [], [], "")
+    assert Reader(page).open == []
+    assert page.count("<figure>") > 75
+    assert len(page) < 2e6
+    assert page.count("<li><i class=") < 12, "legends name shares and experts, not methods"

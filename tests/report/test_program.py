@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 import subprocess
 import sys
@@ -16,14 +15,9 @@ from PIL import Image
 
 
 @pytest.fixture
-def program(repository_root: Path) -> ModuleType:
+def program(load_program: Callable[[str], ModuleType]) -> ModuleType:
     """The program as a module."""
-    spec = importlib.util.spec_from_file_location("report_program", repository_root / "scripts" / "report.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_program("report")
 
 
 def test_a_report_is_written(make_cells: Callable[..., Path], repository_root: Path, tmp_path: Path) -> None:
@@ -35,7 +29,9 @@ def test_a_report_is_written(make_cells: Callable[..., Path], repository_root: P
     page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
     assert page.count("data:image/webp;base64,") == 8, "worst and best of two methods at two shares"
     table = (tmp_path / "report" / "table.md").read_text(encoding="utf-8")
+    assert table.startswith("Data phantom, protocol heldout: 8 runs of 100 steps")
     assert "| 10 | semi_moe | 2 | 0.760 ± 0.000 |" in table
+    assert "Notes:" not in table
     assert table.strip() in done.stdout
 
 
@@ -45,8 +41,57 @@ def test_without_the_data_the_rest_is_reported(
     cells = make_cells(dataset_dir=str(tmp_path / "moved"))
     words = ["--cells", str(cells), "--output", str(tmp_path / "report"), "--methods", "semi_moe"]
     assert program.main(words) == 0
-    assert "no data list heldout_50_seed0.json in" in capsys.readouterr().err
+    assert "are drawn: no data folder" in capsys.readouterr().err
     assert "Worst and best" not in (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+
+
+def test_masks_that_are_gone_are_told_everywhere(
+    make_cells: Callable[..., Path], program: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cells, output = make_cells(), tmp_path / "report"
+    shutil.rmtree(cells / "cells" / "semi_moe-10-seed0" / "evaluation" / "masks")
+    masks = sorted((cells / "cells" / "supervised-10-seed0" / "evaluation" / "masks").iterdir())
+    for mask in masks[1:]:
+        mask.unlink()
+    assert program.main(["--cells", str(cells), "--output", str(output), "--labels", "10"]) == 0
+    said = capsys.readouterr().err
+    page, table = ((output / name).read_text(encoding="utf-8") for name in ("report.html", "table.md"))
+    for sentence in (
+        f"No test images of semi_moe-10-seed0 are drawn: there is no {cells / 'cells' / 'semi_moe-10-seed0'}",
+        "test images of supervised-10-seed0 are not drawn: there is no",
+    ):
+        assert sentence in said
+        assert sentence in page
+        assert sentence in table.split("Notes:")[1]
+    assert page.count("data:image/webp;base64,") == 1
+    assert program.main(["--cells", str(cells), "--output", str(output), "--labels", "10", "--tiles", "0"]) == 0
+    assert "drawn" not in capsys.readouterr().err
+
+
+def test_the_table_of_the_authors_protocol_says_that_it_is_optimistic(
+    make_cells: Callable[..., Path], program: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--cells", str(make_cells(protocol="authors")), "--output", str(tmp_path / "report"), "--tiles", "0"]
+    assert program.main(words) == 0
+    said = capsys.readouterr().out
+    for text in (said, (tmp_path / "report" / "table.md").read_text(encoding="utf-8")):
+        assert text.startswith("Data phantom, protocol authors: 8 runs of 100 steps")
+        assert "Optimistic: checkpoint and threshold were chosen on the test images" in text
+
+
+def test_notes_stand_under_the_table(
+    make_cells: Callable[..., Path],
+    edit_cell: Callable[..., None],
+    program: ModuleType,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    cells = make_cells()
+    edit_cell(cells, "semi_moe-10-seed0", versions={"torch": "2.12.0"})
+    assert program.main(["--cells", str(cells), "--output", str(tmp_path / "report"), "--tiles", "0"]) == 0
+    note = "The cells were made with different versions: torch 2.12.0, 2.13.0."
+    assert f"note: {note}" in capsys.readouterr().err.splitlines()
+    assert f"Notes:\n- {note}\n" in (tmp_path / "report" / "table.md").read_text(encoding="utf-8")
 
 
 def test_wrong_input_ends_in_one_sentence_and_keeps_the_old_report(
@@ -70,6 +115,8 @@ def test_wrong_input_ends_in_one_sentence_and_keeps_the_old_report(
         (tmp_path / "nowhere", [], "give the output folder of scripts/benchmark.py"),
         (cells, ["--methods", "cps"], "no finished cell has the method 'cps'"),
         (cells, ["--metrics", "dicee"], "no cell has the score 'dicee'; there are pooled_dice"),
+        (cells, ["--against", "foo"], "--against foo: no cell shown is of that method; there are supervised, semi_moe"),
+        (cells, ["--methods", "semi_moe", "--against", "supervised"], "there are semi_moe"),
         (damaged, [], "cell.json is damaged"),
         (mixed, [], "differ in steps (7 and 100)"),
         (resized, [], "is 7 x 5 px and its truth 64 x 48 px"),
@@ -79,6 +126,7 @@ def test_wrong_input_ends_in_one_sentence_and_keeps_the_old_report(
         assert last.startswith("report: ")
         assert sentence in last
         assert (output / "report.html").read_text() == "the old one"
-    with pytest.raises(SystemExit) as ended:
-        program.main(["--cells", str(cells)])
-    assert ended.value.code == 2
+    for words in ([], ["--output", str(output), "--tiles", "-2"]):
+        with pytest.raises(SystemExit) as ended:
+            program.main(["--cells", str(cells), *words])
+        assert ended.value.code == 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shutil
@@ -75,25 +74,25 @@ def finished(killed: int, output: Path, phantom_dir: Path) -> Path:
     command = [sys.executable, str(ROOT / "scripts" / "benchmark.py"), *words(output, phantom_dir)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "2 of 2 cells are finished" in done.stdout.splitlines()[-1]
     said = done.stdout.splitlines()
+    assert "2 of 2 cells are finished" in said[-1]
+    assert (
+        said[-2]
+        == "protocol heldout: The checkpoint was chosen on the validation part and scored once on the test part."
+    )
+    assert "2 cells of 40 steps (20 epochs), data phantom, protocol heldout, on 2 places" in said
     assert [line.split(";")[0] for line in said if " on cpu; " in line] == [
-        f"{NAMES[0]} goes on on cpu",
+        f"{NAMES[0]} is continued on cpu",
         f"{NAMES[1]} starts on cpu",
     ]
     return output
 
 
 @pytest.fixture
-def program(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def program(load_program: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The program as a module; the search path is put back after the test."""
     monkeypatch.setattr(sys, "path", list(sys.path))
-    spec = importlib.util.spec_from_file_location("benchmark", ROOT / "scripts" / "benchmark.py")
-    assert spec is not None
-    assert spec.loader is not None
-    made = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(made)
-    return made
+    return load_program("benchmark")
 
 
 @pytest.fixture
@@ -129,7 +128,8 @@ def test_a_finished_cell_holds_all_that_is_promised(finished, phantom_dir):
         assert cell["hardware"]["device"] == "cpu"
         assert cell["hardware"]["threads"] == 1
         assert cell["peak_memory"]["device_mib"] is None
-        assert 0 < cell["seconds"]["training"] < cell["seconds"]["total"]
+        assert 0 < cell["seconds"]["training"] + cell["seconds"]["evaluation"] < cell["seconds"]["total"]
+        assert cell["attempts"] == {"training": 2 - seed, "evaluation": 1}
         assert len(cell["config"]["digest"]) == 64
         assert cell["config"]["overrides"]["network_def#widths"] == [4, 8, 8, 8, 8]
         assert (folder / "models" / "model.pt").is_file()
@@ -216,6 +216,18 @@ def test_another_commit_of_the_code_is_told_and_not_refused(copy, phantom_dir, p
     ]
 
 
+def test_cells_of_another_setting_beside_those_asked_for_are_refused(finished, phantom_dir, program, capsys):
+    before = stamps(finished)
+    command = [*words(finished, phantom_dir, "learning_rate=0.5"), "--seeds", "2"]
+    for more in ([], ["--force"], ["--dry-run"]):
+        assert program.main([*command, *more]) == 1
+        errors = capsys.readouterr().err.splitlines()
+        assert len(errors) == 1
+        assert f"cells holds 2 cells of other settings ({', '.join(NAMES)}), which no report can show" in errors[0]
+    assert stamps(finished) == before
+    assert program.main([*words(finished, phantom_dir), "--seeds", "2", "--dry-run"]) == 0
+
+
 # What would be run
 
 
@@ -232,7 +244,7 @@ def test_a_dry_run_says_what_would_be_run_and_writes_nothing(tmp_path, phantom_d
 @pytest.mark.parametrize(
     ("more", "fault"),
     [
-        (["--methods", "semi_mo"], "no method 'semi_mo'; there are semi_moe, supervised"),
+        (["--methods", "semi_mo"], "no method 'semi_mo'; there are "),
         (["--protocol", "holdout"], "no protocol 'holdout'"),
         (["--labels", "0"], "--labels 0 is no percentage"),
         (["--labels", "ten"], "--labels ten is no percentage"),
@@ -241,8 +253,8 @@ def test_a_dry_run_says_what_would_be_run_and_writes_nothing(tmp_path, phantom_d
         (["--set", "learning_rate"], "--set learning_rate is no KEY=VALUE"),
         (["--set", "learning_rate=[1"], "--set learning_rate=[1: the value cannot be read"),
         (["--set", "seed=3"], "--set seed: the benchmark sets that itself"),
-        (["--output", str(ROOT / "models" / "runs")], "is a folder of the bundle; give one of its own"),
-        (["--output", str(ROOT)], "is a folder of the bundle; give one of its own"),
+        (["--output", str(ROOT / "models" / "runs")], "models, a folder of the bundle; give one of its own"),
+        (["--output", str(ROOT)], "is the folder of the bundle; give one of its own"),
     ],
 )
 def test_a_wrong_command_line_is_refused(more, fault, tmp_path, phantom_dir, program, capsys):
@@ -258,6 +270,9 @@ def test_a_wrong_command_line_is_refused(more, fault, tmp_path, phantom_dir, pro
     [
         (["--labels", "33"], "heldout_33_seed0.json under protocol heldout: no data list heldout_33_seed0.json in"),
         (["--protocol", "transfer"], "validation of the data list has no image of lab_a, which transfer needs"),
+        (["--set", "batch_size=0"], "batch_size is 0, and must be a whole number above 0; see --set"),
+        (["--set", "batch_size=0", "--dry-run"], "batch_size is 0, and must be a whole number above 0; see --set"),
+        (["--set", "max_epochs=abc"], "max_epochs is 'abc', and must be a whole number above 0; see --set"),
         (["--set", "learningrate=1"], "no setting 'learningrate' in configs/train.json"),
         (["--dataset_dir", "/nowhere", "--data", "glas"], "no data folder /nowhere"),
         (["--devices", "cuda:77"], "no device 'cuda:77' here"),
@@ -270,6 +285,17 @@ def test_what_cannot_be_run_is_refused_before_anything_runs(more, fault, tmp_pat
     assert len(errors) == 1
     assert fault in errors[0]
     assert not (tmp_path / "new" / "cells").exists()
+
+
+@pytest.mark.parametrize("target", ["models", "configs", "bundle", "data"])
+def test_an_output_that_leads_into_the_bundle_or_the_data_is_refused(target, tmp_path, phantom_dir, program, capsys):
+    folder = phantom_dir if target == "data" else ROOT / target
+    (tmp_path / "link").symlink_to(folder)
+    with pytest.raises(SystemExit) as caught:
+        program.main(words(tmp_path / "link" / "runs", phantom_dir))
+    assert caught.value.code == 2
+    assert f"link/runs lies in {folder.resolve()}, a folder of the" in capsys.readouterr().err.splitlines()[-1]
+    assert not (folder / "runs").exists()
 
 
 def test_two_benchmarks_in_one_folder_are_refused(finished, phantom_dir, program, capsys):

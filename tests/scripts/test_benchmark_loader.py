@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -12,13 +12,8 @@ SETTINGS = ["network_def#widths=[4,8,8,8,8]", "crop_size=[32,32]", "num_workers=
 
 
 @pytest.fixture(scope="module")
-def program(repository_root) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(
-        "benchmark_loader", repository_root / "scripts" / "benchmark_loader.py"
-    )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def program(load_program: Callable[[str], ModuleType]) -> ModuleType:
+    return load_program("benchmark_loader")
 
 
 def words(data: Path, *more: str) -> list[str]:

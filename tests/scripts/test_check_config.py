@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -36,14 +35,9 @@ Check = Callable[..., tuple[int, list[str], str]]
 
 
 @pytest.fixture(scope="module")
-def program() -> ModuleType:
+def program(load_program: Callable[[str], ModuleType]) -> ModuleType:
     """The program as a module; it looks through MONAI once."""
-    spec = importlib.util.spec_from_file_location("check_config", ROOT / "scripts" / "check_config.py")
-    assert spec is not None
-    assert spec.loader is not None
-    loaded = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(loaded)
-    return loaded
+    return load_program("check_config")
 
 
 @pytest.fixture

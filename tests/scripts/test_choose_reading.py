@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,12 +20,9 @@ TRY = ["--try", "seed_level=-0.5,0.2", "--try", "boundary_level=0.5"]
 
 
 @pytest.fixture(scope="module")
-def program() -> ModuleType:
+def program(load_program: Callable[[str], ModuleType]) -> ModuleType:
     """The program as a module; nothing else imports it."""
-    specification = importlib.util.spec_from_file_location("choose_reading", ROOT / "scripts" / "choose_reading.py")
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
+    return load_program("choose_reading")
 
 
 @pytest.fixture

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -19,22 +19,13 @@ from bundle.data import phantom
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = (("train", 85), ("testA", 60), ("testB", 20))
 
+LoadProgram = Callable[[str], ModuleType]
+
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the program in ``folder``."""
     command = [sys.executable, str(ROOT / "scripts" / "prepare_data.py"), *arguments]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
-
-
-def load_program(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """Load the program as a module; the search path is put back after the test."""
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    spec = importlib.util.spec_from_file_location("prepare_data", ROOT / "scripts" / "prepare_data.py")
-    assert spec is not None
-    assert spec.loader is not None
-    program = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(program)
-    return program
 
 
 def make_source(folder: Path) -> Path:
@@ -77,10 +68,10 @@ def make_mine(folder: Path) -> Path:
 
 
 def test_a_folder_is_prepared_and_says_how_to_train(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, load_program: LoadProgram, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make_mine(tmp_path / "mine")
-    program = load_program(monkeypatch)
+    program = load_program("prepare_data")
     words = ["folder", "--images", str(tmp_path / "mine/images"), "--masks", str(tmp_path / "mine/masks")]
     assert program.main([*words, "--output", str(tmp_path / "one")]) == 0
     said = capsys.readouterr().out.splitlines()
@@ -104,7 +95,7 @@ def test_a_folder_is_prepared_and_says_how_to_train(
 
 
 def test_crag_is_prepared_with_its_terms(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, load_program: LoadProgram, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for part, begin, count in (("train", "train", 173), ("valid", "test", 40)):
         for kind in ("Images", "Annotation"):
@@ -113,7 +104,7 @@ def test_crag_is_prepared_with_its_terms(
             name = f"{begin}_{number}.png"
             Image.fromarray(np.full((4, 5, 3), number, np.uint8)).save(tmp_path / "CRAG" / part / "Images" / name)
             Image.fromarray(np.eye(4, 5, dtype=np.uint8)).save(tmp_path / "CRAG" / part / "Annotation" / name)
-    program = load_program(monkeypatch)
+    program = load_program("prepare_data")
     assert program.main(["crag", "--source", str(tmp_path / "CRAG"), "--output", str(tmp_path / "data")]) == 0
     said = capsys.readouterr().out.splitlines()
     assert "research only" in said[0]
@@ -124,11 +115,11 @@ def test_crag_is_prepared_with_its_terms(
 
 
 def test_phantom_is_drawn_and_a_used_folder_is_respected(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, load_program: LoadProgram, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     small = {"training": (4, 20), "validation": (2, 2), "test": (2, 2)}
     monkeypatch.setattr(phantom, "write_phantom", partial(phantom.write_phantom, size=(32, 32), parts=small))
-    program = load_program(monkeypatch)
+    program = load_program("prepare_data")
     assert program.main(["phantom", "--output", str(tmp_path / "new folder"), "--seed", "3"]) == 0
     lists = json.loads((tmp_path / "new folder/heldout_10_seed0.json").read_text(encoding="utf-8"))
     assert [len(lists[part]) for part in ("training", "unlabeled", "validation", "test")] == [2, 18, 2, 2]
@@ -141,7 +132,7 @@ def test_phantom_is_drawn_and_a_used_folder_is_respected(
 
 
 def test_errors_are_one_sentence_and_leave_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, load_program: LoadProgram, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = make_source(tmp_path / "source")
     Image.fromarray(np.zeros((4, 4), np.uint8)).save(source / "train_5_anno.bmp")
@@ -149,7 +140,7 @@ def test_errors_are_one_sentence_and_leave_nothing(
     (tmp_path / "used" / "mine.txt").touch()
     (tmp_path / "bare").mkdir()
     before = sorted(tmp_path.iterdir())
-    program = load_program(monkeypatch)
+    program = load_program("prepare_data")
     for folder, output, words in (
         ("nowhere", "new", "give --source"),
         ("bare", "new", "no Grade.csv in"),

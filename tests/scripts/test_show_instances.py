@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,12 +19,9 @@ CONFIGS = str([str(ROOT / "configs" / name) for name in ("train.json", "evaluate
 
 
 @pytest.fixture(scope="module")
-def program() -> ModuleType:
+def program(load_program: Callable[[str], ModuleType]) -> ModuleType:
     """The program as a module; nothing else imports it."""
-    specification = importlib.util.spec_from_file_location("show_instances", ROOT / "scripts" / "show_instances.py")
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
+    return load_program("show_instances")
 
 
 @pytest.fixture

@@ -1,0 +1,44 @@
+"""Differences between two methods image by image, and their table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bundle.report.cells import Cell
+from bundle.report.statistics import Comparison, compare, mean_per_image
+from bundle.report.tables import OBJECTS, READINGS, Table, entry, group, labels_of, methods_of
+
+
+def comparisons(cells: Sequence[Cell], metric: str, against: str) -> list[tuple[str, str, Comparison]]:
+    """(labels, method, comparison with ``against``) for every other method; each image's score is the mean over seeds.
+
+    Only seeds that both methods have count, so that both saw the same labels. Of a score of objects each reading that
+    a method has is compared with the plain reading of ``against``, and named after the method: ``semi_moe, watershed``.
+    """
+    readings = list(READINGS) if metric.startswith(OBJECTS) else [""]
+    found = []
+    for labels in labels_of(cells):
+        base = {cell.seed: cell.per_image(metric) for cell in group(cells, against, labels)}
+        for method in methods_of(cells):
+            for reading in readings:
+                other = {cell.seed: cell.per_image(reading + metric) for cell in group(cells, method, labels)}
+                seeds = [seed for seed in sorted(set(base) & set(other)) if base[seed] and other[seed]]
+                if not seeds or (method == against and not reading):
+                    continue
+                first = mean_per_image([other[seed] for seed in seeds])
+                second = mean_per_image([base[seed] for seed in seeds])
+                if set(first) & set(second):
+                    found.append((labels, entry(method, reading), compare(first, second)))
+    return found
+
+
+def comparison_table(found: Sequence[tuple[str, str, Comparison]], against: str, digits: int = 3) -> Table:
+    """A row a comparison."""
+    head = ["labels, %", f"method minus {against}", "mean difference", "95 % interval", "Wilcoxon p", "images + / -"]
+    rows = []
+    for labels, method, result in found:
+        interval = "-" if result.low is None else f"{result.low:+.{digits}f} to {result.high:+.{digits}f}"
+        p = "< 0.001" if result.p < 0.001 else f"{result.p:.3f}"
+        counts = f"{result.better} / {result.worse} of {result.images}"
+        rows.append([labels, method, f"{result.difference:+.{digits}f}", interval, p, counts])
+    return head, rows

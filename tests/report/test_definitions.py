@@ -1,0 +1,80 @@
+"""Every score that a config can produce has a definition, and every protocol its note."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from monai.bundle import ConfigParser
+
+from bundle.report.definitions import DEFINITIONS, PROTOCOLS, definition, is_optimistic, key_metric, protocol_note
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+HOLDERS = ("key_metric", "additional_metrics")
+
+
+def keys(config: Any, path: str = "") -> Iterator[str]:
+    """Every key of a config with the keys above it, ``#`` between."""
+    if isinstance(config, dict):
+        for name, value in config.items():
+            yield f"{path}{name}"
+            yield from keys(value, f"{path}{name}#")
+
+
+def metric_names(file: Path) -> set[str]:
+    """Names of the metrics that a config adds: what stands right below a holder of metrics."""
+    found = set()
+    for key in keys(ConfigParser.load_config_file(file)):
+        parts = key.lstrip("+").split("#")
+        found |= {name for holder, name in pairwise(parts) if holder in HOLDERS}
+    return found
+
+
+def config_files() -> list[Path]:
+    return sorted({*CONFIGS.glob("*.json"), *CONFIGS.rglob("*.yaml")} - {CONFIGS / "metadata.json"})
+
+
+def test_every_metric_of_every_config_has_a_definition():
+    names = {name for file in config_files() for name in metric_names(file)}
+    assert names >= {"pooled_dice", "mean_dice", "object_f1", "swept_dice", "swept_threshold", "class_mean_jaccard"}
+    assert names >= {"watershed_object_dice", "calibration_error"}
+    assert sorted(names - DEFINITIONS.keys()) == []
+    assert sorted(DEFINITIONS.keys() - names) == [], "no config makes them"
+    titles = [found.title for found in DEFINITIONS.values()]
+    assert len(set(titles)) == len(titles)
+
+
+def test_a_score_says_which_way_is_better():
+    assert definition("pooled_dice").better == "up is better"
+    assert definition("watershed_object_hausdorff").better == "down is better"
+    assert definition("swept_threshold").better == "", "a setting is neither good nor bad"
+    assert definition("new_score").title == "new score"
+
+
+def test_every_protocol_has_a_note_and_a_key_metric():
+    files = sorted((CONFIGS / "protocols").glob("*.yaml"))
+    assert sorted(PROTOCOLS) == [file.stem for file in files]
+    of_training = metric_names(CONFIGS / "train.json")
+    for file in files:
+        assert key_metric(file.stem) in metric_names(file) | of_training
+        assert protocol_note(file.stem).endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("protocol", "metric", "optimistic"),
+    [
+        ("heldout", "pooled_dice", False),
+        ("transfer", "pooled_dice", False),
+        ("shift", "pooled_dice", False),
+        ("authors", "swept_dice", True),
+        ("class_mean", "class_mean_dice", False),
+        ("somebody's own", "pooled_dice", False),
+    ],
+)
+def test_the_protocol_chooses_the_leading_score(protocol, metric, optimistic):
+    assert key_metric(protocol) == metric
+    assert is_optimistic(protocol) is optimistic
+    assert ("test images" in protocol_note(protocol) and "Optimistic" in protocol_note(protocol)) is optimistic
