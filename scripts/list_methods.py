@@ -11,6 +11,7 @@ import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import fill
 
 ROOT = Path(__file__).resolve().parents[1]
 FIELDS = ("Paper", "Differs from the paper", "Who teaches whom", "Cost")
@@ -78,9 +79,13 @@ def page(methods: list[Method]) -> str:
         cells = (f"[`{method.name}`](#{method.name})", method.title, method.fields[FIELDS[2]], method.fields[FIELDS[3]])
         text += "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
     for method in methods:
-        text += f"\n## {method.name}\n{method.title}: {method.idea}\n\n"
-        text += "".join(f"- {name}: {method.fields[name]}\n" for name in FIELDS)
+        text += f"\n## {method.name}\n{_wrapped(f'{method.title}: {method.idea}')}\n\n"
+        text += "".join(_wrapped(f"- {name}: {method.fields[name]}", "  ") + "\n" for name in FIELDS)
     return text
+
+
+def _wrapped(text: str, indent: str = "") -> str:
+    return fill(text, 120, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def main() -> None:

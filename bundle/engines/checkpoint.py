@@ -125,9 +125,10 @@ class ModelCheckpointLoader:
 
     def attach(self, engine: Engine) -> None:
         """Load once, when the engine starts."""
-        engine.add_event_handler(Events.STARTED, self._load)
+        engine.add_event_handler(Events.STARTED, self.load)
 
-    def _load(self) -> None:
+    def load(self) -> None:
+        """Load now."""
         if not self.path.is_file():
             raise FileNotFoundError(
                 f"no model at {self.path}; train first, or give --ckpt_dir, the folder that holds {self.path.name}"

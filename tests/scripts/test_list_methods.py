@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
-from pathlib import Path
+from collections.abc import Callable
 from types import ModuleType
 
 import pytest
@@ -22,14 +21,8 @@ method: mean_of_two
 
 
 @pytest.fixture(scope="module")
-def program(repository_root: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("list_methods", repository_root / "scripts" / "list_methods.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+def program(load_program: Callable[[str], ModuleType]) -> ModuleType:
+    return load_program("list_methods")
 
 
 def test_the_page_is_what_the_overlays_say(repository_root):

@@ -1,0 +1,154 @@
+"""A bundle of its own of a trained run: it holds that method, its weights and code, and answers like the run."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigParser
+from PIL import Image
+from torch import nn
+
+WIDTHS = "[4,8,8,8,8]"
+SETTINGS = ["--network_def#widths", WIDTHS, "--crop_size", "[32,32]"]
+
+
+@pytest.fixture(scope="module")
+def program(load_program: Callable[[str], ModuleType]) -> ModuleType:
+    return load_program("export_bundle")
+
+
+@pytest.fixture
+def run(repository_root: Path, tmp_path: Path) -> Callable[..., tuple[nn.Module, list[str]]]:
+    """Makes the network of a method and its weights file, and gives the network and the words of its training."""
+
+    def make(method: str, *more: str) -> tuple[nn.Module, list[str]]:
+        configs = repository_root / "configs"
+        files = [str(configs / "train.json"), *more, str(configs / "methods" / f"{method}.yaml")]
+        parser = ConfigParser()
+        parser.read_config(files)
+        parser.update({"network_def#widths": [4, 8, 8, 8, 8], "bundle_root": str(repository_root)})
+        network = parser.get_parsed_content("network_def").eval()
+        for part in network.modules():  # running statistics of a training, so that they cannot be lost unseen
+            if isinstance(part, nn.BatchNorm2d):
+                part.running_mean.normal_()
+        (tmp_path / "models").mkdir()
+        torch.save(network.state_dict(), tmp_path / "models" / "model.pt")
+        return network, ["--config_file", str(files), "--ckpt_dir", str(tmp_path / "models"), *SETTINGS]
+
+    return make
+
+
+def exported(folder: Path) -> nn.Module:
+    """The network of an exported bundle with its weights, by the configs of that folder."""
+    parser = ConfigParser()
+    parser.read_config(str(folder / "configs" / "inference.json"))
+    network = parser.get_parsed_content("network_def").eval()
+    network.load_state_dict(torch.load(folder / "models" / "model.pt", weights_only=True))
+    return network
+
+
+@pytest.mark.parametrize("method", ["supervised", "semi_moe_seg_sdf"])
+def test_the_bundle_answers_like_the_run(method, program, run, tmp_path):
+    network, words = run(method)
+    assert program.main([*words, "--output", str(tmp_path / "made")]) == 0
+    image = torch.randn(2, 3, 32, 48)
+    with torch.no_grad():
+        assert torch.equal(exported(tmp_path / "made")(image), network(image))
+
+
+def test_the_bundle_has_the_method_as_its_default(program, run, tmp_path):
+    _, words = run("semi_moe_seg_sdf")
+    assert program.main([*words, "--output", str(tmp_path / "made"), "--output_dir", "/elsewhere"]) == 0
+    configs = tmp_path / "made" / "configs"
+    training = json.loads((configs / "train.json").read_text(encoding="utf-8"))
+    assert training["method"] == "semi_moe_seg_sdf"
+    assert training["experts"] == ["seg", "sdf"]
+    assert training["network_def"]["widths"] == [4, 8, 8, 8, 8]
+    assert "elsewhere" not in json.dumps(training), "places of the run are no part of the bundle"
+    assert not (configs / "methods").exists()
+    metadata = json.loads((configs / "metadata.json").read_text(encoding="utf-8"))
+    assert metadata["name"].startswith("Semi-MoE, seg and sdf")
+    assert metadata["network_data_format"]["inputs"]["image"]["spatial_shape"] == [32, 32]
+    assert "semi_moe_seg_sdf" in (tmp_path / "made" / "docs" / "README.md").read_text(encoding="utf-8")
+    assert {path.name for path in (tmp_path / "made").iterdir()} == {"LICENSE", "bundle", "configs", "docs", "models"}
+
+
+def test_the_bundle_stands_alone(program, run, tmp_path):
+    """Away from the repository it writes the masks of its network, and trains on."""
+    _, words = run("semi_moe_seg_sdf")
+    made = tmp_path / "made"
+    assert program.main([*words, "--output", str(made)]) == 0
+    (tmp_path / "pictures").mkdir()
+    pixels = np.random.default_rng(0).integers(0, 255, (40, 56, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "pictures" / "tile.png")
+    command = [sys.executable, "-m", "monai.bundle", "run", "inference", "--config_file", "configs/inference.json"]
+    done = subprocess.run(
+        [*command, "--dataset_dir", str(tmp_path / "pictures"), "--output_dir", str(tmp_path / "masks")],
+        cwd=made,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": ""},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    with Image.open(tmp_path / "masks" / "tile_mask.png") as mask:
+        assert mask.size == (56, 40)
+
+
+def test_a_cell_of_the_benchmark_knows_its_words_and_scores(program, run, tmp_path):
+    network, _ = run("supervised")
+    plan = {
+        "config": {
+            "files": ["configs/train.json", "configs/methods/supervised.yaml"],
+            "overrides": {"network_def#widths": [4, 8, 8, 8, 8], "crop_size": [32, 32], "seed": 3},
+        }
+    }
+    cell = {"data": "phantom", "counts": {"training": 10}, "metrics": {"pooled_dice": 0.87654, "object_f1": None}}
+    for name, content in (("plan.json", plan), ("cell.json", cell)):
+        (tmp_path / name).write_text(json.dumps(content), encoding="utf-8")
+    assert program.main(["--cell", str(tmp_path), "--output", str(tmp_path / "made")]) == 0
+    card = (tmp_path / "made" / "docs" / "README.md").read_text(encoding="utf-8")
+    assert "| pooled_dice | 0.8765 |" in card
+    assert "10 training" in card
+    assert json.loads((tmp_path / "made" / "configs" / "train.json").read_text(encoding="utf-8"))["seed"] == 3
+    with torch.no_grad():
+        image = torch.randn(1, 3, 32, 32)
+        assert torch.equal(exported(tmp_path / "made")(image), network(image))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (["--network_def#widths", "[8,8,8,8,8]"], r"model\.pt is of another network"),
+        (["--config_file", "configs/train.json"], r"model\.pt is of another network"),
+        (["--ckpt_dir", "nowhere"], r"no weights at nowhere"),
+        (["--output", "."], r"holds|not empty"),
+    ],
+)
+def test_what_does_not_fit_is_one_sentence_and_leaves_nothing(
+    change: list[str], said: str, program: Any, run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, words = run("supervised")
+    before = sorted(path.name for path in tmp_path.iterdir())
+    assert program.main([*words, "--output", str(tmp_path / "made"), *change]) == 1
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("export_bundle: ")
+    assert re.search(said, last), last
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_a_run_that_squeezes_its_images_is_refused(program, run, repository_root, tmp_path, capsys):
+    _, words = run("supervised", str(repository_root / "configs" / "protocols" / "authors.yaml"))
+    assert program.main([*words, "--output", str(tmp_path / "made")]) == 1
+    assert "protocol 'authors'" in capsys.readouterr().err
