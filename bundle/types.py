@@ -25,6 +25,14 @@ FUSED = "fused_"
 GATE = "gate_"
 """Prefix of a head that holds gate weights (B, K), one an expert and an image, each row sums to 1: ``gate_seg``."""
 
+SPECIALIST = "specialist_"
+"""Prefix of a head that knows one class: logits (B, 3, H, W) of background, its own class and every other class.
+
+``specialist_2`` is that of class 2; :func:`as_specialist` makes its target.
+"""
+OWN, OTHER = 1, 2
+"""What a specialist calls its own class, and every other foreground class; 0 is background, as everywhere."""
+
 IGNORE = 255
 """In a label or a target: nothing is known of this pixel. Losses and metrics leave it out; no class has this number."""
 
@@ -110,6 +118,20 @@ class HeadNetwork(Protocol):
 def detached(heads: Mapping[str, Tensor]) -> Heads:
     """The same maps without gradient."""
     return {name: head.detach() for name, head in heads.items()}
+
+
+def as_specialist(classes: Tensor, own: int) -> Tensor:
+    """Class indices as the specialist of one class sees them.
+
+    Args:
+        classes: class indices of any shape and integer type; may hold ``IGNORE``, which stays.
+        own: the specialist's class, 1 or above.
+
+    Returns:
+        The same shape and type: 0 background, ``OWN`` where the class is ``own``, ``OTHER`` where it is another.
+    """
+    other = (classes != 0) & (classes != own) & (classes != IGNORE)
+    return classes.masked_fill(classes == own, OWN).masked_fill(other, OTHER)
 
 
 def as_switch(value: bool | str | int, name: str = "switch") -> bool:

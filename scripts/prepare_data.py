@@ -118,7 +118,8 @@ def run_folder(options: argparse.Namespace) -> None:
         print(f"Note: {note}.")
     for name, parts in made.lists.items():
         print(f"{name}: {', '.join(f'{count} {part}' for part, count in parts.items())}")
-    _say_end(options.output, list(made.lists), "folder")
+    classes = len(class_names(options.classes)) if options.classes else 2
+    _say_end(options.output, list(made.lists), "folder" if classes == 2 else "folder_classes", classes)
 
 
 def add_glas(sources: Any) -> None:
@@ -271,12 +272,13 @@ def _whole(text: str) -> int:
     return int(text)
 
 
-def _say_end(output: str, lists: Sequence[str], name: str) -> None:
+def _say_end(output: str, lists: Sequence[str], name: str, classes: int = 2) -> None:
     """Say how to train: ``name`` is that of the overlay in ``configs/data``."""
     folder = shlex.quote(str(Path(output).expanduser().absolute()))
     configs = f"\"['configs/train.json','configs/data/{name}.yaml']\""
     usual = DEFAULT_LIST if DEFAULT_LIST in lists else lists[0]
     command = f"python -m monai.bundle run training --config_file {configs} --dataset_dir {folder}"
+    command += f" --classes {classes}" if classes > 2 else ""
     print(f"Train from the repository's root on {usual}, one of {len(lists)} data lists in {folder}:")
     print(command if usual == DEFAULT_LIST else f"{command} --data_list {usual}")
 

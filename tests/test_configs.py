@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import json
+import re
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -30,6 +32,20 @@ LAID_OVER = {
 OVERLAYS = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.yaml"))
 READINGS = {name: ["train.json", "evaluate.json"] for name in OVERLAYS if name.startswith("readings/")}
 """Overlays of an evaluation, and what each is laid over; all others go over train.json alone."""
+
+
+def below(name: str) -> list[str]:
+    """What the command in the header of a method's overlay lays it over: train.json, and what the method needs."""
+    header = re.sub(r"\\?\n# *", " ", (CONFIGS / name).read_text(encoding="utf-8"))
+    command = re.search(r"run training +--config_file \"(\[.*?\])\"", header)
+    assert command is not None, f"the header of {name} has no command"
+    files = [file.removeprefix("configs/") for file in ast.literal_eval(command[1])]
+    assert files[-1] == name
+    return files[:-1]
+
+
+BELOW = READINGS | {name: below(name) for name in OVERLAYS if name.startswith("methods/")}
+"""What overlays are laid over, where that may be more than train.json."""
 NAMES = {
     "data/phantom.yaml": "datalist#_target_",
     "methods/semi_moe.yaml": "method",
@@ -37,13 +53,13 @@ NAMES = {
     "readings/components.yaml": "reading",
 }
 """Overlays of what is done by default, and the one key in which they name it."""
-OWN_LISTS = {f"protocols/{name}.yaml" for name in ("authors", "transfer", "shift")}
-"""Overlays that refuse the data list of these tests; test_protocols has lists for them."""
+OWN_LISTS = {f"protocols/{name}.yaml" for name in ("authors", "transfer", "shift")} | {"data/folder_classes.yaml"}
+"""Overlays that refuse the data list or the numbered glands of these tests; they have tests with data of their own."""
 OVERRIDES = "bundle_root device dataset_dir output_dir ckpt_dir max_epochs val_interval batch_size amp seed resume"
 STACKS = [
     *([name] for name in WHOLE),
-    *(["train.json", name] for name in OVERLAYS if name not in READINGS),
-    *([*below, name] for name, below in (LAID_OVER | READINGS).items()),
+    *([*BELOW.get(name, ["train.json"]), name] for name in OVERLAYS),
+    *([*files, name] for name, files in LAID_OVER.items()),
 ]
 
 
@@ -136,10 +152,10 @@ def test_an_overlay_opens_with_what_it_is(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "below"), [*((name, READINGS.get(name, ["train.json"])) for name in OVERLAYS), *LAID_OVER.items()]
+    ("name", "files"), [*((name, BELOW.get(name, ["train.json"])) for name in OVERLAYS), *LAID_OVER.items()]
 )
-def test_an_overlay_repeats_no_unchanged_key(name, below):
-    base, overlay = parsed(below), read(name)
+def test_an_overlay_repeats_no_unchanged_key(name, files):
+    base, overlay = parsed(files), read(name)
     repeated = {key for key, value in overlay.items() if key in base and base[key] == value}
     if name in NAMES:
         assert repeated == {NAMES[name]}
@@ -195,7 +211,10 @@ def test_trainer_and_evaluator_are_made_with_every_overlay(names, tiny, tmp_path
     made = workflow("train", settings, names, tmp_path, monkeypatch)
     trainer, evaluator = made.trainer, made.evaluator
     evaluated = evaluator.network.network if isinstance(evaluator.network, StackedHeads) else evaluator.network
-    assert evaluated is trainer.network is made.network_def
+    assert trainer.network is made.network_def
+    teaches = any("evaluated" in read(name) for name in names if name.endswith(".yaml"))  # a method's teacher
+    assert (evaluated is trainer.network) != teaches
+    assert evaluated.state_dict().keys() == trainer.network.state_dict().keys()
     assert trainer.step.network is trainer.network
     learnt = {id(parameter) for group in trainer.optimizer.param_groups for parameter in group["params"]}
     assert learnt == {id(parameter) for parameter in trainer.step.parameters()}
@@ -228,7 +247,7 @@ def test_all_configs_read_and_normalise_alike():
     assert steps["LoadImaged"] == image_reading
     assert steps["LoadImaged"]["reader"]["_target_"] == "bundle.data.PictureReader"
     assert inference["preprocessing"]["transforms"][-2:] == train["normalisation"]
-    validation = {step["_target_"]: step for step in train["validate"]["fixed_transforms"]}
+    validation = {step["_target_"]: step for step in train["validate"]["fixed_transforms"] if isinstance(step, dict)}
     assert steps["Spacingd"] == validation["Spacingd"]
     assert steps["bundle.transforms.PixelSized"]["default"] == "@pixel_size"
     for key in ("pixel_size", "crop_size", "network_def", "network", "use_amp", "ckpt_dir"):

@@ -27,6 +27,7 @@ from bundle.data.splits import DataList
 from bundle.data.stored import reading
 from bundle.data.volumes import is_nifti
 from bundle.data.writing import Progress, check_new, new_folder, save_image, save_label, write_image, write_lists
+from bundle.types import IGNORE
 
 SPLIT = "numbers stand for several pieces"
 
@@ -96,13 +97,15 @@ def class_names(words: Sequence[str]) -> list[str]:
     """Names of classes from names, background first, or from their number alone.
 
     Raises:
-        ValueError: for fewer than two, more than 256, or two alike.
+        ValueError: for fewer than two, more than 255 (the number 255 is ``IGNORE``), or two alike.
     """
     names = list(words)
     if len(names) == 1 and names[0].isdigit():
         names = ["background", *(f"class_{number}" for number in range(1, int(names[0])))]
-    if not 2 <= len(names) <= 256 or len(set(names)) < len(names):
-        raise ValueError(f"--classes gives {some(words)}; give a number from 2 to 256, or names with background first")
+    if not 2 <= len(names) <= IGNORE or len(set(names)) < len(names):
+        raise ValueError(
+            f"--classes gives {some(words)}; give a number from 2 to {IGNORE}, or names with background first"
+        )
     return names
 
 

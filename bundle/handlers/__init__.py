@@ -1,12 +1,22 @@
-"""Watching it: Ignite handlers that show what the heads learn and what the lessons teach.
+"""What runs beside a training: handlers that show what heads learn and lessons teach, and keep copies for teachers.
 
-They change nothing in the training; each has ``attach(engine)`` and stands in a config as a literal dict.
+Each has ``attach(engine)``. They change nothing in what is trained: average and snapshot are networks of their own.
 """
 
 from bundle.handlers.montage import ValidationMontage
+from bundle.handlers.moving_average import MovingAverage
 from bundle.handlers.progress import RunProgress
+from bundle.handlers.snapshot import GrowingSnapshot
 from bundle.handlers.tables import ScoreTables
 from bundle.handlers.validation import LastValidation
 from bundle.handlers.watch import WatchTeaching
 
-__all__ = ["LastValidation", "RunProgress", "ScoreTables", "ValidationMontage", "WatchTeaching"]
+__all__ = [
+    "GrowingSnapshot",
+    "LastValidation",
+    "MovingAverage",
+    "RunProgress",
+    "ScoreTables",
+    "ValidationMontage",
+    "WatchTeaching",
+]

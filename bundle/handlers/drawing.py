@@ -14,11 +14,13 @@ TRUTH: Colour = (0, 255, 80)
 """Contour of the truth: green, which no stain of H&E has."""
 PREDICTION: Colour = (255, 238, 0)
 """Contour of the prediction: yellow, thin enough to leave the truth's to be seen beneath."""
+CONTOURS: tuple[tuple[str, Colour], ...] = (("truth", TRUTH), ("prediction", PREDICTION))
+"""What the colours of contours mean."""
 INK: Colour = (32, 32, 36)
 PALE: Colour = (112, 112, 120)
 PAPER: Colour = (255, 255, 255)
 EXPERT_COLOURS: tuple[Colour, ...] = ((0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167), (86, 180, 233))
-"""Bars of the experts (Okabe and Ito's palette, told apart by colour-blind readers)."""
+"""Bars of the experts, and classes from 1 on (Okabe and Ito's palette, told apart by colour-blind readers)."""
 
 DIVERGING = ((5, 48, 97), (67, 147, 195), (247, 247, 247), (214, 96, 77), (103, 0, 31))
 """Values from -1 (blue, outside) over 0 (white, the boundary) to 1 (red, inside)."""
@@ -46,6 +48,30 @@ def outlined(picture: np.ndarray, classes: np.ndarray, colour: Colour, thick: bo
         edges = edges | find_boundaries(classes, mode="thick", background=0)
     answer = picture.copy()
     answer[edges] = colour
+    return answer
+
+
+def class_colour(index: int) -> Colour:
+    """The colour of a class from 1 on; they repeat after the fifth."""
+    return EXPERT_COLOURS[(index - 1) % len(EXPERT_COLOURS)]
+
+
+def in_classes(picture: np.ndarray, predicted: np.ndarray, truth: np.ndarray | None, classes: int) -> np.ndarray:
+    """The picture tinted by predicted class, with contours in the colours of the true classes.
+
+    Args:
+        picture: (H, W, 3).
+        predicted: class indices (H, W).
+        truth: class indices (H, W), or ``None`` to draw no contour.
+        classes: number of classes, background counted.
+    """
+    answer = picture.copy()
+    for index in range(1, classes):
+        here = predicted == index
+        answer[here] = (0.4 * picture[here] + 0.6 * np.asarray(class_colour(index))).round()
+    if truth is not None:
+        for index in range(1, classes):
+            answer = outlined(answer, (truth == index).astype(np.uint8), class_colour(index), thick=True)
     return answer
 
 
@@ -102,7 +128,7 @@ def sheet(
     columns: Sequence[str],
     rows: Sequence[tuple[str, Sequence[np.ndarray]]],
     cell: int,
-    key: Sequence[tuple[str, Colour]] = (("truth", TRUTH), ("prediction", PREDICTION)),
+    key: Sequence[tuple[str, Colour]] = CONTOURS,
 ) -> np.ndarray:
     """A picture of rows of pictures under titled columns.
 
@@ -111,7 +137,7 @@ def sheet(
         columns: a title a column; beside those of ``sdf`` and ``boundary`` heads stands the key to their colours.
         rows: a caption, and pictures at most ``cell`` wide, all of a row equally high.
         cell: width of a column, px.
-        key: what the colours of contours mean, beside the title.
+        key: what colours mean, beside the title.
 
     Returns:
         The sheet, HWC uint8.

@@ -21,14 +21,16 @@ from bundle.handlers import drawing
 from bundle.handlers.files import whole
 from bundle.types import BOUNDARY, EXPERTS, FUSED, GATE, IMAGE, LABEL, SDF, SEG, Heads
 
+CLASSES = "classes"
 GATES = "gate weights"
 
 
 class ValidationMontage:
     """One PNG a validation, a row for each of the first images. For the evaluator; rank 0 only.
 
-    Columns, as far as the network has them: the image; truth (green) and prediction (yellow) as contours; the
-    signed distance after tanh, its zero level in black; the probability of a boundary; the weights of every gate.
+    Columns, as far as the network has them: the image; truth (green) and prediction (yellow) as contours; where there
+    are more than two classes, areas in the colours of the predicted and contours in those of the true ones; the signed
+    distance after tanh, its zero level in black; the probability of a boundary; the weights of every gate.
     Where a gate mixed the experts, its head (``fused_seg``) is shown, else the expert's (``seg``).
 
     What is shown is the centre of the image at working resolution, cut so that both sides are multiples of
@@ -87,6 +89,7 @@ class ValidationMontage:
         self.multiple = multiple
         self.cell = cell
         self._rows: list[tuple[str, dict[str, np.ndarray]]] = []
+        self._class_key: tuple[tuple[str, drawing.Colour], ...] = ()
 
     def attach(self, engine: Engine) -> None:
         """Watch an evaluator."""
@@ -115,7 +118,7 @@ class ValidationMontage:
         columns = list(self._rows[0][1])
         rows = [(caption, [pictures[column] for column in columns]) for caption, pictures in self._rows]
         title = f"validation, epoch {engine.state.epoch}"
-        picture = drawing.sheet(title, columns, rows, self.cell)
+        picture = drawing.sheet(title, columns, rows, self.cell, drawing.CONTOURS + self._class_key)
         sheet = drawing.in_palette(picture)
         latest = re.sub(r"\{epoch[^}]*\}", "latest", self.name)
         for name in dict.fromkeys([self.name.format(epoch=engine.state.epoch), latest]):
@@ -141,14 +144,13 @@ class ValidationMontage:
         if truth is not None:
             caption += f"    Dice {dice(predicted > 0, truth > 0):.3f}"
         photo, size = self._photo(image)
-        answer = {IMAGE: photo}
-        # A little darker, so that yellow stands out on pale stroma too.
-        photo = (photo * 0.85).astype(np.uint8)
-        if truth is not None:
-            # The truth's line is wider and lies beneath, so that both are seen where they agree.
-            photo = drawing.outlined(photo, drawing.resized(truth, size, smooth=False), drawing.TRUTH, thick=True)
-        photo = drawing.outlined(photo, drawing.resized(predicted, size, smooth=False), drawing.PREDICTION)
-        return caption, answer | {name: photo} | self._maps(heads, size)
+        predicted = drawing.resized(predicted, size, smooth=False)
+        truth = None if truth is None else drawing.resized(truth, size, smooth=False)
+        answer = {IMAGE: photo, name: _contours(photo, predicted, truth)}
+        if (classes := len(heads[name])) > 2:
+            self._class_key = tuple((f"class {k}", drawing.class_colour(k)) for k in range(1, classes))
+            answer[CLASSES] = drawing.in_classes(photo, predicted, truth, classes)
+        return caption, answer | self._maps(heads, size)
 
     def _photo(self, image: Tensor) -> tuple[np.ndarray, tuple[int, int]]:
         """The image (3, H, W) without its normalisation, as wide or high as a column, and its (height, width)."""
@@ -199,6 +201,15 @@ class ValidationMontage:
             if _best(heads, SEG) not in heads:
                 heads[SEG] = self.network(batch)
         return {name: head[0].float() for name, head in heads.items()}
+
+
+def _contours(photo: np.ndarray, predicted: np.ndarray, truth: np.ndarray | None) -> np.ndarray:
+    """The photo (H, W, 3) with the contours of truth and prediction (H, W)."""
+    photo = (photo * 0.85).astype(np.uint8)  # a little darker, so that yellow stands out on pale stroma too
+    if truth is not None:
+        # The truth's line is wider and lies beneath, so that both are seen where they agree.
+        photo = drawing.outlined(photo, truth, drawing.TRUTH, thick=True)
+    return drawing.outlined(photo, predicted, drawing.PREDICTION)
 
 
 def dice(predicted: np.ndarray, truth: np.ndarray) -> float:

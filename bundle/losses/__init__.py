@@ -1,5 +1,19 @@
-"""Losses that MONAI lacks."""
+"""Losses that MONAI lacks: a weight a pixel, pixels to ignore, and soft targets."""
 
+from bundle.losses.cross_entropy import CrossEntropy
+from bundle.losses.cross_entropy_dice import CrossEntropyDice
+from bundle.losses.dice import Dice
+from bundle.losses.rectified import RectifiedSquaredError
 from bundle.losses.signed_distance import SignedDistanceLoss
+from bundle.losses.squared_error import SoftmaxSquaredError
+from bundle.losses.topology import TopologicalConsistency
 
-__all__ = ["SignedDistanceLoss"]
+__all__ = [
+    "CrossEntropy",
+    "CrossEntropyDice",
+    "Dice",
+    "RectifiedSquaredError",
+    "SignedDistanceLoss",
+    "SoftmaxSquaredError",
+    "TopologicalConsistency",
+]

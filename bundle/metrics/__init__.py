@@ -1,6 +1,7 @@
 """Metrics that MONAI lacks, each with its handler for configs."""
 
 from bundle.metrics.calibration import Calibration, CalibrationMetric
+from bundle.metrics.inputs import known_from_engine
 from bundle.metrics.objects import ObjectScores, ObjectScoresMetric
 from bundle.metrics.pooled import PooledOverlap, PooledOverlapMetric
 from bundle.metrics.sweep import SweptOverlap, SweptOverlapMetric
@@ -14,4 +15,5 @@ __all__ = [
     "PooledOverlapMetric",
     "SweptOverlap",
     "SweptOverlapMetric",
+    "known_from_engine",
 ]

@@ -42,6 +42,9 @@ class ObjectScoresMetric(CumulativeIterationMetric):
     would score alone; some papers give that. Sums are gathered over ranks; batches and ranks do not matter. Like every
     cumulative metric of MONAI it needs at least one image on each rank.
 
+    The truth names every object: labels with unknown pixels are refused, since no one can say whether an object that
+    reaches into them was found.
+
     Differs from the paper: its program asks for more than half of a true object, its text for at least half, as here.
     """
 

@@ -11,7 +11,8 @@ from monai.utils import convert_to_tensor
 from torch import Tensor
 
 from bundle.metrics.handler import DetailedMetricHandler
-from bundle.metrics.inputs import of_image, require_counted, require_same_size, require_truth
+from bundle.metrics.inputs import known_pixels, of_image, require_counted, require_same_size, require_truth
+from bundle.types import IGNORE
 
 OverlapName = Literal["dice", "jaccard"]
 
@@ -57,23 +58,25 @@ class PooledOverlapMetric(CumulativeIterationMetric):
         Args:
             y_pred: class indices (B, 1, H, W), or scores or one-hot (B, num_classes, H, W), of which the largest
                 counts. Also a list of (1, H, W) or (num_classes, H, W), whose sizes may differ.
-            y: the truth, in either form.
+            y: the truth, in either form; pixels whose index is ``IGNORE`` are left out.
             kwargs: nothing; MONAI's interface has them.
 
         Raises:
             ValueError: without truth, for other shapes, or for values that are no class indices.
         """
         given = require_truth(y)
-        predicted, truth = self._class_index(y_pred, "y_pred"), self._class_index(given, "y")
-        require_same_size(predicted, truth, of_image(given, y_pred))
+        predicted, truth = self._class_index(y_pred, "y_pred"), self._class_index(given, "y", may_ignore=True)
+        place = of_image(given, y_pred)
+        require_same_size(predicted, truth, place)
+        known = known_pixels(truth, place)
         counts = []
         for index in self.classes:
-            predicted_here, truth_here = predicted == index, truth == index
+            predicted_here, truth_here = (predicted == index) & known, truth == index
             counts += [predicted_here & truth_here, predicted_here, truth_here]
         return torch.stack([count.flatten(1).sum(1) for count in counts], 1).reshape(len(truth), -1, 3)
 
-    def _class_index(self, value: Tensor, name: str) -> Tensor:
-        """Give class indices (B, 1, H, W) for indices, scores or one-hot."""
+    def _class_index(self, value: Tensor, name: str, may_ignore: bool = False) -> Tensor:
+        """Give class indices (B, 1, H, W), perhaps with ``IGNORE``, for indices, scores or one-hot."""
         place = of_image(value)
         value = convert_to_tensor(value, track_meta=False)
         if value.ndim < 3 or value.shape[1] not in (1, self.num_classes):
@@ -83,7 +86,8 @@ class PooledOverlapMetric(CumulativeIterationMetric):
         if value.shape[1] > 1:
             return value.float().argmax(1, keepdim=True)
         index = value.long()
-        if not bool(((index == value) & (index >= 0) & (index < self.num_classes)).all()):
+        is_class = (index == value) & (index >= 0) & (index < self.num_classes)
+        if not bool((is_class | (may_ignore & (index == IGNORE))).all()):
             raise ValueError(f"{name} holds values other than the class indices 0..{self.num_classes - 1}{place}")
         return index
 

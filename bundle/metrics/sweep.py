@@ -14,6 +14,7 @@ from bundle.metrics.handler import DetailedMetricHandler
 from bundle.metrics.inputs import (
     foreground_mask,
     foreground_probability,
+    known_pixels,
     require_counted,
     require_same_size,
     require_truth,
@@ -37,17 +38,24 @@ class SweptOverlapMetric(CumulativeIterationMetric):
     depend on batches or ranks. Like every cumulative metric of MONAI it needs at least one image on each rank.
     """
 
-    def __init__(self, thresholds: Sequence[float], metric: SweptName = "dice") -> None:
+    def __init__(self, thresholds: Sequence[float], metric: SweptName = "dice", num_classes: int = 2) -> None:
         """Make the metric.
 
         Args:
             thresholds: probabilities to try, ascending, each from 0 to below 1.
             metric: ``dice`` or ``jaccard``, at the best threshold, or ``threshold``, which is that itself.
+            num_classes: number of classes, background counted. Only 2: one threshold parts one foreground from the
+                background.
 
         Raises:
-            ValueError: for another metric, or thresholds that are none, not ascending or outside [0, 1).
+            ValueError: for another metric, more classes, or thresholds that are none, not ascending or outside [0, 1).
         """
         super().__init__()
+        if num_classes != 2:
+            raise ValueError(
+                f"num_classes is {num_classes}, but a threshold parts one foreground from the background; with more "
+                "classes take a protocol without thresholds, for example heldout"
+            )
         if metric not in ("dice", "jaccard", "threshold"):
             raise ValueError(f"metric is {metric!r}; write 'dice', 'jaccard' or 'threshold'")
         values = [float(threshold) for threshold in thresholds]
@@ -63,7 +71,7 @@ class SweptOverlapMetric(CumulativeIterationMetric):
         Args:
             y_pred: probability of the foreground (B, 1, H, W) in [0, 1]; or a list of (1, H, W), whose sizes may
                 differ.
-            y: the truth, class indices 0 and 1, likewise.
+            y: the truth, class indices 0 and 1, likewise; pixels with ``IGNORE`` are left out.
             kwargs: nothing; MONAI's interface has them.
 
         Raises:
@@ -75,8 +83,8 @@ class SweptOverlapMetric(CumulativeIterationMetric):
         edges = self.thresholds.to(probability)
         below = torch.bucketize(probability.contiguous(), edges)  # how many thresholds the probability is larger than
         counts = []
-        for levels, inside in zip(below, truth, strict=True):
-            predicted = _at_least(levels.flatten(), len(edges))
+        for levels, inside, known in zip(below, truth, known_pixels(given), strict=True):
+            predicted = _at_least(levels[known], len(edges))
             counts.append(
                 torch.stack([_at_least(levels[inside], len(edges)), predicted, inside.sum().expand(len(edges))], 1)
             )
@@ -118,6 +126,7 @@ class SweptOverlap(DetailedMetricHandler):
         metric: SweptName = "dice",
         output_transform: Callable[[Any], Any] = lambda output: output,
         save_details: bool = False,
+        num_classes: int = 2,
     ) -> None:
         """Make the handler.
 
@@ -126,11 +135,12 @@ class SweptOverlap(DetailedMetricHandler):
             metric: ``dice``, ``jaccard`` or ``threshold``.
             output_transform: takes (probability of the foreground, truth) from the output of the engine.
             save_details: whether the sweep goes to ``engine.state.metric_details``, as columns of a table.
+            num_classes: number of classes, background counted; only 2.
 
         Raises:
-            ValueError: for another metric or for thresholds out of order or range.
+            ValueError: for another metric, for more classes, or for thresholds out of order or range.
         """
-        swept = SweptOverlapMetric(thresholds, metric)
+        swept = SweptOverlapMetric(thresholds, metric, num_classes)
         super().__init__(swept, output_transform, swept.curves if save_details else None)
 
 

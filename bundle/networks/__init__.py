@@ -1,7 +1,37 @@
 """Networks with named heads, one architecture a file."""
 
+from bundle.networks.auxiliary import AuxiliaryUNet, FeatureDrop, FeatureNoise, PyramidUNet
+from bundle.networks.dropped import ComplementaryDropout, DroppedUNet, FeatureDropout
 from bundle.networks.gate import Gate, GatedTask
+from bundle.networks.generalist import GeneralistUNet, SpecialistSemiMoE
+from bundle.networks.k_experts import ImageGate, KExperts
+from bundle.networks.peers import Padded, Peers
 from bundle.networks.semi_moe import SemiMoE
 from bundle.networks.unet import UNet, UNetDecoder, UNetEncoder
+from bundle.networks.unet_plus_plus import UNetPlusPlus
+from bundle.networks.xnet import XNet, low_frequencies
 
-__all__ = ["Gate", "GatedTask", "SemiMoE", "UNet", "UNetDecoder", "UNetEncoder"]
+__all__ = [
+    "AuxiliaryUNet",
+    "ComplementaryDropout",
+    "DroppedUNet",
+    "FeatureDrop",
+    "FeatureDropout",
+    "FeatureNoise",
+    "Gate",
+    "GatedTask",
+    "GeneralistUNet",
+    "ImageGate",
+    "KExperts",
+    "Padded",
+    "Peers",
+    "PyramidUNet",
+    "SemiMoE",
+    "SpecialistSemiMoE",
+    "UNet",
+    "UNetDecoder",
+    "UNetEncoder",
+    "UNetPlusPlus",
+    "XNet",
+    "low_frequencies",
+]

@@ -93,6 +93,10 @@ class SemiMoE(nn.Module):
             ``gate_*``, the weights (B, K), in the order of the experts.
         """
         features, pooled = self._features(image)
+        return self._answers(features, pooled)
+
+    def _answers(self, features: list[Tensor], pooled: Tensor) -> Heads:
+        """What experts and gates make of the experts' features, as :meth:`heads` gives it."""
         answers: dict[str, Tensor] = {}
         for index, (name, head) in enumerate(self.expert_heads.items()):
             answers[name] = head(features[index])

@@ -93,10 +93,14 @@ class UNetDecoder(nn.Module):
 
     def forward(self, levels: list[Tensor]) -> Tensor:
         """Features of the finest level (B, widths[0], H, W)."""
-        features = self.up_4(levels[4], levels[3])
-        features = self.up_3(features, levels[2])
-        features = self.up_2(features, levels[1])
-        return self.up_1(features, levels[0])
+        return self.scales(levels)[0]
+
+    def scales(self, levels: list[Tensor]) -> list[Tensor]:
+        """Features of all scales, the finest first: (B, widths[i], H / 2**i, W / 2**i) for i = 0..3."""
+        eighth = self.up_4(levels[4], levels[3])
+        quarter = self.up_3(eighth, levels[2])
+        half = self.up_2(quarter, levels[1])
+        return [self.up_1(half, levels[0]), half, quarter, eighth]
 
 
 class UNet(nn.Module):

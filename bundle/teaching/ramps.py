@@ -57,3 +57,26 @@ class SigmoidRamp:
         """The weight at ``progress``."""
         share = min(max(progress / self.end, 0.0), 1.0)
         return self.initial + (self.maximum - self.initial) * math.exp(-5.0 * (1.0 - share) ** 2)
+
+
+@dataclass(frozen=True)
+class CosineRamp:
+    """Half a cosine from ``initial`` at progress ``start`` to ``final`` at ``end``, flat on both sides.
+
+    The weight is final + (initial - final) (1 + cos(pi t)) / 2. Either may be the larger.
+    """
+
+    initial: float
+    final: float
+    start: float = 0.0
+    end: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse a ramp that runs backwards."""
+        if not 0.0 <= self.start < self.end <= 1.0:
+            raise ValueError(f"a ramp needs 0 <= start < end <= 1, got start {self.start}, end {self.end}")
+
+    def __call__(self, progress: float) -> float:
+        """The weight at ``progress``."""
+        share = min(max((progress - self.start) / (self.end - self.start), 0.0), 1.0)
+        return self.final + (self.initial - self.final) * (1.0 + math.cos(math.pi * share)) / 2.0

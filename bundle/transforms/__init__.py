@@ -1,7 +1,15 @@
 """Transforms: targets made from a label map, the working resolution, and views of a batch."""
 
+from bundle.transforms.blur import GaussianBlur
+from bundle.transforms.classes import ClassFromGraded, ClassIndexd, SpecialistTargetsd, class_index
+from bundle.transforms.colour import ColourJitter
 from bundle.transforms.compact import EightBitd, PlainTensors, SmallestIntegerd
+from bundle.transforms.cutmix import CutMix
+from bundle.transforms.noise import GaussianNoiseView
+from bundle.transforms.recolour import Change, ColourView
 from bundle.transforms.scale import PixelSized
+from bundle.transforms.sparse import KeepInstancesd
+from bundle.transforms.stain import StainJitter
 from bundle.transforms.targets import (
     Boundaryd,
     ForegroundClassd,
@@ -10,16 +18,31 @@ from bundle.transforms.targets import (
     foreground_class,
     signed_distance,
 )
+from bundle.transforms.views import ViewChain, ViewsTogether
 
 __all__ = [
     "Boundaryd",
+    "Change",
+    "ClassFromGraded",
+    "ClassIndexd",
+    "ColourJitter",
+    "ColourView",
+    "CutMix",
     "EightBitd",
     "ForegroundClassd",
+    "GaussianBlur",
+    "GaussianNoiseView",
+    "KeepInstancesd",
     "PixelSized",
     "PlainTensors",
     "SignedDistanced",
     "SmallestIntegerd",
+    "SpecialistTargetsd",
+    "StainJitter",
+    "ViewChain",
+    "ViewsTogether",
     "boundary_band",
+    "class_index",
     "foreground_class",
     "signed_distance",
 ]

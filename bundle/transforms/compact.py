@@ -13,7 +13,7 @@ from torch import Tensor
 
 from bundle.types import FILE, IMAGE, LABEL
 
-INTEGERS = (torch.uint8, torch.int16, torch.int32)
+INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32)
 """What label maps are kept in, smallest first; not uint16, which torch does half."""
 
 
@@ -41,7 +41,7 @@ class EightBitd(MapTransform):
 
 
 class SmallestIntegerd(MapTransform):
-    """Keeps label maps in the smallest of uint8, int16 and int32 that holds their values.
+    """Keeps label maps in the smallest of uint8, int8, int16 and int32 that holds their values.
 
     Each map has a type of its own; they lie in one batch once the targets are made.
 

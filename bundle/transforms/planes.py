@@ -12,6 +12,10 @@ from monai.utils import convert_to_dst_type, convert_to_numpy
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
+UNKNOWN = -1
+"""In a label map of glands: nothing is known of this pixel. No file has it, as labels are read from 0 on; targets have
+``bundle.types.IGNORE`` there. Any negative number is taken for it."""
+
 NEAR = 64
 """Up to this distance (px) looking only near is faster than scipy's transform, which finds any distance."""
 
@@ -74,23 +78,55 @@ def clipped_distance(inside: NDArray[np.bool_], maximum_distance: float) -> NDAr
     return np.clip(signed, -1.0, 1.0, out=signed)
 
 
-def scaled_distance(inside: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Measure the distance as a share of the largest of its side, negative outside, 0 on the gland's edge pixels.
+def pixel_distance(inside: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Measure the distance (px between centres) to the nearest pixel of the other kind, negative outside; (H, W).
+
+    Infinite where there is no other kind.
+    """
+    if inside.all() or not inside.any():
+        return np.full(inside.shape, np.inf if inside.any() else -np.inf)
+    return distance_transform_edt(inside) - distance_transform_edt(~inside)
+
+
+def scaled_distance(signed: NDArray[np.float64], unknown: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Turn distances into shares of the largest that is known of their side, 0 on the gland's edge pixels.
 
     An edge pixel is a gland pixel with background among its 4 neighbours: its distance is 1.
 
     Args:
-        inside: (H, W), neither empty nor full.
+        signed: (H, W) as :func:`pixel_distance` gives it.
+        unknown: (H, W), pixels whose distance takes no part in the largest.
 
     Returns:
-        (H, W) float32 in [-1, 1].
+        (H, W) float32, in [-1, 1] where it is known.
     """
-    inner = distance_transform_edt(inside)
-    outer = distance_transform_edt(~inside)
-    edge = inner == 1.0
-    signed = inner / inner.max() - outer / outer.max()
-    signed[edge] = 0.0
-    return signed.astype(np.float32)
+    known = signed[~unknown]
+    deepest, farthest = known.max(initial=1.0), -known.min(initial=-1.0)
+    scaled = signed / np.where(signed > 0.0, deepest, farthest)
+    scaled[signed == 1.0] = 0.0
+    return scaled.astype(np.float32)
+
+
+def settled(
+    label: NDArray[Any], measure: Callable[[NDArray[Any]], NDArray[Any]]
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Measure a label map of which some pixels may be unknown.
+
+    It is measured twice, unknown pixels taken for background and for a gland of their own. A pixel on which both agree
+    has its value whatever they are in truth; the others are unknown too.
+
+    Args:
+        label: (H, W), 0 background, below 0 unknown.
+        measure: label map, every number but 0 a gland -> value of each pixel.
+
+    Returns:
+        Values (H, W), and where they are unknown (H, W), bool.
+    """
+    unknown = label < 0
+    if not unknown.any():
+        return measure(label), unknown
+    least, most = measure(np.where(unknown, 0, label)), measure(label)
+    return least, unknown | (least != most)
 
 
 def band_between(label: NDArray[Any], radius: int) -> NDArray[np.bool_]:

@@ -3,6 +3,9 @@
 The three targets of Semi-MoE (BMVC 2025), one for each expert. Each comes as a function on planes and as a MONAI
 dictionary transform for the data pipeline; place the transforms after every spatial augmentation, on the crop that the
 network sees.
+
+A label map may hold pixels of which nothing is known, ``UNKNOWN`` or any number below 0. All targets have ``IGNORE``
+there, and wherever their value depends on what an unknown pixel is: every other value is that of the full label.
 """
 
 from __future__ import annotations
@@ -17,8 +20,15 @@ from monai.transforms.transform import MapTransform
 from monai.utils import convert_to_dst_type, ensure_tuple_rep
 from numpy.typing import NDArray
 
-from bundle.transforms.planes import band_between, clipped_distance, each_plane, scaled_distance
-from bundle.types import BOUNDARY, LABEL, SDF, as_switch
+from bundle.transforms.planes import (
+    band_between,
+    clipped_distance,
+    each_plane,
+    pixel_distance,
+    scaled_distance,
+    settled,
+)
+from bundle.types import BOUNDARY, IGNORE, LABEL, SDF, as_switch
 
 DistanceMode = Literal["clip", "maximum"]
 
@@ -49,9 +59,10 @@ def foreground_class(label: NdarrayOrTensor) -> NdarrayOrTensor:
 
     Returns:
         The same shape and kind of array, uint8, 0 background and 1 gland: the target of head ``seg``, as
-        ``DiceLoss(to_onehot_y=True)`` wants it.
+        ``DiceLoss(to_onehot_y=True)`` wants it; and ``IGNORE`` where ``label`` is below 0, which it does not know.
     """
-    return convert_to_dst_type(label > 0, label, dtype=np.uint8)[0]
+    foreground, unknown = label > 0, label < 0
+    return convert_to_dst_type(foreground + IGNORE * unknown if unknown.any() else foreground, label, dtype=np.uint8)[0]
 
 
 def signed_distance(
@@ -78,7 +89,7 @@ def signed_distance(
 
     Returns:
         The same shape and kind of array, float32, in [-1, 1]; -1 everywhere without gland, +1 everywhere without
-        background.
+        background; ``IGNORE`` where it is not known.
 
     Raises:
         ValueError: for another mode, a distance that is not above 0, or fewer than two dimensions.
@@ -86,10 +97,15 @@ def signed_distance(
     _check_distance(mode, maximum_distance)
 
     def measure(plane: NDArray[Any]) -> NDArray[np.float32]:
-        inside = plane > 0
-        if not inside.any() or inside.all():
-            return np.full(plane.shape, 1.0 if inside.any() else -1.0, np.float32)
-        return scaled_distance(inside) if mode == "maximum" else clipped_distance(inside, maximum_distance)
+        if not plane.any() or (plane > 0).all():
+            return np.full(plane.shape, 1.0 if plane.any() else -1.0, np.float32)
+        if mode == "maximum":
+            signed, unknown = settled(plane, lambda label: pixel_distance(label != 0))
+            distance = scaled_distance(signed, unknown)
+        else:
+            distance, unknown = settled(plane, lambda label: clipped_distance(label != 0, maximum_distance))
+        distance[unknown] = IGNORE
+        return distance
 
     return each_plane(mask, measure, np.float32)
 
@@ -106,19 +122,26 @@ def boundary_band(label: NdarrayOrTensor, radius: int = 2, instances: bool | str
     have no boundary between them.
 
     Args:
-        label: (..., H, W), array or tensor, 0 background, each other value one gland (a binary mask is one gland).
+        label: (..., H, W), array or tensor, 0 background, each value above one gland (a binary mask is one gland), any
+            value below unknown.
         radius: of the disk (px), at least 1; it holds the pixels with dx^2 + dy^2 <= radius^2.
         instances: whether glands with different values are told apart; yes or no.
 
     Returns:
-        The same shape and kind of array, uint8, 1 on the boundary, else 0. The image border is no boundary.
+        The same shape and kind of array, uint8, 1 on the boundary, else 0; ``IGNORE`` where it is not known, which is
+        also within ``radius`` px of an unknown pixel. The image border is no boundary.
 
     Raises:
         ValueError: for a radius below 1 or not whole, or fewer than two dimensions.
     """
     _check_radius(radius)
     apart = as_switch(instances, "instances")
-    return each_plane(label, lambda plane: band_between(plane if apart else plane > 0, int(radius)), np.uint8)
+
+    def measure(plane: NDArray[Any]) -> NDArray[np.uint8]:
+        band, unknown = settled(plane, lambda label: band_between(label if apart else label != 0, int(radius)))
+        return np.where(unknown, np.uint8(IGNORE), band)
+
+    return each_plane(label, measure, np.uint8)
 
 
 class ForegroundClassd(MapTransform):
@@ -155,7 +178,7 @@ class SignedDistanced(MapTransform):
         """Make the transform.
 
         Args:
-            keys: label maps (1, H, W), any value above 0 is gland.
+            keys: label maps (1, H, W), any value above 0 is gland, any below 0 unknown.
             target_key: where the distance goes, one for each of ``keys``.
             mode: ``clip`` or ``maximum``.
             maximum_distance: distance that counts as 1 (px); only for ``clip``.
@@ -195,7 +218,7 @@ class Boundaryd(MapTransform):
         """Make the transform.
 
         Args:
-            keys: label maps (1, H, W), each value above 0 one gland.
+            keys: label maps (1, H, W), each value above 0 one gland, any below 0 unknown.
             target_key: where the band goes, one for each of ``keys``.
             radius: of the disk (px), at least 1.
             instances: whether touching glands get a boundary between them.

@@ -141,7 +141,7 @@ def test_classes_taken_for_glands_are_told(mine: Path) -> None:
 
 @pytest.mark.parametrize("words", [["1"], ["background"], ["a", "a"], ["300"]])
 def test_class_names_are_refused(words: list[str]) -> None:
-    with pytest.raises(ValueError, match=r"--classes gives .*; give a number from 2 to 256, or names"):
+    with pytest.raises(ValueError, match=r"--classes gives .*; give a number from 2 to 255, or names"):
         class_names(words)
 
 

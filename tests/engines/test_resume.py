@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.optim import lr_scheduler
 
 from bundle.engines import BestModel, ResumeFile, SemiSupervisedTrainer
+from bundle.handlers import MovingAverage
 from bundle.networks import UNet
 from bundle.teaching import AdaptiveObjective, Lesson, LinearRamp, Step, TeacherLabeler
 
@@ -54,7 +55,7 @@ class Training:
 
     trainer: SemiSupervisedTrainer
     network: UNet
-    teacher: UNet
+    teacher: MovingAverage
     objective: AdaptiveObjective
     optimizer: torch.optim.Optimizer
     best_model: BestModel
@@ -65,7 +66,7 @@ class Training:
         moments = self.optimizer.state_dict()["state"]
         return {
             **self.network.state_dict(),
-            **{f"teacher.{name}": value for name, value in self.teacher.state_dict().items()},
+            **{f"teacher.{name}": value for name, value in self.teacher.average.state_dict().items()},
             **{f"objective.{name}": value for name, value in self.objective.state_dict().items()},
             **{f"moments.{number}.{name}": value for number, kept in moments.items() for name, value in kept.items()},
         }
@@ -102,23 +103,6 @@ def plateau(optimizer: torch.optim.Optimizer, epochs: int) -> Any:
     return lr_scheduler.ReduceLROnPlateau(optimizer, patience=0, factor=0.5)
 
 
-@dataclass
-class MovingAverage:
-    """What keeps a teacher: a copy of the network when a training begins, then its moving average."""
-
-    network: UNet
-    teacher: UNet
-
-    def start(self, engine: Any) -> None:
-        if engine.state.epoch == 0:
-            self.teacher.load_state_dict(self.network.state_dict())
-
-    @torch.no_grad()
-    def __call__(self, engine: Any) -> None:
-        for mean, value in zip(self.teacher.state_dict().values(), self.network.state_dict().values(), strict=True):
-            mean.copy_(value if value.dtype == torch.long else mean.lerp(value, 0.1))
-
-
 def training(
     folder: Path,
     resume: bool = False,
@@ -136,8 +120,8 @@ def training(
     """Make all parts afresh, from random numbers that differ each time, as a new process would."""
     network = UNet(widths=widths, dropout=0.1)
     loss = DiceLoss(softmax=True, to_onehot_y=True)
-    teacher = UNet(widths=widths)
-    lesson = Lesson(TeacherLabeler(teacher, {"seg": "seg"}, {"seg": "hard"}), {"seg": loss})
+    teacher = MovingAverage(network, LinearRamp(maximum=0.99, initial=0.8))
+    lesson = Lesson(TeacherLabeler(teacher.average, {"seg": "seg"}, {"seg": "hard"}), {"seg": loss})
     objective = AdaptiveObjective({"seg": ["seg"]}, LinearRamp(2.0))
     step = Step(network, {"seg": "label"}, {"seg": loss}, objective, {"teacher": lesson})
     groups = [{"params": network.parameters()}, {"params": objective.parameters(), "lr": 0.05, "weight_decay": 0.0}]
@@ -166,9 +150,7 @@ def training(
         seed=11,
         train_handlers=[LrScheduleHandler(scheduler, print_lr=False, **steps), ValidationHandler(1, evaluator)],
     )
-    follow = MovingAverage(network, teacher)
-    trainer.add_event_handler(Events.STARTED, follow.start)
-    trainer.add_event_handler(Events.ITERATION_COMPLETED, follow)
+    teacher.attach(trainer)
     rates: list[float] = []
     trainer.add_event_handler(Events.EPOCH_STARTED, lambda: rates.append(optimizer.param_groups[0]["lr"]))
     early_stop.set_trainer(trainer)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from bundle.losses import SignedDistanceLoss
+from bundle.types import IGNORE
 
 PREDICTION = torch.tensor([0.0, math.atanh(0.5), 100.0, -100.0]).reshape(1, 1, 2, 2)
 TARGET = torch.tensor([0.5, 0.5, 1.0, 1.0]).reshape(1, 1, 2, 2)
@@ -25,6 +26,27 @@ def test_weighted_mean_by_hand() -> None:
     assert SignedDistanceLoss()(PREDICTION, TARGET, torch.ones_like(weight)).item() == pytest.approx(4.25 / 4)
     prediction = PREDICTION.clone().requires_grad_()
     value = SignedDistanceLoss()(prediction, TARGET, torch.zeros_like(weight))
+    value.backward()
+    assert value.item() == 0
+    assert prediction.grad is not None
+    assert not prediction.grad.any()
+
+
+def test_unknown_distances_count_nothing() -> None:
+    """Beside 0.5 and 0 the error of an unknown pixel has no part, nor has it gradient, with or without weights."""
+    target = torch.tensor([0.5, 0.5, IGNORE, IGNORE]).reshape(1, 1, 2, 2)
+    prediction = PREDICTION.clamp(-1.0, 1.0).requires_grad_()
+    for weight, expected in ((None, 0.25 / 2), (torch.tensor([1.0, 3.0, 9.0, 0.0]).reshape(1, 1, 2, 2), 0.25 / 4)):
+        value = SignedDistanceLoss()(prediction, target, weight)
+        assert value.item() == pytest.approx(expected)
+        (gradient,) = torch.autograd.grad(value, prediction)
+        assert gradient[..., 0, 0].all()
+        assert not gradient[..., 1, :].any()
+
+
+def test_an_image_of_which_nothing_is_known_is_0_with_gradient_0() -> None:
+    prediction = PREDICTION.clone().requires_grad_()
+    value = SignedDistanceLoss()(prediction, torch.full_like(TARGET, IGNORE))
     value.backward()
     assert value.item() == 0
     assert prediction.grad is not None

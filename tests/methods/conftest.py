@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +24,7 @@ class OnlyTaught(nn.Module):
     """An objective that counts the unlabeled images alone."""
 
     def forward(self, labeled: Scalars, unlabeled: Scalars, progress: float) -> tuple[Tensor, Scalars]:
-        return torch.stack(list(unlabeled.values())).sum(), {}
+        return sum(unlabeled.values(), start=next(iter((labeled | unlabeled).values())).new_zeros(())), {}
 
 
 @dataclass
@@ -52,17 +54,32 @@ class Method:
         for lesson in self.step.lessons.values():
             if hasattr(lesson.labeler, "confidence"):
                 lesson.labeler.confidence = 0.0
+            if hasattr(lesson.labeler, "threshold"):  # the share of ln C below which an entropy counts
+                lesson.labeler.threshold = ConstantRamp(2.0)
+
+
+def files_of(overlay: Path) -> list[str]:
+    """The configs of the command in an overlay's header: train.json, what the method needs below it, and itself."""
+    header = re.sub(r"\\?\n# *", " ", overlay.read_text(encoding="utf-8"))
+    command = re.search(r"python -m monai\.bundle run training +--config_file \"(\[.*?\])\"", header)
+    assert command is not None, f"the header of {overlay.name} has no command"
+    files = ast.literal_eval(command[1])
+    assert files[0] == "configs/train.json"
+    assert files[-1] == f"configs/methods/{overlay.name}"
+    return files
 
 
 @pytest.fixture
 def method(tiny: dict[str, Any], repository_root: Path) -> Callable[..., Method]:
-    """Makes a method by the name of its overlay, tiny, from the same random numbers."""
+    """Makes a method by the name of its overlay, tiny, from the same random numbers; on a data overlay where asked."""
 
-    def make(name: str, **changes: Any) -> Method:
+    def make(name: str, data: str | None = None, **changes: Any) -> Method:
         torch.manual_seed(0)
         parser = ConfigParser()
         overlay = repository_root / "configs" / "methods" / f"{name}.yaml"
-        parser.read_config([str(repository_root / "configs" / "train.json"), str(overlay)])
+        first, *rest = files_of(overlay)
+        files = [first, *([f"configs/data/{data}.yaml"] if data else []), *rest]
+        parser.read_config([str(repository_root / file) for file in files])
         parser.update(tiny | {"max_epochs": 1} | changes)
         trainer = parser.get_parsed_content("train#trainer")
         return Method(parser, trainer, trainer.step, trainer.network)

@@ -65,6 +65,33 @@ def test_a_tile_of_native_size_is_counted_exactly() -> None:
     assert metric.aggregate().item() == pytest.approx(0.01, abs=1e-7)
 
 
+def test_several_classes_are_each_held_against_all_others() -> None:
+    """Two pixels of class 1 and 2, stated with 0.6 and 0.3, then with 0.2 and 0.7; two bins."""
+    probability = torch.tensor([[[[0.6, 0.2]], [[0.3, 0.7]]]])
+    metric = CalibrationMetric(2, num_classes=3)
+    metric(probability, torch.tensor([[[[1, 2]]]]))
+    # class 1: 0.6 in the upper bin, true; 0.2 in the lower, not true. class 2: 0.3 not true, 0.7 true
+    first, second = (0.2 + 0.4) / 2, (0.3 + 0.3) / 2
+    assert metric.aggregate().item() == pytest.approx((first + second) / 2)
+    bins = {name: column.tolist() for name, column in metric.bins().items()}
+    assert bins["class"] == [1, 1, 2, 2]
+    assert bins["low"] == [0, 0.5, 0, 0.5]
+    assert bins["confidence"] == pytest.approx([0.2, 0.6, 0.3, 0.7])
+    assert bins["share"] == [0, 1, 0, 1]
+    alone = [calibrated(probability[:, [k]], torch.tensor([[[[1, 2]]]]) == k + 1, bins=2) for k in (0, 1)]
+    assert metric.aggregate().item() == pytest.approx(sum(one.aggregate().item() for one in alone) / 2)
+
+
+def test_the_number_of_classes_fits_the_maps() -> None:
+    metric, maps = CalibrationMetric(2, num_classes=3), torch.zeros(1, 2, 4, 4)
+    with pytest.raises(ValueError, match=r"must be \(B, 2, H, W\)"):
+        metric(maps[:, :1], maps[:, :1])
+    with pytest.raises(ValueError, match="class indices 0, 1 and 2"):
+        metric(maps, maps[:, :1] + 3)
+    with pytest.raises(ValueError, match="num_classes is 1"):
+        CalibrationMetric(num_classes=1)
+
+
 def test_wrong_inputs_are_refused() -> None:
     for wrong in (0, -1, 2.5):
         with pytest.raises(ValueError, match="bins"):

@@ -114,7 +114,7 @@ def test_an_error_names_the_image() -> None:
     with pytest.raises(ValueError, match=r"differ in shape in tile\.png; bring the prediction to the size"):
         pooled([torch.zeros(1, 4, 4)], [named])
     with pytest.raises(ValueError, match=r"class indices 0\.\.1 in tile\.png"):
-        pooled([torch.zeros(1, 4, 5)], [named + 255])
+        pooled([torch.zeros(1, 4, 5)], [named + 7])
 
 
 def test_wrong_inputs_are_refused() -> None:

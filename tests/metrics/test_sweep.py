@@ -13,7 +13,7 @@ from monai.bundle import ConfigParser
 from monai.engines import SupervisedEvaluator
 from torch import Tensor
 
-from bundle.metrics import PooledOverlapMetric, SweptOverlapMetric
+from bundle.metrics import PooledOverlapMetric, SweptOverlap, SweptOverlapMetric
 
 PAPER = [0.02 * step for step in range(45)]
 
@@ -39,6 +39,13 @@ def test_the_lowest_of_the_best_thresholds_and_a_strict_comparison() -> None:
     probability, truth = torch.tensor([[[[0.5, 0.5, 0.25]]]]), torch.tensor([[[[1, 1, 0]]]])
     assert swept(probability, truth, [0.0, 0.25, 0.3, 0.4, 0.5], "threshold") == 0.25
     assert swept(probability, truth, [0.5], "jaccard") == 0
+
+
+def test_more_than_one_foreground_class_is_refused() -> None:
+    with pytest.raises(ValueError, match="num_classes is 3, but a threshold parts one foreground from the background"):
+        SweptOverlapMetric([0.5], num_classes=3)
+    with pytest.raises(ValueError, match="take a protocol without thresholds"):
+        SweptOverlap([0.5], num_classes=3)
 
 
 def images(count: int) -> tuple[list[Tensor], list[Tensor]]:

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from bundle.teaching import ConstantRamp, LinearRamp, SigmoidRamp
+from bundle.teaching import ConstantRamp, CosineRamp, LinearRamp, SigmoidRamp
 from bundle.types import Ramp
 
 GRID = [step / 20 for step in range(21)]
@@ -24,6 +24,9 @@ def test_constant() -> None:
         (LinearRamp(maximum=5.0, start=0.2, end=0.6), {0.0: 0.0, 0.2: 0.0, 0.3: 1.25, 0.6: 5.0, 0.9: 5.0, 1.0: 5.0}),
         # a threshold that falls: 0.95 to 0.25
         (LinearRamp(maximum=0.25, initial=0.95, end=0.5), {0.0: 0.95, 0.25: 0.6, 0.5: 0.25, 1.0: 0.25}),
+        # a threshold that falls slowly first and last: (1 + cos(pi / 3)) / 2 is 3/4
+        (CosineRamp(initial=0.95, final=0.25), {0.0: 0.95, 1 / 3: 0.775, 0.5: 0.6, 2 / 3: 0.425, 1.0: 0.25}),
+        (CosineRamp(initial=0.0, final=2.0, start=0.2, end=0.6), {0.0: 0.0, 0.2: 0.0, 0.4: 1.0, 0.6: 2.0, 1.0: 2.0}),
         (SigmoidRamp(maximum=2.0), {0.0: 2 * math.exp(-5), 0.5: 2 * math.exp(-1.25), 1.0: 2.0}),
         (SigmoidRamp(maximum=2.0, end=0.4), {0.0: 2 * math.exp(-5), 0.2: 2 * math.exp(-1.25), 0.4: 2.0, 1.0: 2.0}),
         # a threshold that rises: from above 0.75 to 1
@@ -34,7 +37,9 @@ def test_points_on_the_ramp(ramp: Ramp, points: dict[float, float]) -> None:
     assert {progress: ramp(progress) for progress in points} == pytest.approx(points, abs=1e-12)
 
 
-@pytest.mark.parametrize("ramp", [LinearRamp(3.0, 1.0, 0.1, 0.7), SigmoidRamp(3.0, 0.7)])
+@pytest.mark.parametrize(
+    "ramp", [LinearRamp(3.0, 1.0, 0.1, 0.7), SigmoidRamp(3.0, 0.7), CosineRamp(1.0, 3.0, 0.1, 0.7)]
+)
 def test_a_rise_never_falls(ramp: Ramp) -> None:
     weights = [ramp(progress) for progress in GRID]
     assert weights == sorted(weights)
@@ -45,6 +50,8 @@ def test_a_rise_never_falls(ramp: Ramp) -> None:
 def test_a_line_that_runs_backwards_or_outside_is_refused(start: float, end: float) -> None:
     with pytest.raises(ValueError, match=f"0 <= start < end <= 1, got start {start}, end {end}"):
         LinearRamp(start=start, end=end)
+    with pytest.raises(ValueError, match=f"0 <= start < end <= 1, got start {start}, end {end}"):
+        CosineRamp(0.95, 0.25, start=start, end=end)
 
 
 @pytest.mark.parametrize("end", [0.0, -1.0, 1.5])

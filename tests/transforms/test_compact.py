@@ -41,7 +41,8 @@ def test_8_bit_colours_pass_untouched():
     [
         ([0, 255], torch.uint8),
         ([0, 256], torch.int16),
-        ([-1, 3], torch.int16),
+        ([-1, 3], torch.int8),
+        ([-1, 128], torch.int16),
         ([0, 32767], torch.int16),
         ([0, 32768], torch.int32),
         ([-40000, 0], torch.int32),

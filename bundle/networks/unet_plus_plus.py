@@ -1,0 +1,63 @@
+"""U-Net++: a U-Net whose skip connections are U-Nets themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from monai.networks.nets import BasicUNetPlusPlus
+from torch import Tensor, nn
+
+from bundle.networks.unet import ACTIVATION, NORM, kaiming_initialised
+from bundle.types import Heads
+
+
+class UNetPlusPlus(nn.Module):
+    """MONAI's U-Net++ in two dimensions with one head, ``seg`` (Zhou et al. 2018, arXiv 1807.10165).
+
+    Differs from the paper: without deep supervision. Normalisation, activation and first weights are those of
+    :class:`bundle.networks.UNet`, so that a comparison of the two is one of their shapes.
+
+    Args:
+        in_channels: channels of the image.
+        out_channels: number of classes, background counted.
+        widths: channels of the five levels, from full resolution down to one sixteenth. All nodes of a level have
+            its width, and so has the last one, MONAI's sixth number.
+        dropout: probability of dropout after each convolution.
+
+    Raises:
+        ValueError: for another number of levels.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 3,
+        out_channels: int = 2,
+        widths: Sequence[int] = (16, 32, 64, 128, 256),
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if len(widths) != 5:
+            raise ValueError(f"a U-Net++ here has five levels, got widths {tuple(widths)}")
+        self.nested = BasicUNetPlusPlus(
+            spatial_dims=2,
+            in_channels=in_channels,
+            out_channels=out_channels,
+            features=(*widths, widths[0]),
+            deep_supervision=False,
+            act=ACTIVATION,
+            norm=NORM,
+            dropout=dropout,
+        )
+        # the heads of the shallower nodes are for deep supervision: MONAI asks them even where it drops the answers
+        self.nested.final_conv_0_1 = self.nested.final_conv_0_2 = self.nested.final_conv_0_3 = nn.Identity()
+        kaiming_initialised(self)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits (B, out_channels, H, W) of images (B, in_channels, H, W); sides of at least 16 px, also odd ones."""
+        return self.nested(image)[0]
+
+    @torch.jit.export
+    def heads(self, image: Tensor) -> Heads:
+        """The same answer by name: ``{"seg": logits}``."""
+        return {"seg": self.forward(image)}

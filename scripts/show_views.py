@@ -1,0 +1,114 @@
+"""Draw tiles as they are and as a view shows them, to see whether a pathologist would still know the tissue.
+
+    python scripts/show_views.py --picture views.png --dataset_dir DIR
+
+Takes the words of a training: its configs and its overrides. A row is a tile of the labeled part, as the weak view of
+the data pipeline crops and turns it; beside it are draws of the view. The contour is the label, which the view carries
+along. docs/figures/views.png shows the embedded tiles:
+
+    python scripts/show_views.py --picture docs/figures/views.png --tiles 3 --draws 5 --cell 160
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+CONFIGS = str([str(ROOT / "configs" / "train.json")])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program; 0 is good, 1 an error that the last line explains, 2 a wrong command line, 130 a Ctrl-C."""
+    from bundle.benchmark import settings_of
+    from bundle.engines.ending import sentence
+
+    options = _parser()
+    given, words = options.parse_known_args(arguments)
+    try:
+        changes = settings_of(words)
+    except ValueError as error:
+        options.error(str(error))
+    try:
+        show(given.config_file, changes, given.picture, given.view, (given.tiles, given.draws), given.cell, given.seed)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        print(f"show_views: {sentence(error)}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("show_views: stopped; nothing was written", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config_file", default=CONFIGS, help="configs of the training (default configs/train.json)")
+    parser.add_argument("--picture", required=True, type=Path, help="PNG to write")
+    parser.add_argument("--view", default="strong_view", help="key of the view in the configs (default strong_view)")
+    parser.add_argument("--tiles", type=int, default=6, help="how many tiles (default 6)")
+    parser.add_argument("--draws", type=int, default=5, help="how often each is shown (default 5)")
+    parser.add_argument("--cell", type=int, default=256, help="width of a tile in the picture, px (default 256)")
+    parser.add_argument("--seed", type=int, default=0, help="of crops and views (default 0)")
+    return parser
+
+
+def show(
+    config_file: str, changes: dict[str, Any], picture: Path, key: str, counts: tuple[int, int], cell: int, seed: int
+) -> None:
+    """Write the picture: ``counts`` are tiles and draws of the view.
+
+    Raises:
+        ValueError: for configs without the view.
+    """
+    import torch
+    from fire.parser import DefaultParseValue  # late: --help needs neither MONAI nor torch
+    from monai.bundle import ConfigParser
+    from monai.utils import set_determinism
+
+    from bundle.handlers import drawing
+
+    parser = ConfigParser()
+    parser.read_config(DefaultParseValue(config_file))
+    parser.update({"bundle_root": str(ROOT)} | changes)
+    if key not in parser:
+        raise ValueError(f"the configs hold no `{key}`; give the key of a view with --view")
+    view = parser.get_parsed_content(key)
+    dataset = parser.get_parsed_content("train#dataset")
+    set_determinism(seed)
+    dataset.transform.set_random_state(seed=seed)
+    places = np.linspace(0, len(dataset) - 1, min(counts[0], len(dataset))).round().astype(int)
+    items = [dataset[int(place)] for place in places]
+    batch = {name: torch.stack([item[name] for item in items]) for name in ("image", "label")}
+    shown = [batch, *(view(batch).batch for _ in range(counts[1]))]
+    scale = tuple(parser.get_parsed_content(f"normalisation#1#{name}") for name in ("subtrahend", "divisor"))
+    columns = [[_tile(*pair, scale, cell) for pair in zip(one["image"], one["label"], strict=True)] for one in shown]
+    names = [Path(dataset.data[int(place)]["image"]).name for place in places]
+    rows = [(name, list(pictures)) for name, pictures in zip(names, zip(*columns, strict=True), strict=True)]
+    titles = ["as it is", *(f"draw {number}" for number in range(1, counts[1] + 1))]
+    sheet = drawing.sheet(f"{key}, seed {seed}", titles, rows, cell, key=(("label", drawing.TRUTH),))
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    drawing.in_palette(sheet).save(picture, optimize=True)
+    print(f"{picture}: {picture.stat().st_size / 1000:.0f} KB")
+
+
+def _tile(image: Any, label: Any, scale: tuple[list[float], ...], cell: int) -> NDArray[np.uint8]:
+    """One normalised image (3, W, H) with the contour of its label (1, W, H), upright, ``cell`` px wide."""
+    from bundle.handlers import drawing
+
+    mean, deviation = (np.reshape(numbers, (3, 1, 1)) for numbers in scale)
+    colours = (255.0 * (image.numpy() * deviation + mean)).round().clip(0, 255).astype(np.uint8).T
+    size = (round(cell * colours.shape[0] / colours.shape[1]), cell)
+    classes = drawing.resized(label[0].numpy().T, size, smooth=False)
+    return drawing.outlined(drawing.resized(colours, size), classes, drawing.TRUTH)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

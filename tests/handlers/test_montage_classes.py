@@ -1,0 +1,44 @@
+"""The column of classes on the sheet of a validation: only where there are more than two."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bundle.handlers import ValidationMontage, drawing
+
+
+class Thirds(nn.Module):
+    """Calls the left third background, the middle class 1 and the right class 2."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        classes = torch.arange(image.shape[-1]) * 3 // image.shape[-1]
+        logits = nn.functional.one_hot(classes, 3).T.float()[None, :, None]
+        return 9.0 * logits.expand(len(image), 3, *image.shape[2:])
+
+
+def test_areas_show_the_predicted_class_and_contours_the_true_one(tmp_path: Path) -> None:
+    montage = ValidationMontage(Thirds(), tmp_path, [0.5] * 3, [0.25] * 3, cell=96, width_first=False)
+    truth = torch.zeros(1, 96, 96, dtype=torch.uint8)
+    truth[:, 32:64, 32:] = 2
+    _, pictures = montage._row({"image": torch.zeros(3, 96, 96), "label": truth})
+    assert list(pictures) == ["image", "seg", "classes"]
+    shown = pictures["classes"].astype(int)
+    first, second = (np.array(drawing.class_colour(index)) for index in (1, 2))
+    grey = pictures["image"][5, 5].astype(int)
+    assert (shown[48, 10] == grey).all()
+    assert np.abs(shown[5, 48] - (0.4 * grey + 0.6 * first)).max() <= 1
+    assert np.abs(shown[5, 90] - (0.4 * grey + 0.6 * second)).max() <= 1
+    assert (shown[32, 48] == second).all()  # the true class where another is predicted
+    assert (shown[48, 32] == second).all()
+    assert [text for text, _ in montage._class_key] == ["class 1", "class 2"]
+
+
+def test_class_colours_are_no_colour_of_contours() -> None:
+    colours = {drawing.class_colour(index) for index in range(1, 6)}
+    assert len(colours) == 5
+    assert not colours & {drawing.TRUTH, drawing.PREDICTION}
+    assert drawing.class_colour(6) == drawing.class_colour(1)

@@ -1,0 +1,172 @@
+"""Losses over classes, with a weight a pixel, against numbers worked out by hand."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from monai.losses import DiceLoss
+from torch import Tensor, nn
+
+from bundle.losses import CrossEntropy, CrossEntropyDice, Dice, SoftmaxSquaredError
+from bundle.types import IGNORE
+
+# Three classes, two pixels: probabilities (0.5, 0.25, 0.25) and (0.2, 0.3, 0.5), classes 0 and 1.
+PROBABILITIES = torch.tensor([[0.5, 0.25, 0.25], [0.2, 0.3, 0.5]]).T.reshape(1, 3, 1, 2)
+PREDICTION = PROBABILITIES.log() + 7.0
+HARD = torch.tensor([0, 1], dtype=torch.uint8).reshape(1, 1, 1, 2)
+SOFT = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.5, 0.5]]).T.reshape(1, 3, 1, 2)
+WEIGHT = torch.tensor([1.0, 0.5]).reshape(1, 1, 1, 2)
+
+LOSSES = [
+    SoftmaxSquaredError,
+    CrossEntropy,
+    Dice,
+    lambda: Dice(squared=False),
+    lambda: Dice(batch=True),
+    CrossEntropyDice,
+]
+each_loss = pytest.mark.parametrize("make", LOSSES, ids=["squared", "entropy", "dice", "plain", "pooled", "both"])
+Make = Callable[[], nn.Module]
+
+
+def random_case(classes: int = 4) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits, class indices of which a part is not known, and weights of which a part is 0."""
+    prediction = torch.randn(2, classes, 6, 5, requires_grad=True)
+    target = torch.randint(0, classes, (2, 1, 6, 5))
+    target[:, :, 0] = IGNORE
+    weight = torch.rand(2, 1, 6, 5)
+    weight[:, :, 1] = 0.0
+    return prediction, target, weight
+
+
+def gradient_of(loss: nn.Module, prediction: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+    (gradient,) = torch.autograd.grad(loss(prediction, target, weight), prediction)
+    return gradient
+
+
+def test_squared_error_by_hand() -> None:
+    """Squares 0.375 and 0.78 for the classes, 0.04 + 0.04 + 0 for the soft second pixel; a third of each."""
+    loss = SoftmaxSquaredError()
+    assert loss(PREDICTION, HARD).item() == pytest.approx((0.375 + 0.78) / 3 / 2)
+    assert loss(PREDICTION, HARD, WEIGHT).item() == pytest.approx((0.375 + 0.5 * 0.78) / 3 / 1.5)
+    assert loss(PREDICTION, SOFT).item() == pytest.approx((0.375 + 0.08) / 3 / 2)
+    assert loss(PREDICTION, PROBABILITIES).item() == pytest.approx(0.0, abs=1e-12)
+
+
+def test_cross_entropy_by_hand() -> None:
+    loss = CrossEntropy()
+    first, second, soft = math.log(2), -math.log(0.3), 0.5 * (math.log(2) - math.log(0.3))
+    assert loss(PREDICTION, HARD).item() == pytest.approx((first + second) / 2)
+    assert loss(PREDICTION, HARD, WEIGHT).item() == pytest.approx((first + 0.5 * second) / 1.5)
+    assert loss(PREDICTION, SOFT, WEIGHT).item() == pytest.approx((first + 0.5 * soft) / 1.5)
+
+
+def test_dice_by_hand() -> None:
+    """Numerators and denominators of the classes; smoothing 1."""
+    each = [2 / 2.29, 1.6 / 2.1525, 1 / 1.3125]
+    assert Dice()(PREDICTION, HARD).item() == pytest.approx(1 - sum(each) / 3)
+    assert Dice(include_background=False)(PREDICTION, HARD).item() == pytest.approx(1 - sum(each[1:]) / 2)
+    weighted = [2 / 2.27, 1.3 / 1.6075, 1 / 1.1875]
+    assert Dice()(PREDICTION, HARD, WEIGHT).item() == pytest.approx(1 - sum(weighted) / 3)
+    plain = [2 / 2.6, 1.3 / 1.9, 1 / 1.5]
+    assert Dice(squared=False)(PREDICTION, HARD, WEIGHT).item() == pytest.approx(1 - sum(plain) / 3)
+    smooth = [1.5 / 1.79, 1.1 / 1.6525, 0.5 / 0.8125]
+    assert Dice(smooth=0.5)(PREDICTION, HARD).item() == pytest.approx(1 - sum(smooth) / 3)
+
+
+@pytest.mark.parametrize("squared", [True, False])
+def test_dice_of_a_hard_target_is_that_of_monai(squared: bool) -> None:
+    prediction, target, _ = random_case()
+    target = target.clamp_max(3)
+    known = DiceLoss(softmax=True, to_onehot_y=True, squared_pred=squared, smooth_nr=1.0, smooth_dr=1.0)
+    assert Dice(squared=squared)(prediction, target).item() == pytest.approx(known(prediction, target).item(), abs=1e-6)
+    soft = prediction.detach().softmax(dim=1)
+    assert Dice(squared=squared)(prediction, soft).item() == pytest.approx(0.0, abs=1e-6)
+
+
+def test_dice_is_image_by_image_or_over_the_batch() -> None:
+    """An image that nobody knows halves the mean over images, and leaves the pooled sums as they are."""
+    prediction, target, _ = random_case()
+    target[1] = IGNORE
+    alone = Dice()(prediction[:1], target[:1]).item()
+    assert Dice()(prediction, target).item() == pytest.approx(alone / 2, abs=1e-6)
+    assert Dice(batch=True)(prediction, target).item() == pytest.approx(alone, abs=1e-6)
+
+
+def test_cross_entropy_and_dice_are_added() -> None:
+    prediction, target, weight = random_case()
+    entropy, dice = (loss(prediction, target, weight).item() for loss in (CrossEntropy(), Dice()))
+    assert CrossEntropyDice()(prediction, target, weight).item() == pytest.approx(entropy + dice)
+    assert CrossEntropyDice(dice_weight=0.3)(prediction, target, weight).item() == pytest.approx(entropy + 0.3 * dice)
+    other = CrossEntropyDice(dice=Dice(smooth=0.1))(prediction, target, weight).item()
+    assert other == pytest.approx(entropy + Dice(smooth=0.1)(prediction, target, weight).item())
+
+
+@each_loss
+def test_pixels_that_do_not_count_are_left_out(make: Make) -> None:
+    """Neither weight 0 nor IGNORE: whatever stands there changes nothing, and gets exactly no gradient."""
+    prediction, target, weight = random_case()
+    loss = make()
+    out = (target == IGNORE) | (weight == 0)
+    gradient = gradient_of(loss, prediction, target, weight)
+    assert not gradient[out.expand_as(gradient)].any()
+    assert gradient[~out.expand_as(gradient)].all()
+    changed = torch.where(out, 5.0 * torch.randn_like(prediction), prediction)
+    other = torch.where(out & (target != IGNORE), (target + 1) % 4, target)
+    value = loss(prediction, target, weight).item()
+    assert loss(changed, other, weight).item() == pytest.approx(value, abs=1e-6)
+    assert loss(prediction, target).item() != pytest.approx(value, abs=1e-4), "the weight has no effect"
+
+
+@each_loss
+def test_nothing_that_counts_is_a_loss_of_zero(make: Make) -> None:
+    prediction, target, weight = random_case()
+    for held, counted in ((target, 0 * weight), (torch.full_like(target, IGNORE), None)):
+        assert make()(prediction, held, counted).item() == 0.0
+        assert not gradient_of(make(), prediction, held, counted).any()
+
+
+@each_loss
+def test_classes_equal_their_probabilities(make: Make) -> None:
+    prediction, target, weight = random_case(classes=3)
+    target = target.clamp_max(2)
+    soft = nn.functional.one_hot(target[:, 0], 3).movedim(-1, 1).float()
+    for counted in (None, weight):
+        assert make()(prediction, target, counted).item() == pytest.approx(make()(prediction, soft, counted).item())
+
+
+@each_loss
+def test_autocast_computes_in_float32(make: Make) -> None:
+    """Sums of 65,536 half numbers overflow or lose what is small; logits of half precision give the float32 loss."""
+    prediction = torch.randn(1, 2, 256, 256).half()
+    target, weight = torch.randint(0, 2, (1, 1, 256, 256)), torch.rand(1, 1, 256, 256)
+    expected = make()(prediction.float(), target, weight)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        value = make()(prediction, target, weight.half())
+    assert value.dtype == torch.float32
+    assert value.item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+@each_loss
+def test_shapes_never_broadcast(make: Make) -> None:
+    prediction, target, weight = random_case()
+    with pytest.raises(ValueError, match="target"):
+        make()(prediction, target[:, 0])
+    with pytest.raises(ValueError, match="target"):
+        make()(prediction, torch.rand(2, 3, 6, 5))
+    with pytest.raises(ValueError, match="weight"):
+        make()(prediction, target, weight[:, 0])
+    with pytest.raises(ValueError, match="weight"):
+        make()(prediction, target, torch.ones(1, 1, 6, 5))
+    with pytest.raises(ValueError, match="integers"):
+        make()(prediction, target.float())
+    with pytest.raises(ValueError, match="two classes"):
+        make()(prediction[:, :1], target)
+
+
+def test_dice_needs_smoothing() -> None:
+    with pytest.raises(ValueError, match="smooth"):
+        Dice(smooth=0.0)

@@ -1,0 +1,71 @@
+"""Peers: each learns from the other's answer, and not from its own (CPS, cross teaching, XNet)."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from bundle.types import PseudoLabel
+
+PEERS = ("cps", "cross_teaching", "xnet")
+
+
+def gradients(made, loss: Tensor) -> dict[str, Tensor]:
+    """Of a loss by every parameter of the network."""
+    made.network.zero_grad()
+    loss.backward()
+    return {name: value.grad.clone() for name, value in made.network.named_parameters() if value.grad is not None}
+
+
+def alike(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    largest = max(value.abs().max() for value in one.values())
+    return all(torch.allclose(value, other[name], atol=1e-4 * largest) for name, value in one.items())
+
+
+def nothing_in(label: PseudoLabel) -> PseudoLabel:
+    return PseudoLabel(torch.zeros_like(label.target))
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_each_peer_learns_what_the_other_answers(name, method):
+    made = method(name)
+    made.open_up()
+    made.only_taught()
+    labeled, unlabeled = made.batches()
+    lesson = next(iter(made.step.lessons.values()))
+    loss, heads = lesson.losses["seg"], made.network.train().heads(unlabeled["image"])
+    answers = {head: heads[head].argmax(dim=1, keepdim=True) for head in ("seg", "peer")}
+    assert not torch.equal(answers["seg"], answers["peer"])
+    crosswise = gradients(made, loss(heads["seg"], answers["peer"]) + loss(heads["peer"], answers["seg"]))
+    heads = made.network.heads(unlabeled["image"])
+    by_itself = gradients(made, loss(heads["seg"], answers["seg"]) + loss(heads["peer"], answers["peer"]))
+    found = gradients(made, made.step.train()(labeled, unlabeled, 0.5)["loss"])
+    assert alike(found, crosswise)
+    assert not alike(found, by_itself)
+
+
+@pytest.mark.parametrize("name", ["cps", "cross_teaching"])
+def test_another_label_for_one_peer_changes_that_one_alone(name, method):
+    made = method(name)
+    made.open_up()
+    made.only_taught()
+    labeled, unlabeled = made.batches()
+    made.step.train()
+    before = gradients(made, made.step(labeled, unlabeled, 0.5)["loss"])
+    lesson = next(iter(made.step.lessons.values()))
+    lesson.labeler.register_forward_hook(lambda module, given, labels: labels | {"seg": nothing_in(labels["seg"])})
+    after = gradients(made, made.step(labeled, unlabeled, 0.5)["loss"])
+    mine, theirs = ({key for key in before if key.startswith(part)} for part in ("network.", "peer."))
+    assert all(torch.equal(before[key], after[key]) for key in theirs)
+    assert not alike({key: before[key] for key in mine}, after)
+
+
+def test_a_label_costs_no_pass(method):
+    made = method("cps")
+    passes: list[str] = []
+    for part in ("network", "peer"):
+        getattr(made.network, part).register_forward_hook(lambda module, given, answer, part=part: passes.append(part))
+    labeled, unlabeled = made.batches()
+    made.step.train()(labeled, unlabeled, 0.5)
+    assert sorted(passes) == ["network", "network", "peer", "peer"]

@@ -1,0 +1,40 @@
+"""Semi-MoE with a moving average: the averaged gates write what the experts learn, and the average is evaluated."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from monai.engines.utils import IterationEvents
+
+from bundle.teaching import HeadLabeler, TeacherLabeler, written
+
+
+def test_the_average_writes_what_semi_moe_writes_itself(method):
+    """In four steps; in the first two the average is, but for rounding, the student itself."""
+    plain = method("semi_moe").step.lessons["gates"].labeler
+    made = method("semi_moe_ema", max_epochs=2)
+    labeler = made.step.lessons["gates"].labeler
+    assert type(plain) is HeadLabeler
+    assert type(labeler) is TeacherLabeler
+    assert (labeler.sources, labeler.forms) == (plain.sources, plain.forms)
+    teacher = made.parser.get_parsed_content("teacher")
+    average = teacher.average
+    assert made.parser.get_parsed_content("validate#evaluator").network is average
+    last: dict[str, Any] = {}
+    labeler.register_forward_hook(lambda module, given, labels: last.update(batch=given[0], labels=labels))
+    from_student: list[float] = []
+
+    @torch.no_grad()
+    def compare() -> None:
+        """The labels of this step against what average and student say of the same images."""
+        said, own = (network.eval().heads(last["batch"]["image"]) for network in (average, made.network))
+        for task, form in plain.forms.items():
+            assert torch.equal(last["labels"][task].target, written(said[f"fused_{task}"], form))
+        difference = last["labels"]["sdf"].target - written(own["fused_sdf"], "tanh")
+        from_student.append(difference.abs().max().item())
+
+    made.trainer.add_event_handler(IterationEvents.FORWARD_COMPLETED, compare)
+    made.trainer.run()
+    assert len(from_student) == teacher.updates == 4
+    assert min(from_student[2:]) > 1e-3

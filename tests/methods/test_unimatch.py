@@ -1,0 +1,125 @@
+"""UniMatch and its second version: two strong views, and features with channels dropped."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from bundle.types import PseudoLabel
+
+
+def passes(network: Any, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Tensor, dict[str, Tensor]]]:
+    """Images and answers of each pass of a network from now on."""
+    kept: list[tuple[Tensor, dict[str, Tensor]]] = []
+    plain = network.heads
+
+    def heads(image: Tensor) -> dict[str, Tensor]:
+        kept.append((image, plain(image)))
+        return kept[-1][1]
+
+    monkeypatch.setattr(network, "heads", heads, raising=False)
+    return kept
+
+
+def labels_of(made: Any, *lessons: str) -> list[dict[str, PseudoLabel]]:
+    """What the labelers of some lessons write from now on."""
+    kept: list[dict[str, PseudoLabel]] = []
+    for labeler in {id(one): one for one in (made.step.lessons[name].labeler for name in lessons)}.values():
+        labeler.register_forward_hook(lambda module, given, labels: kept.append(labels))
+    return kept
+
+
+def test_unimatch_asks_once_and_shows_two_draws(method, monkeypatch):
+    made = method("unimatch")
+    labeled, unlabeled = made.batches()
+    views = [made.step.lessons[name].student_view for name in ("strong_1", "strong_2")]
+    assert views[0] is not views[1]
+    written, seen = labels_of(made, "strong_1", "strong_2", "dropout"), passes(made.network, monkeypatch)
+    made.step.train()(labeled, unlabeled, 0.5)
+    assert len(written) == 1
+    assert len(seen) == 4
+    strong = [image for image, _ in seen if not torch.equal(image, unlabeled["image"]) and image is not seen[0][0]]
+    assert len(strong) == 2
+    assert not torch.equal(strong[0], strong[1])
+    weak = next(answer for image, answer in seen if torch.equal(image, unlabeled["image"]))
+    assert torch.equal(written[0]["dropped"].target, weak["seg"].argmax(dim=1, keepdim=True))
+
+
+def test_unimatch_holds_dropped_features_to_the_label_of_whole_ones(method, monkeypatch):
+    """The gradient of its lesson reaches `dropped` of the image as it is, and no other answer."""
+    made = method("unimatch")
+    made.open_up()
+    labeled, unlabeled = made.batches()
+    seen = passes(made.network, monkeypatch)
+    for name in ("strong_1", "strong_2"):
+        del made.step.lessons[name]
+    made.only_taught()
+    loss = made.step.train()(labeled, unlabeled, 0.5)["loss"]
+    weak = next(answer for image, answer in seen if torch.equal(image, unlabeled["image"]))
+    gradients = torch.autograd.grad(loss, [weak["dropped"], weak["seg"]], allow_unused=True)
+    assert gradients[0].any()
+    assert gradients[1] is None
+
+
+def test_unimatch_weighs_its_lessons_to_one(method):
+    made = method("unimatch")
+    made.open_up()
+    result = made.step.train()(*made.batches(), 0.5)
+    parts = {name: result[f"unlabeled/{name}"] for name in ("strong_1/seg", "strong_2/seg", "dropout/dropped")}
+    assert all(part > 0 for part in parts.values())
+    taught = 0.25 * parts["strong_1/seg"] + 0.25 * parts["strong_2/seg"] + 0.5 * parts["dropout/dropped"]
+    torch.testing.assert_close(result["loss"].detach(), result["labeled/seg"] + taught)
+
+
+def test_unimatch_v2_shows_both_views_in_one_pass_with_complementary_features(method, monkeypatch):
+    made = method("unimatch_v2", **{"network_def#dropout#kept": 0.0})
+    labeled, unlabeled = made.batches()
+    images = len(unlabeled["image"])
+    seen = passes(made.network, monkeypatch)
+    features: list[tuple[Tensor, Tensor]] = []
+    made.network.dropout.register_forward_hook(
+        lambda module, given, left: features.extend(zip(given[0], left, strict=True))
+    )
+    made.step.train()(labeled, unlabeled, 0.5)
+    assert len(seen) == 2  # the labeled images, and the two views
+    shown = seen[1][0]
+    assert len(shown) == 2 * images
+    assert not torch.equal(shown[:images], shown[images:])
+    whole, left = features[5]  # the finest level of the second pass
+    alive = whole.abs().amax(dim=(2, 3)) > 0
+    one, other = (half.abs().amax(dim=(2, 3)) > 0 for half in (left[:images], left[images:]))
+    assert not (one & other).any()
+    assert torch.equal((one | other) | ~(alive[:images] & alive[images:]), torch.ones_like(one))
+
+
+def test_unimatch_v2_is_taught_and_evaluated_by_the_average(method):
+    made = method("unimatch_v2")
+    made.open_up()
+    labeled, unlabeled = made.batches()
+    teacher = made.parser.get_parsed_content("teacher")
+    assert made.parser.get_parsed_content("evaluated") is teacher.average
+    assert teacher.decay == 0.996
+    written = labels_of(made, "strong")
+    with torch.no_grad():
+        for parameter in teacher.average.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    result = made.step.train()(labeled, unlabeled, 0.5)
+    with torch.no_grad():
+        expected = teacher.average(unlabeled["image"]).argmax(dim=1, keepdim=True)
+    assert torch.equal(written[0]["dropped"].target, expected)
+    assert result["unlabeled/strong/dropped"] > 0
+
+
+def test_two_copies_of_the_strong_view_are_two_draws_and_one_object_is_one(method):
+    shared = {"lessons#strong_1#student_view": "@strong_view", "lessons#strong_2#student_view": "@strong_view"}
+    made = method("unimatch", **shared)
+    made.open_up()
+    result = made.step.train()(*made.batches(), 0.5)
+    assert torch.equal(result["unlabeled/strong_1/seg"], result["unlabeled/strong_2/seg"])
+    made = method("unimatch")
+    made.open_up()
+    result = made.step.train()(*made.batches(), 0.5)
+    assert not torch.equal(result["unlabeled/strong_1/seg"], result["unlabeled/strong_2/seg"])

@@ -1,0 +1,303 @@
+"""Strong views: what they change and what they leave, that each image has a draw of its own, and that labels follow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter
+from skimage.color import hed2rgb, rgb2hed
+from torch import Tensor
+
+from bundle.transforms import (
+    Change,
+    ColourJitter,
+    ColourView,
+    CutMix,
+    GaussianBlur,
+    StainJitter,
+    ViewChain,
+    ViewsTogether,
+)
+from bundle.types import Batch, PseudoLabel, View
+
+MEAN, DEVIATION = (0.788, 0.512, 0.785), (0.168, 0.248, 0.132)
+LUMA = torch.tensor([0.299, 0.587, 0.114])
+
+
+def normalised(colours: Tensor) -> Tensor:
+    return (colours - torch.tensor(MEAN)[:, None, None]) / torch.tensor(DEVIATION)[:, None, None]
+
+
+def colours_of(image: Tensor) -> Tensor:
+    return image * torch.tensor(DEVIATION)[:, None, None] + torch.tensor(MEAN)[:, None, None]
+
+
+def coloured(*changes: Change) -> ColourView:
+    return ColourView(changes, MEAN, DEVIATION)
+
+
+def all_changes(amount: float = 1.0) -> list[Change]:
+    return [
+        StainJitter(0.25 * amount, 0.03 * amount),
+        ColourJitter(0.2 * amount, 0.3 * amount, 0.3 * amount, 0.05 * amount),
+        GaussianBlur([0.0, 1.5 * amount]),
+    ]
+
+
+def strong() -> ViewChain:
+    return ViewChain([coloured(*all_changes()), CutMix([0.1, 0.4], [0.3, 3.3])])
+
+
+def batch_of(images: int = 4) -> Batch:
+    """Random images, oblong, with black and white pixels in them, and a label."""
+    colours = torch.rand(images, 3, 20, 28)
+    colours[..., 0, 0], colours[..., 0, 1] = 0.0, 1.0
+    return {"image": normalised(colours), "label": torch.randint(0, 3, (images, 1, 20, 28))}
+
+
+VIEWS: dict[str, Callable[[], View]] = {
+    "stain": lambda: coloured(StainJitter(0.25, 0.03)),
+    "colour": lambda: coloured(ColourJitter(0.2, 0.3, 0.3, 0.05)),
+    "blur": lambda: coloured(GaussianBlur([0.2, 1.5])),
+    "cutmix": lambda: CutMix([0.1, 0.4], [0.3, 3.3]),
+    "strong": strong,
+    "together": lambda: ViewsTogether([strong(), strong()]),
+}
+each_view = pytest.mark.parametrize("name", VIEWS)
+
+
+# All views
+
+
+@each_view
+def test_the_same_seed_draws_the_same_and_another_does_not(name):
+    view, batch = VIEWS[name](), batch_of()
+    shown = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        shown.append(view(batch).batch["image"])
+    assert torch.equal(shown[0], shown[1])
+    assert not torch.equal(shown[0], shown[2])
+    assert all(image.dtype == torch.float32 and image.isfinite().all() for image in shown)
+
+
+@each_view
+def test_a_view_changes_no_argument_and_each_image(name):
+    batch = batch_of()
+    before = {key: value.clone() for key, value in batch.items()}
+    shown = VIEWS[name]()(batch).batch
+    assert all(torch.equal(batch[key], value) for key, value in before.items())
+    assert shown.keys() == batch.keys()
+    for index, image in enumerate(shown["image"]):
+        assert not torch.equal(image, batch["image"][index % 4])
+
+
+@pytest.mark.parametrize("name", ["stain", "colour", "blur"])
+def test_each_image_has_a_draw_of_its_own(name):
+    alike = {"image": batch_of(1)["image"].expand(5, -1, -1, -1)}
+    shown = VIEWS[name]()(alike).batch["image"]
+    assert len({round(float(image.sum()), 3) for image in shown}) == 5
+
+
+def test_a_colour_view_works_in_float32_under_autocast():
+    batch, view = batch_of(), coloured(*all_changes())
+    torch.manual_seed(1)
+    plain = view(batch).batch["image"]
+    torch.manual_seed(1)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(view(batch).batch["image"], plain)
+
+
+# Colours
+
+
+@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize(("amount", "probability"), [(0.0, 1.0), (1.0, 0.0)])
+def test_zero_amounts_and_a_probability_of_0_leave_the_image(number, amount, probability):
+    batch, change = batch_of(), all_changes(amount)[number]
+    change.probability = probability
+    torch.testing.assert_close(coloured(change)(batch).batch["image"], batch["image"], atol=2e-5, rtol=0)
+
+
+def test_the_probability_is_the_share_of_changed_images():
+    batch = {"image": normalised(torch.rand(400, 3, 2, 2))}
+    shown = coloured(StainJitter(0.2, 0.05, probability=0.25))(batch).batch["image"]
+    changed = ((shown - batch["image"]).abs() > 1e-4).flatten(1).any(dim=1)
+    assert 0.15 < changed.float().mean().item() < 0.35
+
+
+def test_stain_jitter_multiplies_and_shifts_what_scikit_image_calls_stains():
+    unit = -np.log(1e-6)  # of scikit-image's amounts, in optical densities
+    amounts = np.random.default_rng(0).uniform(0.01, 0.05, (3, 16, 16, 3))
+    image = torch.tensor(np.stack([hed2rgb(one) for one in amounts]), dtype=torch.float32).permute(0, 3, 1, 2)
+    changed = StainJitter(scale=0.3, shift=0.1)(image)
+    factors = []
+    for before, after in zip(amounts, changed, strict=True):
+        found = rgb2hed(after.permute(1, 2, 0).numpy().astype(np.float64))
+        for stain in range(3):
+            factor, shift = np.polyfit(before[..., stain].ravel(), found[..., stain].ravel(), 1)
+            positive = found[..., stain] > 0
+            expected = factor * before[..., stain] + shift
+            np.testing.assert_allclose(found[..., stain][positive], expected[positive], atol=1e-3)
+            assert 0.7 <= factor <= 1.3
+            assert abs(shift) * unit <= 0.1 + 1e-3
+            factors.append(round(float(factor), 3))
+    assert len(set(factors)) == 9
+
+
+def test_stain_jitter_without_shift_leaves_glass_and_black_alone():
+    colours = torch.ones(2, 3, 4, 4)
+    colours[:, :, :2] = 0.0
+    assert torch.equal(StainJitter(scale=0.5, shift=0.0)(colours), colours)
+
+
+def test_hue_and_saturation_keep_luma_and_greys():
+    image = 0.4 + 0.2 * torch.rand(3, 3, 6, 6)
+    changed = ColourJitter(0.0, 0.0, saturation=0.5, hue=0.5)(image)
+    luma = [torch.einsum("c,bchw->bhw", LUMA, one) for one in (image, changed)]
+    torch.testing.assert_close(luma[1], luma[0], atol=1e-5, rtol=0)
+    assert (changed - image).abs().amax() > 0.01
+    grey = torch.rand(3, 1, 6, 6).expand(-1, 3, -1, -1)
+    torch.testing.assert_close(ColourJitter(0.0, 0.0, 0.5, 0.5)(grey), grey, atol=1e-5, rtol=0)
+
+
+def test_brightness_is_a_factor_and_contrast_keeps_the_mean_luma():
+    image = 0.4 + 0.2 * torch.rand(3, 3, 6, 6)
+    ratio = (ColourJitter(0.4, 0.0, 0.0, 0.0)(image) / image).flatten(1)
+    torch.testing.assert_close(ratio, ratio[:, :1].expand_as(ratio), atol=1e-4, rtol=0)
+    assert (ratio[:, 0] - 1.0).abs().max() > 0.01
+    changed = ColourJitter(0.0, 0.4, 0.0, 0.0)(image)
+    means = [torch.einsum("c,bchw->b", LUMA, one) / 36 for one in (image, changed)]
+    torch.testing.assert_close(means[1], means[0], atol=1e-5, rtol=0)
+    spread = changed.std(dim=(2, 3)) / image.std(dim=(2, 3))
+    torch.testing.assert_close(spread, spread[:, :1].expand(-1, 3), atol=1e-4, rtol=0)
+
+
+def test_blur_is_that_of_scipy_and_its_width_is_drawn_for_each_image():
+    image = torch.rand(2, 3, 20, 28)
+    blurred = GaussianBlur([1.3, 1.3])(image)
+    expected = gaussian_filter(image.double().numpy(), (0, 0, 1.3, 1.3), mode="nearest", radius=4)
+    np.testing.assert_allclose(blurred.numpy(), expected, atol=1e-5)
+    points = torch.zeros(6, 3, 15, 15)
+    points[..., 7, 7] = 1.0
+    peaks = GaussianBlur([0.5, 2.0])(points)[:, 0, 7, 7]
+    assert len({round(float(peak), 4) for peak in peaks}) == 6
+    assert 1 / (2 * np.pi * 2.0**2) * 0.99 < peaks.min() < peaks.max() < 0.7
+
+
+# CutMix
+
+
+def soft_label(image: Tensor) -> Tensor:
+    """A labeler that looks at single pixels, so that it writes the same wherever they are."""
+    return torch.cat([image[:, :1], -image[:, 1:2]], dim=1).softmax(dim=1)
+
+
+LABELERS: dict[str, Callable[[Tensor], PseudoLabel]] = {
+    "hard": lambda image: PseudoLabel((image[:, :1] > image[:, 1:2]).long()),
+    "soft": lambda image: PseudoLabel(soft_label(image)),
+    "weighted": lambda image: PseudoLabel(
+        soft_label(image).argmax(1, keepdim=True), (soft_label(image).amax(1, keepdim=True) > 0.8).float()
+    ),
+}
+
+
+@pytest.mark.parametrize("view", ["cutmix", "twice", "together"])
+@pytest.mark.parametrize("form", LABELERS)
+def test_carrying_the_label_equals_labeling_the_view(form, view):
+    boxes = CutMix([0.1, 0.4], [0.3, 3.3])
+    shown = {"cutmix": boxes, "twice": ViewChain([boxes, boxes]), "together": ViewsTogether([boxes, boxes])}[view](
+        batch := batch_of()
+    )
+    carried, expected = shown.carry(LABELERS[form](batch["image"])), LABELERS[form](shown.batch["image"])
+    assert torch.equal(carried.target, expected.target)
+    assert carried.target.dtype == expected.target.dtype
+    if expected.weight is None:
+        assert carried.weight is None
+    else:
+        assert carried.weight is not None
+        assert torch.equal(carried.weight, expected.weight)
+    moved = LABELERS[form](batch["image"]).target
+    assert not torch.equal(carried.target[: len(moved)], moved)
+
+
+def test_everything_with_pixels_follows_and_the_rest_stays():
+    batch = batch_of()
+    batch["copy"] = batch["image"][:, :1].clone()
+    batch["number"] = torch.arange(4)
+    shown = CutMix([0.1, 0.4], [0.3, 3.3])(batch).batch
+    assert torch.equal(shown["copy"], shown["image"][:, :1])
+    assert torch.equal(shown["number"], torch.arange(4))
+    assert not torch.equal(shown["label"], batch["label"])
+
+
+def test_a_box_comes_from_another_image_and_has_the_asked_size():
+    numbers = torch.arange(6.0)[:, None, None, None].expand(-1, 3, 40, 60)
+    areas = []
+    for _ in range(20):
+        shown = CutMix([0.1, 0.2], [0.5, 2.0])({"image": numbers}).batch["image"][:, 0]
+        for index, image in enumerate(shown):
+            found = image.unique().tolist()
+            assert len(found) == 2
+            assert index in found
+            inside = image != index
+            rows, columns = inside.any(dim=1).sum(), inside.any(dim=0).sum()
+            assert inside.sum() == rows * columns  # one box
+            assert 0.4 < (rows / 40) / (columns / 60) < 2.5
+            areas.append(inside.float().mean().item())
+        taken = [
+            next(value for value in image.unique().tolist() if value != index) for index, image in enumerate(shown)
+        ]
+        assert sorted(taken) == list(range(6))
+    assert 0.08 < min(areas) < 0.13 < 0.17 < max(areas) < 0.23
+
+
+def test_a_single_image_and_one_that_is_not_drawn_stay():
+    for view, images in ((CutMix([0.1, 0.4], [0.3, 3.3]), 1), (CutMix([0.1, 0.4], [0.3, 3.3], probability=0.0), 4)):
+        batch = batch_of(images)
+        assert torch.equal(view(batch).batch["image"], batch["image"])
+    batch = {"image": torch.arange(400.0)[:, None, None, None].expand(-1, 3, 8, 8)}
+    shown = CutMix([0.2, 0.4], [0.3, 3.3], probability=0.25)(batch).batch["image"]
+    assert 0.15 < (shown != batch["image"]).flatten(1).any(dim=1).float().mean().item() < 0.35
+
+
+# Compositions
+
+
+def test_views_together_show_each_view_once_in_order():
+    batch = batch_of(2)
+    dark = coloured(ColourJitter(1.0, 0.0, 0.0, 0.0))
+    shown = ViewsTogether([ViewChain([]), dark])(batch)
+    assert shown.batch["image"].shape == (4, 3, 20, 28)
+    assert torch.equal(shown.batch["image"][:2], batch["image"])
+    assert not torch.equal(shown.batch["image"][2:], batch["image"])
+    assert torch.equal(shown.batch["label"], batch["label"].repeat(2, 1, 1, 1))
+    weight = torch.rand(2, 1, 20, 28)
+    carried = shown.carry(PseudoLabel(batch["label"], weight))
+    assert torch.equal(carried.target, batch["label"].repeat(2, 1, 1, 1))
+    assert carried.weight is not None
+    assert torch.equal(carried.weight, weight.repeat(2, 1, 1, 1))
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: StainJitter(1.5, 0.0), "scale lies in"),
+        (lambda: StainJitter(0.1, -0.1), "shift is 0 or more"),
+        (lambda: StainJitter(0.1, 0.1, probability=1.5), "a probability lies in"),
+        (lambda: ColourJitter(0.1, 0.1, 0.1, 0.6), r"hue in \[0, 0.5\]"),
+        (lambda: ColourJitter(-0.1, 0.1, 0.1, 0.1), "amounts lie in"),
+        (lambda: GaussianBlur([2.0, 1.0]), "the smaller first"),
+        (lambda: ColourView([], MEAN, (0.0, 1.0, 1.0)), "divides by numbers above 0"),
+        (lambda: CutMix([0.4, 1.4], [0.5, 2.0]), "area is a range"),
+        (lambda: CutMix([0.1, 0.4], [0.0, 2.0]), "aspect one above 0"),
+        (lambda: CutMix([0.1, 0.4], [0.5, 2.0], probability=-1.0), "a probability lies in"),
+        (lambda: ViewsTogether([]), "at least one view"),
+    ],
+)
+def test_what_is_no_amount_is_refused(make, says):
+    with pytest.raises(ValueError, match=says):
+        make()
