@@ -68,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument("--data", default="phantom", help="configs/data (default phantom)")
     what.add_argument("--readings", help="configs/readings, for methods that have its heads (default: evaluate.json's)")
     what.add_argument("--size", help="configs/sizes (default: the widths of train.json)")
+    what.add_argument("--annotation", help="configs/annotations (default: labeled images are annotated whole)")
     what.add_argument("--schedule", help="configs/schedules (default: that of train.json)")
     what.add_argument("--lists", help="how names of data lists begin (default heldout, or authors under authors)")
     what.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", dest="settings", help="other settings")
@@ -123,7 +124,7 @@ def _setting(word: str) -> tuple[str, Any]:
 
 def axes(options: argparse.Namespace) -> dict[str, str | None]:
     """Overlay of each axis but the method."""
-    return {name: getattr(options, name) for name in ("data", "size", "schedule", "protocol")}
+    return {name: getattr(options, name) for name in ("data", "annotation", "size", "schedule", "protocol")}
 
 
 def run(options: argparse.Namespace) -> int:

@@ -15,6 +15,7 @@ WHERE = ("bundle_root", "dataset_dir", "output_dir", "ckpt_dir", "device", "resu
 AXES = {
     "method": "methods",
     "data": "data",
+    "annotation": "annotations",
     "size": "sizes",
     "schedule": "schedules",
     "protocol": "protocols",

@@ -15,7 +15,7 @@ def test_overlays_lie_on_each_other_in_the_order_of_the_axes(repository_root):
     assert files == ["configs/train.json", "configs/methods/supervised.yaml", "configs/protocols/heldout.yaml"]
 
 
-@pytest.mark.parametrize("axis", ["method", "data", "size", "schedule", "protocol"])
+@pytest.mark.parametrize("axis", ["method", "data", "annotation", "size", "schedule", "protocol"])
 def test_an_unknown_name_is_refused_with_those_that_there_are(axis, repository_root):
     with pytest.raises(ValueError, match=rf"no {axis} 'nothing'; there are [a-z_]+"):
         overlay_files(repository_root, {axis: "nothing"})
