@@ -170,7 +170,9 @@ def metadata_of(run: Mapping[str, Any], title: tuple[str, str]) -> dict[str, Any
     for part in (shapes["inputs"]["image"], shapes["outputs"]["pred"]):
         part["spatial_shape"] = run["crop_size"]
     if run["classes"] != shapes["outputs"]["pred"]["num_channels"]:
-        names = {str(number): f"class {number}" if number else "background" for number in range(run["classes"])}
+        known = {number: name for name, number in run["class_target"].get("grades", {}).items()}
+        names = {str(number): known.get(number, f"class {number}") for number in range(1, run["classes"])}
+        names = {"0": "background"} | names
         shapes["outputs"]["pred"] |= {"num_channels": run["classes"], "channel_def": names}
         metadata["pred_classes"] = ", ".join(f"{number} {name}" for number, name in names.items())
         metadata["label_classes"] = metadata["pred_classes"]

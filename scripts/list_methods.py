@@ -25,8 +25,10 @@ Each method is an overlay over `configs/train.json` and runs on the one trainer:
 
     {command} --config_file "['configs/train.json','configs/methods/NAME.yaml']"
 
-Heads on the left of an arrow learn from what stands on its right, on unlabeled images where nothing else is said. "ema"
-is a moving average of the network. How the parts fit together: [architecture.md](architecture.md). How to add a method:
+Heads on the left of an arrow learn from what stands on its right, on unlabeled images where nothing else is said.
+Evaluated is the trained network, unless a method says otherwise. The default training stops early when validation no
+longer rises (`patience`), perhaps before a late part of a method sets in; the benchmark gives all methods the same
+steps, to the end. How the parts fit together: [architecture.md](architecture.md). How to add a method:
 [adding.md](adding.md). How they compare: [results.md](results.md).
 
 | name | method | who teaches whom | cost |
@@ -42,6 +44,7 @@ class Method:
     title: str
     idea: str
     fields: dict[str, str]
+    remarks: str
 
 
 def read_method(path: Path) -> Method:
@@ -69,7 +72,10 @@ def read_method(path: Path) -> Method:
             f"{path}: the header needs a line 'NAME: idea', the fields {', '.join(FIELDS)}, and '{COMMAND}'; "
             f"missing: {', '.join(missing) or 'title or command'}"
         )
-    return Method(path.stem, title, idea, fields)
+    end = next(place for place, line in enumerate(header) if line.startswith(COMMAND))
+    while header[end].endswith("\\"):
+        end += 1
+    return Method(path.stem, title, idea, fields, " ".join(header[end + 1 :]))
 
 
 def page(methods: list[Method]) -> str:
@@ -81,6 +87,7 @@ def page(methods: list[Method]) -> str:
     for method in methods:
         text += f"\n## {method.name}\n{_wrapped(f'{method.title}: {method.idea}')}\n\n"
         text += "".join(_wrapped(f"- {name}: {method.fields[name]}", "  ") + "\n" for name in FIELDS)
+        text += _wrapped(f"- Remarks: {method.remarks}", "  ") + "\n" if method.remarks else ""
     return text
 
 

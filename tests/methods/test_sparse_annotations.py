@@ -111,3 +111,24 @@ def test_the_losses_are_those_of_the_full_labels_where_all_is_known(method):
         was, now = (made.parser.get_parsed_content(f"loss_{head}")(heads[head], labeled[target]).item()
                     for made in (full, sparse))  # fmt: skip
         assert was == pytest.approx(now, abs=1e-6)
+
+
+def test_no_method_has_the_losses_that_sparse_annotations_replace(repository_root):
+    """So that overlays may stand in any order: a method with another loss on labels gives it another name."""
+    for path in sorted((repository_root / "configs" / "methods").glob("*.yaml")):
+        overlay = yaml.safe_load(path.read_text(encoding="utf-8"))
+        assert not {key.split("#")[0] for key in overlay} & {"loss_seg", "loss_sdf", "loss_boundary"}, path.name
+
+
+@pytest.mark.parametrize(
+    ("change", "said"), [({}, "share of annotated glands"), ({"method": "entropy", **SPARSE}, "another method")]
+)
+def test_a_training_is_not_resumed_with_other_labels_or_another_method(change, said, method):
+    first = method("supervised", **SPARSE, **{KEEP: "50%"})
+    first.parser.get_parsed_content("train#resume_file").attach(first.trainer)
+    first.trainer.run()
+    if SPARSE.keys() <= change.keys():
+        change = change | {KEEP: "50%"}
+    other = method("supervised", **change, max_epochs=2, resume=True)
+    with pytest.raises(ValueError, match=said):
+        other.parser.get_parsed_content("train#resume_file").attach(other.trainer)

@@ -58,13 +58,26 @@ def exported(folder: Path) -> nn.Module:
     return network
 
 
-@pytest.mark.parametrize("method", ["supervised", "semi_moe_seg_sdf"])
+@pytest.mark.parametrize("method", ["supervised", "semi_moe_seg_sdf", "mean_teacher", "cross_teaching"])
 def test_the_bundle_answers_like_the_run(method, program, run, tmp_path):
     network, words = run(method)
     assert program.main([*words, "--output", str(tmp_path / "made")]) == 0
     image = torch.randn(2, 3, 32, 48)
     with torch.no_grad():
         assert torch.equal(exported(tmp_path / "made")(image), network(image))
+
+
+def test_classes_keep_their_names_and_a_generalist_its_specialists(program, run, repository_root, tmp_path):
+    network, words = run("cgs", str(repository_root / "configs" / "data" / "phantom_classes.yaml"))
+    assert program.main([*words, "--output", str(tmp_path / "made")]) == 0
+    image = torch.randn(2, 3, 32, 48)
+    with torch.no_grad():
+        answer = exported(tmp_path / "made")(image)
+        assert torch.equal(answer, network(image))
+    assert answer.shape == (2, 3, 32, 48)
+    metadata = json.loads((tmp_path / "made" / "configs" / "metadata.json").read_text(encoding="utf-8"))
+    channels = metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
+    assert channels == {"0": "background", "1": "benign", "2": "malignant"}
 
 
 def test_the_bundle_has_the_method_as_its_default(program, run, tmp_path):
