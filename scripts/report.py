@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import argparse
 import base64
+import contextlib
 import io
+import logging
 import sys
 from collections.abc import Sequence
 from datetime import datetime, timezone
@@ -85,8 +87,9 @@ def write_report(options: argparse.Namespace) -> None:
     metrics = chosen_metrics(cells, options.metrics)
     against = chosen_baseline(cells, options.against)
     anchors = report.read_anchors(options.anchors, str(cells[0].content["data"]))
+    leaks = leaks_of(cells)
     tiles, undrawn = draw_tiles(cells, options.tiles)
-    notes = [*report.warnings_of(cells), *undrawn]
+    notes = [*leaks, *report.warnings_of(cells), *undrawn]
     made = f"Made {datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC by scripts/report.py from {len(cells)} cells."
     page = report.build(cells, metrics, against, tiles, anchors, notes, made)
     table = markdown(cells, metrics, against, notes)
@@ -138,6 +141,31 @@ def markdown(cells: Sequence[report.Cell], metrics: Sequence[str], against: str,
     if notes:
         parts.append("\n".join(f"- {sentence}" for sentence in ("Notes:", *notes)).removeprefix("- "))
     return "\n\n".join(parts) + "\n"
+
+
+def leaks_of(cells: Sequence[report.Cell]) -> list[str]:
+    """What the data lists of the cells warn of, such as test images of patients that are learned from; each once.
+
+    The log is silent about it from here on. A list that is not there any more warns of nothing.
+    """
+    said: dict[str, list[str]] = {}
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            name, _, sentence = record.getMessage().partition(": ")
+            said.setdefault(sentence, []).append(name)
+
+    logger, listener = logging.getLogger("bundle.data"), Listener(logging.WARNING)
+    logger.addHandler(listener)
+    logger.propagate = False
+    for place, name in sorted(
+        {(str(cell.content.get("dataset_dir")), str(cell.content.get("data_list"))) for cell in cells}
+    ):
+        with contextlib.suppress(OSError, ValueError):
+            load_data_list(place, name)
+    logger.removeHandler(listener)
+    logger.addHandler(logging.NullHandler())
+    return [f"{', '.join(names)}: {sentence}." for sentence, names in said.items()]
 
 
 def draw_tiles(cells: Sequence[report.Cell], count: int) -> tuple[dict[str, list[dict[str, Any]]], list[str]]:

@@ -61,7 +61,8 @@ def losses(cells: Sequence[Cell]) -> str:
         found.append((method, charts.line_chart(_runs(cells, method, "loss", False), "steps", label)))
     words = (
         "The objective of each method, a line a seed, each chart with its own axis: the losses of different methods "
-        "hold different parts, so their heights do not compare."
+        "hold different parts, so their heights do not compare. Where the weight of "
+        "unlabeled images rises over training, the objective may rise with it."
     )
     grid = markup.figures(found, "small")
     key = charts.legend([f"{share} % labels" for share in labels_of(cells)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -43,6 +44,27 @@ def test_without_the_data_the_rest_is_reported(
     assert program.main(words) == 0
     assert "are drawn: no data folder" in capsys.readouterr().err
     assert "Worst and best" not in (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+
+
+def test_test_images_of_known_patients_are_told_everywhere_once(
+    make_cells: Callable[..., Path],
+    program: ModuleType,
+    phantom_dir: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    data, output = tmp_path / "known", tmp_path / "report"
+    shutil.copytree(phantom_dir, data)
+    file = data / "heldout_50_seed0.json"
+    parts = json.loads(file.read_text(encoding="utf-8"))
+    for entry in (parts["training"][0], parts["test"][0]):
+        entry["patient"] = "the same"
+    file.write_text(json.dumps(parts), encoding="utf-8")
+    cells = make_cells(dataset_dir=str(data))
+    assert program.main(["--cells", str(cells), "--output", str(output), "--tiles", "1"]) == 0
+    sentence = "heldout_50_seed0.json: 1 of 3 test images are of patients that are learned from"
+    assert capsys.readouterr().err.count(sentence) == 1
+    assert all((output / name).read_text(encoding="utf-8").count(sentence) == 1 for name in ("report.html", "table.md"))
 
 
 def test_masks_that_are_gone_are_told_everywhere(
