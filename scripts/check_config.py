@@ -38,6 +38,7 @@ LOCATOR = ComponentLocator()  # looks through all of MONAI when first asked
 OWN_KEYS = {"imports", "_meta_"}
 TRACKING_KEYS = {"tracking_uri", "experiment_name", "run_name", "save_execute_config", "is_not_rank0"}
 """Keys that MONAI reads itself, beside those that are run; and those that it reads with ``--tracking``."""
+METHOD = "method"  # names an overlay
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -164,7 +165,8 @@ def _unread(parser: ConfigParser, added: Mapping[str, str], read: set[str], fold
         above = ["#".join(parts[: length + 1]) for length in range(len(parts))]
         in_component = any(ConfigComponent.is_instantiable(parser.get(place)) for place in above[:-1])
         below = any(name.startswith(f"{key}#") for name in read)
-        if in_component or below or read & set(above) or IMPORT.match(str(parser.get(key))):
+        is_read = in_component or below or bool(read & set(above)) or bool(IMPORT.match(str(parser.get(key))))
+        if is_read and key != METHOD:  # which the resume file alone reads, to know its training again
             continue
         if key not in overlays:
             findings.append(finding)
