@@ -40,6 +40,10 @@ IMAGE = "image"
 LABEL = "label"
 FILE = "file"
 """In a batch for training, the names of the files that its images came from."""
+FAILED = "failed"
+"""In inference, in place of a picture that cannot be read: the sentence that says why."""
+FILES = "files"
+"""In inference, the files that were written for a picture beside its mask."""
 
 Heads = dict[str, Tensor]
 """What a network answers: every map that a method needs, (B, C, H, W) logits or values, and gate weights (B, K)."""

@@ -69,9 +69,8 @@ def run_method(method: str, output: Path, max_epochs: int) -> float:
     evaluate = [*overlays, ROOT / "configs" / "evaluate.json"]
     bundle_run("evaluating", evaluate, [*common, "--output_dir", folder / "evaluation", "--max_epochs", max_epochs])
     changes = inference_changes(overlays[1:])
-    bundle_run(
-        "inference", [ROOT / "configs" / "inference.json"], [*common, *changes, "--output_dir", folder / "masks"]
-    )
+    written = ["--output_dir", folder / "masks", "--overwrite", True]
+    bundle_run("inference", [ROOT / "configs" / "inference.json"], [*common, *changes, *written])
     return seconds
 
 

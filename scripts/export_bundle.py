@@ -25,7 +25,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-CARRIED = ("pixel_size", "crop_size", "classes", "network_def", "network")
+CARRIED = ("pixel_size", "crop_size", "classes", "normalisation", "network_def", "network")
 """Keys of inference.json that follow the run; what they refer to comes along."""
 PREPARES = ("image_reading#0", "validate#fixed_transforms")
 """What an image goes through in validation and inference alike; inference.json has it in its own words."""
@@ -148,9 +148,6 @@ def inference_of(run: Mapping[str, Any], shipped: Mapping[str, Any], inference: 
                 f"the run prepares its images by another {key} than configs/train.json (protocol "
                 f"{run.get('protocol')!r}), which inference does not know; export a run of another protocol"
             )
-    steps = inference["preprocessing"]["transforms"]
-    swapped = {json.dumps(old): new for old, new in zip(shipped["normalisation"], run["normalisation"], strict=True)}
-    inference["preprocessing"]["transforms"] = [swapped.get(json.dumps(step), step) for step in steps]
     inference |= {key: run[key] for key in CARRIED}
     wanted = list(CARRIED)
     while wanted:  # what is carried may refer to other keys of the run

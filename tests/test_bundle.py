@@ -212,7 +212,8 @@ def test_inference_writes_a_mask_for_each_picture(resumed, elsewhere, pictures, 
     words = ["run", "inference", "--config_file", resumed.configs("inference.json"), "--bundle_root", str(resumed.root)]
     done = resumed.run(*words, "--dataset_dir", str(pictures), "--output_dir", str(tmp_path), cwd=elsewhere)
     assert "6/6 images" in done.stderr
-    assert {path.name for path in tmp_path.iterdir()} == {f"{path.stem}_mask.png" for path in pictures.iterdir()}
+    masks = {f"{path.stem}_mask.png" for path in pictures.iterdir()}
+    assert {path.name for path in tmp_path.iterdir()} == masks | {"summary.json", "journal_0.jsonl"}
     for path in pictures.iterdir():
         with Image.open(path) as image:
             assert mask(tmp_path / f"{path.stem}_mask.png").shape == image.size[::-1]

@@ -242,18 +242,18 @@ def test_run_is_another_name_for_what_the_config_does(name, list_name):
 
 def test_all_configs_read_and_normalise_alike():
     train, inference = read("train.json"), read("inference.json")
-    steps = {step["_target_"]: step for step in inference["preprocessing"]["transforms"]}
+    steps = {step["_target_"]: step for step in inference["image_reading"]}
     image_reading = train["image_reading"][0]
     assert steps["LoadImaged"] == image_reading
     assert steps["LoadImaged"]["reader"]["_target_"] == "bundle.data.PictureReader"
-    assert inference["preprocessing"]["transforms"][-2:] == train["normalisation"]
+    assert inference["normalisation"] == train["normalisation"]
     validation = {step["_target_"]: step for step in train["validate"]["fixed_transforms"] if isinstance(step, dict)}
     assert steps["Spacingd"] == validation["Spacingd"]
     assert steps["bundle.transforms.PixelSized"]["default"] == "@pixel_size"
     for key in ("pixel_size", "crop_size", "network_def", "network", "use_amp", "ckpt_dir"):
         assert inference[key] == train[key], key
     assert inference["inferer"] == train["window_inferer"]
-    assert inference["postprocessing"]["transforms"][:1] == [
+    assert inference["inverted"] == [
         train["validate"]["postprocessing"]["transforms"][0] | {"transform": "@preprocessing"}
     ]
 

@@ -19,6 +19,7 @@ from bundle.data.pictures import (
     volume_slices,
 )
 from bundle.data.plans import Plan
+from bundle.data.predicting import PicturesToPredict
 from bundle.data.protocols import serve_protocol
 from bundle.data.splits import draw_split, heldout_lists, nested_draws, patient_folds
 
@@ -26,6 +27,7 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "Picture",
     "PictureReader",
+    "PicturesToPredict",
     "Plan",
     "TileCache",
     "cached_share",

@@ -91,7 +91,7 @@ class Ending:
 def sentence(error: BaseException) -> str:
     """What went wrong, in one line."""
     if isinstance(error, KeyboardInterrupt):
-        return "stopped; a training goes on with --resume True"
+        return "stopped; a training goes on with --resume True, an inference by the same command"
     kind, text = root(error)
     text = " ".join(text.split())
     found = OF_THE_SYSTEM.search(text)

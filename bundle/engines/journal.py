@@ -1,0 +1,199 @@
+"""What an inference has done already: it goes on where it stopped, and ends with a summary."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import time
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from ignite.engine import Engine, Events
+from torch import distributed
+
+from bundle.engines.files import whole
+from bundle.engines.ranks import gathered, own_share
+from bundle.types import FAILED, FILES, IMAGE, as_switch
+
+logger = logging.getLogger(__name__)
+
+Entry = Mapping[str, Any]
+SUMMARY = "summary.json"
+JOURNAL = "journal_*.jsonl"
+SHOWN = 3
+"""How many pictures the last line of a run names."""
+PREFIX = 16
+"""Digits of a digest that are kept."""
+
+
+class PredictionJournal:
+    """Keeps, in the folder of the results, which pictures are done; gives a run those that are left.
+
+    Each process writes ``journal_RANK.jsonl``, a line a picture, after its files stand. A picture counts as done while
+    it has the size and time of change of then, and its files are there. At the end rank 0 writes ``summary.json``.
+
+    Args:
+        output_dir: folder of the results.
+        model: file of the weights; another content is another inference. It may be missing, which its loader says.
+        settings: what else makes another inference: plain values.
+        overwrite: do all again, whatever is there: True, False or a word for it.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | os.PathLike[str],
+        model: str | os.PathLike[str],
+        settings: Mapping[str, Any],
+        overwrite: bool | str = False,
+    ) -> None:
+        self.folder = Path(output_dir)
+        self.model = Path(model)
+        self.settings = json.loads(json.dumps(dict(settings), default=str))
+        self.overwrite = as_switch(overwrite, "overwrite")
+        self.total = 0
+        self.kept = 0
+        self.written = 0
+        self.failed: list[dict[str, str]] = []
+        self._started = 0.0
+
+    def left(self, images: Sequence[Entry]) -> list[Entry]:
+        """The pictures that this process has still to do, of all that there are.
+
+        Raises:
+            ValueError: where the folder holds results of another model or of other settings.
+        """
+        done = {} if self.overwrite else self._done()
+        open_items = [entry for entry in images if done.get(str(entry[IMAGE])) != _state(entry[IMAGE])]
+        self.total, self.kept = len(images), len(images) - len(open_items)
+        return own_share(open_items)
+
+    def attach(self, engine: Engine) -> None:
+        """Write down each picture that an engine is done with, and sum up when it ends."""
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._write)
+        engine.add_event_handler(Events.COMPLETED, self._finish)
+
+    @property
+    def _file(self) -> Path:
+        return self.folder / JOURNAL.replace("*", str(_rank()))
+
+    @property
+    def _setting(self) -> dict[str, Any]:
+        model = self.model.read_bytes() if self.model.is_file() else b""
+        return {**self.settings, "model": hashlib.sha256(model).hexdigest()[:PREFIX]}
+
+    def _done(self) -> dict[str, list[int]]:
+        """Size and time of change of the pictures whose results stand, by path."""
+        done: dict[str, list[int]] = {}
+        for file in sorted(self.folder.glob(JOURNAL)):
+            setting: dict[str, Any] | None = None
+            for line in file.read_text(encoding="utf-8").splitlines():
+                record = _record(line)
+                if record is None:
+                    continue  # the run was killed while it wrote this line
+                if "settings" in record:
+                    setting = record["settings"]
+                elif all((self.folder / name).is_file() for name in record["files"]):
+                    self._refuse_other(setting)
+                    done[record["image"]] = record["state"]
+        return done
+
+    def _refuse_other(self, found: Mapping[str, Any] | None) -> None:
+        here = self._setting
+        if found == here:
+            return
+        other = found or {}
+        names = [name for name in {**here, **other} if here.get(name) != other.get(name)]
+        raise ValueError(
+            f"{self.folder} holds results of another inference (other {', '.join(names)}); "
+            "give another --output_dir, or --overwrite True to do all again"
+        )
+
+    def _start(self) -> None:
+        self._started = time.monotonic()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        gathered(None)  # all have read the journals before any changes one
+        if self.overwrite and _rank() == 0:
+            for file in self.folder.glob(JOURNAL):
+                file.unlink()
+        gathered(None)
+        self._append({"settings": self._setting})
+        if self.kept and _rank() == 0:
+            logger.info("%d of %d pictures are done already; going on with the others", self.kept, self.total)
+
+    def _append(self, record: Mapping[str, Any]) -> None:
+        with self._file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def _write(self, engine: Engine) -> None:
+        output: Any = engine.state.output
+        for record in output:
+            if FAILED in record:
+                self.failed.append({"image": record[IMAGE], "reason": record[FAILED]})
+                logger.error("left out: %s", record[FAILED])
+                continue
+            path = record[IMAGE] if isinstance(record[IMAGE], str) else record[IMAGE].meta["filename_or_obj"]
+            files = [os.path.relpath(file, self.folder) for file in _files(record)]
+            self._append({"image": str(path), "state": _state(path), "files": files})
+            self.written += 1
+
+    def _finish(self) -> None:
+        """Put together what all processes did.
+
+        Raises:
+            RuntimeError: where pictures were left out; all others are done.
+        """
+        written = sum(gathered(self.written))
+        failed = sorted(chain.from_iterable(gathered(self.failed)), key=lambda entry: entry["image"])
+        seconds = gathered(time.monotonic() - self._started)
+        if _rank() == 0:
+            content = {
+                "images": self.total,
+                "written": written,
+                "done before": self.kept,
+                "failed": failed,
+                "seconds": round(max(seconds), 3),
+                "processes": len(seconds),
+                "settings": self._setting,
+            }
+            with whole(self.folder / SUMMARY) as file:
+                file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+            told = (written, self.folder, self.kept, len(failed))
+            logger.info("%d pictures written to %s, %d were done before, %d left out", *told)
+        if failed:
+            more = f" and {len(failed) - SHOWN} more" if len(failed) > SHOWN else ""
+            reasons = "; ".join(entry["reason"] for entry in failed[:SHOWN])
+            raise RuntimeError(
+                f"{len(failed)} of {self.total} pictures were left out: {reasons}{more}; the others are done, "
+                f"all are listed in {self.folder / SUMMARY}"
+            )
+
+
+def _rank() -> int:
+    return distributed.get_rank() if distributed.is_available() and distributed.is_initialized() else 0
+
+
+def _record(line: str) -> dict[str, Any] | None:
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError:
+        return None
+
+
+def _state(path: str | os.PathLike[str]) -> list[int]:
+    """Size and time of change of a file; nothing where it is missing."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return []
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _files(record: Mapping[str, Any]) -> list[str]:
+    """Files that were written for one picture: the mask's and those of the outputs."""
+    saved = [value.meta["saved_to"] for value in record.values() if "saved_to" in getattr(value, "meta", {})]
+    return [*map(str, saved), *record.get(FILES, [])]

@@ -1,0 +1,34 @@
+"""MONAI's evaluator for pictures without labels: it goes on where one cannot be read."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from monai.engines import SupervisedEvaluator
+
+from bundle.types import FAILED, IMAGE
+
+logger = logging.getLogger(__name__)
+
+
+class Predictor(SupervisedEvaluator):
+    """Answers pictures; one that came with the reason why it cannot be read is left out.
+
+    Its output is then ``[{"image": path, "failed": reason}]``, for a journal to keep; no other handler of an iteration
+    gets it as a prediction. Where no picture is left, it ends at once.
+    """
+
+    def _iteration(self, engine: Any, batchdata: Any) -> Any:
+        """One batch, as MONAI's evaluator makes it."""
+        if isinstance(batchdata, dict) and FAILED in batchdata:
+            names = zip(batchdata[IMAGE], batchdata[FAILED], strict=True)
+            engine.state.output = [{IMAGE: path, FAILED: reason} for path, reason in names]
+            return engine.state.output
+        return super()._iteration(engine, batchdata)
+
+    def run(self, global_epoch: int = 1) -> None:  # type: ignore[override]
+        """Answer all pictures of the loader."""
+        if len(self.data_loader) == 0:  # type: ignore[arg-type]
+            logger.info("nothing is left to do; --overwrite True does all again")
+        super().run(global_epoch)

@@ -1,0 +1,119 @@
+"""The journal of an inference: what is done stays done, what is not is done, and nothing is mixed."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from ignite.engine import Engine
+
+from bundle.engines import PredictionJournal
+from bundle.types import FAILED, FILES, IMAGE
+
+SETTINGS = {"mpp": None, "crop_size": [32, 32]}
+
+
+@pytest.fixture
+def images(tmp_path) -> list[dict[str, str]]:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for name in "abcd":
+        (folder / f"{name}.png").write_bytes(name.encode())
+    return [{IMAGE: str(file)} for file in sorted(folder.iterdir())]
+
+
+@pytest.fixture
+def model(tmp_path) -> Path:
+    file = tmp_path / "model.pt"
+    file.write_bytes(b"weights")
+    return file
+
+
+def journal(tmp_path, model, overwrite=False, **settings) -> PredictionJournal:
+    return PredictionJournal(tmp_path / "out", model, SETTINGS | settings, overwrite)
+
+
+def run(journal, entries, broken=(), stop_after=None) -> list[str]:
+    """Do the entries as an engine does, which writes one file for each; give the names of those it got to."""
+    seen = []
+
+    def step(_, entry):
+        if len(seen) == stop_after:
+            raise KeyboardInterrupt
+        path = Path(entry[IMAGE])
+        seen.append(path.stem)
+        if path.stem in broken:
+            return [{IMAGE: str(path), FAILED: f"{path} is damaged"}]
+        written = journal.folder / f"{path.stem}_mask.png"
+        written.write_bytes(b"mask")
+        return [{IMAGE: str(path), FILES: [str(written)]}]
+
+    engine = Engine(step)
+    journal.attach(engine)
+    engine.run(entries, max_epochs=1, epoch_length=len(entries))
+    return seen
+
+
+def names(entries) -> str:
+    return "".join(Path(entry[IMAGE]).stem for entry in entries)
+
+
+def test_a_stopped_run_goes_on_with_what_is_left(tmp_path, model, images):
+    first = journal(tmp_path, model)
+    with pytest.raises(KeyboardInterrupt):
+        run(first, first.left(images), stop_after=2)
+    assert not (tmp_path / "out" / "summary.json").exists()
+    second = journal(tmp_path, model)
+    assert run(second, second.left(images)) == ["c", "d"]
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert (summary["images"], summary["written"], summary["done before"], summary["failed"]) == (4, 2, 2, [])
+    assert journal(tmp_path, model).left(images) == []
+
+
+def test_a_changed_picture_or_a_lost_result_is_done_again(tmp_path, model, images):
+    first = journal(tmp_path, model)
+    run(first, first.left(images))
+    Path(images[0][IMAGE]).write_bytes(b"another")
+    (tmp_path / "out" / "c_mask.png").unlink()
+    assert names(journal(tmp_path, model).left(images)) == "ac"
+
+
+@pytest.mark.parametrize(("settings", "weights", "told"), [({"mpp": 0.5}, b"weights", "mpp"), ({}, b"new", "model")])
+def test_results_of_another_inference_are_not_mixed_in(tmp_path, model, images, settings, weights, told):
+    first = journal(tmp_path, model)
+    run(first, first.left(images))
+    model.write_bytes(weights)
+    with pytest.raises(ValueError, match=rf"out holds results of another inference \(other {told}\).*--overwrite True"):
+        journal(tmp_path, model, **settings).left(images)
+    again = journal(tmp_path, model, "True", **settings)
+    assert run(again, again.left(images)) == ["a", "b", "c", "d"]
+    assert journal(tmp_path, model, **settings).left(images) == []
+
+
+def test_what_failed_is_told_and_tried_again(tmp_path, model, images):
+    first = journal(tmp_path, model)
+    with pytest.raises(RuntimeError, match=r"^1 of 4 pictures were left out: \S+b.png is damaged; the others are done"):
+        run(first, first.left(images), broken="b")
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert [Path(entry["image"]).stem for entry in summary["failed"]] == ["b"]
+    assert summary["written"] == 3
+    assert names(journal(tmp_path, model).left(images)) == "b"
+
+
+def test_a_line_that_a_kill_cut_off_does_no_harm(tmp_path, model, images):
+    first = journal(tmp_path, model)
+    run(first, first.left(images))
+    file = tmp_path / "out" / "journal_0.jsonl"
+    file.write_bytes(file.read_bytes()[:-20])
+    second = journal(tmp_path, model)
+    assert run(second, second.left(images)) == ["d"]
+    assert journal(tmp_path, model).left(images) == []
+
+
+def test_a_missing_picture_is_never_done(tmp_path, model, images):
+    first = journal(tmp_path, model)
+    run(first, first.left(images))
+    os.remove(images[3][IMAGE])
+    assert names(journal(tmp_path, model).left(images)) == "d"

@@ -1,0 +1,93 @@
+"""Inference over folders: broken files, a stop and a new start, several processes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nnodes=1", "--nproc_per_node=2")
+COLOUR_RULE = {"_target_": "torch.nn.Conv2d", "in_channels": 3, "out_channels": 2, "kernel_size": 1}
+
+
+@pytest.fixture(scope="module")
+def served(copy_bundle) -> Any:
+    """A bundle whose network calls gland what is darker than the mean in green."""
+    made = copy_bundle("served", data=False)
+    weight = torch.zeros(2, 3, 1, 1)
+    weight[0, 1] = 1.0
+    (made.root / "models").mkdir()
+    torch.save({"weight": weight, "bias": torch.zeros(2)}, made.root / "models" / "model.pt")
+    made.edit("inference.json", {"network_def": COLOUR_RULE})
+    return made
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """Five pictures, half dark, and two files that are none."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number in range(5):
+        pixels = np.full((30, 40, 3), 230, np.uint8)
+        pixels[:, : 8 + number] = (120, 40, 120)
+        Image.fromarray(pixels).save(folder / f"tile_{number}.png")
+    data = (folder / "tile_0.png").read_bytes()
+    (folder / "cut.png").write_bytes(data[:60])
+    (folder / "words.jpg").write_text("no picture")
+    return folder
+
+
+def infer(served, folder, output, *more, launcher=(), fails=False):
+    words = ["run", "inference", "--config_file", served.configs("inference.json"), "--dataset_dir", str(folder)]
+    return served.run(*words, "--output_dir", str(output), *more, launcher=launcher, fails=fails)
+
+
+def dark(output: Path) -> dict[str, int]:
+    """Columns that are gland, by picture."""
+    return {
+        path.name.removesuffix("_mask.png"): int((np.asarray(Image.open(path)) > 0).any(axis=0).sum())
+        for path in sorted(output.glob("*_mask.png"))
+    }
+
+
+def test_broken_files_are_named_and_the_others_done(served, folder, tmp_path):
+    said = infer(served, folder, tmp_path / "out", fails=True).stderr.splitlines()
+    assert said[-1].startswith("semi-moe: 2 of 7 pictures were left out: ")
+    for name in ("cut.png", "words.jpg"):
+        assert str(folder / name) in said[-1]
+    assert dark(tmp_path / "out") == {f"tile_{number}": 8 + number for number in range(5)}
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert (summary["images"], summary["written"], len(summary["failed"])) == (7, 5, 2)
+
+    (folder / "cut.png").unlink()
+    (folder / "words.jpg").unlink()
+    (tmp_path / "out" / "tile_3_mask.png").unlink()
+    before = (tmp_path / "out" / "tile_0_mask.png").stat().st_mtime_ns
+    said = infer(served, folder, tmp_path / "out").stderr
+    assert "4 of 5 pictures are done already" in said
+    assert dark(tmp_path / "out") == {f"tile_{number}": 8 + number for number in range(5)}
+    assert (tmp_path / "out" / "tile_0_mask.png").stat().st_mtime_ns == before
+    assert "nothing is left to do" in infer(served, folder, tmp_path / "out").stderr
+    last = infer(served, folder, tmp_path / "out", "--mpp", "0.5", fails=True).stderr.splitlines()[-1]
+    assert "holds results of another inference (other mpp)" in last
+
+
+def test_two_processes_share_a_folder(served, folder, tmp_path):
+    (folder / "words.jpg").unlink()
+    said = infer(served, folder, tmp_path / "out", launcher=TORCHRUN, fails=True).stderr
+    assert "1 of 6 pictures were left out" in said
+    assert dark(tmp_path / "out") == {f"tile_{number}": 8 + number for number in range(5)}
+    shares = []
+    for rank in range(2):
+        lines = (tmp_path / "out" / f"journal_{rank}.jsonl").read_text().splitlines()
+        shares.append({Path(json.loads(line)["image"]).stem for line in lines[1:]})
+    assert sorted(map(len, shares)) == [2, 3]
+    assert not shares[0] & shares[1]
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert (summary["images"], summary["written"], summary["processes"]) == (6, 5, 2)
+    assert [Path(entry["image"]).name for entry in summary["failed"]] == ["cut.png"]
