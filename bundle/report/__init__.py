@@ -4,6 +4,7 @@ from bundle.report.cells import Cell, chosen, load_cells, read_anchors
 from bundle.report.comparing import check_comparable, facts_of, warnings_of
 from bundle.report.definitions import is_optimistic, key_metric, protocol_note
 from bundle.report.differences import comparison_table, comparisons
+from bundle.report.lessons import lesson_table
 from bundle.report.page import build
 from bundle.report.statistics import Comparison, Spread, compare, spread
 from bundle.report.tables import (
@@ -31,6 +32,7 @@ __all__ = [
     "is_optimistic",
     "key_metric",
     "labels_of",
+    "lesson_table",
     "load_cells",
     "markdown",
     "methods_of",

@@ -1,0 +1,56 @@
+"""What the pseudo-labels of each method did while it was trained, in one table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bundle.report.cells import Cell
+from bundle.report.tables import Table, labels_of, methods_of
+
+KINDS = {
+    "foreground": "share of foreground",
+    "counted": "share of pixels that count",
+    "unlabeled": "loss",
+    "ramp": "weight",
+}
+"""What the training's table says of a lesson, by how the names of its columns begin."""
+WHEN = ("first epoch", "middle", "last epoch")
+
+
+def lesson_table(cells: Sequence[Cell], kinds: Sequence[str] = ("foreground", "counted")) -> Table:
+    """Each lesson's numbers at the begin, in the middle and at the end of the training, mean over the seeds.
+
+    Args:
+        cells: finished cells of one benchmark.
+        kinds: any of ``KINDS``: ``foreground`` and ``counted`` (shares of pixels, in percent), ``unlabeled``, ``ramp``.
+
+    Returns:
+        Head and rows: method, share of labels, column of the training's table, and the three numbers.
+
+    Raises:
+        ValueError: for an unknown kind.
+    """
+    unknown = [kind for kind in kinds if kind not in KINDS]
+    if unknown:
+        raise ValueError(f"no kind {unknown[0]!r}; choose from {', '.join(KINDS)}")
+    rows = []
+    for method in methods_of(cells):
+        for share in labels_of(cells):
+            group = [cell for cell in cells if cell.method == method and cell.labels == share]
+            names = sorted({name for cell in group for name in cell.content.get("curves") or {}})
+            for name in names:
+                if name.split("/")[0] in kinds:
+                    rows.append([method, f"{share} %", name, *_shown(group, name)])
+    return ["method", "labels", "column", *WHEN], rows
+
+
+def _shown(cells: Sequence[Cell], column: str) -> list[str]:
+    """The numbers of one column at three times."""
+    curves = [[value for _, value in cell.curve(column)] for cell in cells]
+    curves = [curve for curve in curves if curve]
+    if not curves:
+        return [""] * len(WHEN)
+    shares = (0.0, 0.5, 1.0)
+    means = [sum(curve[int(share * (len(curve) - 1))] for curve in curves) / len(curves) for share in shares]
+    in_percent = column.split("/")[0] in ("foreground", "counted")
+    return [f"{100 * value:.1f} %" if in_percent else f"{value:.4g}" for value in means]

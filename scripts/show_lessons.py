@@ -1,0 +1,38 @@
+"""Show what the pseudo-labels of each method did in a benchmark: share of foreground, share of pixels that count.
+
+python scripts/show_lessons.py --cells runs/first --methods mean_teacher cps
+A pseudo-label whose foreground goes to 0 or 100 %, or counts nowhere, teaches nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from bundle.report import chosen, lesson_table, load_cells, markdown
+from bundle.report.lessons import KINDS
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program; 0 is good, 1 an error that the last line explains, 2 a wrong command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cells", required=True, type=Path, help="output folder of scripts/benchmark.py")
+    parser.add_argument("--methods", nargs="+", default=[], help="only these")
+    parser.add_argument(
+        "--kinds", nargs="+", default=["foreground", "counted"], choices=list(KINDS), help="what to show"
+    )
+    given = parser.parse_args(arguments)
+    try:
+        print(markdown(lesson_table(chosen(load_cells(given.cells), given.methods), given.kinds)))
+    except (OSError, ValueError) as error:
+        print(f"show_lessons: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
