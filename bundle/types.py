@@ -42,6 +42,8 @@ FILE = "file"
 """In a batch for training, the names of the files that its images came from."""
 FAILED = "failed"
 """In inference, in place of a picture that cannot be read: the sentence that says why."""
+FACTS = "facts"
+"""In inference, plain numbers about the work on one picture, for its journal."""
 FILES = "files"
 """In inference, the files that were written for a picture beside its mask."""
 

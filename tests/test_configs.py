@@ -28,10 +28,13 @@ LAID_OVER = {
     "evaluate.json": ["train.json"],
     "multi_gpu_train.json": ["train.json"],
     "multi_gpu_evaluate.json": ["train.json", "evaluate.json"],
+    "inference_trt.json": ["inference.json"],
 }
 OVERLAYS = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.yaml"))
 READINGS = {name: ["train.json", "evaluate.json"] for name in OVERLAYS if name.startswith("readings/")}
 """Overlays of an evaluation, and what each is laid over; all others go over train.json alone."""
+INFERENCE = {name: ["inference.json"] for name in OVERLAYS if name.startswith("inference/")}
+"""Overlays of an inference."""
 
 
 def below(name: str) -> list[str]:
@@ -44,7 +47,7 @@ def below(name: str) -> list[str]:
     return files[:-1]
 
 
-BELOW = READINGS | {name: below(name) for name in OVERLAYS if name.startswith("methods/")}
+BELOW = READINGS | INFERENCE | {name: below(name) for name in OVERLAYS if name.startswith("methods/")}
 """What overlays are laid over, where that may be more than train.json."""
 NAMES = {
     "data/phantom.yaml": "datalist#_target_",

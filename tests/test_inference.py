@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image
 
@@ -91,3 +94,65 @@ def test_two_processes_share_a_folder(served, folder, tmp_path):
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert (summary["images"], summary["written"], summary["processes"]) == (6, 5, 2)
     assert [Path(entry["image"]).name for entry in summary["failed"]] == ["cut.png"]
+
+
+def test_the_example_for_python_runs_from_anywhere(served, folder, tmp_path, repository_root):
+    """The first block of docs/python.md, its words in capitals replaced."""
+    text = (repository_root / "docs" / "python.md").read_text(encoding="utf-8")
+    code = text.split("```python\n")[1].split("```")[0]
+    for name in ("cut.png", "words.jpg"):
+        (folder / name).unlink()
+    words = {
+        "FOLDER_OF_THE_BUNDLE": served.root,
+        "FOLDER_OF_TILES": folder,
+        "FOLDER_FOR_MASKS": tmp_path / "out",
+        "TILE.png": folder / "tile_4.png",
+    }
+    for word, place in words.items():
+        assert word in code
+        code = code.replace(word, str(place))
+    check = f"\nimport numpy\nnumpy.save({str(tmp_path / 'mask.npy')!r}, mask)"
+    done = subprocess.run(
+        [sys.executable, "-c", code + check], cwd=tmp_path, capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 0, done.stderr
+    assert len([line for line in code.splitlines() if line.strip()]) <= 12
+    mask = np.load(tmp_path / "mask.npy")
+    assert mask.shape == (30, 40)
+    assert np.array_equal(mask.any(axis=0), np.arange(40) < 12)
+    assert dark(tmp_path / "out") == {f"tile_{number}": 8 + number for number in range(5)}
+
+
+def test_slides_by_the_same_command(served, tmp_path):
+    """A slide, one that does not tell its pixels, and one that is none, by two processes; then the same again."""
+    folder = tmp_path / "slides"
+    folder.mkdir()
+    pixels = np.full((200, 300, 3), 243, np.uint8)
+    pixels[50:150, 60:200] = (150, 60, 150)
+    told = {"resolution": (2e4, 2e4), "resolutionunit": "CENTIMETER"}
+    tifffile.imwrite(folder / "first.tif", pixels, tile=(64, 64), photometric="rgb", compression="zlib", **told)
+    tifffile.imwrite(folder / "silent.tif", pixels, tile=(64, 64), photometric="rgb", compression="zlib")
+    (folder / "text.svs").write_text("no slide")
+    fine = {"tissue#resolution": 8.0, "tissue#margin": 4.0, "tissue#least": 100.0, "min_area": 0.0}
+    (tmp_path / "fine.json").write_text(json.dumps(fine))
+    files = [served.root / "configs" / name for name in ("inference.json", "inference/slides.yaml")]
+    words = ["run", "inference", "--config_file", str([*map(str, files), str(tmp_path / "fine.json")])]
+    words += ["--dataset_dir", str(folder), "--output_dir", str(tmp_path / "out")]
+    said = served.run(*words, launcher=TORCHRUN, fails=True).stderr
+    assert "2 of 3 pictures were left out" in said
+    assert "silent.tif does not tell its microns per pixel; give --mpp" in said
+    with tifffile.TiffFile(tmp_path / "out" / "first_mask.ome.tif") as file:
+        mask = file.series[0].levels[0].asarray()
+    expected = np.zeros((200, 300), np.uint8)
+    expected[50:150, 60:200] = 255
+    assert (mask != expected).mean() < 0.02
+    features = json.loads((tmp_path / "out" / "first.geojson").read_text())["features"]
+    assert len(features) == 1
+    assert sorted(path.name for path in (tmp_path / "out").iterdir() if "journal" not in path.name) == [
+        "first.geojson",
+        "first_mask.ome.tif",
+        "summary.json",
+    ]
+    for name in ("silent.tif", "text.svs"):
+        (folder / name).unlink()
+    assert "nothing is left to do" in served.run(*words).stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ def test_every_pin_is_exact(pins):
 
 
 def test_every_dependency_is_pinned_inside_its_range(project, pins):
-    for line in [*project["dependencies"], *sum(project["optional-dependencies"].values(), [])]:
+    for line in chain(project["dependencies"], *project["optional-dependencies"].values()):
         wanted = Requirement(line)
         versions = [str(pin.specifier)[2:] for pin in pins if canonicalize_name(pin.name) == wanted.name]
         assert versions, f"{wanted.name} has no pin"

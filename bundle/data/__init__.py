@@ -19,7 +19,7 @@ from bundle.data.pictures import (
     volume_slices,
 )
 from bundle.data.plans import Plan
-from bundle.data.predicting import PicturesToPredict
+from bundle.data.predicting import PicturesToPredict, slides_to_predict
 from bundle.data.protocols import serve_protocol
 from bundle.data.splits import draw_split, heldout_lists, nested_draws, patient_folds
 
@@ -53,6 +53,7 @@ __all__ = [
     "reading_of",
     "required_part",
     "serve_protocol",
+    "slides_to_predict",
     "stem_of",
     "volume_slices",
     "write_phantom",

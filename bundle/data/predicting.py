@@ -1,13 +1,47 @@
-"""Pictures for inference, one of which may be broken without stopping the others."""
+"""Pictures and slides for inference, one of which may be broken without stopping the others."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from monai.data import Dataset
 
 from bundle.data.stored import PictureError
 from bundle.types import FAILED, IMAGE
+
+SLIDE_SUFFIXES = (".svs", ".tif", ".tiff", ".ndpi", ".scn", ".mrxs", ".vms", ".vmu", ".bif", ".svslide")
+"""Endings of the names of whole-slide images."""
+
+
+def slides_to_predict(dataset_dir: str | Path) -> list[dict[str, str]]:
+    """The whole-slide images of a folder, sorted by name, or one of them.
+
+    Args:
+        dataset_dir: the folder, or the file.
+
+    Returns:
+        ``{"image": absolute path}`` for each.
+
+    Raises:
+        FileNotFoundError: where there is neither.
+        ValueError: where the folder holds no slide, or two whose names differ in the ending alone.
+    """
+    path = Path(dataset_dir).expanduser().absolute()
+    if path.is_file():
+        return [{IMAGE: str(path)}]
+    if not path.is_dir():
+        raise FileNotFoundError(
+            f"no folder or slide {path}; give --dataset_dir, a folder that holds slides, or one slide"
+        )
+    files = [file for file in sorted(path.iterdir()) if file.suffix.lower() in SLIDE_SUFFIXES and file.is_file()]
+    if not files:
+        raise ValueError(f"no slide in {path}; give a folder that holds {', '.join(SLIDE_SUFFIXES)} files")
+    stems = [file.stem for file in files]
+    twice = sorted({str(file) for file in files if stems.count(file.stem) > 1})
+    if twice:
+        raise ValueError(f"slides share a name but for the ending ({', '.join(twice)}); rename them: results would too")
+    return [{IMAGE: str(file)} for file in files]
 
 
 class PicturesToPredict(Dataset):

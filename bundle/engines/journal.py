@@ -17,7 +17,7 @@ from torch import distributed
 
 from bundle.engines.files import whole
 from bundle.engines.ranks import gathered, own_share
-from bundle.types import FAILED, FILES, IMAGE, as_switch
+from bundle.types import FACTS, FAILED, FILES, IMAGE, as_switch
 
 logger = logging.getLogger(__name__)
 
@@ -138,7 +138,8 @@ class PredictionJournal:
                 continue
             path = record[IMAGE] if isinstance(record[IMAGE], str) else record[IMAGE].meta["filename_or_obj"]
             files = [os.path.relpath(file, self.folder) for file in _files(record)]
-            self._append({"image": str(path), "state": _state(path), "files": files})
+            facts = {FACTS: record[FACTS]} if FACTS in record else {}
+            self._append({"image": str(path), "state": _state(path), "files": files, **facts})
             self.written += 1
 
     def _finish(self) -> None:

@@ -47,6 +47,7 @@ class RunProgress:
 
     def attach(self, engine: Engine) -> None:
         """Show the progress of an engine."""
+        engine.add_event_handler(Events.STARTED, self._close)
         engine.add_event_handler(Events.EPOCH_STARTED, self._start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._advance)
         engine.add_event_handler(Events.COMPLETED, self._close)

@@ -5,6 +5,9 @@ from bundle.networks.dropped import ComplementaryDropout, DroppedUNet, FeatureDr
 from bundle.networks.gate import Gate, GatedTask
 from bundle.networks.generalist import GeneralistUNet, SpecialistSemiMoE
 from bundle.networks.k_experts import ImageGate, KExperts
+from bundle.networks.onnx import OnnxNetwork
+from bundle.networks.onnx_file import check_onnx, write_onnx
+from bundle.networks.outputs import NamedOutputs
 from bundle.networks.peers import Padded, Peers
 from bundle.networks.semi_moe import SemiMoE
 from bundle.networks.unet import UNet, UNetDecoder, UNetEncoder
@@ -23,6 +26,8 @@ __all__ = [
     "GeneralistUNet",
     "ImageGate",
     "KExperts",
+    "NamedOutputs",
+    "OnnxNetwork",
     "Padded",
     "Peers",
     "PyramidUNet",
@@ -33,5 +38,7 @@ __all__ = [
     "UNetEncoder",
     "UNetPlusPlus",
     "XNet",
+    "check_onnx",
     "low_frequencies",
+    "write_onnx",
 ]

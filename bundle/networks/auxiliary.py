@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from bundle.networks.outputs import PRED, NamedOutputs
 from bundle.networks.unet import UNetDecoder, UNetEncoder, kaiming_initialised
 from bundle.types import Heads
 
@@ -58,7 +59,7 @@ class FeatureDrop(nn.Module):
         return features * (activity < share * activity.amax(dim=[2, 3], keepdim=True)).to(features.dtype)
 
 
-class AuxiliaryUNet(nn.Module):
+class AuxiliaryUNet(NamedOutputs):
     """One encoder, a main decoder, and a decoder for each perturbation of the features (Ouali et al. 2020, CCT).
 
     arXiv 2003.09005. ``seg`` answers; the decoders ``aux_1``, ``aux_2``, ... see perturbed features and learn to
@@ -73,6 +74,7 @@ class AuxiliaryUNet(nn.Module):
         out_channels: number of classes, background counted.
         widths: channels of the five levels.
         dropout: probability of dropout after each convolution.
+        outputs: as for :class:`NamedOutputs`.
 
     Raises:
         ValueError: without a perturbation.
@@ -85,8 +87,9 @@ class AuxiliaryUNet(nn.Module):
         out_channels: int = 2,
         widths: Sequence[int] = (16, 32, 64, 128, 256),
         dropout: float = 0.0,
+        outputs: str = PRED,
     ) -> None:
-        super().__init__()
+        super().__init__(outputs)
         if not perturbations:
             raise ValueError("cross-consistency needs at least one perturbation, with a decoder for each")
         self.encoder = UNetEncoder(in_channels, widths, dropout)
@@ -115,7 +118,7 @@ class AuxiliaryUNet(nn.Module):
         return answers
 
 
-class PyramidUNet(nn.Module):
+class PyramidUNet(NamedOutputs):
     """A U-Net that answers at each of the four scales of its decoder (Luo et al. 2021, URPC, arXiv 2012.07042).
 
     ``seg`` is the answer at full size, which alone is evaluated; ``scale_2``, ``scale_4`` and ``scale_8`` come from
@@ -126,6 +129,7 @@ class PyramidUNet(nn.Module):
         out_channels: number of classes, background counted.
         widths: channels of the five levels.
         dropout: probability of dropout after each convolution.
+        outputs: as for :class:`NamedOutputs`.
     """
 
     def __init__(
@@ -134,8 +138,9 @@ class PyramidUNet(nn.Module):
         out_channels: int = 2,
         widths: Sequence[int] = (16, 32, 64, 128, 256),
         dropout: float = 0.0,
+        outputs: str = PRED,
     ) -> None:
-        super().__init__()
+        super().__init__(outputs)
         self.encoder = UNetEncoder(in_channels, widths, dropout)
         self.decoder = UNetDecoder(widths, dropout)
         self.head = nn.Conv2d(widths[0], out_channels, kernel_size=1)

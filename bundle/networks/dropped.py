@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from bundle.networks.outputs import PRED, NamedOutputs
 from bundle.networks.unet import UNetDecoder, UNetEncoder, kaiming_initialised
 from bundle.types import Heads
 
@@ -67,7 +68,7 @@ class ComplementaryDropout(nn.Module):
         return dropped
 
 
-class DroppedUNet(nn.Module):
+class DroppedUNet(NamedOutputs):
     """A U-Net with two heads that share all weights: ``seg``, and ``dropped`` from features without some channels.
 
     The decoder sees both kinds of features in one pass, as in the code of UniMatch (Yang et al. 2023, arXiv
@@ -79,6 +80,7 @@ class DroppedUNet(nn.Module):
         in_channels: channels of the image.
         out_channels: number of classes, background counted.
         widths: channels of the five levels.
+        outputs: as for :class:`NamedOutputs`.
     """
 
     def __init__(
@@ -87,8 +89,9 @@ class DroppedUNet(nn.Module):
         in_channels: int = 3,
         out_channels: int = 2,
         widths: Sequence[int] = (16, 32, 64, 128, 256),
+        outputs: str = PRED,
     ) -> None:
-        super().__init__()
+        super().__init__(outputs)
         self.encoder = UNetEncoder(in_channels, widths)
         self.decoder = UNetDecoder(widths)
         self.dropout = dropout

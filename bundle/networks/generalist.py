@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bundle.networks.outputs import PRED
 from bundle.networks.semi_moe import SemiMoE
 from bundle.networks.unet import UNet, kaiming_initialised
 from bundle.types import EXPERTS, SEG, SPECIALIST, Heads
@@ -44,6 +45,7 @@ class GeneralistUNet(UNet):
         out_channels: number of classes, background counted, at least 3.
         widths: channels of the five levels.
         dropout: probability of dropout after each convolution.
+        outputs: as for :class:`NamedOutputs`.
 
     Raises:
         ValueError: for fewer than two foreground classes.
@@ -55,8 +57,9 @@ class GeneralistUNet(UNet):
         out_channels: int = 3,
         widths: Sequence[int] = (16, 32, 64, 128, 256),
         dropout: float = 0.0,
+        outputs: str = PRED,
     ) -> None:
-        super().__init__(in_channels, out_channels, widths, dropout)
+        super().__init__(in_channels, out_channels, widths, dropout, outputs)
         self.specialists = specialist_heads(widths[0], out_channels)
         kaiming_initialised(self.specialists)
 

@@ -10,6 +10,7 @@ from monai.networks.blocks import Convolution
 from torch import Tensor, nn
 
 from bundle.networks.gate import Gate
+from bundle.networks.outputs import PRED, NamedOutputs
 from bundle.networks.unet import ACTIVATION, NORM, UNet, kaiming_initialised
 from bundle.types import Heads
 
@@ -39,7 +40,7 @@ class ImageGate(nn.Module):
         return self.gate(self.features(image).mean(dim=[2, 3]))
 
 
-class KExperts(nn.Module):
+class KExperts(NamedOutputs):
     """K U-Nets of one shape, each with weights of its own, mixed by one gate an image (Semi-MoE project page).
 
     g = softmax(G(x)), y = sum_k g_k p_k(x), p_k = softmax(E_k(x)): the *probabilities* are mixed. ``forward`` gives
@@ -56,6 +57,7 @@ class KExperts(nn.Module):
         gate: ``paper`` (learnt) or ``equal`` (the plain mean).
         gate_dropout: probability of dropout in the gate.
         dropout: probability of dropout in the U-Nets.
+        outputs: as for :class:`NamedOutputs`.
 
     Raises:
         ValueError: for fewer than two experts, or names that are not all different.
@@ -70,8 +72,9 @@ class KExperts(nn.Module):
         gate: str = "paper",
         gate_dropout: float = 0.1,
         dropout: float = 0.0,
+        outputs: str = PRED,
     ) -> None:
-        super().__init__()
+        super().__init__(outputs)
         if len(set(experts)) < max(2, len(experts)):
             raise ValueError(f"experts are {list(experts)}; name at least two, each once")
         self.experts = nn.ModuleDict({name: UNet(in_channels, out_channels, widths, dropout) for name in experts})

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional
 
+from bundle.networks.outputs import ALL, PRED, NamedOutputs
 from bundle.networks.unet import UNet
 from bundle.types import Heads
 
@@ -35,7 +36,7 @@ class Padded(nn.Module):
         return self.network(image)[:, :, :height, :width]
 
 
-class Peers(nn.Module):
+class Peers(NamedOutputs):
     """Two networks that see the same image: a U-Net, which answers, and its peer, which is there for training alone.
 
     They teach each other: cross pseudo supervision (Chen et al. 2021, arXiv 2106.01226) where both are U-Nets, drawn
@@ -51,6 +52,7 @@ class Peers(nn.Module):
         widths: channels of the five levels of the U-Net.
         dropout: probability of dropout in the U-Nets.
         peer: the second network, answering (B, out_channels, H, W); ``None`` makes another U-Net of that kind.
+        outputs: as for :class:`NamedOutputs`; TorchScript, which does not hold the peer, refuses ``all``.
     """
 
     __jit_ignored_attributes__ = ("peer",)
@@ -62,10 +64,24 @@ class Peers(nn.Module):
         widths: Sequence[int] = (16, 32, 64, 128, 256),
         dropout: float = 0.0,
         peer: nn.Module | None = None,
+        outputs: str = PRED,
     ) -> None:
-        super().__init__()
+        super().__init__(outputs)
         self.network = UNet(in_channels, out_channels, widths, dropout)
         self.peer = UNet(in_channels, out_channels, widths, dropout) if peer is None else peer
+
+    def __prepare_scriptable__(self) -> Peers:
+        """What TorchScript is made of.
+
+        Raises:
+            ValueError: where it would have to hold the peer.
+        """
+        if self.outputs == ALL:
+            raise ValueError(
+                f"TorchScript cannot hold the peer of {type(self).__name__}, which may be of any kind; "
+                f"leave network_def#outputs at {PRED}, or export to ONNX"
+            )
+        return self
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits (B, out_channels, H, W) of the U-Net for images (B, in_channels, H, W), sides of at least 16 px."""

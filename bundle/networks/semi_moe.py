@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from bundle.networks.gate import GatedTask
+from bundle.networks.outputs import PRED, NamedOutputs
 from bundle.networks.unet import UNetDecoder, UNetEncoder, kaiming_initialised
-from bundle.types import BOUNDARY, EXPERTS, SDF, SEG, Heads
+from bundle.types import BOUNDARY, EXPERTS, FUSED, SDF, SEG, Heads
 
 
-class SemiMoE(nn.Module):
+class SemiMoE(NamedOutputs):
     """Mixture of a segmentation, a signed-distance and a boundary expert (Semi-MoE, BMVC 2025).
 
     Each expert is a U-Net; each task has a gate that weighs the experts' last feature maps, and a head on the
@@ -32,6 +33,7 @@ class SemiMoE(nn.Module):
         gate: ``paper``, ``as_released`` or ``equal``.
         gate_dropout: probability of dropout in the gates.
         dropout: probability of dropout in the U-Nets.
+        outputs: as for :class:`NamedOutputs`.
 
     Raises:
         ValueError: for an unknown or missing expert, or a task without expert.
@@ -48,8 +50,9 @@ class SemiMoE(nn.Module):
         gate: str = "paper",
         gate_dropout: float = 0.1,
         dropout: float = 0.0,
+        outputs: str = PRED,
     ) -> None:
-        super().__init__()
+        super().__init__(outputs, answer=FUSED + SEG)
         tasks = experts if tasks is None else tasks
         self._check(experts, tasks)
         channels = {SEG: out_channels, SDF: 1, BOUNDARY: 2}

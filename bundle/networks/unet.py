@@ -9,6 +9,7 @@ from monai.networks.blocks import Convolution, UpSample
 from monai.networks.nets.basic_unet import Down, TwoConv, UpCat
 from torch import Tensor, nn
 
+from bundle.networks.outputs import PRED, NamedOutputs
 from bundle.types import Heads
 
 ACTIVATION = ("relu", {"inplace": True})
@@ -103,7 +104,7 @@ class UNetDecoder(nn.Module):
         return [self.up_1(half, levels[0]), half, quarter, eighth]
 
 
-class UNet(nn.Module):
+class UNet(NamedOutputs):
     """A U-Net with one head, ``seg``; with widths 64..1024 and three channels it has 34,527,106 parameters.
 
     Args:
@@ -111,6 +112,7 @@ class UNet(nn.Module):
         out_channels: number of classes, background counted.
         widths: channels of the five levels.
         dropout: probability of dropout after each convolution.
+        outputs: as for :class:`NamedOutputs`.
     """
 
     def __init__(
@@ -119,8 +121,9 @@ class UNet(nn.Module):
         out_channels: int = 2,
         widths: Sequence[int] = (16, 32, 64, 128, 256),
         dropout: float = 0.0,
+        outputs: str = PRED,
     ) -> None:
-        super().__init__()
+        super().__init__(outputs)
         self.encoder = UNetEncoder(in_channels, widths, dropout)
         self.decoder = UNetDecoder(widths, dropout)
         self.head = nn.Conv2d(widths[0], out_channels, kernel_size=1)
@@ -133,4 +136,4 @@ class UNet(nn.Module):
     @torch.jit.export
     def heads(self, image: Tensor) -> Heads:
         """The same answer by name: ``{"seg": logits}``."""
-        return {"seg": self.forward(image)}
+        return {"seg": self.head(self.decoder(self.encoder(image)))}

@@ -8,11 +8,12 @@ import torch
 from monai.networks.nets import BasicUNetPlusPlus
 from torch import Tensor, nn
 
+from bundle.networks.outputs import PRED, NamedOutputs
 from bundle.networks.unet import ACTIVATION, NORM, kaiming_initialised
 from bundle.types import Heads
 
 
-class UNetPlusPlus(nn.Module):
+class UNetPlusPlus(NamedOutputs):
     """MONAI's U-Net++ in two dimensions with one head, ``seg`` (Zhou et al. 2018, arXiv 1807.10165).
 
     Differs from the paper: without deep supervision. Normalisation, activation and first weights are those of
@@ -24,6 +25,7 @@ class UNetPlusPlus(nn.Module):
         widths: channels of the five levels, from full resolution down to one sixteenth. All nodes of a level have
             its width, and so has the last one, MONAI's sixth number.
         dropout: probability of dropout after each convolution.
+        outputs: as for :class:`NamedOutputs`.
 
     Raises:
         ValueError: for another number of levels.
@@ -35,8 +37,9 @@ class UNetPlusPlus(nn.Module):
         out_channels: int = 2,
         widths: Sequence[int] = (16, 32, 64, 128, 256),
         dropout: float = 0.0,
+        outputs: str = PRED,
     ) -> None:
-        super().__init__()
+        super().__init__(outputs)
         if len(widths) != 5:
             raise ValueError(f"a U-Net++ here has five levels, got widths {tuple(widths)}")
         self.nested = BasicUNetPlusPlus(
@@ -60,4 +63,4 @@ class UNetPlusPlus(nn.Module):
     @torch.jit.export
     def heads(self, image: Tensor) -> Heads:
         """The same answer by name: ``{"seg": logits}``."""
-        return {"seg": self.forward(image)}
+        return {"seg": self.nested(image)[0]}

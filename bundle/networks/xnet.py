@@ -9,6 +9,7 @@ from monai.networks.blocks import Convolution
 from torch import Tensor, nn
 from torch.nn import functional
 
+from bundle.networks.outputs import PRED, NamedOutputs
 from bundle.networks.unet import ACTIVATION, NORM, UNetDecoder, UNetEncoder, kaiming_initialised
 from bundle.types import Heads
 
@@ -52,7 +53,7 @@ class Exchange(nn.Module):
         return levels
 
 
-class XNet(nn.Module):
+class XNet(NamedOutputs):
     """Two U-Nets, one for low and one for high frequencies, whose encoders exchange levels 4 and 5 (Zhou et al. 2023).
 
     XNet: Wavelet-Based Low and High Frequency Fusion Networks, ICCV 2023. The image is split on line, so the network
@@ -71,6 +72,7 @@ class XNet(nn.Module):
         out_channels: number of classes, background counted.
         widths: channels of the five levels of each branch.
         dropout: probability of dropout after each convolution.
+        outputs: as for :class:`NamedOutputs`.
     """
 
     def __init__(
@@ -79,8 +81,9 @@ class XNet(nn.Module):
         out_channels: int = 2,
         widths: Sequence[int] = (16, 32, 64, 128, 256),
         dropout: float = 0.0,
+        outputs: str = PRED,
     ) -> None:
-        super().__init__()
+        super().__init__(outputs)
         self.low_encoder = UNetEncoder(in_channels, widths, dropout)
         self.high_encoder = UNetEncoder(in_channels, widths, dropout)
         self.low_exchange = Exchange(widths)

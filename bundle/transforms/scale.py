@@ -46,9 +46,10 @@ class PixelSized(MapTransform):
         self._noted = False
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Set the affine of each image to diag(mpp, mpp, 1)."""
+        """Set the affine of each image to diag(mpp, mpp, 1), and its metadata ``mpp`` where somebody knows it."""
         entry = dict(data)
         mpp = self.override if self.override is not None else entry.get(self.mpp_key)
+        told = {} if mpp is None else {self.mpp_key: float(mpp)}
         if mpp is None:
             mpp = self.default
             if not self._noted:
@@ -60,5 +61,5 @@ class PixelSized(MapTransform):
         for key in self.key_iterator(entry):
             image = entry[key]
             meta = {name: value for name, value in getattr(image, "meta", {}).items() if name != "affine"}
-            entry[key] = MetaTensor(image, affine=affine.clone(), meta=meta)
+            entry[key] = MetaTensor(image, affine=affine.clone(), meta={**meta, **told})
         return entry

@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs"
 OVERLAYS = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.yaml"))
-BELOW = {"readings": ["train.json", "evaluate.json"]}
+BELOW = {"readings": ["train.json", "evaluate.json"], "inference": ["inference.json"]}
 """Folders whose overlays go on more than train.json."""
 STACKS = [
     ("training", ["train.json"]),

@@ -1,0 +1,28 @@
+"""Whole slides: reading them at the working resolution, and cutting what holds tissue into blocks."""
+
+from bundle.inference.slides.blocks import BlockDataset, block_loader
+from bundle.inference.slides.grid import Box, Region, regions, stride_of
+from bundle.inference.slides.reader import BACKENDS, Level, Slide, SlideError, open_slide
+from bundle.inference.slides.scale import Scale, read_working, scale_of
+from bundle.inference.slides.segmenter import SlideSegmenter
+from bundle.inference.slides.tissue import Tissue, find_tissue
+
+__all__ = [
+    "BACKENDS",
+    "BlockDataset",
+    "Box",
+    "Level",
+    "Region",
+    "Scale",
+    "Slide",
+    "SlideError",
+    "SlideSegmenter",
+    "Tissue",
+    "block_loader",
+    "find_tissue",
+    "open_slide",
+    "read_working",
+    "regions",
+    "scale_of",
+    "stride_of",
+]

@@ -1,0 +1,286 @@
+"""A whole slide from file to mask and polygons, block by block, in bounded memory."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from monai.networks.utils import eval_mode
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from bundle.inference.geojson import GeoJSONWriter, feature
+from bundle.inference.polygons import Outline, outlines
+from bundle.inference.slides.blocks import REGION, SECONDS, BlockDataset, block_loader
+from bundle.inference.slides.grid import regions
+from bundle.inference.slides.joining import OutlineJoiner
+from bundle.inference.slides.native import native_box, native_classes
+from bundle.inference.slides.pyramid import MaskPyramid
+from bundle.inference.slides.reader import Slide, SlideError, open_slide
+from bundle.inference.slides.scale import Scale, scale_of
+from bundle.inference.slides.tissue import Tissue
+from bundle.types import FACTS, FAILED, FILES, IMAGE
+
+logger = logging.getLogger(__name__)
+
+AHEAD = 4
+"""Blocks that may wait to be written; more would only take memory."""
+FOREGROUND = 255
+"""What gland is in a mask of two classes; of more, a mask holds class indices."""
+
+
+@dataclass
+class Times:
+    """Seconds of one slide. Reading and writing go on beside the network, so they may add up to more than ``all``.
+
+    Attributes:
+        all: from opening to the last file.
+        tissue: looking for tissue.
+        reading: in all worker processes.
+        network: scores and classes.
+        writing: masks and polygons.
+        waiting_reading: of the network for pixels.
+        waiting_writing: of the network for a place in the queue of what is to be written, and at the end for the rest.
+    """
+
+    all: float = 0.0
+    tissue: float = 0.0
+    reading: float = 0.0
+    network: float = 0.0
+    writing: float = 0.0
+    waiting_reading: float = 0.0
+    waiting_writing: float = 0.0
+
+
+class SlideSegmenter:
+    """Segments slides: the ``iteration_update`` of an evaluator whose batches are ``{"image": path}``.
+
+    Tissue is found at low power. Blocks that hold some are read by worker processes at the working resolution while
+    the network slides its window over the one before and a thread writes the one before that. The mask is that of the
+    whole slide at its own size; glands are joined across blocks.
+
+    It writes ``NAME_mask.ome.tif``, a pyramid of 255 for gland (of class indices, for more than two classes), and
+    ``NAME.geojson``, whole or not at all. A slide that cannot be read is left out, with the reason.
+
+    Args:
+        network: answers (B, classes, W, H) logits for normalised images (B, 3, W, H).
+        inferer: MONAI's sliding window, or one that has its ``roi_size`` and ``overlap``.
+        normalisation: of a record with ``image``, RGB in [0, 255], (3, W, H).
+        output_dir: where the files go.
+        device: of the network.
+        pixel_size: working resolution, um/px.
+        mpp: um/px of all slides, whatever they tell; ``None`` believes them.
+        classes: number of classes, background counted.
+        class_names: classification of each class above 0.
+        class_colors: its colour, RGB in [0, 255].
+        find_tissue: gives the tissue of an open slide and its scale; ``None`` takes all for tissue.
+        block: side of a block, working px.
+        num_workers: processes that read; 0 reads in between.
+        amp: mixed precision on CUDA.
+        min_area: polygons of fewer native px are left out; the mask keeps them.
+        simplify: how far a polygon may leave the pixels' sides, native px.
+        backend: what reads slides: ``auto``, ``openslide`` or ``tifffile``.
+        layout: of the mask: ``ome`` (OME-TIFF) or ``plain`` (``NAME_mask.tif``, whose levels OpenSlide sees too).
+        handlers: watch the blocks of each slide: things that attach to an engine.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        inferer: Any,
+        normalisation: Callable[[dict[str, Any]], Mapping[str, Any]],
+        output_dir: str,
+        device: torch.device | str,
+        pixel_size: float,
+        mpp: float | None = None,
+        classes: int = 2,
+        class_names: Sequence[str] = ("Gland",),
+        class_colors: Sequence[Sequence[int]] = ((0, 255, 0),),
+        find_tissue: Callable[[Slide, Scale], Tissue] | None = None,
+        block: int = 2048,
+        num_workers: int = 0,
+        amp: bool = False,
+        min_area: float = 0.0,
+        simplify: float = 0.0,
+        backend: str = "auto",
+        layout: str = "ome",
+        handlers: Sequence[Any] = (),
+    ) -> None:
+        if len(class_names) != classes - 1 or len(class_colors) != classes - 1:
+            raise ValueError(
+                f"{classes} classes need {classes - 1} class_names and class_colors, without background; "
+                f"there are {len(class_names)} and {len(class_colors)}"
+            )
+        self.network, self.inferer, self.normalisation = network, inferer, normalisation
+        self.folder, self.device = Path(output_dir), torch.device(device)
+        self.pixel_size, self.mpp, self.backend, self.layout = pixel_size, mpp, backend, layout
+        self.classes, self.class_names, self.class_colors = classes, list(class_names), list(class_colors)
+        self.find_tissue, self.block, self.num_workers, self.amp = find_tissue, block, num_workers, amp
+        self.min_area, self.simplify = min_area, simplify
+        self.handlers = list(handlers)
+
+    def __call__(self, engine: Engine, batch: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Segment one slide.
+
+        Returns:
+            One record: ``image``, its path, with ``files`` and ``facts``, or with ``failed``, the reason.
+
+        Raises:
+            OSError: where the results cannot be written; names the file.
+        """
+        path = Path(batch[IMAGE])
+        try:
+            with open_slide(path, self.backend) as slide:
+                files, facts = self._segmented(slide, batch.get("mpp", self.mpp))
+        except (SlideError, FileNotFoundError) as error:
+            return [{IMAGE: str(path), FAILED: _sentence(error)}]
+        return [{IMAGE: str(path), FILES: files, FACTS: facts}]
+
+    def _segmented(self, slide: Slide, mpp: float | None) -> tuple[list[str], dict[str, Any]]:
+        """Write the files of an open slide; give their paths and what there is to say of the run."""
+        started = time.perf_counter()
+        times = Times()
+        scale = scale_of(slide, self.pixel_size, mpp)
+        tissue = None if self.find_tissue is None else self.find_tissue(slide, scale)
+        times.tissue = time.perf_counter() - started
+        window, overlap = self.inferer.roi_size, self.inferer.overlap
+        found = regions(scale.working_size, window, overlap, self.block, tissue, needs_beyond=not scale.is_native)
+        cores = [native_box(region.core, scale) for region in found]
+        ending = "ome.tif" if self.layout == "ome" else "tif"
+        mask, polygons = (self.folder / f"{slide.path.stem}{name}" for name in (f"_mask.{ending}", ".geojson"))
+        pyramid = MaskPyramid(scale.size, scale.mpp, self.classes)
+        dataset = BlockDataset(slide.path, mpp, self.pixel_size, found, self.backend)
+        glands = 0
+        with ExitStack() as stack:
+            writer = stack.enter_context(GeoJSONWriter(polygons))
+
+            def emit(outline: Outline) -> None:
+                nonlocal glands
+                glands += 1
+                writer.write(self._feature(outline, scale))
+
+            joiner = OutlineJoiner(cores, emit, self.min_area, self.simplify)
+            queue = stack.enter_context(closing(_Queue()))
+            stack.enter_context(closing(dataset))
+
+            def write(number: int, classes: NDArray[np.uint8]) -> None:
+                box = cores[number]
+                pyramid.put(box.x0, box.y0, classes * FOREGROUND if self.classes == 2 else classes)
+                joiner.put(number, outlines(classes, (box.x0, box.y0)))
+
+            def step(blocks: Engine, item: Mapping[str, Any]) -> None:
+                times.reading += item[SECONDS]
+                before = time.perf_counter()
+                number = int(item[REGION])
+                classes = native_classes(self._scores(item[IMAGE]), found[number], scale)
+                after = time.perf_counter()
+                times.network += after - before
+                queue.put(write, number, classes)
+                times.waiting_writing += time.perf_counter() - after
+
+            if found:
+                times.waiting_reading = self._run(step, block_loader(dataset, self.num_workers, self.amp), slide)
+            before = time.perf_counter()
+            queue.finish()
+            joiner.close()
+            pyramid.write(mask, self.layout)
+            times.waiting_writing += time.perf_counter() - before
+            times.writing = queue.seconds + time.perf_counter() - before
+        times.all = time.perf_counter() - started
+        area = sum(region.core.width * region.core.height for region in found)
+        facts = self._facts(scale, area, len(found), glands, times)
+        logger.info("%s: %s", slide.path.name, ", ".join(f"{name} {value}" for name, value in facts.items()))
+        return [str(mask), str(polygons)], facts
+
+    def _run(self, step: Callable[[Engine, Any], None], loader: Any, slide: Slide) -> float:
+        """Step through the blocks under the eyes of the handlers; seconds that were spent waiting for them."""
+        blocks = Engine(step)
+        waited = 0.0
+        since = 0.0
+
+        def wait(_: Engine) -> None:
+            nonlocal since
+            since = time.perf_counter()
+
+        def got(_: Engine) -> None:
+            nonlocal waited
+            waited += time.perf_counter() - since
+
+        blocks.add_event_handler(Events.GET_BATCH_STARTED, wait)
+        blocks.add_event_handler(Events.GET_BATCH_COMPLETED, got)
+        for handler in self.handlers:
+            handler.attach(blocks)
+        with eval_mode(self.network), torch.inference_mode():
+            blocks.run(loader, max_epochs=1)
+        return waited
+
+    def _scores(self, image: Tensor) -> Tensor:
+        """Logits (C, W, H) of a block (3, W, H) of bytes."""
+        record = self.normalisation({IMAGE: image.to(self.device, non_blocking=True).float()})
+        batch = torch.as_tensor(record[IMAGE]).as_subclass(Tensor)[None].contiguous(memory_format=torch.channels_last)
+        with torch.autocast("cuda", enabled=self.amp):
+            scores = self.inferer(batch, self.network)
+        return scores[0].float()
+
+    def _feature(self, outline: Outline, scale: Scale) -> dict[str, Any]:
+        measurements = {"Area px^2": outline.shape.area, "Area um^2": outline.shape.area * scale.mpp**2}
+        place = outline.value - 1
+        color = tuple(self.class_colors[place])
+        return feature(outline.shape, self.class_names[place], color, measurements=measurements)
+
+    def _facts(self, scale: Scale, area: int, blocks: int, glands: int, times: Times) -> dict[str, Any]:
+        working = scale.working_size[0] * scale.working_size[1]
+        return {
+            "width": scale.size[0],
+            "height": scale.size[1],
+            "um per px": scale.mpp,
+            "blocks": blocks,
+            "share predicted": round(area / working, 4),
+            "glands": glands,
+            "megapixels a second": round(area / 1e6 / max(times.all, 1e-9), 3),
+            "seconds": {name: round(value, 2) for name, value in asdict(times).items()},
+        }
+
+
+class _Queue:
+    """One thread that writes block after block, in their order; what fails there, fails where the next is put."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._pool = ThreadPoolExecutor(1)
+        self._waiting: list[Future[None]] = []
+
+    def put(self, work: Callable[..., None], *arguments: Any) -> None:
+        """Let work be done, once there is a place in the queue."""
+        while len(self._waiting) >= AHEAD:
+            self._waiting.pop(0).result()
+        self._waiting.append(self._pool.submit(self._timed, work, *arguments))
+
+    def finish(self) -> None:
+        """Wait for all that was put."""
+        while self._waiting:
+            self._waiting.pop(0).result()
+
+    def close(self) -> None:
+        """End the thread; what it has not begun is not done."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def _timed(self, work: Callable[..., None], *arguments: Any) -> None:
+        started = time.perf_counter()
+        work(*arguments)
+        self.seconds += time.perf_counter() - started
+
+
+def _sentence(error: Exception) -> str:
+    """What an error says; one of a worker process stands at the end of its traceback."""
+    last = [line for line in str(error).splitlines() if line.strip()][-1]
+    return last.rpartition("SlideError: ")[2] if "Traceback" in str(error) else " ".join(str(error).split())

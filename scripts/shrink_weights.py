@@ -1,0 +1,64 @@
+"""Make the model file that goes along with the bundle: the weights of a training in half precision.
+
+python scripts/shrink_weights.py --model runs/weights/models/model.pt --output models/model.pt
+A network takes such a file as any other: its own numbers stay in single precision. Prints size and SHA-256, for the
+bundle card.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+LARGEST = 25 * 10**6
+"""Bytes of the largest file that a bundle carries; larger ones are downloaded (large_files.yml)."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program; 0 is good, 1 an error that the last line explains, 2 a wrong command line."""
+    from bundle.engines import save_whole
+    from bundle.engines.checkpoint import read_saved
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, type=Path, help="model.pt of a training")
+    parser.add_argument("--output", required=True, type=Path, help="file to write")
+    given = parser.parse_args(arguments)
+    try:
+        weights = halved(read_saved(given.model, "weights", "give the model.pt that a training wrote"))
+        save_whole(weights, given.output)
+    except (OSError, ValueError) as error:
+        print(f"shrink_weights: {error}", file=sys.stderr)
+        return 1
+    data = given.output.read_bytes()
+    print(f"{given.output}: {len(data):,} bytes, SHA-256 {hashlib.sha256(data).hexdigest()}")
+    if len(data) > LARGEST:
+        print(f"shrink_weights: that is more than {LARGEST:,} bytes, too large to go along", file=sys.stderr)
+        return 1
+    return 0
+
+
+def halved(weights: Any) -> dict[str, torch.Tensor]:
+    """Weights with all numbers of floating point in float16.
+
+    Raises:
+        ValueError: for something else than plain weights, or a number that float16 does not hold.
+    """
+    if not isinstance(weights, Mapping) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
+        raise ValueError("the file holds no plain weights; give the model.pt that a training wrote")
+    small = {name: value.half() if value.is_floating_point() else value for name, value in weights.items()}
+    lost = [name for name, value in small.items() if value.is_floating_point() and not value.isfinite().all()]
+    if lost:
+        raise ValueError(f"{lost[0]} holds numbers beyond those of half precision; keep this file as it is")
+    return small
+
+
+if __name__ == "__main__":
+    sys.exit(main())

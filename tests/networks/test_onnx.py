@@ -1,0 +1,285 @@
+"""Exports of every network that an overlay can build, and the network that answers from an ONNX file."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from monai.bundle import ConfigParser
+from monai.data import MetaTensor
+from monai.networks.trt_compiler import TrtCompiler
+from torch import nn
+
+from bundle import networks
+from bundle.networks import GeneralistUNet, NamedOutputs, OnnxNetwork, Peers, SemiMoE, UNet, check_onnx, write_onnx
+
+ROOT = Path(__file__).resolve().parents[2]
+WIDTHS = [4, 8, 8, 8, 8]
+SHAPES = ((1, 3, 48, 32), (3, 3, 37, 50))
+"""Other batches, oblong, and odd sides, which the decoders pad."""
+
+
+def configured(method: str) -> ConfigParser:
+    """The configs of the command in an overlay's header, tiny."""
+    text = (ROOT / "configs" / "methods" / f"{method}.yaml").read_text(encoding="utf-8")
+    files = re.search(r"run training +--config_file \"(\[.*?\])\"", re.sub(r"\\?\n# *", " ", text))
+    assert files is not None
+    parser = ConfigParser()
+    parser.read_config([str(ROOT / file) for file in ast.literal_eval(files[1])])
+    parser.update({"network_def#widths": WIDTHS, "bundle_root": str(ROOT)})
+    return parser
+
+
+def distinct() -> dict[str, ConfigParser]:
+    """One method for each different network."""
+    found: dict[str, tuple[str, ConfigParser]] = {}
+    for path in sorted((ROOT / "configs" / "methods").glob("*.yaml")):
+        parser = configured(path.stem)
+        about = json.dumps([parser.get(key) for key in ("network_def", "experts", "classes")], default=str)
+        found.setdefault(about, (path.stem, parser))
+    return dict(found.values())
+
+
+METHODS = distinct()
+FIRST = {parser["network_def"]["_target_"]: method for method, parser in reversed(METHODS.items())}.values()
+"""One method for each kind of network."""
+FIXED = {"cross_teaching"}
+"""Methods whose network has a part that keeps the size it was traced at."""
+
+
+def alive(network: nn.Module) -> nn.Module:
+    """A network as after a training, for evaluation: running statistics that cannot be lost unseen."""
+    for part in network.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.running_mean.normal_()
+            part.running_var.uniform_(0.5, 1.5)
+    return network.eval()
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Callable[..., tuple[nn.Module, Path]]:
+    """Writes a small Semi-MoE to a file, and gives both."""
+
+    def make(outputs: str = "pred", **metadata: str) -> tuple[nn.Module, Path]:
+        network = alive(SemiMoE(widths=WIDTHS, outputs=outputs))
+        write_onnx(network, tmp_path / "model.onnx", metadata)
+        return network, tmp_path / "model.onnx"
+
+    return make
+
+
+def test_every_kind_of_network_is_among_them():
+    made = {parser["network_def"]["_target_"].rpartition(".")[2] for parser in METHODS.values()}
+    kinds = {name: kind for name in networks.__all__ if isinstance(kind := getattr(networks, name), type)}
+    assert made == {name for name, kind in kinds.items() if issubclass(kind, NamedOutputs)} - {"NamedOutputs"}
+    assert METHODS.keys() >= FIXED
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_network_answers_from_its_file(method, tmp_path):
+    one = alive(METHODS[method].get_parsed_content("network_def"))
+    METHODS[method]["network_def#outputs"] = "all"
+    every = METHODS[method].get_parsed_content("network_def").eval()
+    METHODS[method]["network_def#outputs"] = "pred"
+    every.load_state_dict(one.state_dict())
+
+    image = torch.randn(2, 3, 33, 48)
+    with torch.no_grad():
+        answer, heads, named = one(image), one.heads(image), every(image)
+    assert list(named) == ["pred", *(name for name in heads if name != one.answer)]
+    assert torch.equal(named.pop("pred"), answer)
+    assert torch.equal(heads[one.answer], answer)
+    assert all(torch.equal(named[name], heads[name]) for name in named)
+
+    path = tmp_path / "model.onnx"
+    if method in FIRST:  # the others' graph of the answer alone is that of one of these, or part of their other graph
+        assert write_onnx(one, path, {}) == ["pred"]
+        assert check_onnx(one, path, SHAPES) < 1e-4
+    names = write_onnx(every, path, {})
+    assert names == ["pred", *named]
+    if method in FIXED:
+        with pytest.raises(ValueError, match="Peers has parts that keep the size they were traced at"):
+            check_onnx(every, path, SHAPES)
+    else:
+        assert check_onnx(every, path, SHAPES) < 1e-4
+
+
+def test_the_network_stays_as_it_was(tmp_path):
+    network = UNet(widths=WIDTHS).to(memory_format=torch.channels_last)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    kinds = [type(part) for part in network.modules()]
+    write_onnx(network, tmp_path / "model.onnx", {})
+    assert network.training
+    assert [type(part) for part in network.modules()] == kinds
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+def test_outputs_leave_the_state_dict_alone():
+    assert SemiMoE(widths=WIDTHS).state_dict().keys() == SemiMoE(widths=WIDTHS, outputs="all").state_dict().keys()
+
+
+@pytest.mark.parametrize("kind", [UNet, GeneralistUNet])
+def test_torchscript_keeps_one_tensor_and_all_maps_apart(kind):
+    """Both in one process, and in either order: TorchScript shares what it compiles among modules that look alike."""
+    image = torch.randn(1, 3, 33, 32)
+    for outputs in ("pred", "all", "pred"):
+        network = alive(kind(widths=WIDTHS, outputs=outputs))
+        with torch.no_grad():
+            expected, found = network(image), torch.jit.script(network)(image)
+        if outputs == "all":
+            assert list(found) == list(expected)
+            assert all(torch.allclose(found[name], expected[name], atol=1e-6) for name in expected)
+        else:
+            assert torch.allclose(found, expected, atol=1e-6)
+
+
+def test_torchscript_of_peers_is_one_tensor_or_refused():
+    assert isinstance(torch.jit.script(Peers(widths=WIDTHS).eval())(torch.zeros(1, 3, 32, 32)), torch.Tensor)
+    with pytest.raises(ValueError, match="TorchScript cannot hold the peer of Peers"):
+        torch.jit.script(Peers(widths=WIDTHS, outputs="all").eval())
+
+
+def test_other_outputs_are_refused():
+    with pytest.raises(ValueError, match=r"outputs is 'both'; choose pred, .* or all"):
+        UNet(widths=WIDTHS, outputs="both")
+
+
+# What the check finds
+
+
+def test_a_file_of_other_weights_is_found_out(written):
+    network, path = written()
+    with torch.no_grad():
+        network.encoders[0].conv_0.conv_0.conv.weight[0, 0, 0, 0] += 0.05
+    with pytest.raises(ValueError, match=r"answers pred otherwise than SemiMoE at 1x3x48x32: they differ by"):
+        check_onnx(network, path, SHAPES)
+
+
+def test_a_network_that_gives_nan_is_no_agreement(written):
+    network, path = written()
+    with torch.no_grad():
+        network.tasks["seg"].head.bias.fill_(float("nan"))
+    with pytest.raises(ValueError, match="differ by nan"):
+        check_onnx(network, path, SHAPES)
+
+
+def test_a_file_of_other_outputs_is_found_out(written):
+    _, path = written("all")
+    with pytest.raises(ValueError, match=r"has the outputs \['pred', 'seg'.*the network \['pred'\]"):
+        check_onnx(SemiMoE(widths=WIDTHS), path, SHAPES)
+
+
+# The file as a network
+
+
+def test_the_file_answers_as_the_network(written):
+    network, path = written()
+    served = OnnxNetwork(path, threads=1).to("cpu", memory_format=torch.channels_last).eval()
+    for shape in SHAPES:
+        image = torch.randn(shape)
+        with torch.no_grad():
+            expected = network(image)
+        found = served(MetaTensor(image).to(memory_format=torch.channels_last))
+        assert type(found) is torch.Tensor
+        assert torch.allclose(found, expected, atol=1e-4)
+        assert served.heads(image).keys() == {"seg"}  # the file was not told how its answer is called
+    assert not served.state_dict()
+
+
+def test_a_file_with_all_maps_has_heads(written):
+    network, path = written("all", answer="fused_seg")
+    served, image = OnnxNetwork(path, threads=1), torch.randn(2, 3, 32, 48)
+    with torch.no_grad():
+        expected = network.heads(image)
+    found = served.heads(image)
+    assert found.keys() == expected.keys()
+    assert all(torch.allclose(found[name], expected[name], atol=1e-4) for name in expected)
+    assert torch.allclose(served(image), expected["fused_seg"], atol=1e-4)
+
+
+def test_answers_can_be_written_where_torch_has_room(written):
+    """As on a GPU, where nothing is copied to the CPU."""
+    network, path = written("all")
+    served, image = OnnxNetwork(path, threads=1), torch.randn(2, 3, 33, 48)
+    bound = served._bound(served._session(image.device), image, served.names)
+    with torch.no_grad():
+        expected = network(image)
+    assert all(torch.allclose(bound[name], expected[name], atol=1e-4) for name in expected)
+
+
+def test_without_cuda_in_onnx_runtime_the_log_says_that_the_cpu_answers(written, caplog):
+    _, path = written()
+    served = OnnxNetwork(path)
+    assert served._providers(torch.device("cuda")) == ["CPUExecutionProvider"]
+    assert "cannot use the GPU here (pip install onnxruntime-gpu)" in caplog.text
+    assert OnnxNetwork(path, providers=["CPUExecutionProvider"])(torch.zeros(1, 3, 32, 32)).shape == (1, 2, 32, 32)
+
+
+def test_a_file_that_does_not_serve_is_one_sentence(written, tmp_path, monkeypatch):
+    _, path = written(classes="2", pixel_size="1.0")
+    assert OnnxNetwork(path, settings={"classes": 2, "pixel_size": 1, "crop_size": [8, 8]}).written_for["classes"] == 2
+    with pytest.raises(ValueError, match=r"was written for classes 2 and not 3;"):
+        OnnxNetwork(path, settings={"classes": 3})
+    with pytest.raises(FileNotFoundError, match=r"no ONNX file at .*nothing\.onnx; write it by scripts/export_onnx.py"):
+        OnnxNetwork(tmp_path / "nothing.onnx")
+    (tmp_path / "cut.onnx").write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ValueError, match=r"cut\.onnx cannot be read as an ONNX file"):
+        OnnxNetwork(tmp_path / "cut.onnx")
+    foreign(tmp_path / "foreign.onnx")
+    with pytest.raises(ValueError, match=r"takes pixels and answers logits, where image and pred are expected"):
+        OnnxNetwork(tmp_path / "foreign.onnx")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(RuntimeError, match=r"ONNX files need onnxruntime, which is not here; pip install"):
+        OnnxNetwork(path)
+
+
+def foreign(path: Path) -> None:
+    """A file of somebody else."""
+    onnx: Any = pytest.importorskip("onnx")
+    pixels, logits = (onnx.helper.make_tensor_value_info(name, 1, [1, 3, 8, 8]) for name in ("pixels", "logits"))
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Relu", ["pixels"], ["logits"])], "foreign", [pixels], [logits]
+    )
+    opsets = [onnx.helper.make_opsetid("", 18)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opsets, ir_version=9), path)
+
+
+# TensorRT, as far as a CPU goes
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning", "ignore::UserWarning")
+def test_the_graph_that_tensorrt_would_get_answers_as_the_network(tmp_path, monkeypatch):
+    parser = ConfigParser()
+    parser.read_config([str(ROOT / "configs" / name) for name in ("inference.json", "inference_trt.json")])
+    parser.update({"bundle_root": str(ROOT), "crop_size": [48, 32], "ckpt_dir": str(tmp_path)})
+    network = alive(SemiMoE(widths=WIDTHS))
+    with torch.no_grad():
+        image = torch.randn(1, 3, 48, 32)
+        expected = network(image.repeat(4, 1, 1, 1))
+    seen: dict[str, Any] = {}
+
+    def engine_of(self: TrtCompiler, path: str) -> bytes:
+        seen["profiles"], seen["answer"] = self.profiles, answered(path, image.repeat(4, 1, 1, 1))
+        return b"engine"
+
+    monkeypatch.setattr(TrtCompiler, "_onnx_to_trt", engine_of)
+    plan = f"{parser.get_parsed_content('plan')}.plan"
+    compiler = TrtCompiler(network, plan, **parser.get_parsed_content("trt_args"))
+    compiler._build_and_save(network, {"image": image})
+    assert seen["profiles"] == [{"image": [[1, 3, 48, 32], [4, 3, 48, 32], [4, 3, 48, 32]]}]
+    assert torch.allclose(seen["answer"], expected, atol=1e-4)
+    assert (tmp_path / "model_48x32_fp16.plan").read_bytes() == b"engine"
+
+
+def answered(path: str, image: torch.Tensor) -> torch.Tensor:
+    """What a file gives, whatever its output is called."""
+    runtime: Any = pytest.importorskip("onnxruntime")
+    session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return torch.from_numpy(session.run(None, {"image": image.numpy()})[0])

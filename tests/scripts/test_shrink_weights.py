@@ -1,0 +1,44 @@
+"""The model file that goes along: half the size, the same answers but for rounding, nothing lost in silence."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+import torch
+
+from bundle.engines import ModelCheckpointLoader
+from bundle.networks import SemiMoE
+
+
+@pytest.fixture
+def program(load_program):
+    return load_program("shrink_weights")
+
+
+def test_the_small_file_answers_as_the_large_one(program, tmp_path, capsys):
+    network = SemiMoE(widths=[4, 8, 8, 8, 8]).eval()
+    torch.save(network.state_dict(), tmp_path / "large.pt")
+    assert program.main(["--model", str(tmp_path / "large.pt"), "--output", str(tmp_path / "small.pt")]) == 0
+    assert hashlib.sha256((tmp_path / "small.pt").read_bytes()).hexdigest() in capsys.readouterr().out
+    small = torch.load(tmp_path / "small.pt", weights_only=True)
+    assert {value.dtype for value in small.values()} == {torch.float16, torch.int64}
+    image = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        expected = network(image)
+        other = SemiMoE(widths=[4, 8, 8, 8, 8]).eval()
+        ModelCheckpointLoader(other, tmp_path / "small.pt").load()
+        found = other(image)
+    assert {parameter.dtype for parameter in other.parameters()} == {torch.float32}
+    assert torch.allclose(found, expected, atol=0.02)
+    assert not torch.equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"), [({"a": torch.tensor([1e6])}, "a holds numbers beyond"), ({"a": 3}, "no plain weights")]
+)
+def test_what_does_not_fit_is_refused(program, tmp_path, capsys, content, told):
+    torch.save(content, tmp_path / "large.pt")
+    assert program.main(["--model", str(tmp_path / "large.pt"), "--output", str(tmp_path / "small.pt")]) == 1
+    assert told in capsys.readouterr().err
+    assert not (tmp_path / "small.pt").exists()
