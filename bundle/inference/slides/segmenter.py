@@ -64,9 +64,9 @@ class Times:
 class SlideSegmenter:
     """Segments slides: the ``iteration_update`` of an evaluator whose batches are ``{"image": path}``.
 
-    Tissue is found at low power. Blocks that hold some are read by worker processes at the working resolution while
-    the network slides its window over the one before and a thread writes the one before that. The mask is that of the
-    whole slide at its own size; glands are joined across blocks.
+    Tissue is found at low power; glass is background, whatever the network says. Blocks that hold tissue are read by
+    worker processes at the working resolution while the network slides its window over the one before and a thread
+    writes the one before that. The mask is that of the whole slide at its own size; glands are joined across blocks.
 
     It writes ``NAME_mask.ome.tif``, a pyramid of 255 for gland (of class indices, for more than two classes), and
     ``NAME.geojson``, whole or not at all. A slide that cannot be read is left out, with the reason.
@@ -182,6 +182,8 @@ class SlideSegmenter:
                 before = time.perf_counter()
                 number = int(item[REGION])
                 classes = native_classes(self._scores(item[IMAGE]), found[number], scale)
+                if tissue is not None:
+                    classes *= tissue.at(*cores[number])
                 after = time.perf_counter()
                 times.network += after - before
                 queue.put(write, number, classes)

@@ -72,6 +72,15 @@ class Tissue:
         found_top, found_bottom = self._pixels(top + int(rows[0]), top + int(rows[-1]) + 1, height, y0, y1)
         return found_left, found_top, found_right, found_bottom
 
+    def at(self, x0: int, y0: int, x1: int, y1: int) -> NDArray[np.bool_]:
+        """Where there is tissue in a rectangle in px of level 0, (y1 - y0, x1 - x0)."""
+        side = self.cell / self.scale.mpp
+        rows, columns = (
+            np.minimum(((np.arange(low, high) + 0.5) / side).astype(np.intp), count - 1)
+            for low, high, count in zip((y0, x0), (y1, x1), self.mask.shape, strict=True)
+        )
+        return self.mask[np.ix_(rows, columns)]
+
     def _cells(self, low: int, high: int, count: int) -> tuple[int, int]:
         """Cells that a stretch of working pixels touches; the last cell stands for what lies behind it."""
         ratio, side = self.scale.ratio, self.cell / self.scale.mpp
@@ -93,7 +102,7 @@ def find_tissue(
     slide: Slide,
     scale: Scale,
     resolution: float = 16.0,
-    margin: float = 64.0,
+    margin: float = 32.0,
     least: float = 10_000.0,
     holes: float = 40_000.0,
 ) -> Tissue:
