@@ -65,7 +65,12 @@ class Bundle:
         return [sys.executable, *launcher, "-m", "monai.bundle", *words]
 
     def run(
-        self, *words: str, cwd: Path | None = None, launcher: tuple[str, ...] = (), fails: bool = False
+        self,
+        *words: str,
+        cwd: Path | None = None,
+        launcher: tuple[str, ...] = (),
+        fails: bool = False,
+        timeout: float = 300,
     ) -> subprocess.CompletedProcess[str]:
         """Run a command in a process of its own, on the CPU, in the bundle's folder unless another is given."""
         done = subprocess.run(
@@ -74,7 +79,7 @@ class Bundle:
             env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=timeout,
         )
         assert (done.returncode != 0) == fails, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done

@@ -1,0 +1,62 @@
+"""A slide of 20,000 x 20,000 px from file to mask and polygons, opened again by readers that are not ours."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import shapely
+import tifffile
+import torch
+
+SIDE = 20_000
+WINDOW = 15
+"""Side of what the network sees, px: it calls gland what is dark on average, so glands come out whole."""
+NETWORK = {
+    "_target_": "torch.nn.Conv2d",
+    "in_channels": 3,
+    "out_channels": 2,
+    "kernel_size": WINDOW,
+    "padding": WINDOW // 2,
+}
+
+
+@pytest.mark.slow
+def test_a_large_slide_goes_through_with_a_bar_and_others_read_what_it_gives(copy_bundle, load_program, tmp_path):
+    openslide = pytest.importorskip("openslide")
+    slide = tmp_path / "large.tif"
+    words = ["--output", slide, "--size", SIDE, SIDE, "--mpp", 0.5, "--tissue", 0.3]
+    assert load_program("draw_slide").main(list(map(str, words))) == 0
+    made = copy_bundle("large_slide", data=False)
+    weight = torch.zeros(2, 3, WINDOW, WINDOW)
+    weight[0, 1] = 1 / WINDOW**2  # green above its mean is background
+    (made.root / "models").mkdir()
+    torch.save({"weight": weight, "bias": torch.zeros(2)}, made.root / "models" / "model.pt")
+    made.edit("inference.json", {"network_def": NETWORK, "crop_size": [256, 256]})
+    files = made.configs("inference.json", "inference/slides.yaml")
+    words = ["run", "inference", "--config_file", files, "--dataset_dir", slide, "--output_dir", tmp_path / "out"]
+    words += ["--block", 1024, "--min_area", 0.0, "--simplify", 0.0, "--mask_layout", "plain"]
+    said = made.run(*map(str, words), timeout=3600).stderr
+    assert "blocks [" in said
+
+    with tifffile.TiffFile(tmp_path / "out" / "large_mask.tif") as file:
+        sizes = [level.shape for level in file.series[0].levels]
+        mask = file.series[0].levels[0].asarray()
+    assert sizes[:3] == [(SIDE, SIDE), (SIDE // 2, SIDE // 2), (SIDE // 4, SIDE // 4)]
+    assert 0.02 < (mask > 0).mean() < 0.3
+    with openslide.OpenSlide(tmp_path / "out" / "large_mask.tif") as opened:
+        assert list(opened.level_dimensions) == [size[::-1] for size in sizes]
+        assert float(opened.properties["openslide.mpp-x"]) == pytest.approx(0.5)
+        rows, columns = np.nonzero(mask[::64, ::64])
+        y, x = 64 * int(np.median(rows)), 64 * int(np.median(columns))
+        part = np.asarray(opened.read_region((x, y), 0, (500, 400)).convert("L"))
+    assert np.array_equal(part, mask[y : y + 400, x : x + 500])
+
+    features = json.loads((tmp_path / "out" / "large.geojson").read_text())["features"]
+    shapes = np.array([shapely.geometry.shape(feature["geometry"]) for feature in features])
+    assert len(shapes) > 100
+    assert shapely.is_valid(shapes).all()
+    assert shapely.area(shapes).sum() == (mask > 0).sum()
+    inside = shapely.union_all(shapely.intersection(shapes, shapely.box(x, y, x + 500, y + 400)))
+    assert inside.area == (part > 0).sum()
