@@ -523,7 +523,10 @@ def test_a_run_that_is_stopped_says_how_to_go_on(case: Case) -> None:
         with contextlib.suppress(subprocess.TimeoutExpired):
             said = process.communicate(timeout=20)[1]
     assert process.returncode == -signal.SIGINT, said  # a shell shows 130
-    assert said.splitlines()[-1] == "semi-moe: stopped; a training goes on with --resume True"
+    assert (
+        said.splitlines()[-1]
+        == "semi-moe: stopped; a training goes on with --resume True, an inference by the same command"
+    )
     assert torch.load(resume, weights_only=True)["trainer"]["epoch"] >= 1
 
 

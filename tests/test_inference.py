@@ -60,7 +60,7 @@ def dark(output: Path) -> dict[str, int]:
 
 def test_broken_files_are_named_and_the_others_done(served, folder, tmp_path):
     said = infer(served, folder, tmp_path / "out", fails=True).stderr.splitlines()
-    assert said[-1].startswith("semi-moe: 2 of 7 pictures were left out: ")
+    assert said[-1].startswith("semi-moe: 2 of 7 files were left out: ")
     for name in ("cut.png", "words.jpg"):
         assert str(folder / name) in said[-1]
     assert dark(tmp_path / "out") == {f"tile_{number}": 8 + number for number in range(5)}
@@ -72,7 +72,7 @@ def test_broken_files_are_named_and_the_others_done(served, folder, tmp_path):
     (tmp_path / "out" / "tile_3_mask.png").unlink()
     before = (tmp_path / "out" / "tile_0_mask.png").stat().st_mtime_ns
     said = infer(served, folder, tmp_path / "out").stderr
-    assert "4 of 5 pictures are done already" in said
+    assert "4 of 5 files are done already" in said
     assert dark(tmp_path / "out") == {f"tile_{number}": 8 + number for number in range(5)}
     assert (tmp_path / "out" / "tile_0_mask.png").stat().st_mtime_ns == before
     assert "nothing is left to do" in infer(served, folder, tmp_path / "out").stderr
@@ -83,7 +83,7 @@ def test_broken_files_are_named_and_the_others_done(served, folder, tmp_path):
 def test_two_processes_share_a_folder(served, folder, tmp_path):
     (folder / "words.jpg").unlink()
     said = infer(served, folder, tmp_path / "out", launcher=TORCHRUN, fails=True).stderr
-    assert "1 of 6 pictures were left out" in said
+    assert "1 of 6 files were left out" in said
     assert dark(tmp_path / "out") == {f"tile_{number}": 8 + number for number in range(5)}
     shares = []
     for rank in range(2):
@@ -94,6 +94,11 @@ def test_two_processes_share_a_folder(served, folder, tmp_path):
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert (summary["images"], summary["written"], summary["processes"]) == (6, 5, 2)
     assert [Path(entry["image"]).name for entry in summary["failed"]] == ["cut.png"]
+
+    (folder / "cut.png").unlink()
+    (tmp_path / "out" / "tile_2_mask.png").unlink()
+    infer(served, folder, tmp_path / "out", launcher=TORCHRUN)  # one of them has nothing to do, and does not hang
+    assert dark(tmp_path / "out")["tile_2"] == 10
 
 
 def test_the_example_for_python_runs_from_anywhere(served, folder, tmp_path, repository_root):
@@ -139,7 +144,7 @@ def test_slides_by_the_same_command(served, tmp_path):
     words = ["run", "inference", "--config_file", str([*map(str, files), str(tmp_path / "fine.json")])]
     words += ["--dataset_dir", str(folder), "--output_dir", str(tmp_path / "out")]
     said = served.run(*words, launcher=TORCHRUN, fails=True).stderr
-    assert "2 of 3 pictures were left out" in said
+    assert "2 of 3 files were left out" in said
     assert "silent.tif does not tell its microns per pixel; give --mpp" in said
     with tifffile.TiffFile(tmp_path / "out" / "first_mask.ome.tif") as file:
         mask = file.series[0].levels[0].asarray()

@@ -69,13 +69,15 @@ def image_files(folder: str | Path) -> list[Entry]:
     """Pictures of one folder, for inference: sorted by name, sub-folders and ``*_anno`` masks left out.
 
     Returns:
-        One ``{"image": absolute path}`` a picture (PNG, JPEG, BMP, TIFF, NIfTI).
+        One ``{"image": absolute path}`` a picture (PNG, JPEG, BMP, TIFF, NIfTI); of a picture in place of a folder, it.
 
     Raises:
         FileNotFoundError: where the folder does not exist.
         ValueError: where it holds no picture, or two whose names differ in the ending alone.
     """
-    path = Path(folder).expanduser().absolute()
+    path = Path(os.path.abspath(Path(folder).expanduser()))
+    if path.is_file() and is_picture(path):
+        return [{IMAGE: str(path)}]
     if not path.is_dir():
         raise FileNotFoundError(f"no folder {path}; give a folder that holds pictures")
     files = [file for file in sorted(path.iterdir()) if file.is_file() and is_picture(file)]
@@ -110,14 +112,18 @@ def images_to_predict(dataset_dir: str | Path, data_list: str | None = None, par
     Args:
         dataset_dir: a folder of pictures, or the folder that holds the list.
         data_list: file name of the list; ``None`` takes the folder's pictures.
-        part: part of the list.
+        part: part of the list; its entries need no label, and may have ``mpp``.
 
     Returns:
-        Entries without ``label``.
+        Entries without ``label``. Their files are not looked at: one that is missing is for its reader to tell.
     """
     if data_list is None:
         return image_files(dataset_dir)
-    entries = required_part(load_data_list(dataset_dir, data_list), part)
+    folder = Path(os.path.abspath(Path(dataset_dir).expanduser()))
+    path = _find_list(folder, data_list)
+    content = required_part({part: read_object(path).get(part) or []}, part)
+    entries = [read_entry(entry, f"entry {number} of {part} in {path}") for number, entry in enumerate(content)]
+    _place(entries, folder, part, path)
     _check_stems([Path(entry[IMAGE]) for entry in entries])
     return [{key: value for key, value in entry.items() if key != LABEL} for entry in entries]
 

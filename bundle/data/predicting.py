@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ SLIDE_SUFFIXES = (".svs", ".tif", ".tiff", ".ndpi", ".scn", ".mrxs", ".vms", ".v
 """Endings of the names of whole-slide images."""
 
 
-def slides_to_predict(dataset_dir: str | Path) -> list[dict[str, str]]:
+def slides_to_predict(dataset_dir: str | Path, data_list: str | None = None) -> list[dict[str, str]]:
     """The whole-slide images of a folder, sorted by name, or one of them.
 
     Args:
         dataset_dir: the folder, or the file.
+        data_list: refused; a data list names tiles.
 
     Returns:
         ``{"image": absolute path}`` for each.
@@ -27,7 +29,9 @@ def slides_to_predict(dataset_dir: str | Path) -> list[dict[str, str]]:
         FileNotFoundError: where there is neither.
         ValueError: where the folder holds no slide, or two whose names differ in the ending alone.
     """
-    path = Path(dataset_dir).expanduser().absolute()
+    if data_list is not None:
+        raise ValueError(f"data_list is {data_list!r}, but whole slides are taken from a folder; leave it out")
+    path = Path(os.path.abspath(Path(dataset_dir).expanduser()))
     if path.is_file():
         return [{IMAGE: str(path)}]
     if not path.is_dir():

@@ -64,8 +64,11 @@ class PredictionJournal:
         """The pictures that this process has still to do, of all that there are.
 
         Raises:
-            ValueError: where the folder holds results of another model or of other settings.
+            ValueError: where the folder holds results of another model or other settings, or the pictures themselves.
         """
+        place = self.folder.resolve()
+        if any(Path(entry[IMAGE]).parent.resolve() == place for entry in images):
+            raise ValueError(f"{self.folder} is the folder of the pictures; give another --output_dir for the results")
         done = {} if self.overwrite else self._done()
         open_items = [entry for entry in images if done.get(str(entry[IMAGE])) != _state(entry[IMAGE])]
         self.total, self.kept = len(images), len(images) - len(open_items)
@@ -123,7 +126,7 @@ class PredictionJournal:
         gathered(None)
         self._append({"settings": self._setting})
         if self.kept and _rank() == 0:
-            logger.info("%d of %d pictures are done already; going on with the others", self.kept, self.total)
+            logger.info("%d of %d files are done already; going on with the others", self.kept, self.total)
 
     def _append(self, record: Mapping[str, Any]) -> None:
         with self._file.open("a", encoding="utf-8") as file:
@@ -164,13 +167,13 @@ class PredictionJournal:
             with whole(self.folder / SUMMARY) as file:
                 file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
             told = (written, self.folder, self.kept, len(failed))
-            logger.info("%d pictures written to %s, %d were done before, %d left out", *told)
+            logger.info("%d files done, results in %s; %d were done before, %d left out", *told)
         if failed:
             more = f" and {len(failed) - SHOWN} more" if len(failed) > SHOWN else ""
             reasons = "; ".join(entry["reason"] for entry in failed[:SHOWN])
             raise RuntimeError(
-                f"{len(failed)} of {self.total} pictures were left out: {reasons}{more}; the others are done, "
-                f"all are listed in {self.folder / SUMMARY}"
+                f"{len(failed)} of {self.total} files were left out: {reasons}{more}; "
+                f"what else there was is done, and {self.folder / SUMMARY} lists all"
             )
 
 

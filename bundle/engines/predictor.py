@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from ignite.engine import Events
 from monai.engines import SupervisedEvaluator
 
 from bundle.types import FAILED, IMAGE
@@ -29,6 +30,9 @@ class Predictor(SupervisedEvaluator):
 
     def run(self, global_epoch: int = 1) -> None:  # type: ignore[override]
         """Answer all pictures of the loader."""
-        if len(self.data_loader) == 0:  # type: ignore[arg-type]
-            logger.info("nothing is left to do; --overwrite True does all again")
-        super().run(global_epoch)
+        if len(self.data_loader) > 0:  # type: ignore[arg-type]
+            super().run(global_epoch)
+            return
+        logger.info("nothing is left to do here; --overwrite True does all again")
+        for event in (Events.STARTED, Events.COMPLETED):  # MONAI would skip them, and other processes wait for ours
+            self.fire_event(event)

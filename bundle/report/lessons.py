@@ -11,6 +11,7 @@ KINDS = {
     "foreground": "share of foreground",
     "counted": "share of pixels that count",
     "unlabeled": "loss",
+    "labeled": "loss on labels",
     "ramp": "weight",
 }
 """What the training's table says of a lesson, by how the names of its columns begin."""
@@ -22,7 +23,8 @@ def lesson_table(cells: Sequence[Cell], kinds: Sequence[str] = ("foreground", "c
 
     Args:
         cells: finished cells of one benchmark.
-        kinds: any of ``KINDS``: ``foreground`` and ``counted`` (shares of pixels, in percent), ``unlabeled``, ``ramp``.
+        kinds: any of ``KINDS``: ``foreground`` and ``counted`` (shares of pixels, in percent), ``unlabeled``,
+            ``labeled`` (losses), ``ramp`` (weight of a lesson).
 
     Returns:
         Head and rows: method, share of labels, column of the training's table, and the three numbers.
@@ -39,7 +41,7 @@ def lesson_table(cells: Sequence[Cell], kinds: Sequence[str] = ("foreground", "c
             group = [cell for cell in cells if cell.method == method and cell.labels == share]
             names = sorted({name for cell in group for name in cell.content.get("curves") or {}})
             for name in names:
-                if name.split("/")[0] in kinds:
+                if name.split("/")[0] in kinds and "/gate_" not in name:
                     rows.append([method, f"{share} %", name, *_shown(group, name)])
     return ["method", "labels", "column", *WHEN], rows
 

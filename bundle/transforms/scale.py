@@ -40,6 +40,8 @@ class PixelSized(MapTransform):
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
+        if isinstance(override, bool | str):
+            raise ValueError(f"mpp is {override!r}; write the width of a pixel in um, a number above 0")
         self.default = default
         self.mpp_key = mpp_key
         self.override = override

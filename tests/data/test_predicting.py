@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from monai.transforms import Compose, EnsureChannelFirstd, Lambdad, LoadImaged
 from PIL import Image
 
-from bundle.data import PictureReader, PicturesToPredict
+from bundle.data import PictureReader, PicturesToPredict, images_to_predict, slides_to_predict
 
 READING = [LoadImaged("image", reader=PictureReader("image")), EnsureChannelFirstd("image")]
 
@@ -36,3 +38,35 @@ def test_another_error_stops_the_run(entries):
 
     with pytest.raises(RuntimeError, match="applying transform"):
         PicturesToPredict(entries[:1], Compose([*READING, Lambdad("image", wrong)]))[0]
+
+
+def test_a_list_of_pictures_needs_no_labels_and_may_name_a_missing_one(entries, tmp_path):
+    content = {"test": [{"image": "whole.png", "mpp": 0.5}, {"image": "gone.png"}]}
+    (tmp_path / "list.json").write_text(json.dumps(content))
+    assert images_to_predict(tmp_path, "list.json") == [
+        {"image": str(tmp_path / "whole.png"), "mpp": 0.5},
+        {"image": str(tmp_path / "gone.png")},
+    ]
+    (tmp_path / "empty.json").write_text(json.dumps({"training": []}))
+    with pytest.raises(ValueError, match="no image under 'test'"):
+        images_to_predict(tmp_path, "empty.json")
+
+
+def test_one_picture_or_slide_in_place_of_a_folder(entries, tmp_path):
+    assert images_to_predict(tmp_path / "a" / ".." / "whole.png") == [{"image": str(tmp_path / "whole.png")}]
+    assert slides_to_predict(tmp_path / "cut.png") == [{"image": str(tmp_path / "cut.png")}]
+
+
+def test_slides_come_from_a_folder(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no folder or slide"):
+        slides_to_predict(tmp_path / "none")
+    with pytest.raises(ValueError, match="no slide in"):
+        slides_to_predict(tmp_path)
+    for name in ("b.svs", "a.tif", "note.txt"):
+        (tmp_path / name).write_text("")
+    assert [entry["image"] for entry in slides_to_predict(tmp_path)] == [str(tmp_path / n) for n in ("a.tif", "b.svs")]
+    with pytest.raises(ValueError, match="slides are taken from a folder"):
+        slides_to_predict(tmp_path, "list.json")
+    (tmp_path / "a.svs").write_text("")
+    with pytest.raises(ValueError, match="share a name but for the ending"):
+        slides_to_predict(tmp_path)

@@ -94,7 +94,7 @@ def test_a_component_of_a_config_that_fails(monkeypatch: pytest.MonkeyPatch) -> 
     [
         (AssertionError(), "AssertionError; the lines above say where"),
         (RuntimeError("Failed to instantiate component 'x'"), "Failed to instantiate component 'x'"),
-        (KeyboardInterrupt(), "stopped; a training goes on with --resume True"),
+        (KeyboardInterrupt(), "stopped; a training goes on with --resume True, an inference by the same command"),
         (
             RuntimeError("CUDA out of memory. Tried to allocate 20.00 MiB. " + "GPU 0 has " * 40),
             "the memory of the GPU is full; lower --batch_size or --crop_size (CUDA out of memory. Tried to allocate",
@@ -126,7 +126,10 @@ def test_the_traceback_comes_first_and_the_sentence_last(capsys: pytest.CaptureF
 
 def test_who_stops_a_run_sees_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     Ending().tell(KeyboardInterrupt, KeyboardInterrupt(), None)
-    assert capsys.readouterr().err == "semi-moe: stopped; a training goes on with --resume True\n"
+    assert (
+        capsys.readouterr().err
+        == "semi-moe: stopped; a training goes on with --resume True, an inference by the same command\n"
+    )
 
 
 def test_a_thread_that_fails_later_has_not_the_last_word(

@@ -94,7 +94,7 @@ def test_results_of_another_inference_are_not_mixed_in(tmp_path, model, images, 
 
 def test_what_failed_is_told_and_tried_again(tmp_path, model, images):
     first = journal(tmp_path, model)
-    with pytest.raises(RuntimeError, match=r"^1 of 4 pictures were left out: \S+b.png is damaged; the others are done"):
+    with pytest.raises(RuntimeError, match=r"^1 of 4 files were left out: \S+b.png is damaged; what else"):
         run(first, first.left(images), broken="b")
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert [Path(entry["image"]).stem for entry in summary["failed"]] == ["b"]
@@ -117,3 +117,9 @@ def test_a_missing_picture_is_never_done(tmp_path, model, images):
     run(first, first.left(images))
     os.remove(images[3][IMAGE])
     assert names(journal(tmp_path, model).left(images)) == "d"
+
+
+def test_results_do_not_go_among_the_pictures(tmp_path, model, images):
+    among = PredictionJournal(tmp_path / "images", model, SETTINGS)
+    with pytest.raises(ValueError, match="is the folder of the pictures; give another --output_dir"):
+        among.left(images)

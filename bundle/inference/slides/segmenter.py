@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,41 +23,17 @@ from bundle.inference.slides.blocks import REGION, SECONDS, BlockDataset, block_
 from bundle.inference.slides.grid import regions
 from bundle.inference.slides.joining import OutlineJoiner
 from bundle.inference.slides.native import native_box, native_classes
-from bundle.inference.slides.pyramid import MaskPyramid
-from bundle.inference.slides.reader import Slide, SlideError, open_slide
+from bundle.inference.slides.pyramid import LAYOUTS, MaskPyramid
+from bundle.inference.slides.reader import BACKENDS, Slide, SlideError, open_slide
 from bundle.inference.slides.scale import Scale, scale_of
 from bundle.inference.slides.tissue import Tissue
-from bundle.types import FACTS, FAILED, FILES, IMAGE
+from bundle.inference.slides.work import Queue, Times
+from bundle.types import FACTS, FAILED, FILES, IMAGE, as_switch
 
 logger = logging.getLogger(__name__)
 
-AHEAD = 4
-"""Blocks that may wait to be written; more would only take memory."""
 FOREGROUND = 255
 """What gland is in a mask of two classes; of more, a mask holds class indices."""
-
-
-@dataclass
-class Times:
-    """Seconds of one slide. Reading and writing go on beside the network, so they may add up to more than ``all``.
-
-    Attributes:
-        all: from opening to the last file.
-        tissue: looking for tissue.
-        reading: in all worker processes.
-        network: scores and classes.
-        writing: masks and polygons.
-        waiting_reading: of the network for pixels.
-        waiting_writing: of the network for a place in the queue of what is to be written, and at the end for the rest.
-    """
-
-    all: float = 0.0
-    tissue: float = 0.0
-    reading: float = 0.0
-    network: float = 0.0
-    writing: float = 0.0
-    waiting_reading: float = 0.0
-    waiting_writing: float = 0.0
 
 
 class SlideSegmenter:
@@ -83,6 +58,7 @@ class SlideSegmenter:
         class_names: classification of each class above 0.
         class_colors: its colour, RGB in [0, 255].
         find_tissue: gives the tissue of an open slide and its scale; ``None`` takes all for tissue.
+        predict_glass: take all for tissue: True, False or a word for it.
         block: side of a block, working px.
         num_workers: processes that read; 0 reads in between.
         amp: mixed precision on CUDA.
@@ -91,6 +67,10 @@ class SlideSegmenter:
         backend: what reads slides: ``auto``, ``openslide`` or ``tifffile``.
         layout: of the mask: ``ome`` (OME-TIFF) or ``plain`` (``NAME_mask.tif``, whose levels OpenSlide sees too).
         handlers: watch the blocks of each slide: things that attach to an engine.
+        outputs: what tiles would write beside the mask; there must be none.
+
+    Raises:
+        ValueError: for a setting out of its range.
     """
 
     def __init__(
@@ -106,6 +86,7 @@ class SlideSegmenter:
         class_names: Sequence[str] = ("Gland",),
         class_colors: Sequence[Sequence[int]] = ((0, 255, 0),),
         find_tissue: Callable[[Slide, Scale], Tissue] | None = None,
+        predict_glass: bool | str = False,
         block: int = 2048,
         num_workers: int = 0,
         amp: bool = False,
@@ -114,7 +95,9 @@ class SlideSegmenter:
         backend: str = "auto",
         layout: str = "ome",
         handlers: Sequence[Any] = (),
+        outputs: Sequence[Any] = (),
     ) -> None:
+        _check(outputs, block=block, min_area=min_area, simplify=simplify, mpp=mpp, backend=backend, layout=layout)
         if len(class_names) != classes - 1 or len(class_colors) != classes - 1:
             raise ValueError(
                 f"{classes} classes need {classes - 1} class_names and class_colors, without background; "
@@ -124,7 +107,8 @@ class SlideSegmenter:
         self.folder, self.device = Path(output_dir), torch.device(device)
         self.pixel_size, self.mpp, self.backend, self.layout = pixel_size, mpp, backend, layout
         self.classes, self.class_names, self.class_colors = classes, list(class_names), list(class_colors)
-        self.find_tissue, self.block, self.num_workers, self.amp = find_tissue, block, num_workers, amp
+        self.find_tissue = None if as_switch(predict_glass, "predict_glass") else find_tissue
+        self.block, self.num_workers, self.amp = block, num_workers, amp
         self.min_area, self.simplify = min_area, simplify
         self.handlers = list(handlers)
 
@@ -169,7 +153,7 @@ class SlideSegmenter:
                 writer.write(self._feature(outline, scale))
 
             joiner = OutlineJoiner(cores, emit, self.min_area, self.simplify)
-            queue = stack.enter_context(closing(_Queue()))
+            queue = stack.enter_context(closing(Queue()))
             stack.enter_context(closing(dataset))
 
             def write(number: int, classes: NDArray[np.uint8]) -> None:
@@ -253,33 +237,23 @@ class SlideSegmenter:
         }
 
 
-class _Queue:
-    """One thread that writes block after block, in their order; what fails there, fails where the next is put."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-        self._pool = ThreadPoolExecutor(1)
-        self._waiting: list[Future[None]] = []
-
-    def put(self, work: Callable[..., None], *arguments: Any) -> None:
-        """Let work be done, once there is a place in the queue."""
-        while len(self._waiting) >= AHEAD:
-            self._waiting.pop(0).result()
-        self._waiting.append(self._pool.submit(self._timed, work, *arguments))
-
-    def finish(self) -> None:
-        """Wait for all that was put."""
-        while self._waiting:
-            self._waiting.pop(0).result()
-
-    def close(self) -> None:
-        """End the thread; what it has not begun is not done."""
-        self._pool.shutdown(cancel_futures=True)
-
-    def _timed(self, work: Callable[..., None], *arguments: Any) -> None:
-        started = time.perf_counter()
-        work(*arguments)
-        self.seconds += time.perf_counter() - started
+def _check(outputs: Sequence[Any], **settings: Any) -> None:
+    """Refuse a setting before any slide is read."""
+    if outputs:
+        names = ", ".join(type(output).__name__ for output in outputs)
+        raise ValueError(
+            f"{names}: of whole slides mask and GeoJSON alone are written; leave the overlays of tiles out"
+        )
+    for name, least in (("block", 1), ("min_area", 0), ("simplify", 0)):
+        value = settings[name]
+        if isinstance(value, bool) or not isinstance(value, int | float) or not value >= least:
+            raise ValueError(f"{name} is {value!r} px; write {least} or more")
+    mpp = settings["mpp"]
+    if mpp is not None and (isinstance(mpp, bool) or not isinstance(mpp, int | float) or not mpp > 0):
+        raise ValueError(f"mpp is {mpp!r}; write the width of a pixel in um, a number above 0")
+    for name, known in (("backend", BACKENDS), ("layout", LAYOUTS)):
+        if settings[name] not in known:
+            raise ValueError(f"{name} is {settings[name]!r}; choose from {', '.join(known)}")
 
 
 def _sentence(error: Exception) -> str:

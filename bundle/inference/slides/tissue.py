@@ -124,7 +124,11 @@ def find_tissue(
 
     Raises:
         SlideError: where the file is damaged.
+        ValueError: for a setting out of its range.
     """
+    for name, value in (("resolution", resolution), ("margin", margin), ("least", least), ("holes", holes)):
+        if not value >= 0 or (name == "resolution" and value == 0):
+            raise ValueError(f"{name} of the tissue is {value!r}; write a number from 0 on, a resolution above 0")
     level = _fine_enough(slide, scale, resolution)
     pixel = scale.mpp * slide.levels[level].downsample
     count = max(round(resolution / pixel), 1)

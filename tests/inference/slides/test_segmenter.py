@@ -191,3 +191,26 @@ def test_the_plain_layout_has_its_own_name(tmp_path):
 def test_names_and_colours_fit_the_classes(tmp_path):
     with pytest.raises(ValueError, match="3 classes need 2 class_names and class_colors"):
         segmenter(tmp_path, 3, class_names=["Gland"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"block": 0}, "block is 0 px; write 1 or more"),
+        ({"min_area": -5}, "min_area is -5 px; write 0 or more"),
+        ({"simplify": "much"}, "simplify is 'much' px"),
+        ({"mpp": "abc"}, "mpp is 'abc'; write the width of a pixel in um"),
+        ({"backend": "foo"}, "backend is 'foo'; choose from auto, openslide, tifffile"),
+        ({"layout": "foo"}, "layout is 'foo'; choose from ome, plain"),
+        ({"predict_glass": "perhaps"}, "predict_glass is 'perhaps'; write True or False"),
+        ({"outputs": [find_tissue]}, "of whole slides mask and GeoJSON alone are written"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_before_any_slide(tmp_path, changes, told):
+    with pytest.raises(ValueError, match=told):
+        segmenter(tmp_path, **changes)
+
+
+def test_glass_is_predicted_where_asked(tmp_path):
+    record = run(segmenter(tmp_path, find_tissue=find_tissue, predict_glass="True"), slide_file(tmp_path, 1.0))
+    assert np.array_equal(tifffile.imread(record[FILES][0], level=0) > 0, as_one_image(1.0) > 0)

@@ -144,3 +144,23 @@ def test_rectangles_are_asked_in_working_pixels():
     tissue = Tissue(last, 16.0, Scale((55, 36), 2.0, 2.0))  # a coarse level may lack the last pixels: 6 x 8 of 55
     assert tissue.box(49, 33, 55, 36) == (49, 33, 55, 36)
     assert tissue.box(0, 0, 55, 36) == (40, 24, 55, 36)
+
+
+@pytest.mark.parametrize("setting", [{"resolution": 0}, {"margin": -5}, {"least": -1.0}, {"holes": -1.0}])
+def test_settings_out_of_range_are_refused(slide_of, setting):
+    slide = slide_of(drawn())
+    with pytest.raises(ValueError, match=f"{next(iter(setting))} of the tissue is"):
+        find_tissue(slide, Scale(slide.size, 2.0, 2.0), **setting)
+
+
+def test_tissue_on_the_pixels_of_the_slide(slide_of):
+    pixels = drawn()
+    paint(pixels, 200, 100, 400, 300, PINK)
+    slide = slide_of(pixels)
+    tissue = find_tissue(slide, Scale(slide.size, 2.0, 4.0), margin=0.0, least=100.0)
+    whole = tissue.at(0, 0, *slide.size)
+    assert whole.shape == (640, 800)
+    expected = np.zeros((640, 800), bool)
+    expected[100:300, 200:400] = True
+    assert (whole != expected).mean() < 0.02
+    assert np.array_equal(tissue.at(150, 90, 420, 130), whole[90:130, 150:420])
