@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
+import numpy as np
 import shapely
 from shapely import MultiPolygon, Polygon
 
@@ -56,7 +57,7 @@ def feature(
         raise ValueError(f"the object type is {object_type!r}; it must be one of {', '.join(OBJECT_TYPES)}")
     properties: dict[str, Any] = {
         "objectType": object_type,
-        "classification": {"name": classification, "color": _colour(color)},
+        "classification": {"name": classification, "color": plain_colour(color)},
     }
     if name is not None:
         properties["name"] = name
@@ -149,12 +150,16 @@ def _ring(ring: shapely.LinearRing) -> list[list[float]]:
     return [[int(value) if value.is_integer() else value for value in point] for point in points]
 
 
-def _colour(color: Sequence[int]) -> list[int]:
-    """Red, green, blue as plain numbers."""
-    parts = [int(part) for part in color]
-    if len(parts) != 3 or not all(0 <= part <= 255 for part in parts):
-        raise ValueError(f"the colour is {list(color)}; it must be red, green and blue, each 0 to 255")
-    return parts
+def plain_colour(color: Sequence[int]) -> list[int]:
+    """Red, green, blue as plain numbers.
+
+    Raises:
+        ValueError: for something else.
+    """
+    parts = [part for part in color if isinstance(part, int | np.integer) and 0 <= part <= 255]
+    if len(color) != 3 or len(parts) != 3:
+        raise ValueError(f"the colour is {color!r}; it must be red, green and blue, each 0 to 255")
+    return [int(part) for part in parts]
 
 
 def _finite(name: str, value: float) -> float:

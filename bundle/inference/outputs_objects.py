@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from bundle.inference.files import hidden_until_done
-from bundle.inference.geojson import OBJECT_TYPES, GeoJSONWriter, feature
+from bundle.inference.geojson import OBJECT_TYPES, GeoJSONWriter, feature, plain_colour
 from bundle.inference.outputs import (
     Output,
     Record,
@@ -145,7 +145,7 @@ class SaveContoursd(GlandOutput):
         if width < 1:
             raise ValueError(f"width is {width!r} px; an outline has 1 or more")
         self.reader, self.width = reader, width
-        self.colors = [list(color) for color in class_colors]
+        self.colors = [plain_colour(color) for color in class_colors]
         self.settings = {**self.settings, "class_colors": self.colors, "width": width}
 
     def write(self, record: Record, path: Path) -> Path:
@@ -203,7 +203,7 @@ class SaveGeoJSONd(GlandOutput):
             raise ValueError(f"object_type is {object_type!r}; choose from {', '.join(OBJECT_TYPES)}")
         if not simplify >= 0:
             raise ValueError(f"simplify is {simplify!r} px; it must be 0 or more")
-        self.names, self.colors = list(class_names), [list(color) for color in class_colors]
+        self.names, self.colors = list(class_names), [plain_colour(color) for color in class_colors]
         self.object_type, self.simplify, self.mpp = object_type, simplify, mpp
         own = {"class_names": self.names, "class_colors": self.colors, "object_type": object_type, "simplify": simplify}
         self.settings = {**self.settings, **own}
