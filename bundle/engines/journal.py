@@ -129,8 +129,11 @@ class PredictionJournal:
             logger.info("%d of %d files are done already; going on with the others", self.kept, self.total)
 
     def _append(self, record: Mapping[str, Any]) -> None:
-        with self._file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        try:
+            with self._file.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+        except OSError as error:  # a full disk names no file
+            raise OSError(error.errno, os.strerror(error.errno or 0), str(self._file)) from error
 
     def _write(self, engine: Engine) -> None:
         output: Any = engine.state.output

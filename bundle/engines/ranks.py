@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import TypeVar
 
+from ignite import distributed as idist
 from torch import distributed
 
 Item = TypeVar("Item")
@@ -20,6 +21,7 @@ def join_ranks() -> None:
     """
     if distributed.is_available() and distributed.is_torchelastic_launched() and not distributed.is_initialized():
         distributed.init_process_group("gloo", timeout=PATIENCE)
+        idist.sync()  # ignite looks around once, with all processes: here, since some may never ask for their rank
 
 
 def leave_ranks() -> None:
