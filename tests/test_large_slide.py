@@ -49,13 +49,13 @@ def test_a_large_slide_goes_through_with_a_bar_and_others_read_what_it_gives(cop
         assert list(opened.level_dimensions) == [size[::-1] for size in sizes]
         assert float(opened.properties["openslide.mpp-x"]) == pytest.approx(0.5)
         rows, columns = np.nonzero(mask[::64, ::64])
-        y, x = 64 * int(np.median(rows)), 64 * int(np.median(columns))
+        y, x = 64 * int(rows[len(rows) // 2]), 64 * int(columns[len(rows) // 2])
         part = np.asarray(opened.read_region((x, y), 0, (500, 400)).convert("L"))
     assert np.array_equal(part, mask[y : y + 400, x : x + 500])
 
     features = json.loads((tmp_path / "out" / "large.geojson").read_text())["features"]
     shapes = np.array([shapely.geometry.shape(feature["geometry"]) for feature in features])
-    assert len(shapes) > 100
+    assert len(shapes) > 20
     assert shapely.is_valid(shapes).all()
     assert shapely.area(shapes).sum() == (mask > 0).sum()
     inside = shapely.union_all(shapely.intersection(shapes, shapely.box(x, y, x + 500, y + 400)))
