@@ -8,6 +8,7 @@ import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,7 @@ class PredictionJournal:
     def _file(self) -> Path:
         return self.folder / JOURNAL.replace("*", str(_rank()))
 
-    @property
+    @cached_property
     def _setting(self) -> dict[str, Any]:
         model = self.model.read_bytes() if self.model.is_file() else b""
         return {**self.settings, "model": hashlib.sha256(model).hexdigest()[:PREFIX]}
