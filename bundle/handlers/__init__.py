@@ -6,6 +6,7 @@ Each has ``attach(engine)``. They change nothing in what is trained: average and
 from bundle.handlers.montage import ValidationMontage
 from bundle.handlers.moving_average import MovingAverage
 from bundle.handlers.progress import RunProgress
+from bundle.handlers.progress_file import ProgressFile
 from bundle.handlers.snapshot import GrowingSnapshot
 from bundle.handlers.tables import ScoreTables
 from bundle.handlers.validation import LastValidation
@@ -15,6 +16,7 @@ __all__ = [
     "GrowingSnapshot",
     "LastValidation",
     "MovingAverage",
+    "ProgressFile",
     "RunProgress",
     "ScoreTables",
     "ValidationMontage",

@@ -65,13 +65,14 @@ def regions(
     block: int,
     tissue: Tissue | None = None,
     needs_beyond: bool = False,
+    within: Box | None = None,
 ) -> list[Region]:
-    """Cut a slide into regions.
+    """Cut a slide, or a box of it, into regions.
 
     A sliding window (``SlidingWindowInferer(roi_size=window, overlap=overlap)``) over the padded rectangle of a region
-    gives in the core what it gives over the whole slide: it lays the same windows there. So cores begin at multiples
-    of the stride, all windows that touch a core lie in the padded rectangle, and where the last window of the slide,
-    which is moved back to end with it, touches a core, the rectangle reaches to the end of the slide.
+    gives in the core what it gives over the whole slide: it lays the same windows there. So padded rectangles begin at
+    multiples of the stride, all windows that touch a core lie in the padded rectangle, and where the last window of the
+    slide, which is moved back to end with it, touches a core, the rectangle reaches to the end of the slide.
 
     Args:
         working_size: (width, height) of the slide, working px.
@@ -83,9 +84,10 @@ def regions(
             ``None`` wants all.
         needs_beyond: whether the prediction must be right in the column and the row just behind the core too, to
             interpolate up to there.
+        within: what is wanted of the slide, working px; ``None`` wants all of it.
 
     Returns:
-        Regions row by row. Without ``tissue`` the cores cover the slide once.
+        Regions row by row. Without ``tissue`` the cores cover once what is wanted.
 
     Raises:
         ValueError: for a window, overlap or block out of range.
@@ -94,28 +96,33 @@ def regions(
     strides = [stride_of(one, overlap) for one in windows]
     if block < 1 or min(working_size) < 1 or len(windows) != 2:
         raise ValueError(f"block is {block} px, the slide {working_size}, the window {windows}; write 1 px or more")
+    x0, y0, x1, y1 = within or Box(0, 0, *working_size)
     across, down = (
-        _cores(size, side, stride, block) for size, side, stride in zip(working_size, windows, strides, strict=True)
+        _cores(low, high, side, stride, block)
+        for low, high, side, stride in zip((x0, y0), (x1, y1), windows, strides, strict=True)
     )
     found = []
-    for y0, y1 in down:
-        for x0, x1 in across:
-            core = _shrunk(Box(x0, y0, x1, y1), tissue, strides)
+    for top, bottom in down:
+        for left, right in across:
+            core = _shrunk(Box(left, top, right, bottom), tissue, strides)
             if core is None:
                 continue
-            left, right = _padded(core.x0, core.x1, working_size[0], windows[0], strides[0], needs_beyond)
-            top, bottom = _padded(core.y0, core.y1, working_size[1], windows[1], strides[1], needs_beyond)
-            found.append(Region(core, Box(left, top, right, bottom)))
+            start, end = _padded(core.x0, core.x1, working_size[0], windows[0], strides[0], needs_beyond)
+            upper, lower = _padded(core.y0, core.y1, working_size[1], windows[1], strides[1], needs_beyond)
+            found.append(Region(core, Box(start, upper, end, lower)))
     return found
 
 
-def _cores(size: int, window: int, stride: int, block: int) -> list[tuple[int, int]]:
-    """Cores of one axis. A rest that is shorter than a window joins the core before it: its halo would cost more."""
+def _cores(low: int, high: int, window: int, stride: int, block: int) -> list[tuple[int, int]]:
+    """Cores of one axis from ``low`` to ``high``, all but the first at multiples of the stride.
+
+    A rest that is shorter than a window joins the core before it: its halo would cost more.
+    """
     step = max(block // stride, 1) * stride
-    starts = list(range(0, size, step))
-    while len(starts) > 1 and size - starts[-1] < window:
+    starts = [low, *range(low // stride * stride + step, high, step)]
+    while len(starts) > 1 and high - starts[-1] < window:
         starts.pop()
-    return list(zip(starts, [*starts[1:], size], strict=True))
+    return list(zip(starts, [*starts[1:], high], strict=True))
 
 
 def _shrunk(core: Box, tissue: Tissue | None, strides: Sequence[int]) -> Box | None:
@@ -127,8 +134,8 @@ def _shrunk(core: Box, tissue: Tissue | None, strides: Sequence[int]) -> Box | N
         return None
     x, y = strides
     return Box(
-        found[0] // x * x,
-        found[1] // y * y,
+        max(found[0] // x * x, core.x0),
+        max(found[1] // y * y, core.y0),
         min(-(-found[2] // x) * x, core.x1),
         min(-(-found[3] // y) * y, core.y1),
     )
@@ -138,7 +145,7 @@ def _padded(start: int, end: int, size: int, window: int, stride: int, needs_bey
     """The part of one axis that holds every window of the slide that touches a core.
 
     Args:
-        start: of the core, a multiple of the stride.
+        start: of the core.
         end: of the core.
         size: of the slide.
         window: its length.
@@ -150,5 +157,5 @@ def _padded(start: int, end: int, size: int, window: int, stride: int, needs_bey
     last = size - window
     final = min(end + needs_beyond, size) - 1
     after = size if last <= final else final // stride * stride + window
-    before = max(start - (-(-window // stride) - 1) * stride, 0)
+    before = max(start // stride * stride - (-(-window // stride) - 1) * stride, 0)
     return min(before, last // stride * stride), after

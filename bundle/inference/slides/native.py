@@ -16,26 +16,33 @@ STRIP = 1024
 """Native columns that are interpolated at once: what finer pixels cost in memory."""
 
 
-def native_box(core: Box, scale: Scale) -> Box:
+def native_box(core: Box, scale: Scale, limits: Box | None = None) -> Box:
     """The native pixels of a core, px of level 0. Those of cores that cover a slide once do so too.
 
     Native pixel ``j`` lies at ``j / ratio`` between the working pixels, and belongs to the core in which that is.
+
+    Args:
+        core: in working px.
+        scale: of the slide.
+        limits: native px outside of which none belongs to any core.
     """
-    if scale.is_native:
-        return core
     working, native = scale.working_size, scale.size
     x0, x1 = (_native(edge, working[0], native[0], scale.ratio) for edge in (core.x0, core.x1))
     y0, y1 = (_native(edge, working[1], native[1], scale.ratio) for edge in (core.y0, core.y1))
-    return Box(x0, y0, x1, y1)
+    if limits is None:
+        return Box(x0, y0, x1, y1)
+    x0, y0 = max(x0, limits.x0), max(y0, limits.y0)
+    return Box(x0, y0, max(min(x1, limits.x1), x0), max(min(y1, limits.y1), y0))
 
 
-def native_classes(scores: Tensor, region: Region, scale: Scale) -> NDArray[np.uint8]:
+def native_classes(scores: Tensor, region: Region, scale: Scale, limits: Box | None = None) -> NDArray[np.uint8]:
     """The class of every native pixel of a region's core: the largest score there, as ``Invertd`` and argmax give it.
 
     Args:
         scores: (C, W, H), of the padded rectangle of the region; width first.
         region: where they are.
         scale: of the slide.
+        limits: native px outside of which nothing is asked.
 
     Returns:
         (H, W), of ``native_box``, rows first.
@@ -43,7 +50,7 @@ def native_classes(scores: Tensor, region: Region, scale: Scale) -> NDArray[np.u
     inner = region.inner
     if scale.is_native:
         return _largest(scores[:, inner.x0 : inner.x1, inner.y0 : inner.y1])
-    box = native_box(region.core, scale)
+    box = native_box(region.core, scale, limits)
     classes = np.empty((box.height, box.width), np.uint8)
     down = _places(box.y0, box.y1, region.padded.y0, scale.ratio, scores.shape[2], scores.device)
     for x0 in range(box.x0, box.x1, STRIP):

@@ -10,30 +10,28 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from monai.networks.utils import eval_mode
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from bundle.inference.geojson import GeoJSONWriter, feature
-from bundle.inference.polygons import Outline, outlines
+from bundle.inference.geojson import feature
+from bundle.inference.polygons import Outline
 from bundle.inference.slides.blocks import REGION, SECONDS, BlockDataset, block_loader
-from bundle.inference.slides.grid import regions
-from bundle.inference.slides.joining import OutlineJoiner
-from bundle.inference.slides.native import native_box, native_classes
-from bundle.inference.slides.pyramid import LAYOUTS, MaskPyramid
+from bundle.inference.slides.grid import Box
+from bundle.inference.slides.native import native_classes
+from bundle.inference.slides.planning import FindTissue, Plan, planned, tissue_near
 from bundle.inference.slides.reader import BACKENDS, Slide, SlideError, open_slide
+from bundle.inference.slides.results import MASKS, SlideResults, places
 from bundle.inference.slides.scale import Scale, scale_of
-from bundle.inference.slides.tissue import Tissue
+from bundle.inference.slides.view import inside
 from bundle.inference.slides.work import Queue, Times
 from bundle.types import FACTS, FAILED, FILES, IMAGE, as_switch
 
 logger = logging.getLogger(__name__)
 
-FOREGROUND = 255
-"""What gland is in a mask of two classes; of more, a mask holds class indices."""
+BOX = "box"
+"""In a batch, the part of the slide that is wanted, (x, y, width, height) in px of level 0; without one, all."""
 
 
 class SlideSegmenter:
@@ -44,7 +42,8 @@ class SlideSegmenter:
     writes the one before that. The mask is that of the whole slide at its own size; glands are joined across blocks.
 
     It writes ``NAME_mask.ome.tif``, a pyramid of 255 for gland (of class indices, for more than two classes), and
-    ``NAME.geojson``, whole or not at all. A slide that cannot be read is left out, with the reason.
+    ``NAME.geojson``, whole or not at all. A slide that cannot be read is left out, with the reason. Of a box it writes
+    ``NAME_xX_yY_wW_hH.geojson`` and such a mask, with what the whole slide would have there.
 
     Args:
         network: answers (B, classes, W, H) logits for normalised images (B, 3, W, H).
@@ -65,7 +64,8 @@ class SlideSegmenter:
         min_area: polygons of fewer native px are left out; the mask keeps them.
         simplify: how far a polygon may leave the pixels' sides, native px.
         backend: what reads slides: ``auto``, ``openslide`` or ``tifffile``.
-        layout: of the mask: ``ome`` (OME-TIFF) or ``plain`` (``NAME_mask.tif``, whose levels OpenSlide sees too).
+        layout: of the mask: ``ome`` (OME-TIFF) or ``plain`` (``NAME_mask.tif``, whose levels OpenSlide sees too);
+            ``none`` writes no mask.
         handlers: watch the blocks of each slide: things that attach to an engine.
         outputs: what tiles would write beside the mask; there must be none.
 
@@ -85,7 +85,7 @@ class SlideSegmenter:
         classes: int = 2,
         class_names: Sequence[str] = ("Gland",),
         class_colors: Sequence[Sequence[int]] = ((0, 255, 0),),
-        find_tissue: Callable[[Slide, Scale], Tissue] | None = None,
+        find_tissue: FindTissue | None = None,
         predict_glass: bool | str = False,
         block: int = 2048,
         num_workers: int = 0,
@@ -113,7 +113,12 @@ class SlideSegmenter:
         self.handlers = list(handlers)
 
     def __call__(self, engine: Engine, batch: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Segment one slide.
+        """Segment one slide, or the part of it that lies in the ``box`` of the batch.
+
+        Args:
+            engine: not asked.
+            batch: ``image``, the path; perhaps ``mpp``, um/px; perhaps ``box``, (x, y, width, height) in px of level 0.
+                Of a box, polygons are in px of the slide and end at its sides, and the mask is as large as the slide.
 
         Returns:
             One record: ``image``, its path, with ``files`` and ``facts``, or with ``failed``, the reason.
@@ -124,68 +129,61 @@ class SlideSegmenter:
         path = Path(batch[IMAGE])
         try:
             with open_slide(path, self.backend) as slide:
-                files, facts = self._segmented(slide, batch.get("mpp", self.mpp))
+                box = batch.get(BOX)
+                limits = None if box is None else inside(slide, box)
+                files, facts = self._segmented(slide, batch.get("mpp", self.mpp), limits)
         except (SlideError, FileNotFoundError) as error:
             return [{IMAGE: str(path), FAILED: _sentence(error)}]
         return [{IMAGE: str(path), FILES: files, FACTS: facts}]
 
-    def _segmented(self, slide: Slide, mpp: float | None) -> tuple[list[str], dict[str, Any]]:
+    def _segmented(self, slide: Slide, mpp: float | None, limits: Box | None) -> tuple[list[str], dict[str, Any]]:
         """Write the files of an open slide; give their paths and what there is to say of the run."""
         started = time.perf_counter()
         times = Times()
         scale = scale_of(slide, self.pixel_size, mpp)
-        tissue = None if self.find_tissue is None else self.find_tissue(slide, scale)
+        tissue = None if self.find_tissue is None else tissue_near(self.find_tissue, slide, scale, limits)
         times.tissue = time.perf_counter() - started
-        window, overlap = self.inferer.roi_size, self.inferer.overlap
-        found = regions(scale.working_size, window, overlap, self.block, tissue, needs_beyond=not scale.is_native)
-        cores = [native_box(region.core, scale) for region in found]
-        ending = "ome.tif" if self.layout == "ome" else "tif"
-        mask, polygons = (self.folder / f"{slide.path.stem}{name}" for name in (f"_mask.{ending}", ".geojson"))
-        pyramid = MaskPyramid(scale.size, scale.mpp, self.classes)
-        dataset = BlockDataset(slide.path, mpp, self.pixel_size, found, self.backend)
-        glands = 0
+        plan = planned(scale, self.inferer.roi_size, self.inferer.overlap, self.block, tissue, limits)
+        dataset = BlockDataset(slide.path, mpp, self.pixel_size, plan.regions, self.backend)
         with ExitStack() as stack:
-            writer = stack.enter_context(GeoJSONWriter(polygons))
-
-            def emit(outline: Outline) -> None:
-                nonlocal glands
-                glands += 1
-                writer.write(self._feature(outline, scale))
-
-            joiner = OutlineJoiner(cores, emit, self.min_area, self.simplify)
+            results = stack.enter_context(self._results(slide, scale, plan))
             queue = stack.enter_context(closing(Queue()))
             stack.enter_context(closing(dataset))
-
-            def write(number: int, classes: NDArray[np.uint8]) -> None:
-                box = cores[number]
-                pyramid.put(box.x0, box.y0, classes * FOREGROUND if self.classes == 2 else classes)
-                joiner.put(number, outlines(classes, (box.x0, box.y0)))
 
             def step(blocks: Engine, item: Mapping[str, Any]) -> None:
                 times.reading += item[SECONDS]
                 before = time.perf_counter()
                 number = int(item[REGION])
-                classes = native_classes(self._scores(item[IMAGE]), found[number], scale)
+                classes = native_classes(self._scores(item[IMAGE]), plan.regions[number], scale, limits)
                 if tissue is not None:
-                    classes *= tissue.at(*cores[number])
+                    classes *= tissue.at(*plan.cores[number])
                 after = time.perf_counter()
                 times.network += after - before
-                queue.put(write, number, classes)
+                queue.put(results.put, number, classes)
                 times.waiting_writing += time.perf_counter() - after
 
-            if found:
+            if plan.regions:
                 times.waiting_reading = self._run(step, block_loader(dataset, self.num_workers, self.amp), slide)
             before = time.perf_counter()
             queue.finish()
-            joiner.close()
-            pyramid.write(mask, self.layout)
+            results.finish()
             times.waiting_writing += time.perf_counter() - before
             times.writing = queue.seconds + time.perf_counter() - before
         times.all = time.perf_counter() - started
-        area = sum(region.core.width * region.core.height for region in found)
-        facts = self._facts(scale, area, len(found), glands, times)
+        facts = self._facts(scale, plan, results.glands, times)
         logger.info("%s: %s", slide.path.name, ", ".join(f"{name} {value}" for name, value in facts.items()))
-        return [str(mask), str(polygons)], facts
+        return results.files, facts
+
+    def _results(self, slide: Slide, scale: Scale, plan: Plan) -> SlideResults:
+        """Where the mask and the polygons of a slide are put together."""
+
+        def described(outline: Outline) -> dict[str, Any]:
+            return self._feature(outline, scale)
+
+        mask, polygons = places(self.folder, slide.path.stem, self.layout, plan.limits)
+        return SlideResults(
+            *(mask, polygons, self.layout, scale, self.classes, plan.cores, described, self.min_area, self.simplify)
+        )
 
     def _run(self, step: Callable[[Engine, Any], None], loader: Any, slide: Slide) -> float:
         """Step through the blocks under the eyes of the handlers; seconds that were spent waiting for them."""
@@ -223,16 +221,17 @@ class SlideSegmenter:
         color = tuple(self.class_colors[place])
         return feature(outline.shape, self.class_names[place], color, measurements=measurements)
 
-    def _facts(self, scale: Scale, area: int, blocks: int, glands: int, times: Times) -> dict[str, Any]:
-        working = scale.working_size[0] * scale.working_size[1]
+    def _facts(self, scale: Scale, plan: Plan, glands: int, times: Times) -> dict[str, Any]:
+        box = [plan.limits.x0, plan.limits.y0, plan.limits.width, plan.limits.height] if plan.limits else None
         return {
             "width": scale.size[0],
             "height": scale.size[1],
+            **({BOX: box} if box else {}),
             "um per px": scale.mpp,
-            "blocks": blocks,
-            "share predicted": round(area / working, 4),
+            "blocks": len(plan.regions),
+            "share predicted": round(plan.predicted / plan.area, 4),
             "glands": glands,
-            "megapixels a second": round(area / 1e6 / max(times.all, 1e-9), 3),
+            "megapixels a second": round(plan.predicted / 1e6 / max(times.all, 1e-9), 3),
             "seconds": {name: round(value, 2) for name, value in asdict(times).items()},
         }
 
@@ -251,7 +250,7 @@ def _check(outputs: Sequence[Any], **settings: Any) -> None:
     mpp = settings["mpp"]
     if mpp is not None and (isinstance(mpp, bool) or not isinstance(mpp, int | float) or not mpp > 0):
         raise ValueError(f"mpp is {mpp!r}; write the width of a pixel in um, a number above 0")
-    for name, known in (("backend", BACKENDS), ("layout", LAYOUTS)):
+    for name, known in (("backend", BACKENDS), ("layout", MASKS)):
         if settings[name] not in known:
             raise ValueError(f"{name} is {settings[name]!r}; choose from {', '.join(known)}")
 

@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,7 +99,7 @@ class Slide(ABC):
     def __del__(self) -> None:
         self.close()
 
-    def __reduce__(self) -> tuple[type[Slide], tuple[Path]]:
+    def __reduce__(self) -> tuple[type[Slide], tuple[Any, ...]]:
         return type(self), (self.path,)
 
     def _broken(self, level: int, x: int, y: int, width: int, height: int, error: Exception) -> SlideError:

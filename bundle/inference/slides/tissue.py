@@ -37,14 +37,16 @@ class Tissue:
     """A map of the tissue of a slide, in cells.
 
     Attributes:
-        mask: (H, W) bool, cell (0, 0) at the slide's upper left corner; the last ones may reach over its border.
+        mask: (H, W) bool, cell (0, 0) at the corner; the last ones may reach over the border of the slide.
         cell: side of a cell, um.
         scale: that of the slide, in whose working pixels one asks.
+        corner: (x, y) of the map, px of level 0; that of the slide unless the map is of a part of it.
     """
 
     mask: NDArray[np.bool_]
     cell: float
     scale: Scale
+    corner: tuple[int, int] = (0, 0)
 
     @property
     def share(self) -> float:
@@ -61,39 +63,40 @@ class Tissue:
         Returns:
             (x0, y0, x1, y1), whole cells as far as they lie in the rectangle.
         """
-        left, right = self._cells(x0, x1, self.mask.shape[1])
-        top, bottom = self._cells(y0, y1, self.mask.shape[0])
+        left, right = self._cells(x0, x1, 0)
+        top, bottom = self._cells(y0, y1, 1)
         part = self.mask[top:bottom, left:right]
         columns, rows = np.flatnonzero(part.any(axis=0)), np.flatnonzero(part.any(axis=1))
         if not len(rows):
             return None
-        height, width = self.mask.shape
-        found_left, found_right = self._pixels(left + int(columns[0]), left + int(columns[-1]) + 1, width, x0, x1)
-        found_top, found_bottom = self._pixels(top + int(rows[0]), top + int(rows[-1]) + 1, height, y0, y1)
+        found_left, found_right = self._pixels(left + int(columns[0]), left + int(columns[-1]) + 1, 0, x0, x1)
+        found_top, found_bottom = self._pixels(top + int(rows[0]), top + int(rows[-1]) + 1, 1, y0, y1)
         return found_left, found_top, found_right, found_bottom
 
     def at(self, x0: int, y0: int, x1: int, y1: int) -> NDArray[np.bool_]:
         """Where there is tissue in a rectangle in px of level 0, (y1 - y0, x1 - x0)."""
         side = self.cell / self.scale.mpp
         rows, columns = (
-            np.minimum(((np.arange(low, high) + 0.5) / side).astype(np.intp), count - 1)
-            for low, high, count in zip((y0, x0), (y1, x1), self.mask.shape, strict=True)
+            np.clip(np.floor((np.arange(low, high) + 0.5 - start) / side).astype(np.intp), 0, count - 1)
+            for low, high, start, count in zip((y0, x0), (y1, x1), self.corner[::-1], self.mask.shape, strict=True)
         )
         return self.mask[np.ix_(rows, columns)]
 
-    def _cells(self, low: int, high: int, count: int) -> tuple[int, int]:
-        """Cells that a stretch of working pixels touches; the last cell stands for what lies behind it."""
+    def _cells(self, low: int, high: int, axis: int) -> tuple[int, int]:
+        """Cells that a stretch of working pixels along x (0) or y (1) touches; those at the rim stand for the rest."""
         ratio, side = self.scale.ratio, self.cell / self.scale.mpp
-        first = math.floor(((low - 0.5) * ratio + 0.5) / side)
-        end = math.ceil(((high - 0.5) * ratio + 0.5) / side)
+        count, corner = self.mask.shape[1 - axis], self.corner[axis]
+        first = math.floor(((low - 0.5) * ratio + 0.5 - corner) / side)
+        end = math.ceil(((high - 0.5) * ratio + 0.5 - corner) / side)
         first = min(max(first, 0), count - 1)
         return first, min(max(end, first + 1), count)
 
-    def _pixels(self, first: int, end: int, count: int, low: int, high: int) -> tuple[int, int]:
+    def _pixels(self, first: int, end: int, axis: int, low: int, high: int) -> tuple[int, int]:
         """Working pixels that a stretch of cells touches, within those asked for."""
-        ratio, side = self.scale.ratio, self.cell / self.scale.mpp
-        start = math.floor((first * side - 0.5) / ratio + 0.5)
-        stop = high if end == count else math.ceil((end * side - 0.5) / ratio + 0.5)
+        ratio, side, corner = self.scale.ratio, self.cell / self.scale.mpp, self.corner[axis]
+        start = low if first == 0 else math.floor((first * side + corner - 0.5) / ratio + 0.5)
+        is_last = end == self.mask.shape[1 - axis]
+        stop = high if is_last else math.ceil((end * side + corner - 0.5) / ratio + 0.5)
         start = min(max(start, low), high - 1)
         return start, min(max(stop, start + 1), high)
 

@@ -89,6 +89,29 @@ def test_the_halo_is_needed(network):
     assert both(network, (100, 90), 0.5, found, beyond=1) > 1e-3  # one stride more is needed for the pixel behind
 
 
+@pytest.mark.parametrize("within", [Box(31, 5, 77, 83), Box(0, 40, 100, 41), Box(70, 80, 100, 90), Box(50, 50, 51, 51)])
+@pytest.mark.parametrize("overlap", [0, 0.25, 0.5, 0.7])
+def test_a_box_is_predicted_as_in_the_whole(network, within, overlap):
+    size = (100, 90)
+    for tissue in (None, tissue_of(size, 3, share=0.5)):
+        found = regions(size, WINDOW, overlap, 40, tissue, needs_beyond=True, within=within)
+        assert found
+        assert both(network, size, overlap, found, beyond=1) < 1e-5
+        count = np.zeros((90, 100), int)
+        for region in found:
+            count[region.core.y0 : region.core.y1, region.core.x0 : region.core.x1] += 1
+        inside = np.s_[within.y0 : within.y1, within.x0 : within.x1]
+        wanted = np.ones((90, 100), bool) if tissue is None else tissue.mask.repeat(5, axis=0).repeat(5, axis=1)
+        assert (count[inside] >= wanted[inside]).all()
+        assert count.max() == 1
+        assert count[inside].sum() == count.sum()
+
+
+def test_the_box_of_all_is_all():
+    whole = regions((1000, 777), WINDOW, 0.5, 64)
+    assert regions((1000, 777), WINDOW, 0.5, 64, within=Box(0, 0, 1000, 777)) == whole
+
+
 @pytest.mark.parametrize("size", [*SIZES, (1000, 777)])
 @pytest.mark.parametrize("block", [1, 40, 64, 5000])
 def test_cores_cover_the_slide_once_row_by_row(size, block):

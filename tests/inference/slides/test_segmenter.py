@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -171,7 +172,7 @@ def test_a_broken_tile_is_named_and_nothing_is_half_written(tmp_path, workers):
 
 
 def test_a_full_disk_stops_the_run_and_leaves_nothing(tmp_path, monkeypatch):
-    from bundle.inference.slides import segmenter as module
+    from bundle.inference.slides import results as module
 
     def full(self, path, *more):
         raise OSError(28, "No space left on device", str(path))
@@ -201,7 +202,7 @@ def test_names_and_colours_fit_the_classes(tmp_path):
         ({"simplify": "much"}, "simplify is 'much' px"),
         ({"mpp": "abc"}, "mpp is 'abc'; write the width of a pixel in um"),
         ({"backend": "foo"}, "backend is 'foo'; choose from auto, openslide, tifffile"),
-        ({"layout": "foo"}, "layout is 'foo'; choose from ome, plain"),
+        ({"layout": "foo"}, "layout is 'foo'; choose from ome, plain, none"),
         ({"predict_glass": "perhaps"}, "predict_glass is 'perhaps'; write True or False"),
         ({"outputs": [find_tissue]}, "of whole slides mask and GeoJSON alone are written"),
     ],
@@ -214,3 +215,88 @@ def test_settings_that_cannot_be_are_refused_before_any_slide(tmp_path, changes,
 def test_glass_is_predicted_where_asked(tmp_path):
     record = run(segmenter(tmp_path, find_tissue=find_tissue, predict_glass="True"), slide_file(tmp_path, 1.0))
     assert np.array_equal(tifffile.imread(record[FILES][0], level=0) > 0, as_one_image(1.0) > 0)
+
+
+BOX = (101, 57, 170, 160)
+"""x, y, width and height of a part of the slide, over several blocks, on no grid."""
+
+
+def tissue_of(slide, scale):
+    return find_tissue(slide, scale, resolution=8.0, margin=16.0, least=100.0, holes=100.0)
+
+
+def shapes_of(record: dict) -> list:
+    (polygons,) = (file for file in record[FILES] if file.endswith(".geojson"))
+    features = json.loads(Path(polygons).read_text())["features"]
+    return [shapely.geometry.shape(feature["geometry"]) for feature in features]
+
+
+def drawn(shapes: list) -> np.ndarray:
+    """(H, W) bool, the pixels of the slide whose centre lies in a shape."""
+    rows, columns = np.mgrid[:HEIGHT, :WIDTH] + 0.5
+    return shapely.contains_xy(shapely.union_all(shapes), columns, rows)
+
+
+@pytest.mark.parametrize(("mpp", "classes"), [(1.0, 2), (0.5, 2), (0.37, 3), (1.6, 2)])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_box_holds_what_the_whole_slide_has_there(tmp_path, mpp, classes, workers):
+    path = slide_file(tmp_path, mpp)
+    made = segmenter(tmp_path, classes, num_workers=workers, find_tissue=tissue_of)
+    whole = run(made, path)
+    (record,) = made(None, {IMAGE: str(path), "box": BOX})
+    expected = tifffile.imread(whole[FILES][0], level=0)
+    found = tifffile.imread(record[FILES][0], level=0)
+    x, y, width, height = BOX
+    inside = np.s_[y : y + height, x : x + width]
+    # The same windows see the same pixels: no margin at the sides, and a difference only where two scores are equal but
+    # for rounding.
+    assert (found[inside] == expected[inside]).mean() > 0.9999
+    found[inside] = 0
+    assert not found.any()
+    shapes = shapes_of(record)
+    assert (drawn(shapes)[inside] == (expected[inside] > 0)).mean() > 0.9999
+    assert all(shapely.box(x, y, x + width, y + height).covers(shape) for shape in shapes)
+    if classes == 2:
+        assert ndimage.label(expected[inside])[1] == len(shapes), "glands are joined across blocks"
+    assert record[FACTS]["box"] == list(BOX)
+    assert 0.5 < record[FACTS]["share predicted"] <= 1.0
+    assert Path(record[FILES][1]).name == "slide_x101_y57_w170_h160.geojson"
+
+
+@pytest.mark.parametrize("mpp", [1.0, 0.37])
+def test_a_box_around_all_is_the_whole_slide(tmp_path, mpp):
+    path = slide_file(tmp_path, mpp)
+    made = segmenter(tmp_path, find_tissue=tissue_of)
+    whole = run(made, path)
+    (record,) = made(None, {IMAGE: str(path), "box": [-5, -10, WIDTH + 30, HEIGHT + 10]})
+    for one, other in zip(whole[FILES], record[FILES], strict=True):
+        assert Path(one).read_bytes() == Path(other).read_bytes()
+        assert one != other
+    assert whole[FACTS]["blocks"] == record[FACTS]["blocks"]
+
+
+@pytest.mark.parametrize(
+    ("box", "told"),
+    [
+        ((WIDTH, 0, 10, 10), "lies beside .*slide.tif, which has 420 x 310 px; give one that is on it"),
+        ((-20, 3, 20, 10), "lies beside"),
+        ((5, 5, 0, 10), "has no size; give x, y, width and height in px"),
+        ((5, 5, 10, -1), "has no size"),
+        ((5, 5, float("nan"), 1), "has no size"),
+        ((5, 5, 10), "is none; give x, y, width and height"),
+        ("here", "is none"),
+    ],
+)
+def test_a_box_that_cannot_be_is_told(tmp_path, box, told):
+    path = slide_file(tmp_path, 1.0)
+    (record,) = segmenter(tmp_path)(None, {IMAGE: str(path), "box": box})
+    assert re.search(told, record[FAILED])
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_without_a_mask_there_are_polygons_alone(tmp_path):
+    path = slide_file(tmp_path, 1.0)
+    record = run(segmenter(tmp_path, layout="none"), path)
+    assert [Path(file).name for file in record[FILES]] == ["slide.geojson"]
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["slide.geojson"]
+    assert np.array_equal(drawn(shapes_of(record)), as_one_image(1.0) > 0)

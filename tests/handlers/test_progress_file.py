@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from ignite.engine import Engine
+
+from bundle.handlers import ProgressFile
+
+
+def run(path: Path, losses: list[float], evaluator: Any = None, interval: float = 0.0) -> list[dict[str, Any]]:
+    """What stands in the file after each step of one epoch of a run of two."""
+    seen = []
+
+    def step(engine: Engine, batch: int) -> None:
+        if path.exists():
+            seen.append(json.loads(path.read_text(encoding="utf-8")))
+        engine.state.step = {"loss": torch.tensor(losses[batch])}
+
+    engine = Engine(step)
+    ProgressFile(path, evaluator, interval).attach(engine)
+    engine.run(range(len(losses)), max_epochs=2)
+    return [*seen, json.loads(path.read_text(encoding="utf-8"))]
+
+
+def test_steps_epochs_and_loss_stand_in_the_file_from_start_to_end(tmp_path: Path) -> None:
+    seen = run(tmp_path / "new" / "progress.json", [3.0, 2.0])
+    assert [item["step"] for item in seen] == [0, 1, 2, 3, 4]
+    assert [item["epoch"] for item in seen] == [0, 1, 1, 2, 2]
+    assert {item["steps"] for item in seen} == {4}
+    assert {item["epochs"] for item in seen} == {2}
+    assert [item["loss"] for item in seen] == [None, 3.0, 2.0, 3.0, 2.0]
+    assert seen[0]["seconds_left"] is None
+    assert seen[-1]["seconds_left"] == 0.0
+
+
+def test_it_writes_at_most_once_an_interval_and_at_the_end(tmp_path: Path) -> None:
+    seen = run(tmp_path / "progress.json", [3.0, 2.0], interval=3600.0)
+    assert [item["step"] for item in seen] == [0, 0, 0, 0, 4]
+
+
+@pytest.mark.parametrize(("best", "told"), [(-1, None), (0.25, 0.25), (float("nan"), None)])
+def test_the_best_score_comes_from_the_evaluator(tmp_path: Path, best: float, told: float | None) -> None:
+    evaluator = SimpleNamespace(state=SimpleNamespace(best_metric=best))
+    assert run(tmp_path / "progress.json", [1.0], evaluator)[-1]["best_score"] == told
+
+
+def test_what_is_not_finite_is_valid_json(tmp_path: Path) -> None:
+    seen = run(tmp_path / "progress.json", [float("inf")])
+    assert seen[-1]["loss"] is None
