@@ -1,0 +1,19 @@
+"""What a person outlined in a viewer: read and written in the formats of the viewers, and drawn as a mask."""
+
+from bundle.annotation.asap import write_asap
+from bundle.annotation.contours import contours_document
+from bundle.annotation.drawing import draw_classes, draw_instances
+from bundle.annotation.dsa import dsa_document
+from bundle.annotation.reading import read_annotations
+from bundle.annotation.shapes import Annotation, AnnotationError
+
+__all__ = [
+    "Annotation",
+    "AnnotationError",
+    "contours_document",
+    "draw_classes",
+    "draw_instances",
+    "dsa_document",
+    "read_annotations",
+    "write_asap",
+]

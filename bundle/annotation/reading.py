@@ -1,0 +1,95 @@
+"""Annotations from a file of any viewer that is known."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from bundle.annotation.asap import read_asap
+from bundle.annotation.dsa import read_dsa
+from bundle.annotation.geojson import read_geojson
+from bundle.annotation.shapes import Annotation, AnnotationError
+
+UNCLASSIFIED = "Unclassified"
+"""What QuPath calls objects without a class."""
+MEBIBYTE = 2**20
+
+logger = logging.getLogger(__name__)
+
+
+def read_annotations(
+    path: str | os.PathLike[str], default_name: str = UNCLASSIFIED, max_bytes: int = 64 * MEBIBYTE
+) -> list[Annotation]:
+    """Read what was outlined: ASAP's XML, GeoJSON as QuPath exports it, or JSON of HistomicsUI.
+
+    Open rings are closed; rings that cross or touch themselves are read by even-odd filling; what has no area is left
+    out: points and lines, too. The log says how many, at the level INFO.
+
+    Args:
+        path: of the file; what it holds says its format.
+        default_name: of objects that have no label.
+        max_bytes: files that are larger are refused.
+
+    Returns:
+        Annotations in the order of the file, each shape valid and with an area.
+
+    Raises:
+        AnnotationError: for a file that is none of these or too large, and for rings that are none: of fewer than three
+            points, or with coordinates that are not finite. Names the file.
+        OSError: where the file cannot be read.
+    """
+    with Path(path).open("rb") as file:
+        data = file.read(max_bytes + 1)
+    if len(data) > max_bytes:
+        limit = f"{max_bytes / MEBIBYTE:g} MiB"
+        raise AnnotationError(f"{path} is larger than {limit}; export fewer objects, or raise the limit")
+    left_out: Counter[str] = Counter()
+    try:
+        annotations = list(_parsed(data, default_name, left_out))
+    except AnnotationError as error:
+        raise AnnotationError(f"{path} cannot be read: {error}") from error
+    except RecursionError as error:
+        raise AnnotationError(f"{path} cannot be read: it is nested too deeply; export it again") from error
+    if left_out:
+        counts = ", ".join(f"{count} {kind}" for kind, count in sorted(left_out.items()))
+        logger.info("%s: left out %d objects that are no areas: %s", path, left_out.total(), counts)
+    return annotations
+
+
+def _parsed(data: bytes, default_name: str, left_out: Counter[str]) -> Iterator[Annotation]:
+    """What a file holds, by its first sign."""
+    start = data[:64].lstrip(b"\xef\xbb\xbf\xff\xfe\x00 \t\r\n")[:1]
+    if start == b"<":
+        yield from read_asap(data, default_name, left_out)
+    elif start in (b"{", b"["):
+        yield from _from_json(data, default_name, left_out)
+    else:
+        raise AnnotationError("it is neither XML nor JSON; export it from the viewer as ASAP XML or GeoJSON")
+
+
+def _from_json(data: bytes, default_name: str, left_out: Counter[str]) -> Iterator[Annotation]:
+    """What JSON holds: one document or a list of them."""
+    try:
+        content: Any = json.loads(data)
+    except ValueError as error:
+        raise AnnotationError(f"it is not JSON ({error}); export it from the viewer again") from error
+    documents = content if isinstance(content, list) else [content]
+    if documents and all(map(_is_dsa, documents)):
+        for document in documents:
+            yield from read_dsa(document, default_name, left_out)
+    elif isinstance(content, list):
+        yield from read_geojson({"type": "FeatureCollection", "features": content}, default_name, left_out)
+    elif isinstance(content, dict) and "type" in content:
+        yield from read_geojson(content, default_name, left_out)
+    else:
+        raise AnnotationError("it holds neither features nor elements; export it from the viewer as GeoJSON")
+
+
+def _is_dsa(document: Any) -> bool:
+    """Whether a document is an annotation of the Digital Slide Archive."""
+    return isinstance(document, dict) and ("elements" in document or isinstance(document.get("annotation"), dict))
