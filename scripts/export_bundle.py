@@ -118,6 +118,7 @@ def export(files: Sequence[str], changes: Mapping[str, Any], model: Path, output
     shipped = merged(ROOT, ["configs/train.json"], {})
     inference = inference_of(run, shipped, json.loads((ROOT / "configs" / "inference.json").read_text("utf-8")))
     training = {key: shipped[key] if key in OWN and key in shipped else value for key, value in run.items()}
+    training["train"] = training["train"] | {"handlers": [_as_component(one) for one in training["train"]["handlers"]]}
     if not model.is_file():
         raise FileNotFoundError(f"no weights at {model}; train first, or give the --ckpt_dir of the run")
     with new_folder(output) as folder:
@@ -242,6 +243,11 @@ def _title(run: Mapping[str, Any]) -> tuple[str, str]:
     more = itertools.takewhile(lambda line: line.startswith("#   "), rest)
     name, _, idea = " ".join(line[1:].strip() for line in (first, *more)).partition(": ")
     return name, idea
+
+
+def _as_component(handler: Any) -> Any:
+    """A handler that is a reference as a component that gives it: MONAI Label asks each for its ``_target_``."""
+    return {"_target_": f"$lambda: {handler}"} if isinstance(handler, str) else handler
 
 
 def _at(config: Any, key: str) -> Any:

@@ -94,13 +94,25 @@ def images_digest(datalist: dict[str, list[Entry]]) -> str:
     return hashlib.sha256(json.dumps(names).encode()).hexdigest()[:12]
 
 
-def required_part(datalist: dict[str, list[Entry]], part: str) -> list[Entry]:
+class Part(list[Entry]):
+    """One part of a data list that knows its list: entries that somebody puts in its place belong to none.
+
+    Attributes:
+        datalist: the list, by part.
+    """
+
+    def __init__(self, datalist: dict[str, list[Entry]], part: str) -> None:
+        super().__init__(datalist[part])
+        self.datalist = datalist
+
+
+def required_part(datalist: dict[str, list[Entry]], part: str) -> Part:
     """One part of a data list that must not be empty: engines skip an empty loader and call it success.
 
     Raises:
         ValueError: where the part is empty.
     """
-    entries = datalist[part]
+    entries = Part(datalist, part)
     if not entries:
         raise ValueError(f"the data list has no image under {part!r}; take another list (--data_list) or add some")
     return entries
