@@ -7,10 +7,12 @@ from bundle.inference.instances import component_instances, watershed_instances
 from bundle.inference.outputs_maps import Disagreementd, SaveDisagreementd, SaveDoubtd, SaveProbabilityd
 from bundle.inference.outputs_objects import SaveContoursd, SaveGeoJSONd, SaveInstancesd
 from bundle.inference.readings import ComponentInstancesd, WatershedInstancesd
+from bundle.inference.scoring import DisagreementScorer, outlining_order
 from bundle.inference.turns import TurnedInferer
 
 __all__ = [
     "ComponentInstancesd",
+    "DisagreementScorer",
     "Disagreementd",
     "SaveContoursd",
     "SaveDisagreementd",
@@ -26,6 +28,7 @@ __all__ = [
     "consensus_entropy",
     "disagreement",
     "kept_answers",
+    "outlining_order",
     "reading_scores",
     "watershed_instances",
 ]
