@@ -1,4 +1,4 @@
-"""The pins of scripts/requirements.txt and the ranges of pyproject.toml say the same."""
+"""The pins of `scripts`, in three files, and the ranges of pyproject.toml say the same."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+PINS = "requirements.txt"
+LABEL_PINS = ("label_app/requirements.txt", "label_app/requirements-no-deps.txt")
+"""What MONAI Label's environment has beside the project's pins."""
+
 tomllib = pytest.importorskip("tomllib", reason="part of Python from 3.11 on")
 
 
@@ -21,18 +25,24 @@ def project(repository_root: Path) -> dict:
 
 @pytest.fixture(scope="module")
 def pins(repository_root: Path) -> list[Requirement]:
-    lines = (repository_root / "scripts" / "requirements.txt").read_text(encoding="utf-8").splitlines()
-    return [Requirement(line) for line in lines if line and not line.startswith("#")]
+    """The project's."""
+    return _read(repository_root / "scripts" / PINS)
 
 
-def test_every_pin_is_exact(pins):
-    assert [str(pin) for pin in pins if not re.fullmatch(r"==[\w.]+", str(pin.specifier))] == []
+@pytest.fixture(scope="module")
+def label_pins(repository_root: Path) -> list[Requirement]:
+    """Those of MONAI Label."""
+    return [pin for name in LABEL_PINS for pin in _read(repository_root / "scripts" / name)]
 
 
-def test_every_dependency_is_pinned_inside_its_range(project, pins):
+def test_every_pin_is_exact(pins, label_pins):
+    assert [str(pin) for pin in pins + label_pins if not re.fullmatch(r"==[\w.]+", str(pin.specifier))] == []
+
+
+def test_every_dependency_is_pinned_inside_its_range(project, pins, label_pins):
     for line in chain(project["dependencies"], *project["optional-dependencies"].values()):
         wanted = Requirement(line)
-        versions = [str(pin.specifier)[2:] for pin in pins if canonicalize_name(pin.name) == wanted.name]
+        versions = [str(pin.specifier)[2:] for pin in pins + label_pins if canonicalize_name(pin.name) == wanted.name]
         assert versions, f"{wanted.name} has no pin"
         assert all(version in wanted.specifier for version in versions), f"{line} against {versions}"
 
@@ -42,6 +52,15 @@ def test_each_python_gets_one_version(pins, python):
     names = [canonicalize_name(pin.name) for pin in pins if _is_for(pin, python)]
     assert len(names) == len(set(names))
     assert {"torch", "monai", "numpy", "scipy", "scikit-image", "pillow"} <= set(names)
+
+
+def test_monai_label_gets_the_versions_of_the_project(repository_root, pins, label_pins):
+    """Its list takes the project's as it is, and pins nothing a second time."""
+    lines = (repository_root / "scripts" / LABEL_PINS[0]).read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if line.startswith("-")] == [f"--requirement ../{PINS}"]
+    names = [canonicalize_name(pin.name) for pin in label_pins]
+    assert len(names) == len(set(names))
+    assert set(names) & {canonicalize_name(pin.name) for pin in pins} == set()
 
 
 def test_the_metadata_speaks_of_the_same_versions(repository_root, project, pins):
@@ -54,6 +73,11 @@ def test_the_metadata_speaks_of_the_same_versions(repository_root, project, pins
     assert metadata["monai_version"] == pinned["monai"]
     assert metadata["pytorch_version"] == pinned["torch"]
     assert metadata["numpy_version"] == pinned["numpy"]
+
+
+def _read(file: Path) -> list[Requirement]:
+    lines = file.read_text(encoding="utf-8").splitlines()
+    return [Requirement(line) for line in lines if line and not line.startswith(("#", "-"))]
 
 
 def _is_for(pin: Requirement, python: str) -> bool:

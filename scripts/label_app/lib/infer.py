@@ -1,0 +1,210 @@
+"""Answering for an image: tiles, regions of slides and whole slides, as a mask or as outlines."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lib.answers import FORMATS, POLYGONS, Subject, write_mask, write_polygons
+from lib.models import MODEL, ModelFolder
+from lib.refusals import BAD, NOT_FOUND, RefusalError, refusing
+from monai.bundle import ConfigParser
+from monailabel.interfaces.tasks.infer_v2 import InferType
+from monailabel.tasks.infer.bundle import BundleInferTask
+from monailabel.utils.others.generic import name_to_device
+from torch import nn
+
+from bundle.annotation import Annotation, read_annotations
+from bundle.engines import ModelCheckpointLoader
+from bundle.inference.polygons import pieces
+from bundle.inference.slides import SlideError, is_slide, open_slide
+
+MIN_AREA = 80
+"""Outlines of fewer px of the image are left out, as MONAI Label has it."""
+SIMPLIFY = 0.5
+"""How far an outline may leave the sides of the pixels, px."""
+
+
+class SegmentationTask(BundleInferTask):
+    """The bundle's ``inference.json`` behind a request, with the model of a folder; one request at a time.
+
+    Args:
+        bundle: folder of the bundle.
+        conf: settings of the app.
+        models: where the model that serves lies.
+
+    Raises:
+        ValueError: where the folder is no bundle that can answer.
+    """
+
+    labels: dict[str, int]
+
+    def __init__(self, bundle: Path, conf: dict[str, str], models: ModelFolder) -> None:
+        self.models = models
+        super().__init__(str(bundle), conf, type=InferType.SEGMENTATION, add_post_restore=False)
+        if not self.valid:
+            raise ValueError(f"{bundle} cannot answer: it lacks configs/inference.json or models/{MODEL}")
+        self.labels = {name[:1].upper() + name[1:]: number for name, number in self.labels.items()}
+        self._turn = threading.Lock()
+        colors = self.bundle_config.get_parsed_content("class_colors")
+        self.colors = dict(zip(self.labels, colors, strict=True))
+        self._config.pop("model_filename", None)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the classes above 0, in order."""
+        return list(self.labels)
+
+    def info(self) -> dict[str, Any]:
+        """What /info says; the models to choose from are those of now."""
+        info = super().info()
+        return info | {"config": info["config"] | {"model_filename": self.models.names()}}
+
+    def get_path(self, validate: bool = True) -> str:
+        """The model that serves; where an uploaded one goes, if it need not be there."""
+        return str(self.models.current if validate else self.models.place)
+
+    def __call__(self, request: Mapping[str, Any], callbacks: Any = None) -> tuple[str | None, dict[str, Any]]:
+        """Answer a request.
+
+        Args:
+            request: ``image``, a path or RGB (H, W, 3) uint8; and as wanted ``output`` (one of ``FORMATS``),
+                ``location`` and ``size`` in px of the full resolution, ``mpp``, ``min_poly_area``,
+                ``model_filename``, ``result_extension``.
+            callbacks: as in MONAI Label.
+
+        Returns:
+            Place of the answer's file, or ``None``; and its JSON.
+
+        Raises:
+            RefusalError: where the image, or a setting, is at fault.
+        """
+        request = {key: value for key, value in request.items() if value is not None}
+        if request.get("output", "image") not in FORMATS:
+            raise RefusalError(BAD, f"there is no output {request['output']!r}; ask for one of {', '.join(FORMATS)}")
+        image = request["image"]
+        with self._turn, refusing():
+            if isinstance(image, str) and is_slide(image):
+                return self._of_slide(request)
+            if isinstance(image, np.ndarray):
+                request["image"] = np.moveaxis(image, 0, 1)  # readers give (W, H, 3)
+            return super().__call__(request, callbacks)
+
+    def run_inferer(self, data: dict[str, Any], convert_to_batch: bool = True, device: str = "cuda") -> dict[str, Any]:
+        """Let the network answer, in mixed precision on CUDA."""
+        with torch.autocast("cuda", enabled=str(device).startswith("cuda")):
+            data = super().run_inferer(data, convert_to_batch, device)
+        data[self.output_label_key] = data[self.output_label_key].float()
+        return data
+
+    def writer(
+        self, data: dict[str, Any], extension: Any = None, dtype: Any = None
+    ) -> tuple[str | None, dict[str, Any]]:
+        """Write the answer of a tile."""
+        classes = np.ascontiguousarray(np.asarray(data[self.output_label_key], dtype=np.uint8).T)
+        form = data.get("output", "image")
+        is_region = not isinstance(data.get("image_path"), str)  # of a picture that came without a file
+        left, top = (int(value) for value in (data.get("location") or (0, 0))[:2]) if is_region else (0, 0)
+        found = pieces(classes, (left, top), SIMPLIFY, float(data.get("min_poly_area", MIN_AREA)))
+        annotations = [Annotation(self.names[outline.value - 1], outline.shape) for outline in found]
+        height, width = classes.shape
+        place, document = write_polygons(form, annotations, self._subject(data, (left, top, width, height)))
+        if form not in POLYGONS:
+            place = write_mask(classes, extension or data.get("result_extension") or ".png")
+        return place, document
+
+    def _of_slide(self, request: Mapping[str, Any]) -> tuple[str | None, dict[str, Any]]:
+        """Answer for a region of a slide, or all of it: always as outlines."""
+        form = request.get("output", "asap")
+        form = form if form in POLYGONS else "asap"
+        with open_slide(request["image"]) as slide:
+            boxes = _boxes(request, slide.size)
+        with tempfile.TemporaryDirectory(prefix="slide_") as folder:
+            segmenter = self._segmenter(request, folder)
+            annotations = [found for box in boxes for found in _segmented(segmenter, request, box)]
+        left, top = min(box[0] for box in boxes), min(box[1] for box in boxes)
+        right, bottom = max(box[0] + box[2] for box in boxes), max(box[1] + box[3] for box in boxes)
+        return write_polygons(form, annotations, self._subject(request, (left, top, right - left, bottom - top)))
+
+    def _segmenter(self, request: Mapping[str, Any], folder: str) -> Any:
+        """The bundle's slide segmenter, with the network that serves."""
+        device = name_to_device(request.get("device", "cuda"))
+        configs = Path(self.bundle_path) / "configs"
+        parser = ConfigParser()
+        parser.read_config([str(configs / "inference.json"), str(configs / "inference" / "slides.yaml")])
+        parser.update(
+            {
+                "bundle_root": self.bundle_path,
+                "device": torch.device(device),
+                "output_dir": folder,
+                "mask_layout": "none",
+                "min_area": float(request.get("min_poly_area", MIN_AREA)),
+                "class_names": self.names,
+                "network": self._get_network(device, dict(request)),
+            }
+        )
+        return parser.get_parsed_content("segmenter")
+
+    def _get_network(self, device: str, data: dict[str, Any] | None) -> nn.Module:
+        """The network with the weights that are asked for, else those that serve; read again when they change."""
+        wanted = (data or {}).get("model_filename") or MODEL
+        path = self.models.named(str(wanted if isinstance(wanted, str) else wanted[0]))
+        if not path.is_file():
+            raise RefusalError(NOT_FOUND, f"there is no model at {path}; train one, or put one there")
+        stamp = (str(path), path.stat().st_mtime_ns, path.stat().st_size)
+        cached = self._networks.get(device)
+        if cached is None or cached[1] != stamp:
+            network = copy.deepcopy(self.network)
+            ModelCheckpointLoader(network, path).load()
+            network = network.to(device=torch.device(device), memory_format=torch.channels_last).eval()
+            self._networks[device] = cached = (network, stamp)
+        serving: nn.Module = cached[0]
+        return serving
+
+    def _subject(self, request: Mapping[str, Any], box: tuple[int, int, int, int]) -> Subject:
+        return Subject(str(request.get("model", "")), self.description, self.colors, box)
+
+
+def _boxes(request: Mapping[str, Any], size: tuple[int, int]) -> list[tuple[int, int, int, int]]:
+    """The rectangles of a slide that are asked for: tiles, a region, or all of it; inside the slide.
+
+    Raises:
+        RefusalError: 400 for a rectangle that is none, or lies outside.
+    """
+    asked = request.get("wsi_tiles") or [request]
+    boxes = []
+    for part in asked:
+        try:
+            left, top = (int(value) for value in part.get("location") or (0, 0))
+            width, height = (int(value) for value in part.get("size") or (0, 0))
+        except (TypeError, ValueError, AttributeError) as error:
+            raise RefusalError(BAD, "location and size must be two whole numbers each, px of the full slide") from error
+        if width <= 0 or height <= 0:
+            width, height = size[0] - left, size[1] - top
+        x, y = max(left, 0), max(top, 0)
+        right, bottom = min(left + width, size[0]), min(top + height, size[1])
+        if x >= right or y >= bottom:
+            raise RefusalError(
+                BAD,
+                f"the region {left}, {top}, {width} x {height} px lies outside of the slide of {size[0]} x {size[1]}",
+            )
+        boxes.append((x, y, right - x, bottom - y))
+    return boxes
+
+
+def _segmented(segmenter: Any, request: Mapping[str, Any], box: tuple[int, int, int, int]) -> list[Annotation]:
+    """Outlines of a rectangle of a slide."""
+    record = {"image": request["image"], "box": box}
+    if request.get("mpp") is not None:
+        record["mpp"] = float(request["mpp"])
+    answer = segmenter(None, record)[0]
+    if "failed" in answer:
+        raise SlideError(answer["failed"])
+    outlines = [Path(file) for file in answer["files"] if file.endswith(".geojson")]
+    return [annotation for file in outlines for annotation in read_annotations(file)]

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("fastapi", reason="MONAI Label is not installed: make test-label")
+
+from lib.models import MODEL, ModelFolder
+from lib.refusals import RefusalError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> ModelFolder:
+    shipped = tmp_path / "bundle.pt"
+    shipped.write_bytes(b"shipped")
+    return ModelFolder(tmp_path / "model", shipped)
+
+
+def trained(tmp_path: Path, content: bytes) -> Path:
+    path = tmp_path / "trained.pt"
+    path.write_bytes(content)
+    return path
+
+
+def test_the_shipped_model_serves_until_one_is_taken_and_is_never_touched(folder: ModelFolder, tmp_path: Path) -> None:
+    assert folder.current == folder.shipped
+    assert not folder.folder.exists()
+    assert folder.take(trained(tmp_path, b"first")) is None
+    assert folder.current == folder.place
+    assert folder.place.read_bytes() == b"first"
+    assert folder.shipped.read_bytes() == b"shipped"
+
+
+def test_what_is_replaced_is_kept_under_a_name_that_may_be_asked_for(folder: ModelFolder, tmp_path: Path) -> None:
+    folder.take(trained(tmp_path, b"first"))
+    second = folder.take(trained(tmp_path, b"second"))
+    third = folder.take(trained(tmp_path, b"third"))  # within the same second
+    assert second is not None
+    assert third is not None
+    assert set(folder.names()) == {MODEL, second, third}
+    assert [folder.named(name).read_bytes() for name in (MODEL, second, third)] == [b"third", b"first", b"second"]
+
+
+@pytest.mark.parametrize("name", ["model_2.pt", "../bundle.pt", "/etc/passwd", ""])
+def test_other_names_are_refused(folder: ModelFolder, name: str) -> None:
+    with pytest.raises(RefusalError, match=r"there is no model .*; there are model\.pt") as refusal:
+        folder.named(name)
+    assert refusal.value.status_code == 404
+
+
+def test_the_digest_changes_with_the_model(folder: ModelFolder, tmp_path: Path) -> None:
+    before = folder.digest()
+    folder.take(trained(tmp_path, b"first"))
+    assert folder.digest() not in ("", before)
+
+
+def test_one_training_at_a_time_over_processes_and_a_dead_one_leaves_no_lock(folder: ModelFolder) -> None:
+    folder.folder.mkdir()
+    program = (
+        "import sys; from filelock import FileLock; lock = FileLock(sys.argv[1]); lock.acquire();"
+        "print('held', flush=True);"
+        "sys.stdin.read()"
+    )
+    words = [sys.executable, "-c", program, str(folder.folder / ".training.lock")]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"held\n"
+        with pytest.raises(RefusalError, match="goes on; wait, or stop it") as refusal:
+            folder.training()
+        assert refusal.value.status_code == 409
+        other.kill()
+    folder.training().release()
+
+
+def test_a_damaged_note_reads_as_none(folder: ModelFolder) -> None:
+    assert folder.read("scores") == {}
+    folder.write("scores", {"a": 1})
+    assert folder.read("scores") == {"a": 1}
+    (folder.folder / "scores.json").write_text("{", encoding="utf-8")
+    assert folder.read("scores") == {}
+    folder.note("trainings", {"taken": True})
+    folder.note("trainings", {"taken": False})
+    lines = (folder.folder / "trainings.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["taken"] for line in lines] == [True, False]

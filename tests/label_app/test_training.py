@@ -1,0 +1,287 @@
+"""Training in this process, on tiny tiles: what it learns from, what it decides, and what it leaves when it fails."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+pytest.importorskip("monailabel", reason="MONAI Label is not installed: make test-label")
+
+import lib.train
+from lib.models import MODEL
+from lib.refusals import RefusalError
+
+from bundle.annotation import Annotation, write_asap
+from bundle.inference.polygons import outlines
+
+NAME = "semi_moe"
+WIDTHS = [4, 8, 8, 8, 8]
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(repository_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the bundle with a network of seconds, and random weights."""
+    from bundle.networks import SemiMoE
+
+    root = tmp_path_factory.mktemp("bundle")
+    shutil.copytree(repository_root / "configs", root / "configs")
+    shutil.copytree(repository_root / "bundle", root / "bundle", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("train.json", "inference.json"):
+        path = root / "configs" / name
+        content = json.loads(path.read_text(encoding="utf-8"))
+        content["network_def"]["widths"], content["crop_size"] = WIDTHS, [32, 32]
+        path.write_text(json.dumps(content), encoding="utf-8")
+    torch.manual_seed(0)
+    (root / "models").mkdir()
+    torch.save(SemiMoE(in_channels=3, out_channels=2, widths=WIDTHS).state_dict(), root / "models" / MODEL)
+    return root
+
+
+@pytest.fixture
+def studies(make_studies: Callable[..., Path]) -> Path:
+    return make_studies("oblong_1", "square_1", "square_2", "square_3", "square_4")
+
+
+@pytest.fixture
+def label(tiles: Mapping[str, tuple[Path, Path]], tmp_path: Path) -> Path:
+    """A folder of the masks by the names of the tiles."""
+    folder = tmp_path / "masks"
+    folder.mkdir()
+    for name, (_, mask) in tiles.items():
+        shutil.copy(mask, folder / f"{name}.png")
+    return folder
+
+
+@pytest.fixture
+def app(studies: Path, tiny_bundle: Path, repository_root: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The app without a server."""
+    from monailabel.config import settings
+    from monailabel.interfaces.utils.app import get_class_of_subclass_from_file
+
+    monkeypatch.setattr(settings, "MONAI_LABEL_DATASTORE_AUTO_RELOAD", False)
+    monkeypatch.setenv("MONAI_LABEL_RELOAD_APP_LIB", "false")  # this process has imported `lib` already
+    folder = repository_root / "scripts" / "label_app"
+    kind = get_class_of_subclass_from_file("main", str(folder / "main.py"), "MONAILabelApp")
+    path = list(sys.path)
+    yield kind(app_dir=str(folder), studies=str(studies), conf={"bundle": str(tiny_bundle)})
+    sys.path[:] = path
+
+
+QUICK = {"model": NAME, "max_epochs": 1}
+
+
+def outlined(app: Any, label: Path, *names: str, as_xml: bool = False) -> None:
+    """Submit the masks of tiles, as pictures or as a viewer's outlines."""
+    for name in names:
+        path = label / f"{name}.png"
+        if as_xml:
+            plane = np.asarray(Image.open(path))
+            shapes = [Annotation("Gland", outline.shape) for outline in outlines(plane)]
+            path = label.parent / f"{name}.xml"
+            write_asap(path, shapes, {"Gland": (0, 255, 0)}, name)
+        app.datastore().save_label(name, str(path), "final", {})
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.glob("*.pt")}
+
+
+def given(app: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What the bundle's training is asked for; it is not run, a file stands for its model."""
+    seen: dict[str, Any] = {}
+
+    def run(self: Any, request: Any, overrides: dict[str, Any]) -> None:
+        seen.update(overrides)
+        shutil.copy(app.model_folder.current, Path(overrides["ckpt_dir"]) / MODEL)
+
+    monkeypatch.setattr(lib.train.TeachingTask, "run_single_gpu", run)
+    monkeypatch.setattr(lib.train, "dice", lambda *words: 0.5 if words[2] else None)
+    return seen
+
+
+def test_it_learns_from_outlines_and_from_all_images_without(app: Any, label: Path) -> None:
+    names = app.datastore().list_images()
+    outlined(app, label, *names[:2])
+    outlined(app, label, names[2], as_xml=True)
+    result = app.train(dict(QUICK))
+    assert result["taken"] is (result["after"] >= result["before"])
+    assert (result["labeled"], result["validation"], result["unlabeled"]) == (2, 1, len(names) - 3)
+    assert f"{result['after']:.4f} after" in result["reason"]
+    assert f"{result['before']:.4f} before" in result["reason"]
+    assert app.model_folder.place.is_file() is result["taken"]
+    stats = app.info()["train_stats"][NAME]
+    assert stats["state"] == "done"
+    assert stats["reason"] == result["reason"]
+    assert app.info()["scoring"]["disagreement"]["scores"].keys() == set(names[3:])
+    assert app.infer({"model": NAME, "image": names[0]})["file"]
+
+
+def test_the_unlabeled_images_reach_the_bundle_and_judges_do_not_teach(
+    app: Any, label: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = app.datastore().list_images()
+    outlined(app, label, *names[:3])
+    seen = given(app, monkeypatch)
+    app.train(dict(QUICK))
+    part = {
+        key: {Path(record["image"]).stem for record in seen[f"{key}#dataset#data"]} for key in ("train", "validate")
+    }
+    unlabeled = {Path(record["image"]).stem for record in seen["train#unlabeled_dataset#data"]}
+    assert part["train"] | part["validate"] == set(names[:3])
+    assert not part["train"] & part["validate"]
+    assert unlabeled == set(names[3:])
+    assert seen["max_epochs"] == seen["train#trainer#max_epochs"] == 1
+    assert seen["train#handlers"][0]["path"] == str(app.model_folder.shipped)
+
+
+def test_outlines_become_the_mask_that_they_were_made_of(
+    app: Any, label: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = app.datastore().list_images()[0]
+    outlined(app, label, name, as_xml=True)
+    seen = given(app, monkeypatch)
+    read: dict[str, np.ndarray] = {}
+
+    def look(*words: Any) -> None:
+        read["label"] = np.asarray(Image.open(seen["train#dataset#data"][0]["label"]))
+
+    monkeypatch.setattr(lib.train, "_check_finite", look)
+    app.train(dict(QUICK))
+    np.testing.assert_array_equal(read["label"] > 0, np.asarray(Image.open(label / f"{name}.png")) > 0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "labels", "judging", "compared"),
+    [
+        ({"val_split": 0}, 3, 0, False),
+        ({"pretrained": False}, 3, 1, True),
+        ({}, 1, 0, False),
+        ({}, "all", 1, True),
+    ],
+    ids=["no validation", "not pretrained", "one label", "nothing unlabeled"],
+)
+def test_all_corners_work(
+    app: Any, label: Path, monkeypatch: pytest.MonkeyPatch, settings: Any, labels: Any, judging: int, compared: bool
+) -> None:
+    names = app.datastore().list_images()
+    count = len(names) if labels == "all" else labels
+    outlined(app, label, *names[:count])
+    seen = given(app, monkeypatch)
+    result = app.train({**QUICK, **settings})
+    assert result["taken"]
+    assert result["validation"] == judging
+    assert result["unlabeled"] == len(names) - count
+    assert ("not compared" in result["reason"]) is not compared
+    loads = [one for one in seen["train#handlers"] if one["_target_"].endswith("ModelCheckpointLoader")]
+    assert bool(loads) is settings.get("pretrained", True)
+
+
+@pytest.mark.parametrize("settings", [{"val_split": 0, "pretrained": False}, {"val_split": 0}])
+def test_one_label_and_nothing_else_really_trains(app: Any, label: Path, studies: Path, settings: Any) -> None:
+    names = app.datastore().list_images()
+    for name in names[1:]:
+        app.datastore().remove_image(name)
+    outlined(app, label, names[0])
+    result = app.train({**QUICK, **settings})
+    assert result["taken"]
+    assert (result["labeled"], result["validation"], result["unlabeled"]) == (1, 0, 0)
+    assert (studies / "model" / MODEL).is_file()
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "taken"), [(0.8, 0.79, False), (0.8, 0.8, True), (0.8, None, False), (None, 0.3, True)]
+)
+def test_a_model_is_replaced_by_one_that_is_at_least_as_good(
+    app: Any, label: Path, monkeypatch: pytest.MonkeyPatch, before: Any, after: Any, taken: bool
+) -> None:
+    outlined(app, label, *app.datastore().list_images()[:3])
+    given(app, monkeypatch)
+    app.train(dict(QUICK))  # a first model, so that there is one to lose
+    had = files_of(app.model_folder.folder)
+    scores = iter([before, after])
+    monkeypatch.setattr(lib.train, "dice", lambda *_: next(scores))
+    result = app.train(dict(QUICK))
+    assert result["taken"] is taken
+    assert (result["before"], result["after"]) == (before, after)
+    now = files_of(app.model_folder.folder)
+    if taken:
+        assert now[result["kept"]] == had[MODEL]
+    else:
+        assert now == had
+    history = (app.model_folder.folder / "trainings.jsonl").read_text(encoding="utf-8").splitlines()
+    assert json.loads(history[-1])["taken"] is taken
+
+
+def test_a_training_that_fails_leaves_all_as_it_was(app: Any, label: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    outlined(app, label, *app.datastore().list_images()[:2])
+    given(app, monkeypatch)
+    app.train(dict(QUICK))
+    had = files_of(app.model_folder.folder)
+
+    def fail(self: Any, request: Any, overrides: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(lib.train.TeachingTask, "run_single_gpu", fail)
+    with pytest.raises(KeyboardInterrupt):
+        app.train(dict(QUICK))
+    assert files_of(app.model_folder.folder) == had
+    assert not (app.model_folder.folder / "trainings").exists()
+    assert app.info()["train_stats"][NAME]["state"] == "failed"
+    given(app, monkeypatch)
+    assert app.train(dict(QUICK))["taken"], "nothing stays locked"
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"max_epochs": 0}, "max_epochs is 0; it must be 1 or more"),
+        ({"max_epochs": "many"}, "max_epochs must be a whole number"),
+        ({"val_split": 1.0}, "val_split is 1.0"),
+        ({"val_split": -1}, "val_split is -1.0"),
+        ({"pretrained": "no"}, "pretrained is 'no'; it must be true or false"),
+        ({"model": "other"}, "there is no 'other'; there is semi_moe"),
+        ({}, "no image has a final label yet"),
+    ],
+)
+def test_requests_that_cannot_be_served_are_refused_in_one_sentence(app: Any, settings: Any, words: str) -> None:
+    app.server_mode(True)
+    with pytest.raises(RefusalError, match=words):
+        app.train({**QUICK, **settings})
+    app.server_mode(False)  # in a process of its own the last line says why
+    with pytest.raises(SystemExit, match=words):
+        app.train({**QUICK, **settings})
+
+
+def test_a_second_training_at_the_same_time_is_refused(app: Any, label: Path) -> None:
+    outlined(app, label, app.datastore().list_images()[0])
+    app.server_mode(True)
+    held = app.model_folder.training()
+    with pytest.raises(RefusalError, match="goes on; wait, or stop it"):
+        app.train(dict(QUICK))
+    held.release()
+
+
+def test_a_process_that_died_is_told_as_stopped(app: Any) -> None:
+    app.model_folder.write("training", {"state": "running", "process": 2**22 + 1, "folder": "gone"})
+    stats = app.info()["train_stats"][NAME]
+    assert stats["state"] == "stopped"
+    assert stats["reason"] == "it was stopped; the model is as it was"
+
+
+def test_masks_without_a_gland_train_and_are_not_compared(app: Any, label: Path, tmp_path: Path) -> None:
+    for name in app.datastore().list_images()[:2]:
+        with Image.open(app.datastore().get_image_uri(name)) as image:
+            Image.fromarray(np.zeros(image.size[::-1], np.uint8)).save(tmp_path / "empty.png")
+        app.datastore().save_label(name, str(tmp_path / "empty.png"), "final", {})
+    result = app.train(dict(QUICK))
+    assert result["reason"]
+    assert result["before"] is None or 0 <= result["before"] <= 1
