@@ -13,7 +13,7 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ for place in (str(ROOT), str(Path(__file__).resolve().parent)):
 
 import monailabel
 import numpy as np
+from lib.batch import BatchAnswers
 from lib.datastore import TileDatastore
 from lib.infer import SegmentationTask
 from lib.models import MODEL, ModelFolder
@@ -99,6 +100,10 @@ class SemiMoELabel(MONAILabelApp):
     def init_strategies(self) -> dict[str, Strategy]:
         """Which image is next."""
         return strategies(self._scoring, self.pixel_size)
+
+    def init_batch_infer(self) -> Callable[..., Any]:
+        """Answers for many images at once."""
+        return BatchAnswers()
 
     def init_scoring_methods(self) -> dict[str, ScoringMethod]:
         """How far the experts disagree."""

@@ -285,3 +285,21 @@ def test_an_image_is_removed_by_moving_it_and_the_next_request_knows(client: Any
     assert "spare" not in names_of(client)
     assert list((studies / "history" / "images").glob("spare_*.png"))
     assert client.delete("/datastore/image?id=spare").status_code == 404
+
+
+def test_many_images_are_answered_and_one_that_fails_is_named(client: Any, studies: Path, slide: str) -> None:
+    (studies / "broken.png").write_bytes(b"no picture")
+    store = client.app_instance.datastore()
+    store.refresh()
+    try:
+        answer = client.post(f"/batch/infer/{MODEL}?run_sync=true")
+    finally:
+        store.remove_image("broken")
+    assert answer.status_code == 200, answer.text
+    result = answer.json()
+    assert "is no PNG, JPEG, BMP or TIFF that can be read" in result.pop("broken")["failed"]
+    assert set(result) == set(names_of(client))
+    labels = studies / "labels" / "original"
+    assert {path.name for path in labels.iterdir()} == {f"{name}.png" for name in result if name != slide} | {
+        "slide.xml"
+    }
