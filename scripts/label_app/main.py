@@ -42,6 +42,7 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask
 from monailabel.interfaces.tasks.scoring import ScoringMethod
 from monailabel.interfaces.tasks.strategy import Strategy
 from monailabel.interfaces.tasks.train import TrainTask
+from monailabel.utils.async_tasks.utils import tasks
 
 logger = logging.getLogger(__name__)
 
@@ -170,17 +171,23 @@ class SemiMoELabel(MONAILabelApp):
         found = strategy(request, self.datastore())
         if not found:
             return {}
-        if self._auto_update_scoring and self._server_mode and self._scoring.missing(self.datastore()):
+        waits = any(task["status"] in ("SUBMITTED", "RUNNING") for task in tasks("scoring"))
+        if self._auto_update_scoring and self._server_mode and not waits and self._scoring.missing(self.datastore()):
             self.async_scoring("disagreement")
         return {**found, "path": self.datastore().get_image_uri(found["id"])}
 
     def model_file(self, model: str, validate: bool = True) -> str | None:
-        """The model that serves. MONAI Label asks for a place that need not exist before it writes a model there."""
+        """The model that serves, in the folder of models: MONAI Label may move it away, and the bundle's own must stay.
+
+        It asks for a place that need not exist before it writes a model there; what is there is kept.
+        """
         if model not in self._infers:
             return None
         if not validate:
             self.model_folder.folder.mkdir(parents=True, exist_ok=True)
             self.model_folder.keep()
+        elif self.model_folder.current.is_file() and not self.model_folder.place.is_file():
+            self.model_folder.take(self.model_folder.shipped)
         return self._task.get_path(validate)
 
     def _known(self, there: Mapping[str, Any], name: Any) -> Any:

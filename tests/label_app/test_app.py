@@ -303,3 +303,23 @@ def test_many_images_are_answered_and_one_that_fails_is_named(client: Any, studi
     assert {path.name for path in labels.iterdir()} == {f"{name}.png" for name in result if name != slide} | {
         "slide.xml"
     }
+
+
+def test_a_model_that_is_moved_away_or_uploaded_never_touches_that_of_the_bundle(
+    client: Any, studies: Path, repository_root: Path
+) -> None:
+    shipped = repository_root / "models" / "model.pt"
+    before = shipped.read_bytes()
+    assert client.get(f"/model/{MODEL}").content == before
+    assert client.delete(f"/model/{MODEL}").status_code == 200
+    assert shipped.read_bytes() == before
+    first = names_of(client)[0]
+    assert client.post(f"{INFER}?image={first}&output=image").status_code == 200, "that of the bundle serves again"
+    assert client.put(f"/model/{MODEL}", files={"file": ("model.pt", before)}).status_code == 200
+    assert client.put(f"/model/{MODEL}", files={"file": ("model.pt", b"no weights")}).status_code == 200
+    broken = client.post(f"{INFER}?image={first}&output=image")
+    assert broken.status_code == 422
+    assert "cannot be read as weights" in broken.json()["detail"]
+    assert [path.read_bytes() for path in (studies / "model").glob("model_*.pt")] == [before], "what was there is kept"
+    assert client.delete(f"/model/{MODEL}").status_code == 200
+    assert shipped.read_bytes() == before

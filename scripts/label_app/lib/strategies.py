@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import random
+import secrets
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -94,7 +94,7 @@ class NextTile(Strategy):
             asked = request.get("image_size") or (width, height)
             return {"id": name, "bbox": [0, 0, int(asked[0]) or width, int(asked[1]) or height]}
         mpp = datastore.get_image_info(name).get("mpp")
-        seed = 0 if self.name == "first" else random.randrange(2**31)
+        seed = 0 if self.name == "first" else secrets.randbelow(2**31)
         with refusing():
             score = None if self.scoring is None else self.scoring.of_pixels()
             taken = _outlined(name, datastore)
@@ -112,7 +112,7 @@ def strategies(scoring: DisagreementScoring, pixel_size: float) -> dict[str, Str
         return [(name, {"disagreement": scores.get(name)}) for name in ranked]
 
     def at_random(names: list[str], _: Datastore) -> list[tuple[str, dict[str, Any]]]:
-        return [(name, {}) for name in outlining_order("random", names, seed=random.randrange(2**31))]
+        return [(name, {}) for name in outlining_order("random", names, seed=secrets.randbelow(2**31))]
 
     def by_name(names: list[str], _: Datastore) -> list[tuple[str, dict[str, Any]]]:
         return [(name, {}) for name in outlining_order("first", names)]
