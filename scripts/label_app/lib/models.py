@@ -8,6 +8,7 @@ import os
 import shutil
 import time
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -61,11 +62,8 @@ class ModelFolder:
         """SHA-256 of the model that serves; empty where there is none."""
         if not self.current.is_file():
             return ""
-        digest = hashlib.sha256()
-        with self.current.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-        return digest.hexdigest()
+        state = self.current.stat()
+        return _digest(str(self.current), state.st_mtime_ns, state.st_size)
 
     def keep(self) -> str | None:
         """Copy the model that was trained here to a name of its own.
@@ -129,3 +127,13 @@ class ModelFolder:
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / f"{name}.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(content) + "\n")
+
+
+@lru_cache(maxsize=16)
+def _digest(path: str, changed: int, size: int) -> str:
+    """SHA-256 of a file; time and size tell when to read it again."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

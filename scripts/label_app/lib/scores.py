@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock
 from lib.models import ModelFolder
 from monai.bundle import ConfigParser
 from monailabel.interfaces.datastore import Datastore
@@ -72,13 +73,19 @@ class DisagreementScoring(ScoringMethod):
         Returns:
             How many images were ``scored``, ``left`` unscored, and ``failed`` with the reason by name.
         """
+        self.models.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.models.folder / ".scoring.lock"):  # one that began before this holds it until it is done
+            return self._scored(request, datastore)
+
+    def _scored(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
+        """Score as one of its kind."""
         started = time.time()
-        names = self.missing(datastore)
-        limit = int(request.get("max_samples") or 0) or len(names)
-        digest, scores = self.models.digest(), self.scores()
+        names, digest, scores = self.missing(datastore), self.models.digest(), self.scores()
+        wanted = names[: int(request.get("max_samples") or 0) or len(names)]
         failed: dict[str, str] = {}
         scorer: Callable[[dict[str, Any]], float] | None = None
-        for name in names[:limit]:
+        done = 0
+        for name in wanted:
             scorer = scorer or self.scorer(request.get("device"))
             try:
                 scores[name] = round(float(scorer(self._record(name, datastore))), 6)
@@ -86,8 +93,12 @@ class DisagreementScoring(ScoringMethod):
                 failed[name] = sentence(error)
                 logger.warning("no score for %s: %s", name, failed[name])
                 continue
+            if self.models.digest() != digest:
+                logger.info("Scoring ends: another model serves; the next scoring is its own.")
+                break
             self.models.write(SCORES, {"model": digest, "scores": scores})
-        result = {"scored": len(names[:limit]) - len(failed), "left": len(names[limit:]), "failed": failed}
+            done += 1
+        result = {"scored": done, "left": len(names) - done - len(failed), "failed": failed}
         logger.info("Scoring: %s in %.1f s", result, time.time() - started)
         return result
 

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from lib.collect import Collected, collect
 from lib.judge import dice
@@ -263,9 +264,8 @@ def _check_finite(path: Path) -> None:
 
 
 def _lives(process: Any) -> bool:
-    """Whether a process of this machine lives."""
+    """Whether a process of this machine lives; one that died and that nobody has asked for does not."""
     try:
-        os.kill(int(process), 0)
-    except (OSError, TypeError, ValueError):
+        return psutil.Process(int(process)).status() != psutil.STATUS_ZOMBIE
+    except (psutil.Error, TypeError, ValueError):
         return False
-    return True
