@@ -25,7 +25,10 @@ LINKS = re.compile(
 OF_THE_SYSTEM = re.compile(r"\[Errno (?P<number>\d+)\] (?P<what>[^:]*)(?:: (?P<where>.+))?", re.DOTALL)
 FULL = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
 CLOSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
-TELLING = {"OSError", "FileNotFoundError", "FloatingPointError", "PictureError", "RuntimeError", "ValueError"}
+TELLING = {
+    *("AnnotationError", "FileNotFoundError", "FloatingPointError", "OSError", "OtherReaderError", "PictureError"),
+    *("RuntimeError", "SlideError", "ValueError"),
+}
 """Errors whose text is a sentence; of others, the kind is told too."""
 KNOWN = (
     ("out of memory", "the memory of the GPU is full; lower --batch_size or --crop_size"),

@@ -12,7 +12,6 @@ import hashlib
 import logging
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,7 @@ from lib.scores import DisagreementScoring
 from lib.settings import check_settings
 from lib.strategies import strategies
 from lib.train import TeachingTask
-from lib.uploads import check_image
+from lib.uploads import check_image, check_tag, clearing, is_received
 from monailabel.config import settings
 from monailabel.datastore.dsa import DSADatastore
 from monailabel.interfaces.app import MONAILabelApp
@@ -119,15 +118,19 @@ class SemiMoELabel(MONAILabelApp):
         Raises:
             RefusalError: for a model or an image that is not there, or one that cannot be read.
         """
+        with clearing(request.get("image")):
+            return self._infer(request, datastore or self.datastore())
+
+    def _infer(self, request: dict[str, Any], store: Datastore) -> dict[str, Any]:
         self._known(self._infers, request.get("model"))
-        store = datastore or self.datastore()
+        tag = request.get("label_tag") or DefaultLabelTag.ORIGINAL
+        check_tag(str(getattr(tag, "value", tag)))
         name, image = self._image(request, store)
         request = {**request, "image": image, "description": self._task.description}
         if request.get("mpp") is None:
             request["mpp"] = self._mpp(name, store)
         file, params = self._task(request)
         saves = bool(request.get("save_label")) and name is not None and file is not None
-        tag = request.get("label_tag") or DefaultLabelTag.ORIGINAL
         label = file
         if saves:
             label = store.save_label(name, file, tag, {"model": request["model"]})
@@ -153,6 +156,16 @@ class SemiMoELabel(MONAILabelApp):
                 raise
             raise SystemExit(f"training: {error}") from error
         return result
+
+    def bundle_path(self, model: Any) -> str:
+        """The bundle, whatever a request says: MONAI Label lets new processes import code from this place.
+
+        Raises:
+            RefusalError: 404 for a model that there is not; no process is started for it.
+        """
+        if model is not None:
+            self._known(self._infers, model)
+        return str(self.bundle)
 
     def scoring(self, request: dict[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
         """Score images without a label."""
@@ -196,7 +209,7 @@ class SemiMoELabel(MONAILabelApp):
         Raises:
             RefusalError: 404.
         """
-        if name not in there:
+        if not isinstance(name, str) or name not in there:
             raise RefusalError(NOT_FOUND, f"there is no {str(name)[:80]!r}; there is {', '.join(there) or 'none'}")
         return there[name]
 
@@ -215,7 +228,7 @@ class SemiMoELabel(MONAILabelApp):
             return image, found
         path = Path(image)
         if path.is_absolute() and path.is_file() and _is_open(path, self.studies):
-            check_image(path, "the uploaded file" if path.parent == _uploads() else path.name)
+            check_image(path, "the uploaded file" if is_received(path) else path.name)
             return None, str(path)
         raise RefusalError(
             NOT_FOUND, f"there is no image {image[:80]!r} in the folder; GET /datastore/?output=all lists them"
@@ -236,13 +249,7 @@ def _model_dir(app_dir: str, studies: str, conf: Mapping[str, str]) -> Path:
     return Path(studies) / "model"
 
 
-def _uploads() -> Path:
-    """Where MONAI Label puts what it receives."""
-    return Path(tempfile.gettempdir()).resolve()
-
-
 def _is_open(path: Path, studies: str) -> bool:
     """Whether a request may name a file by its path: one in the folder of images, or one that was just received."""
     real = path.resolve()
-    is_upload = real.parent == _uploads() and real.name.startswith("tmp")
-    return is_upload or real.is_relative_to(Path(studies).resolve())
+    return is_received(path) or real.is_relative_to(Path(studies).resolve())

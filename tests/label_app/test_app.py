@@ -232,7 +232,7 @@ def test_what_is_not_there_is_said_and_no_file_of_the_machine_is_read(
         ('{"output": "nrrd"}', "there is no output 'nrrd'"),
         ('{"model_filename": "../../secret.pt"}', "there is no model"),
         ('{"result_extension": ".jpg"}', "a mask cannot be written as '.jpg'"),
-        ('{"mpp": -1}', "mpp must be above 0"),
+        ('{"mpp": -1}', "mpp is -1; it must be from 0.01 to 100"),
     ],
 )
 def test_parameters_that_are_wrong_are_refused(client: Any, params: str, words: str) -> None:

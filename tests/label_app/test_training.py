@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 pytest.importorskip("monailabel", reason="MONAI Label is not installed: make test-label")
@@ -24,26 +23,7 @@ from bundle.annotation import Annotation, write_asap
 from bundle.inference.polygons import outlines
 
 NAME = "semi_moe"
-WIDTHS = [4, 8, 8, 8, 8]
-
-
-@pytest.fixture(scope="session")
-def tiny_bundle(repository_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the bundle with a network of seconds, and random weights."""
-    from bundle.networks import SemiMoE
-
-    root = tmp_path_factory.mktemp("bundle")
-    shutil.copytree(repository_root / "configs", root / "configs")
-    shutil.copytree(repository_root / "bundle", root / "bundle", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("train.json", "inference.json"):
-        path = root / "configs" / name
-        content = json.loads(path.read_text(encoding="utf-8"))
-        content["network_def"]["widths"], content["crop_size"] = WIDTHS, [32, 32]
-        path.write_text(json.dumps(content), encoding="utf-8")
-    torch.manual_seed(0)
-    (root / "models").mkdir()
-    torch.save(SemiMoE(in_channels=3, out_channels=2, widths=WIDTHS).state_dict(), root / "models" / MODEL)
-    return root
+pytest_plugins = ["tests.label_app.served"]
 
 
 @pytest.fixture

@@ -21,12 +21,14 @@ from lib.uploads import (
     SLIDES,
     TILES,
     check_image,
+    check_info,
     check_label,
     check_name,
     check_tag,
+    clearing,
     ending_of,
 )
-from monailabel.datastore.local import LocalDatastore
+from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastore
 
 from bundle.engines.files import whole
 
@@ -55,10 +57,13 @@ class TileDatastore(LocalDatastore):
 
     def __init__(self, path: str, classes: Sequence[str], auto_reload: bool = False, read_only: bool = False) -> None:
         self.classes = list(classes)
-        self._turn = os.path.join(path, ".lock_changes")
+        os.makedirs(path, exist_ok=True)
+        self._turn = FileLock(os.path.join(path, ".lock_changes"))  # one object: it may be taken twice by a thread
         _set_aside_damaged(Path(path) / INDEX)
         endings = [f"*{ending}" for ending in dict.fromkeys((*TILES, *SLIDES, *MASKS, *OUTLINES))]
         super().__init__(path, extensions=endings, auto_reload=auto_reload, read_only=read_only)
+        if auto_reload:
+            self._handler.on_moved = self._on_any_event  # files appear here by a renaming
 
     def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any]) -> str:
         """Take a picture or a slide in; the same file a second time changes nothing.
@@ -69,16 +74,23 @@ class TileDatastore(LocalDatastore):
         Raises:
             RefusalError: for a name that is none, a file that cannot be read, or another image of this name.
         """
-        name = image_id or Path(image_filename).stem
-        check_name(name)
-        check_image(Path(image_filename), name)
-        with self._changing():
+        with clearing(image_filename):
+            name = image_id or Path(image_filename).stem
+            check_name(name)
+            check_info(image_info, name)
+            check_image(Path(image_filename), name)
+        with clearing(image_filename), self._changing():
             there = self.get_image_uri(name)
             if there and filecmp.cmp(there, image_filename, shallow=False):
                 return name
             if there:
                 raise RefusalError(CONFLICT, f"there is another image {name}; give this one another name")
-            return str(super().add_image(name, image_filename, image_info))
+            ending = self._to_id(Path(image_filename).name)[1]
+            place = Path(self._datastore.image_path()) / f"{name}{ending}"
+            _copy_whole(Path(image_filename), place)
+            self._datastore.objects[name] = ImageLabelModel(image=_noted(image_info, place.name, ending))
+            self._update_datastore_file()
+            return name
 
     def save_label(self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]) -> str:
         """Take a label in; the one that it replaces moves to ``history``.
@@ -90,16 +102,20 @@ class TileDatastore(LocalDatastore):
             RefusalError: for an image that is not there, a tag that is none, or a label that does not fit.
         """
         tag = str(getattr(label_tag, "value", label_tag))
-        check_tag(tag)
-        image = self._image(image_id)
-        check_label(Path(label_filename), image_id, image, self.classes)
+        with clearing(label_filename):
+            check_tag(tag)
+            check_label(Path(label_filename), image_id, self._image(image_id), self.classes)
         with self._changing():
             self._keep(image_id, tag, move=False)
             before = self.get_label_uri(image_id, tag)
-            saved = str(super().save_label(image_id, label_filename, tag, label_info))
-            if before and before != self.get_label_uri(image_id, tag):
+            ending = self._to_id(Path(label_filename).name)[1]
+            place = Path(self._datastore.label_path(tag)) / f"{image_id}{ending}"
+            _copy_whole(Path(label_filename), place)
+            if before and Path(before) != place:
                 Path(before).unlink(missing_ok=True)  # a copy lies in history; of two endings one would be taken
-        return saved
+            self._datastore.objects[image_id].labels[tag] = _noted(label_info, place.name, ending)
+            self._update_datastore_file()
+        return image_id
 
     def remove_label(self, label_id: str, label_tag: str) -> None:
         """Move a label to ``history``.
@@ -135,8 +151,7 @@ class TileDatastore(LocalDatastore):
             RefusalError: 404 where there is none, 400 for a note that is no table.
         """
         self._image(image_id)
-        if not isinstance(info, dict):
-            raise RefusalError(BAD, f"what is noted of {image_id} must be a JSON object")
+        check_info(info, image_id)
         with self._changing():
             super().update_image_info(image_id, info)
 
@@ -190,9 +205,14 @@ class TileDatastore(LocalDatastore):
     @contextmanager
     def _changing(self) -> Iterator[None]:
         """One change at a time, over all processes, upon the index as it stands on the disk."""
-        with FileLock(self._turn):
+        with self._turn:
             self._init_from_datastore_file()
             yield
+
+    def _reconcile_datastore(self) -> None:
+        """Bring the index up to date with the files; also by the thread that watches the folder, so in turn."""
+        with self._turn:
+            super()._reconcile_datastore()
 
     def _update_datastore_file(self, lock: bool = True) -> None:
         """Write the index beside its place and rename it."""
@@ -217,6 +237,17 @@ class TileDatastore(LocalDatastore):
         known = (*TILES, *SLIDES) if is_images else (*MASKS, *OUTLINES)
         names = sorted(name for name in os.listdir(path) if ending_of(name, known) and not name.startswith("."))
         return {name: name for name in names if os.path.isfile(os.path.join(path, name))}
+
+
+def _copy_whole(source: Path, place: Path) -> None:
+    """Copy a file so that a server that is killed meanwhile leaves what was there, or all of the new."""
+    with whole(place) as partial:
+        shutil.copyfile(source, partial)
+
+
+def _noted(info: dict[str, Any] | None, name: str, ending: str) -> DataModel:
+    """What the index says of a file."""
+    return DataModel(info={**(info or {}), "ts": int(time.time()), "name": name}, ext=ending)
 
 
 def _set_aside_damaged(index: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import tempfile
 import threading
 from collections.abc import Mapping
@@ -13,18 +14,24 @@ import numpy as np
 import torch
 from lib.answers import FORMATS, POLYGONS, Subject, write_mask, write_polygons
 from lib.models import MODEL, ModelFolder
-from lib.refusals import BAD, NOT_FOUND, RefusalError, refusing
+from lib.refusals import BAD, NOT_FOUND, TOO_LARGE, RefusalError, refusing
+from lib.uploads import LARGEST
 from monai.bundle import ConfigParser
 from monailabel.interfaces.tasks.infer_v2 import InferType
 from monailabel.tasks.infer.bundle import BundleInferTask
-from monailabel.utils.others.generic import name_to_device
+from monailabel.utils.others.generic import device_list, name_to_device
 from torch import nn
 
 from bundle.annotation import Annotation, read_annotations
+from bundle.data import picture_size
 from bundle.engines import ModelCheckpointLoader
 from bundle.inference.polygons import pieces
 from bundle.inference.slides import SlideError, is_slide, open_slide
 
+DEVICE = re.compile(r"cpu|mps|cuda(:\d{1,2})?")
+"""Names of devices beside those that /info lists."""
+RANGES = {"mpp": (0.01, 100), "min_poly_area": (0, 1e12)}
+"""um/px; px."""
 MIN_AREA = 80
 """Outlines of fewer px of the image are left out, as MONAI Label has it."""
 SIMPLIFY = 0.5
@@ -52,6 +59,7 @@ class SegmentationTask(BundleInferTask):
             raise ValueError(f"{bundle} cannot answer: it lacks configs/inference.json or models/{MODEL}")
         self.labels = {name[:1].upper() + name[1:]: number for name, number in self.labels.items()}
         self._turn = threading.Lock()
+        self.pixel_size = float(self.bundle_config.get_parsed_content("pixel_size"))
         colors = self.bundle_config.get_parsed_content("class_colors")
         self.colors = dict(zip(self.labels, colors, strict=True))
         self._config.pop("model_filename", None)
@@ -88,10 +96,12 @@ class SegmentationTask(BundleInferTask):
         request = {key: value for key, value in request.items() if value is not None}
         if request.get("output", "image") not in FORMATS:
             raise RefusalError(BAD, f"there is no output {request['output']!r}; ask for one of {', '.join(FORMATS)}")
+        _check(request)
         image = request["image"]
         with self._turn, refusing():
             if isinstance(image, str) and is_slide(image):
                 return self._of_slide(request)
+            _check_size(image, request.get("mpp"), self.pixel_size)
             if isinstance(image, np.ndarray):
                 request["image"] = np.moveaxis(image, 0, 1)  # readers give (W, H, 3)
             return super().__call__(request, callbacks)
@@ -169,6 +179,44 @@ class SegmentationTask(BundleInferTask):
 
     def _subject(self, request: Mapping[str, Any], box: tuple[int, int, int, int]) -> Subject:
         return Subject(str(request.get("model", "")), self.description, self.colors, box)
+
+
+def _check(request: Mapping[str, Any]) -> None:
+    """Refuse settings that are of no use, before anything is read.
+
+    Raises:
+        RefusalError: 400.
+    """
+    device = request.get("device", "cpu")
+    device = device[0] if isinstance(device, list) and device else device
+    if not isinstance(device, str) or not (DEVICE.fullmatch(device) or device in device_list()):
+        raise RefusalError(BAD, f"there is no device {str(device)[:40]!r}; GET /info/ lists them")
+    for name in ("model_filename", "result_extension", "logging"):
+        value = request.get(name, "")
+        value = value[0] if isinstance(value, list) and value else value
+        if not isinstance(value, str):
+            raise RefusalError(BAD, f"{name} is {str(value)[:40]}; it must be a text")
+    for name, (least, most) in RANGES.items():
+        value = request.get(name, most)
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not least <= value <= most:
+            raise RefusalError(BAD, f"{name} is {str(value)[:40]}; it must be from {least:g} to {most:g}")
+
+
+def _check_size(image: Any, mpp: float | None, pixel_size: float) -> None:
+    """Refuse a picture that would be huge at the working resolution.
+
+    Raises:
+        RefusalError: 413.
+    """
+    if mpp is None:
+        return
+    height, width = picture_size(image) if isinstance(image, str) else image.shape[:2]
+    if height * width * (mpp / pixel_size) ** 2 > LARGEST:
+        raise RefusalError(
+            TOO_LARGE,
+            f"a picture of {width} x {height} px at {mpp} um/px is too large for a model of {pixel_size} um/px",
+        )
 
 
 def _boxes(request: Mapping[str, Any], size: tuple[int, int]) -> list[tuple[int, int, int, int]]:

@@ -101,12 +101,22 @@ class ModelFolder:
         self.folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.folder / ".training.lock")
         try:
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=1)  # who asks whether one goes on holds it for a moment
         except Timeout as error:
             raise RefusalError(
                 CONFLICT, f"a training of the model in {self.folder} goes on; wait, or stop it"
             ) from error
         return lock
+
+    def is_training(self) -> bool:
+        """Whether a training goes on, in whatever process."""
+        if not self.folder.is_dir():
+            return False
+        try:
+            with FileLock(self.folder / ".training.lock", timeout=0):
+                return False
+        except Timeout:
+            return True
 
     def read(self, name: str) -> Any:
         """A note, ``NAME.json``; an empty table where there is none, or it is damaged."""

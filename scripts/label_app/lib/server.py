@@ -2,21 +2,56 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import urlsplit
 
+import jwt
 from fastapi import Request
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
 from lib.refusals import BAD
 from monailabel.app import app
+from monailabel.endpoints.user import auth
 from monailabel.interfaces.exception import MONAILabelException
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from bundle.engines.ending import sentence
 
 __all__ = ["app"]
 
 logger = logging.getLogger(__name__)
-FAULT = 500
+FAULT, FORBIDDEN = 500, 403
+ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
+"""Of signatures by the realm's RSA key."""
+
+
+class ForViewers:
+    """What viewers need and web pages must not have, before a request reaches MONAI Label.
+
+    A body without a kind is taken for JSON: QuPath's extension names none, and FastAPI from 0.132 on refuses that. A
+    request that a web page of another place makes is refused: it could else change all, without being able to log in.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or refuse it."""
+        if scope["type"] == "http":
+            headers = dict(scope["headers"])
+            origin = headers.get(b"origin")
+            if origin is not None and urlsplit(origin).netloc != headers.get(b"host"):
+                answer = JSONResponse({"detail": "web pages of other places may not ask this server"}, FORBIDDEN)
+                await answer(scope, receive, send)
+                return
+            if b"content-type" not in headers:
+                scope = {**scope, "headers": [*scope["headers"], (b"content-type", b"application/json")]}
+        await self.app(scope, receive, send)
 
 
 async def _refused(_: Request, error: Exception) -> JSONResponse:
@@ -34,12 +69,35 @@ async def _no_json(_: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"detail": what}, BAD)
 
 
+async def _too_deep(_: Request, error: Exception) -> JSONResponse:
+    """JSON that is nested too deeply."""
+    return JSONResponse({"detail": "the parameters are nested too deeply"}, BAD)
+
+
+async def _no_file(request: Request, error: Exception) -> JSONResponse:
+    """An ending of a file's name that is too long for a file."""
+    if getattr(error, "errno", None) == errno.ENAMETOOLONG:
+        return JSONResponse({"detail": "the name of the file is too long"}, BAD)
+    return await _failed(request, error)
+
+
 async def _failed(request: Request, error: Exception) -> JSONResponse:
-    """A fault of the server: the log has all of it, the answer its last sentence."""
+    """A fault of the server: the log has all of it, the answer its last sentence; then the connection is closed."""
     logger.error("%s %s", request.method, request.url.path, exc_info=error)
-    return JSONResponse({"detail": sentence(error)}, FAULT)
+    return JSONResponse({"detail": sentence(error)}, FAULT, {"connection": "close"})
+
+
+def _decoded(token: str, key: str, options: Mapping[str, Any]) -> Any:
+    """Content of a token; MONAI Label 0.8.5 names no kinds of signature, and PyJWT from 2.0 on refuses that."""
+    return jwt.decode(token, key, algorithms=list(ALGORITHMS), options=dict(options))
 
 
 app.add_exception_handler(MONAILabelException, _refused)
 app.add_exception_handler(ValueError, _no_json)
+app.add_exception_handler(RecursionError, _too_deep)
+app.add_exception_handler(OSError, _no_file)
 app.add_exception_handler(Exception, _failed)
+app.user_middleware[:] = [one for one in app.user_middleware if one.cls is not CORSMiddleware]
+app.add_middleware(ForViewers)
+auth.jwt = SimpleNamespace(decode=_decoded)
+app.router.routes[:] = [route for route in app.router.routes if getattr(route, "path", "") != "/reload"]

@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 from lib.collect import Collected, collect
 from lib.judge import dice
@@ -84,7 +83,7 @@ class TeachingTask(BundleTrainTask):
         """The training that goes on, with its progress, or the last one with its verdict."""
         state = dict(self.models.read(STATE))
         if state.get("state") == "running":
-            if not _lives(state.get("process")):
+            if not self.models.is_training():
                 return state | {"state": "stopped", "reason": "it was stopped; the model is as it was"}
             progress = ModelFolder(Path(state["folder"]), MODEL).read(Path(PROGRESS).stem)
             return state | {"progress": progress}
@@ -261,11 +260,3 @@ def _check_finite(path: Path) -> None:
     weights = torch.load(path, map_location="cpu", weights_only=True)
     if not all(bool(torch.isfinite(value).all()) for value in weights.values() if value.is_floating_point()):
         raise ValueError("the training ran away: its weights are not finite; lower the learning rate")
-
-
-def _lives(process: Any) -> bool:
-    """Whether a process of this machine lives; one that died and that nobody has asked for does not."""
-    try:
-        return psutil.Process(int(process)).status() != psutil.STATUS_ZOMBIE
-    except (psutil.Error, TypeError, ValueError):
-        return False

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from lib.refusals import BAD, TOO_LARGE, UNREADABLE, RefusalError, refusing
 
@@ -34,13 +36,36 @@ def ending_of(name: str, known: Sequence[str]) -> str:
     return next((name[-len(ending) :] for ending in known if name.lower().endswith(ending)), "")
 
 
+def is_received(path: Path) -> bool:
+    """Whether a file is one that MONAI Label has just received and put aside."""
+    real = path.resolve()
+    return real.parent == Path(tempfile.gettempdir()).resolve() and real.name.startswith("tmp")
+
+
+@contextmanager
+def clearing(place: Any) -> Iterator[None]:
+    """Remove a file that was received when its request is refused; MONAI Label does so only when it has answered."""
+    try:
+        yield
+    except BaseException:
+        if isinstance(place, str) and is_received(Path(place)):
+            Path(place).unlink(missing_ok=True)
+        raise
+
+
 def check_name(name: str) -> None:
     """Refuse the name of an image that is none, or would lie elsewhere.
 
     Raises:
         RefusalError: 400.
     """
-    if not NAME.fullmatch(name) or name.startswith(".") or name != name.strip() or ".." in name:
+    if (
+        not NAME.fullmatch(name)
+        or len(name.encode()) > 200
+        or name.startswith(".")
+        or name != name.strip()
+        or ".." in name
+    ):
         raise RefusalError(BAD, f"{name[:80]!r} is no name for an image; write letters, digits, spaces, - and _ alone")
 
 
@@ -52,6 +77,19 @@ def check_tag(tag: str) -> None:
     """
     if not TAG.fullmatch(tag):
         raise RefusalError(BAD, f"{tag[:80]!r} is no tag for a label; write final or original")
+
+
+def check_info(info: Any, name: str) -> None:
+    """Refuse what is noted of an image where it could not be used: um/px that are none, above all.
+
+    Raises:
+        RefusalError: 400.
+    """
+    if not isinstance(info, dict) or not isinstance(info.get("strategy", {}), dict):
+        raise RefusalError(BAD, f"what is noted of {name} must be a JSON object, and so must its strategy")
+    mpp = info.get("mpp", 1.0)
+    if isinstance(mpp, bool) or not isinstance(mpp, int | float) or not 0.01 <= mpp <= 100:
+        raise RefusalError(BAD, f"mpp of {name} is {str(mpp)[:40]!r}; write the width of a pixel in um, 0.01 to 100")
 
 
 def check_image(path: Path, name: str) -> None:

@@ -1,0 +1,90 @@
+"""Fixtures of the tests that ask a real server of our app; a file takes them by ``pytest_plugins``."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from PIL import Image
+
+WIDTHS = [4, 8, 8, 8, 8]
+WAIT = 300
+"""Seconds that an answer or a training may take, on a machine that has much else to do."""
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(repository_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the bundle with a network of seconds, and random weights."""
+    from bundle.networks import SemiMoE
+
+    root = tmp_path_factory.mktemp("bundle")
+    for name in ("configs", "bundle"):
+        shutil.copytree(repository_root / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("train.json", "inference.json"):
+        path = root / "configs" / name
+        content = json.loads(path.read_text(encoding="utf-8"))
+        content["network_def"]["widths"], content["crop_size"] = WIDTHS, [32, 32]
+        path.write_text(json.dumps(content), encoding="utf-8")
+    torch.manual_seed(0)
+    (root / "models").mkdir()
+    torch.save(SemiMoE(in_channels=3, out_channels=2, widths=WIDTHS).state_dict(), root / "models" / "model.pt")
+    return root
+
+
+@pytest.fixture(scope="session")
+def program(repository_root: Path) -> list[str]:
+    """The command that starts our app."""
+    return [sys.executable, str(repository_root / "scripts" / "label_app" / "start.py")]
+
+
+@pytest.fixture(scope="module")
+def serve(start_server: Callable[..., Any], tiny_bundle: Path, program: list[str]) -> Callable[..., Any]:
+    """Starts our app on a folder of images, with the bundle of seconds."""
+
+    def start(studies: Path, env: Mapping[str, str] | None = None, **conf: Any) -> Any:
+        return start_server(None, studies, {"bundle": tiny_bundle, **conf}, env=env, program=program)
+
+    return start
+
+
+@pytest.fixture(scope="module")
+def slide_file(tiles: Mapping[str, tuple[Path, Path]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A slide of 224 x 256 px: a pyramid of copies of an oblong tile side by side, at 1 um/px."""
+    with Image.open(tiles["oblong_1"][0]) as image:
+        pixels = np.tile(np.asarray(image.convert("RGB")), (4, 2, 1))
+    path = tmp_path_factory.mktemp("slide") / "slide.tif"
+    shared: dict[str, Any] = {"tile": (64, 64), "photometric": "rgb", "resolutionunit": "CENTIMETER"}
+    with tifffile.TiffWriter(path) as writer:
+        writer.write(pixels, resolution=(10000, 10000), **shared)
+        writer.write(pixels[::2, ::2], resolution=(5000, 5000), subfiletype=1, **shared)
+    return path
+
+
+@pytest.fixture(scope="module")
+def connect() -> Iterator[Callable[[str], Callable[..., Any]]]:
+    """Makes of a server's address what asks it: ``ask(METHOD, PATH, STATUS)`` and what `requests` takes.
+
+    The answer must have the status, 200 if none is given; ``status=None`` takes any.
+    """
+    import requests
+
+    with requests.Session() as session:
+        session.trust_env = False
+
+        def reach(url: str) -> Callable[..., Any]:
+            def ask(method: str, path: str, status: int | None = 200, **words: Any) -> requests.Response:
+                response = session.request(method, url + path, timeout=WAIT, **words)
+                assert status in (None, response.status_code), response.text
+                return response
+
+            return ask
+
+        yield reach

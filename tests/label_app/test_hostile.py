@@ -1,0 +1,276 @@
+"""Requests that mean harm: none reads, writes, runs or fills what it should not, and the server answers after it."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import struct
+import time
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+
+pytest.importorskip("monailabel", reason="MONAI Label is not installed here: make test-label")
+pytest_plugins = ["tests.label_app.served"]
+
+MODEL = "semi_moe"
+INFER = f"/infer/{MODEL}"
+LITTLE = 400 << 20
+"""Bytes that a server may come to need while it refuses; a bomb takes gigabytes."""
+DEEP = "[" * 20_000 + "]" * 20_000
+LAUGHS = "".join(f'<!ENTITY {chr(98 + n)} "{f"&{chr(97 + n)};" * 10}">' for n in range(9))
+XML = (
+    '<?xml version="1.0"?>{kind}<ASAP_Annotations><Annotations><Annotation Name="{name}" Type="Polygon"><Coordinates>'
+    '<Coordinate Order="0" X="1" Y="1"/><Coordinate Order="1" X="9" Y="1"/><Coordinate Order="2" X="9" Y="7"/>'
+    "</Coordinates></Annotation></Annotations></ASAP_Annotations>"
+)
+GOOD_XML = XML.format(kind="", name="Gland").encode()
+
+Ask = Callable[..., Any]
+
+
+def picture(value: int = 200) -> bytes:
+    data = io.BytesIO()
+    Image.fromarray(np.full((24, 32, 3), value, np.uint8)).save(data, "PNG")
+    return data.getvalue()
+
+
+def bomb() -> bytes:
+    """A PNG of some kB that says it has 40,000 x 40,000 px."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 40000, 40000, 8, 0, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(10**6))) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the images in ``studies``, received files in ``received``, and a picture that is nobody's."""
+    folder = tmp_path_factory.mktemp("place")
+    for name in ("studies", "received"):
+        (folder / name).mkdir()
+    (folder / "secret.png").write_bytes(picture(7))
+    (folder / "studies" / "one.png").write_bytes(picture())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(serve: Callable[..., Any], place: Path) -> Any:
+    """A server that asks nobody who he is, as on a machine of one's own."""
+    return serve(place / "studies", {"TMPDIR": str(place / "received"), "MONAI_LABEL_AUTO_UPDATE_SCORING": "false"})
+
+
+@pytest.fixture(scope="module")
+def ask(server: Any, connect: Callable[..., Any]) -> Ask:
+    """Sends a request; any status will do."""
+    ask = connect(server.url)
+    return lambda method, path, **words: ask(method, path, None, **words)
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    """All files but those that begin with a point, and the index of images, in which times change."""
+    paths = (path for path in sorted(folder.rglob("[!.]*")) if path.is_file() and path.name != "datastore_v2.json")
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+
+
+def stays(folder: Path, before: dict[str, bytes]) -> bool:
+    """Whether all files are as before; what was received is removed a moment after the answer."""
+    end = time.monotonic() + 10
+    while files_of(folder) != before and time.monotonic() < end:
+        time.sleep(0.1)
+    return files_of(folder) == before
+
+
+def peak(server: Any) -> int:
+    """Most memory that a server had so far, bytes; what it has now, where the system does not tell."""
+    status = Path(f"/proc/{server.process.pid}/status")
+    if not status.is_file():
+        return int(psutil.Process(server.process.pid).memory_info().rss)
+    (line,) = (line for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) << 10
+
+
+NAMES = ("../secret", "SECRET", "../../etc/passwd", "/etc/passwd", "a/b", "..", ".hidden", "a\\..\\b", "a\x00b")
+LONG = ("x" * 300, "\u4e00" * 150)
+"""Names of more than 255 bytes, the second in fewer letters."""
+
+
+@pytest.mark.parametrize("name", [*NAMES, *LONG])
+def test_no_name_leads_out_of_the_folder(ask: Ask, place: Path, name: str) -> None:
+    name = name.replace("SECRET", str(place / "secret.png"))
+    before, good, xml = files_of(place), {"file": ("a.png", picture(9))}, {"label": ("a.xml", GOOD_XML)}
+    sent = [
+        ask("PUT", "/datastore/image", params={"image": name}, files=good),
+        ask("PUT", "/datastore/label", params={"image": name, "tag": "final"}, files=xml),
+        ask("PUT", "/datastore/label", params={"image": "one", "tag": name}, files=xml),
+        ask("POST", INFER, params={"image": name, "output": "image"}),
+        ask("POST", INFER, params={"image": "one", "output": "image"}, data={"params": json.dumps({"image": name})}),
+        ask("POST", f"/infer/wsi/{MODEL}", params={"image": name}, json={}),
+        ask("POST", "/activelearning/first", json={"image": name}),
+        ask("GET", "/datastore/image", params={"image": name}),
+        ask("GET", "/datastore/label", params={"label": name, "tag": "final"}),
+        ask("GET", "/datastore/label", params={"label": "one", "tag": name}),
+        ask("DELETE", "/datastore/image", params={"id": name}),
+        ask("DELETE", "/datastore/label", params={"id": name, "tag": "final"}),
+        ask("DELETE", "/datastore/label", params={"id": "one", "tag": name}),
+        ask("PUT", "/datastore/image/info", params={"image": name}, data={"info": "{}"}),
+    ]
+    for field in ("model", "model_filename", "result_extension"):
+        params = json.dumps({field: name})
+        sent.append(ask("POST", INFER, params={"image": "one", "output": "image"}, data={"params": params}))
+    params = json.dumps({"save_label": True, "label_tag": name})
+    sent.append(ask("POST", INFER, params={"image": "one"}, data={"params": params}))
+    assert [one.status_code for one in sent if not 400 <= one.status_code < 500] == []
+    assert stays(place, before)
+
+
+@pytest.mark.parametrize("name", ["../../secret.png", "/etc/passwd.png", "a.x/../../b.png", "a.b\\..\\..\\c.png"])
+def test_the_name_of_a_sent_file_says_nothing_of_its_place(ask: Ask, place: Path, name: str) -> None:
+    before, data = files_of(place), picture(9)
+    sent = ask("PUT", "/datastore/image?image=sent", files={"file": (name, data)})
+    assert sent.json() == {"image": "sent"}
+    assert stays(place, before | {"studies/sent.png": data})
+
+
+def test_a_model_in_the_path_is_one_that_there_is(ask: Ask) -> None:
+    for name in ("..%2f..%2fsecret", "%2e%2e", "other", "x%00y"):
+        for path in (
+            f"/infer/{name}?image=one",
+            f"/infer/wsi/{name}?image=one",
+            f"/train/{name}",
+            f"/batch/infer/{name}",
+        ):
+            assert ask("POST", path, json={}).status_code in (404, 422), path
+        assert ask("GET", f"/model/{name}").status_code == 404
+
+
+def test_sessions_are_off(ask: Ask) -> None:
+    assert ask("PUT", "/session/", files={"files": ("a.zip", b"PK")}).status_code == 406
+    assert ask("GET", "/session/a").status_code == 406
+    assert ask("DELETE", "/session/a").status_code == 406
+
+
+def test_no_request_says_where_new_processes_look_for_code(ask: Ask, place: Path, tiny_bundle: Path) -> None:
+    """MONAI Label puts ``bundle_path`` on the path of Python, and a picture may be an archive of modules too."""
+    body = {"bundle_path": str(place / "studies" / "one.png")}
+    for path in (f"/train/{MODEL}", f"/batch/infer/{MODEL}", "/scoring/disagreement"):
+        for model in ("other", [MODEL]):
+            assert ask("POST", path, json=body | {"model": model}).status_code == 404
+    assert ask("POST", "/train/other", json=body).status_code == 404
+    task = ask("POST", "/scoring/disagreement", json=body).json()
+    assert task["request"]["bundle_path"] == str(tiny_bundle)
+
+
+def test_the_bundles_own_model_stays(ask: Ask, tiny_bundle: Path) -> None:
+    before = files_of(tiny_bundle / "models")
+    ask("DELETE", f"/model/{MODEL}")
+    assert files_of(tiny_bundle / "models") == before
+    assert ask("POST", f"{INFER}?image=one&output=image").status_code == 200
+
+
+class Harmful:
+    """What leaves a trace where it is unpickled."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.trace,)
+
+
+def test_a_model_that_is_sent_is_read_as_numbers_alone(ask: Ask, place: Path, tmp_path: Path) -> None:
+    pickle.loads(pickle.dumps(Harmful(tmp_path / "trace")))
+    assert (tmp_path / "trace").is_file()
+    harmful = pickle.dumps(Harmful(tmp_path / "another"))
+    ask("PUT", f"/model/{MODEL}", files={"file": ("model.pt", harmful)})
+    sent = ask("POST", f"{INFER}?image=one&output=image")
+    (place / "studies" / "model" / "model.pt").unlink(missing_ok=True)
+    assert sent.status_code == 200 or 400 <= sent.status_code < 500
+    assert not (tmp_path / "another").exists()
+    assert ask("POST", f"{INFER}?image=one&output=image").status_code == 200
+
+
+UPLOADS = {
+    "no picture": ("a.png", b"no picture"),
+    "empty": ("a.png", b""),
+    "truncated": ("a.png", picture()[:60]),
+    "of another kind": ("a.exe", picture()),
+    "without an ending": ("a", picture()),
+    "a long ending": (f"a.{'x' * 300}", picture()),
+    "bomb": ("a.png", bomb()),
+    "bomb that is a slide": ("a.svs", bomb()),
+}
+LABELS = {
+    "laughs": ("a.xml", XML.format(kind=f'<!DOCTYPE l [<!ENTITY a "lol">{LAUGHS}]>', name="&j;").encode()),
+    "a file": ("a.xml", XML.format(kind='<!DOCTYPE l [<!ENTITY a SYSTEM "file:///etc/passwd">]>', name="&a;").encode()),
+    "cut": ("a.xml", GOOD_XML[:-30]),
+    "deep": ("a.json", DEEP.encode()),
+    "deep features": ("a.geojson", f'{{"type": "FeatureCollection", "features": {DEEP}}}'.encode()),
+    "no mask": ("a.png", b"no mask"),
+    "bomb": ("a.png", bomb()),
+}
+PARAMS = {
+    "deep": DEEP,
+    "no JSON": "{",
+    "huge": '{"mpp": 2000}',
+    "endless": '{"mpp": 1e400}',
+    "no device": '{"device": "toaster"}',
+    "of another type": '{"model_filename": 5}',
+}
+
+
+def refused(sent: Any) -> bool:
+    return 400 <= sent.status_code < 500 and bool(sent.json()["detail"])
+
+
+@pytest.mark.parametrize("kind", UPLOADS)
+def test_pictures_that_cannot_be_read_are_refused(ask: Ask, server: Any, place: Path, kind: str) -> None:
+    before, memory, files = files_of(place), peak(server), {"file": UPLOADS[kind]}
+    assert refused(ask("PUT", "/datastore/image?image=bad", files=files))
+    assert refused(ask("POST", f"{INFER}?output=image", files=files))
+    assert refused(ask("POST", f"/infer/wsi_v2/{MODEL}?output=asap", files=files, data={"wsi": "{}"}))
+    assert peak(server) - memory < LITTLE
+    assert stays(place, before), "nothing stays of what was received"
+
+
+@pytest.mark.parametrize("kind", LABELS)
+def test_labels_that_cannot_be_read_are_refused(ask: Ask, server: Any, place: Path, kind: str) -> None:
+    before, memory = files_of(place), peak(server)
+    assert refused(ask("PUT", "/datastore/label?image=one&tag=final", files={"label": LABELS[kind]}))
+    assert peak(server) - memory < LITTLE
+    assert stays(place, before)
+
+
+@pytest.mark.parametrize("kind", PARAMS)
+def test_settings_that_are_none_are_refused(ask: Ask, server: Any, kind: str) -> None:
+    memory = peak(server)
+    assert refused(ask("POST", f"{INFER}?image=one&output=image", data={"params": PARAMS[kind]}))
+    assert peak(server) - memory < LITTLE
+    assert ask("GET", "/info/").status_code == 200
+
+
+@pytest.mark.parametrize("path", [f"/infer/wsi/{MODEL}?image=one", "/activelearning/first", f"/train/{MODEL}"])
+def test_bodies_that_are_nested_too_deeply_are_refused(ask: Ask, path: str) -> None:
+    for data in (DEEP, '{"params": ' + DEEP + "}", "{"):
+        assert refused(ask("POST", path, data=data, headers={"Content-Type": "application/json"}))
+    assert ask("GET", "/info/").status_code == 200
+
+
+def test_web_pages_of_other_places_get_nothing(ask: Ask, server: Any) -> None:
+    strange = {"Origin": "http://pages.example"}
+    first = ask("OPTIONS", "/datastore/image", headers=strange | {"Access-Control-Request-Method": "PUT"})
+    read = ask("GET", "/info/", headers=strange)
+    assert not [name for name in (*first.headers, *read.headers) if name.lower() == "access-control-allow-origin"]
+    assert ask("POST", f"/train/{MODEL}", headers=strange).status_code == 403
+    assert ask("GET", "/info/", headers={"Origin": server.url}).status_code == 200, "its own page"
+    assert ask("POST", "/reload").status_code in (404, 405)

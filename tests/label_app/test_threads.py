@@ -1,0 +1,58 @@
+"""Threads that ask the app at once: MONAI's parser of configs is for one thread, and viewers ask in several."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("monailabel", reason="MONAI Label is not installed here: make test-label")
+pytest_plugins = ["tests.label_app.served"]
+
+MODEL = "semi_moe"
+
+
+@pytest.fixture
+def app(
+    make_studies: Callable[..., Path],
+    slide_file: Path,
+    tiny_bundle: Path,
+    program: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Any:
+    """The app without a server, and nothing in its memory yet."""
+    from monailabel.config import settings
+    from monailabel.interfaces.utils.app import get_class_of_subclass_from_file
+
+    monkeypatch.setattr(settings, "MONAI_LABEL_DATASTORE_AUTO_RELOAD", False)
+    monkeypatch.setenv("MONAI_LABEL_RELOAD_APP_LIB", "false")  # this process has imported `lib` already
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    studies, folder = make_studies("oblong_1", "square_1"), Path(program[-1]).parent
+    shutil.copy(slide_file, studies)
+    kind = get_class_of_subclass_from_file("main", str(folder / "main.py"), "MONAILabelApp")
+    return kind(app_dir=str(folder), studies=str(studies), conf={"bundle": str(tiny_bundle)})
+
+
+def test_each_gets_its_own_answer(app: Any) -> None:
+    asked = [
+        {"image": "slide", "output": "asap", "location": [0, 0], "size": [112, 64], "min_poly_area": 1},
+        {"image": "slide", "output": "asap", "location": [112, 64], "size": [112, 64], "min_poly_area": 20},
+        {"image": "oblong_1", "output": "image"},
+        {"image": "square_1", "output": "asap", "min_poly_area": 5},
+    ]
+
+    def answer(request: dict[str, Any]) -> bytes:
+        file = Path(app.infer({"model": MODEL, **request})["file"])
+        content = file.read_bytes()
+        file.unlink()
+        return content
+
+    with ThreadPoolExecutor(len(asked)) as pool:
+        together = list(pool.map(answer, asked * 2))
+    assert together == [answer(request) for request in asked] * 2
+    assert len(set(together)) == len(asked)
