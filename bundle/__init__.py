@@ -12,7 +12,19 @@ down as data in ``configs/methods/``; the one trainer knows no method by name.
 Parts are imported here, all at once: MONAI Label unloads modules between calls, and half a package breaks.
 """
 
-from bundle import annotation, data, engines, handlers, inference, losses, metrics, networks, teaching, transforms, types
+from bundle import (
+    annotation,
+    data,
+    engines,
+    handlers,
+    inference,
+    losses,
+    metrics,
+    networks,
+    teaching,
+    transforms,
+    types,
+)
 
 __all__ = [
     "annotation",

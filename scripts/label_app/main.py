@@ -8,6 +8,7 @@ this folder too: ``monailabel start_server --app scripts/label_app --studies FOL
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import logging
 import os
@@ -32,7 +33,7 @@ from lib.scores import DisagreementScoring
 from lib.settings import check_settings
 from lib.strategies import strategies
 from lib.train import TeachingTask
-from lib.uploads import check_image, check_tag, clearing, is_received
+from lib.uploads import check_image, check_tag, clearing, is_received, resolution
 from monailabel.config import settings
 from monailabel.datastore.dsa import DSADatastore
 from monailabel.interfaces.app import MONAILabelApp
@@ -42,6 +43,8 @@ from monailabel.interfaces.tasks.scoring import ScoringMethod
 from monailabel.interfaces.tasks.strategy import Strategy
 from monailabel.interfaces.tasks.train import TrainTask
 from monailabel.utils.async_tasks.utils import tasks
+
+from bundle.engines import ModelCheckpointLoader
 
 logger = logging.getLogger(__name__)
 
@@ -99,7 +102,7 @@ class SemiMoELabel(MONAILabelApp):
 
     def init_strategies(self) -> dict[str, Strategy]:
         """Which image is next."""
-        return strategies(self._scoring, self.pixel_size)
+        return strategies(self._scoring, self.pixel_size, self._default_mpp)
 
     def init_batch_infer(self) -> Callable[..., Any]:
         """Answers for many images at once."""
@@ -128,7 +131,9 @@ class SemiMoELabel(MONAILabelApp):
         name, image = self._image(request, store)
         request = {**request, "image": image, "description": self._task.description}
         if request.get("mpp") is None:
-            request["mpp"] = self._mpp(name, store)
+            noted = store.get_image_info(name).get("mpp") if name is not None else None
+            is_file = isinstance(image, str)
+            request["mpp"] = resolution(image, noted, self._default_mpp) if is_file else noted or self._default_mpp
         file, params = self._task(request)
         saves = bool(request.get("save_label")) and name is not None and file is not None
         label = file
@@ -203,6 +208,18 @@ class SemiMoELabel(MONAILabelApp):
             self.model_folder.take(self.model_folder.shipped)
         return self._task.get_path(validate)
 
+    def take_model(self, model: str, place: Path) -> dict[str, Any]:
+        """Let uploaded weights serve, if the network takes them; the model before is kept.
+
+        Raises:
+            RefusalError: 404 for another model, 422 for a file that holds no weights of this network.
+        """
+        self._known(self._infers, model)
+        with refusing():
+            ModelCheckpointLoader(copy.deepcopy(self._task.network), place).load()
+        kept = self.model_folder.take(place)
+        return {"checksum": f"SHA256:{self.model_folder.digest()}", "kept": kept}
+
     def _known(self, there: Mapping[str, Any], name: Any) -> Any:
         """What a request names.
 
@@ -234,10 +251,14 @@ class SemiMoELabel(MONAILabelApp):
             NOT_FOUND, f"there is no image {image[:80]!r} in the folder; GET /datastore/?output=all lists them"
         )
 
-    def _mpp(self, name: str | None, store: Datastore) -> float | None:
-        known = store.get_image_info(name).get("mpp") if name is not None else None
-        known = known or self.conf.get("mpp")
-        return float(known) if known else None
+    def on_init_complete(self) -> None:
+        """Say that requests are welcome, and go on as MONAI Label does."""
+        print(f"start: ready, serving {self.studies}", flush=True)
+        super().on_init_complete()
+
+    @property
+    def _default_mpp(self) -> float | None:
+        return float(self.conf["mpp"]) if self.conf.get("mpp") else None
 
 
 def _model_dir(app_dir: str, studies: str, conf: Mapping[str, str]) -> Path:

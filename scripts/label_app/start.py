@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
+import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,11 +42,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     is_address = folder.startswith(("http://", "https://"))
     if not is_address:
         path = Path(folder).expanduser().absolute()
+        if path.exists() and not path.is_dir():
+            return _fails(f"{path} is a file; give --studies the folder that holds it")
         if options.embedded:
             embed(path)
         if not path.is_dir():
             return _fails(f"no folder {path}; give --studies a folder of tiles or slides, or add --embedded")
         folder = str(path)
+    with socket.socket(socket.AF_INET6 if ":" in options.host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((options.host, options.port))
+        except (OSError, OverflowError) as error:
+            return _fails(f"{options.host}:{options.port} cannot be listened on ({error}); give another --port")
     if options.host not in (HERE, "localhost", "::1") and not _asks_who():
         print(
             f"start: anybody who reaches {options.host} may read and change everything; MONAI_LABEL_AUTH_ENABLE=true "
@@ -63,10 +72,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--port",
         str(options.port),
     ]
-    words += ["--uvicorn_app", "lib.server:app", "--log_level", "warning"]
+    words += ["--uvicorn_app", "lib.server:app", "--log_level", "warning", "--verbose", options.verbose]
     for setting in options.conf or []:
         words += ["--conf", *setting]
-    print(f"start: {folder} will be served at http://{options.host}:{options.port}; Ctrl-C ends it", flush=True)
+    print(f"start: {folder} at http://{options.host}:{options.port}, ready in some seconds; Ctrl-C ends it", flush=True)
     return serve(words)
 
 
@@ -111,6 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--embedded", action="store_true", help="fill the folder with drawn tiles if it is empty")
     parser.add_argument("--host", default=HERE, help=f"address to listen on (default {HERE}: this machine alone)")
     parser.add_argument("--port", default=PORT, type=int, help=f"default {PORT}")
+    parser.add_argument("--verbose", default="WARNING", choices=["DEBUG", "INFO", "WARNING"], help="what is told")
     parser.add_argument(
         "--conf",
         nargs=2,

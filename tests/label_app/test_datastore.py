@@ -148,6 +148,11 @@ def test_an_image_that_is_removed_moves_to_history_with_its_labels(store: TileDa
         ("m.png", "size", "the label of one has 24 x 32 px and the image 32 x 24 px"),
         ("m.xml", "<ASAP_Annotations><Annotations>", "the label of one cannot be read"),
         ("m.xml", XML.format(name="Vessel"), "an outline called 'Vessel'; this model knows Gland, and Region"),
+        (
+            "m.xml",
+            XML.format(name="Gland").replace('X="', 'X="90'),
+            "an outline at 901, 1, beside the image of 32 x 24 px",
+        ),
         ("m.geojson", '{"type": "FeatureCollection", "features": [{}]}', "the label of one cannot be read"),
         ("m.nii.gz", "x", "the label of one ends with .gz"),
         ("m.png", "x", "the label of one is no PNG, JPEG, BMP or TIFF that can be read"),

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from shapely import box
 
 pytest.importorskip("monailabel", reason="MONAI Label is not installed: make test-label")
 
@@ -265,3 +266,37 @@ def test_masks_without_a_gland_train_and_are_not_compared(app: Any, label: Path,
     result = app.train(dict(QUICK))
     assert result["reason"]
     assert result["before"] is None or 0 <= result["before"] <= 1
+
+
+def test_an_image_that_cannot_be_read_is_left_out_and_the_others_teach(
+    app: Any, label: Path, studies: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = app.datastore().list_images()
+    outlined(app, label, *names[:2])
+    (studies / "broken.png").write_bytes(b"no picture")
+    app.datastore().refresh()
+    seen = given(app, monkeypatch)
+    assert app.train(dict(QUICK))["unlabeled"] == len(names) - 2
+    assert "broken" not in {Path(record["image"]).stem for record in seen["train#unlabeled_dataset#data"]}
+    assert "broken" not in app._scoring.missing(app.datastore()), "nobody asks about it again and again"
+
+
+def test_a_label_of_an_unknown_class_that_was_put_there_by_hand_is_refused(app: Any, studies: Path) -> None:
+    shapes = [Annotation("Vessel", box(2, 2, 20, 20))]
+    write_asap(studies / "labels" / "final" / "square_1.xml", shapes, {"Vessel": (255, 0, 0)}, "square_1")
+    app.datastore().refresh()
+    app.server_mode(True)
+    with pytest.raises(RefusalError, match="the label of square_1 has an outline called 'Vessel'"):
+        app.train(dict(QUICK))
+
+
+def test_who_judged_a_model_that_was_not_taken_and_who_taught_it_may_change_places(
+    app: Any, label: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = app.datastore().list_images()
+    outlined(app, label, *names[:3])
+    given(app, monkeypatch)
+    scores = iter([0.9, 0.1])
+    monkeypatch.setattr(lib.train, "dice", lambda *_: next(scores))
+    assert not app.train(dict(QUICK))["taken"]
+    assert set(app.model_folder.read("split").values()) == {"validation"}, "nobody has taught the model that serves"

@@ -11,14 +11,13 @@ from typing import Any
 
 from lib.refusals import BAD, RefusalError
 from lib.slide_tiles import label_file, labeled_tiles, tidy, unlabeled_tiles
-from lib.uploads import OUTLINES, ending_of
+from lib.uploads import OUTLINES, check_image, check_label, ending_of, resolution
 from monailabel.datastore.local import LocalDatastore
 from monailabel.interfaces.datastore import Datastore
 
 from bundle.annotation import Annotation, read_annotations
 from bundle.data import picture_size
-from bundle.data.label_maps import check_pair
-from bundle.inference.slides import is_slide
+from bundle.inference.slides import SlideError, is_slide
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +57,7 @@ def collect(
         pixel_size: um/px at which slides are cut.
         side: of a training crop, px at that resolution.
         numbers: of the classes above 0 by name.
-        mpp: um/px of pictures of which nothing else is known.
+        mpp: um/px of pictures and slides of which nothing else is known.
         unlabeled_per_slide: how many tiles of tissue to take from a slide.
         seed: of their places.
 
@@ -75,26 +74,35 @@ def collect(
     labeled: dict[str, Records] = {}
     unlabeled: Records = []
     for name in sorted(datastore.list_images()):
-        image, known = Path(datastore.get_image_uri(name)), datastore.get_image_info(name).get("mpp")
+        image, noted = Path(datastore.get_image_uri(name)), datastore.get_image_info(name).get("mpp")
         label = labels.get(image)
+        if label is None and (reason := _fault(image, name)):
+            logger.warning("left out: %s", reason)
+            continue
+        width = resolution(str(image), noted, mpp)
         if is_slide(image):
-            own = float(known) if known else None
             tiles: Records = []
             if label is not None:
+                check_label(label, name, image, list(numbers))
                 outlines = read_annotations(label)
-                tiles = labeled_tiles(image, outlines, folder, pixel_size, side, mpp=own, numbers=classes)
+                tiles = labeled_tiles(image, outlines, folder, pixel_size, side, mpp=width, numbers=classes)
             if tiles:
                 labeled[name] = tiles
             avoid = [tile["box"] for tile in tiles]
-            unlabeled += unlabeled_tiles(
-                image, folder, pixel_size, side, unlabeled_per_slide, seed, mpp=own, avoid=avoid
-            )
+            try:
+                unlabeled += unlabeled_tiles(
+                    image, folder, pixel_size, side, unlabeled_per_slide, seed, mpp=width, avoid=avoid
+                )
+            except SlideError as error:
+                if label is not None:
+                    raise
+                logger.warning("left out: %s", error)
             continue
-        width = float(known) if known else mpp
         scale = {} if width is None else {"mpp": width}
         if label is None:
             unlabeled.append({"image": str(image), **scale})
         else:
+            check_label(label, name, image, list(numbers))
             labeled[name] = [{"image": str(image), "label": str(_mask(image, label, folder, classes)), **scale}]
     used = [record for records in labeled.values() for record in records] + unlabeled
     tidy(folder, {Path(record[key]) for record in used for key in ("image", "label") if key in record})
@@ -105,10 +113,18 @@ def collect(
     )
 
 
+def _fault(image: Path, name: str) -> str | None:
+    """Why an image without a label cannot teach; it must not keep the others from it."""
+    try:
+        check_image(image, name)
+    except RefusalError as error:
+        return str(error)
+    return None
+
+
 def _mask(image: Path, label: Path, folder: Path, classes: Mapping[str, int] | None) -> Path:
     """The label of a tile as a mask: as it is, or drawn from its outlines."""
     if not ending_of(label.name, OUTLINES):
-        check_pair(image, label)
         return label
     height, width = picture_size(image)
     outlines: Sequence[Annotation] = read_annotations(label)

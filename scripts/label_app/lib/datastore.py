@@ -183,7 +183,7 @@ class TileDatastore(LocalDatastore):
         place = self.get_image_uri(image_id)
         if not place:
             raise RefusalError(
-                NOT_FOUND, f"there is no image {image_id[:80]!r} in the folder; GET /datastore?output=all lists them"
+                NOT_FOUND, f"there is no image {image_id[:80]!r} in the folder; GET /datastore/?output=all lists them"
             )
         return Path(place)
 

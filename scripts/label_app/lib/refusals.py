@@ -46,7 +46,8 @@ def refusing(status: int = UNREADABLE) -> Iterator[None]:
         if not _to_blame(error):
             raise
         logger.info("refused", exc_info=True)
-        raise RefusalError(status, sentence(error)) from error
+        what = sentence(error).replace("give --mpp", "start the server with --conf mpp MICRONS, or note its mpp")
+        raise RefusalError(status, what) from error
 
 
 def _to_blame(error: BaseException) -> bool:

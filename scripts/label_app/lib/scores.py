@@ -57,10 +57,15 @@ class DisagreementScoring(ScoringMethod):
         note = self.models.read(SCORES)
         return dict(note.get("scores", {})) if note.get("model") == self.models.digest() else {}
 
+    def _failed(self) -> dict[str, str]:
+        """Images that the model that serves could not be asked about, with the reason; asked again after a training."""
+        note = self.models.read(SCORES)
+        return dict(note.get("failed", {})) if note.get("model") == self.models.digest() else {}
+
     def missing(self, datastore: Datastore) -> list[str]:
         """Tiles without a label whose score is not known, by name."""
-        scores = self.scores()
-        names = (name for name in sorted(datastore.get_unlabeled_images()) if name not in scores)
+        known = {**self.scores(), **self._failed()}
+        names = (name for name in sorted(datastore.get_unlabeled_images()) if name not in known)
         return [name for name in names if not is_slide(datastore.get_image_uri(name))]
 
     def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
@@ -82,7 +87,8 @@ class DisagreementScoring(ScoringMethod):
         started = time.time()
         names, digest, scores = self.missing(datastore), self.models.digest(), self.scores()
         wanted = names[: int(request.get("max_samples") or 0) or len(names)]
-        failed: dict[str, str] = {}
+        failed = self._failed()
+        before = len(failed)
         scorer: Callable[[dict[str, Any]], float] | None = None
         done = 0
         for name in wanted:
@@ -92,13 +98,13 @@ class DisagreementScoring(ScoringMethod):
             except (OSError, RuntimeError, ValueError) as error:
                 failed[name] = sentence(error)
                 logger.warning("no score for %s: %s", name, failed[name])
-                continue
             if self.models.digest() != digest:
                 logger.info("Scoring ends: another model serves; the next scoring is its own.")
                 break
-            self.models.write(SCORES, {"model": digest, "scores": scores})
+            self.models.write(SCORES, {"model": digest, "scores": scores, "failed": failed})
             done += 1
-        result = {"scored": done, "left": len(names) - done - len(failed), "failed": failed}
+        new = len(failed) - before
+        result = {"scored": done - new, "left": len(names) - done, "failed": failed}
         logger.info("Scoring: %s in %.1f s", result, time.time() - started)
         return result
 
@@ -127,6 +133,6 @@ class DisagreementScoring(ScoringMethod):
         return score
 
     def _record(self, name: str, datastore: Datastore) -> dict[str, Any]:
-        known = datastore.get_image_info(name).get("mpp") or self.conf.get("mpp")
+        known = datastore.get_image_info(name).get("mpp") or self.conf.get("mpp")  # tiles alone have scores
         record: dict[str, Any] = {"image": datastore.get_image_uri(name)}
         return record | ({"mpp": float(known)} if known else {})

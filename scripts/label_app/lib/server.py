@@ -5,19 +5,24 @@ from __future__ import annotations
 import errno
 import json
 import logging
+import shutil
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
 import jwt
-from fastapi import Request
+from fastapi import Depends, Request, UploadFile
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
 from lib.refusals import BAD
 from monailabel.app import app
+from monailabel.config import settings
 from monailabel.endpoints.user import auth
 from monailabel.interfaces.exception import MONAILabelException
+from monailabel.interfaces.utils.app import app_instance
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from bundle.engines.ending import sentence
@@ -101,3 +106,21 @@ app.user_middleware[:] = [one for one in app.user_middleware if one.cls is not C
 app.add_middleware(ForViewers)
 auth.jwt = SimpleNamespace(decode=_decoded)
 app.router.routes[:] = [route for route in app.router.routes if getattr(route, "path", "") != "/reload"]
+
+
+@app.put("/model/{model}", tags=["Model"], summary="Upload weights; what is none of this network is refused")
+async def put_model(
+    model: str,
+    file: UploadFile,
+    user: auth.User = Depends(auth.RBAC(settings.MONAI_LABEL_AUTH_ROLE_ANNOTATOR)),  # noqa: B008
+) -> dict[str, Any]:
+    """Let uploaded weights serve; the model before is kept."""
+    with tempfile.TemporaryDirectory(prefix="model_") as folder:
+        place = Path(folder) / "model.pt"
+        with place.open("wb") as target:
+            shutil.copyfileobj(file.file, target)
+        taken: dict[str, Any] = app_instance().take_model(model, place)
+    return taken
+
+
+app.router.routes.insert(0, app.router.routes.pop())  # before MONAI Label's own, which writes without a look

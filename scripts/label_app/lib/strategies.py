@@ -12,7 +12,7 @@ from typing import Any
 from lib.refusals import BAD, NOT_FOUND, RefusalError, refusing
 from lib.scores import DisagreementScoring
 from lib.slide_tiles import next_patch
-from lib.uploads import OUTLINES, ending_of
+from lib.uploads import OUTLINES, ending_of, resolution
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from monailabel.interfaces.tasks.strategy import Strategy
 
@@ -37,6 +37,7 @@ class NextTile(Strategy):
         order: gives names and a store the names in the order in which to serve them, and what to say of each.
         pixel_size: working resolution, um/px.
         scoring: scores a region of a slide; ``None`` takes one at random.
+        mpp: um/px of images of which nothing else is known.
     """
 
     def __init__(
@@ -46,9 +47,10 @@ class NextTile(Strategy):
         order: Callable[[list[str], Datastore], list[tuple[str, dict[str, Any]]]],
         pixel_size: float,
         scoring: DisagreementScoring | None = None,
+        mpp: float | None = None,
     ) -> None:
         super().__init__(description)
-        self.name, self.order, self.pixel_size, self.scoring = name, order, pixel_size, scoring
+        self.name, self.order, self.pixel_size, self.scoring, self.mpp = name, order, pixel_size, scoring, mpp
 
     def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any] | None:
         """Choose.
@@ -93,7 +95,7 @@ class NextTile(Strategy):
         if not is_slide(path):
             asked = request.get("image_size") or (width, height)
             return {"id": name, "bbox": [0, 0, int(asked[0]) or width, int(asked[1]) or height]}
-        mpp = datastore.get_image_info(name).get("mpp")
+        mpp = resolution(path, datastore.get_image_info(name).get("mpp"), self.mpp)
         seed = 0 if self.name == "first" else secrets.randbelow(2**31)
         with refusing():
             score = None if self.scoring is None else self.scoring.of_pixels()
@@ -102,7 +104,7 @@ class NextTile(Strategy):
         return {"id": name, "bbox": list(box)}
 
 
-def strategies(scoring: DisagreementScoring, pixel_size: float) -> dict[str, Strategy]:
+def strategies(scoring: DisagreementScoring, pixel_size: float, mpp: float | None = None) -> dict[str, Strategy]:
     """All strategies by name."""
 
     def by_disagreement(names: list[str], _: Datastore) -> list[tuple[str, dict[str, Any]]]:
@@ -124,7 +126,7 @@ def strategies(scoring: DisagreementScoring, pixel_size: float) -> dict[str, Str
     }
     orders = {"disagreement": by_disagreement, "random": at_random, "first": by_name}
     return {
-        name: NextTile(name, told[name], order, pixel_size, scoring if name == "disagreement" else None)
+        name: NextTile(name, told[name], order, pixel_size, scoring if name == "disagreement" else None, mpp)
         for name, order in orders.items()
     }
 

@@ -21,7 +21,10 @@ from lib.refusals import BAD, RefusalError, refusing
 from lib.split import TRAINING, VALIDATION, divided
 from monailabel.interfaces.datastore import Datastore
 from monailabel.tasks.train.bundle import BundleTrainTask
+from monailabel.utils.async_tasks.utils import tasks
 from monailabel.utils.others.generic import device_list, name_to_device
+
+from bundle.engines.ending import sentence
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +85,9 @@ class TeachingTask(BundleTrainTask):
     def stats(self) -> dict[str, Any]:
         """The training that goes on, with its progress, or the last one with its verdict."""
         state = dict(self.models.read(STATE))
+        waiting = [task for task in tasks("train") if task["status"] in ("SUBMITTED", "RUNNING")]
+        if waiting and _since(waiting[-1]) > state.get("started", 0):
+            return {"state": "starting"}
         if state.get("state") == "running":
             if not self.models.is_training():
                 return state | {"state": "stopped", "reason": "it was stopped; the model is as it was"}
@@ -118,7 +124,7 @@ class TeachingTask(BundleTrainTask):
                 verdict = self._trained(settings, datastore)
             state |= {"state": "done", **asdict(verdict), **self._counts()}
         except BaseException as error:
-            state |= {"state": "failed", "reason": " ".join(str(error).split()) or type(error).__name__}
+            state |= {"state": "failed", "reason": _reason(error)}
             raise
         finally:
             state |= {"seconds": round(time.time() - started, 1)}
@@ -153,14 +159,16 @@ class TeachingTask(BundleTrainTask):
         before = None
         if self.models.current.is_file():
             before = dice(Path(self.bundle_path), self.models.current, judging, device, self._folder)
-        self.models.write(SPLIT, self.models.read(SPLIT) | parts)  # from now on they have taught
         super().__call__(settings | {"model": Path(self.bundle_path).name, "multi_gpu": False}, datastore)
         trained = self._folder / MODEL
         if not trained.is_file():
             raise RuntimeError("the training wrote no model; the log says why")
         after = dice(Path(self.bundle_path), trained, judging, device, self._folder)
         _check_finite(trained)
-        return self._decided(before, after, trained, bool(judging))
+        verdict = self._decided(before, after, trained, bool(judging))
+        noted = {name: part for name, part in parts.items() if verdict.taken or part == VALIDATION}
+        self.models.write(SPLIT, self.models.read(SPLIT) | noted)  # who taught the model that serves judges no more
+        return verdict
 
     def _decided(self, before: float | None, after: float | None, trained: Path, judged: bool) -> Verdict:
         """Put the model in its place if it is at least as good."""
@@ -225,6 +233,20 @@ class TeachingTask(BundleTrainTask):
             "device": torch.device(overrides["device"]),
         }
         return overrides
+
+
+def _since(task: Mapping[str, Any]) -> float:
+    """When a task of the server was asked for, seconds."""
+    return time.mktime(time.strptime(task["start_ts"], "%Y-%m-%d %H:%M:%S"))
+
+
+def _reason(error: BaseException) -> str:
+    """Why a training ended, in one sentence."""
+    if isinstance(error, RefusalError):
+        return str(error)
+    if isinstance(error, Exception):
+        return sentence(error)
+    return "it was stopped; the model is as it was"
 
 
 def _settings(request: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lib.refusals import BAD, TOO_LARGE, UNREADABLE, RefusalError, refusing
+from shapely import box
 
 from bundle.annotation import read_annotations
 from bundle.data import picture_size, read_image, read_label
@@ -92,6 +93,16 @@ def check_info(info: Any, name: str) -> None:
         raise RefusalError(BAD, f"mpp of {name} is {str(mpp)[:40]!r}; write the width of a pixel in um, 0.01 to 100")
 
 
+def resolution(path: str, noted: Any, default: float | None) -> float | None:
+    """um/px of an image: what is noted of it, else what a slide tells itself (``None`` here), else the default."""
+    if noted:
+        return float(noted)
+    if default is not None and is_slide(path):
+        with open_slide(path) as slide:
+            return None if slide.mpp is not None else default
+    return default
+
+
 def check_image(path: Path, name: str) -> None:
     """Refuse a file that is no picture and no slide, is damaged, or too large; a picture is decoded to its end.
 
@@ -141,7 +152,7 @@ def check_label(path: Path, name: str, image: Path, classes: Sequence[str]) -> N
         )
     with _naming(path, f"the label of {name}"):
         if ending in OUTLINES:
-            _check_outlines(path, name, classes)
+            _check_outlines(path, name, image, classes)
             return
         if is_slide(image):
             raise RefusalError(UNREADABLE, f"{name} is a slide; send its label as outlines ({', '.join(OUTLINES)})")
@@ -155,15 +166,27 @@ def check_label(path: Path, name: str, image: Path, classes: Sequence[str]) -> N
         read_label(path, None if len(classes) == 1 else len(classes) + 1)
 
 
-def _check_outlines(path: Path, name: str, classes: Sequence[str]) -> None:
-    """Refuse outlines of a class that the model does not know."""
+def _check_outlines(path: Path, name: str, image: Path, classes: Sequence[str]) -> None:
+    """Refuse outlines of a class that the model does not know, and those that lie beside the image."""
     known = {REGION, *(class_name.lower() for class_name in classes), *(UNNAMED if len(classes) == 1 else ())}
+    if is_slide(image):
+        with open_slide(image) as slide:
+            width, height = slide.size
+    else:
+        height, width = picture_size(image)
     for annotation in read_annotations(path):
         if annotation.name.lower() not in known:
             raise RefusalError(
                 UNREADABLE,
                 f"the label of {name} has an outline called {annotation.name!r}; this model knows "
                 f"{', '.join(classes)}, and Region for what was looked at",
+            )
+        if not annotation.shape.intersects(box(0, 0, width, height)):
+            x, y = (round(value) for value in annotation.shape.bounds[:2])
+            raise RefusalError(
+                UNREADABLE,
+                f"the label of {name} has an outline at {x}, {y}, beside the image of {width} x {height} px; "
+                "send the outlines of this image, in px of its full size",
             )
 
 
