@@ -21,6 +21,7 @@ import pytest
 import torch
 
 from bundle.data import write_phantom
+from tests.processes import Python, Run
 
 SMALL_PHANTOM: dict[str, Any] = {
     "size": [48, 64],
@@ -43,6 +44,7 @@ class Bundle:
     """A copy of the bundle with tiny settings, and its command line."""
 
     root: Path
+    python: Python
 
     def configs(self, *names: str) -> str:
         """Configs by name, with their paths, as the command line takes them."""
@@ -60,9 +62,9 @@ class Bundle:
             place[last] = value
         path.write_text(json.dumps(content, indent=4), encoding="utf-8")
 
-    def command(self, *words: str, launcher: tuple[str, ...] = ()) -> list[str]:
-        """A command line of ``monai.bundle``; of ``torch.distributed.run``, with its words in ``launcher``."""
-        return [sys.executable, *launcher, "-m", "monai.bundle", *words]
+    def command(self, *words: str) -> list[str]:
+        """A command line of ``monai.bundle``."""
+        return [sys.executable, "-m", "monai.bundle", *words]
 
     def run(
         self,
@@ -71,16 +73,19 @@ class Bundle:
         launcher: tuple[str, ...] = (),
         fails: bool = False,
         timeout: float = 300,
-    ) -> subprocess.CompletedProcess[str]:
+    ) -> Run:
         """Run a command in a process of its own, on the CPU, in the bundle's folder unless another is given."""
-        done = subprocess.run(
-            self.command(*words, launcher=launcher),
-            cwd=cwd or self.root,
-            env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-        )
+        done = self.python(*launcher, "-m", "monai.bundle", *words, cwd=cwd or self.root, timeout=timeout)
+        return self.ended(done, fails)
+
+    def start(self, *words: str, fails: bool = False) -> Run:
+        """The same in a process that starts with Python itself."""
+        command, environment = self.command(*words), os.environ | {"CUDA_VISIBLE_DEVICES": ""}
+        done = subprocess.run(command, cwd=self.root, env=environment, capture_output=True, text=True, timeout=300)
+        return self.ended(done, fails)
+
+    def ended(self, done: Run, fails: bool) -> Run:
+        """A process that ended as it should."""
         assert (done.returncode != 0) == fails, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 
@@ -89,6 +94,14 @@ class Bundle:
 def repository_root() -> Path:
     """Folder of the checkout, which is the bundle's root."""
     return Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def python() -> Iterator[Python]:
+    """Runs Python in a process of its own: ``python("-m", "monai.bundle", "run", cwd=folder)``."""
+    made = Python()
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="session")
@@ -150,7 +163,7 @@ def tiny(repository_root: Path, phantom_dir: Path, tmp_path: Path) -> dict[str, 
 
 @pytest.fixture(scope="session")
 def copy_bundle(
-    repository_root: Path, phantom_dir: Path, tmp_path_factory: pytest.TempPathFactory
+    repository_root: Path, phantom_dir: Path, python: Python, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., Bundle]:
     """Copies the bundle, as a user has it, to a new folder, and makes its settings tiny there.
 
@@ -161,7 +174,7 @@ def copy_bundle(
         root = tmp_path_factory.mktemp("bundles") / name
         for folder in ("bundle", "configs"):
             shutil.copytree(repository_root / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
-        made = Bundle(root)
+        made = Bundle(root, python)
         made.edit("train.json", TINY | {f"datalist#{key}": value for key, value in SMALL_PHANTOM.items()})
         made.edit("inference.json", {key: TINY[key] for key in ("network_def#widths", "crop_size", "num_workers")})
         if data:

@@ -7,8 +7,6 @@ import json
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from textwrap import dedent
@@ -30,7 +28,19 @@ def page(repository_root: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def follow(page: dict[str, str], copy_bundle: Callable, repository_root: Path) -> Callable[..., Path]:
+def done(python: Callable) -> Callable[[str, Path], None]:
+    """Runs a command of the page."""
+
+    def run(command: str, folder: Path) -> None:
+        _, *words = shlex.split(command)
+        ran = python(*words, cwd=folder)
+        assert ran.returncode == 0, f"{command}\n{ran.stdout}\n{ran.stderr}"
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def follow(page: dict[str, str], copy_bundle: Callable, repository_root: Path, done: Callable) -> Callable[..., Path]:
     """Writes the files of a section into a copy of the bundle, runs its commands there, and gives the copy."""
 
     def run(section: str, places: dict[str, str], skip: str = "") -> Path:
@@ -60,13 +70,6 @@ def follow(page: dict[str, str], copy_bundle: Callable, repository_root: Path) -
     return run
 
 
-def done(command: str, folder: Path) -> None:
-    """Run a command of the page."""
-    _, *words = shlex.split(command)
-    ran = subprocess.run([sys.executable, *words], cwd=folder, capture_output=True, text=True, timeout=300)
-    assert ran.returncode == 0, f"{command}\n{ran.stdout}\n{ran.stderr}"
-
-
 def test_a_method(follow):
     root = follow("A method", {"tests/methods -k class_prior": "-q tests/methods/test_class_prior.py"})
     with (root / "output" / "training" / "training.csv").open(encoding="utf-8") as file:
@@ -91,7 +94,7 @@ def test_a_data_set(follow, tmp_path):
     ]
 
 
-def test_a_metric(follow):
+def test_a_metric(follow, done):
     root = follow("A metric", {}, skip="evaluating")
     done("python -m monai.bundle run training --config_file configs/train.json --max_epochs 1", root)
     words = "\"['configs/train.json','configs/evaluate.json','configs/readings/area.yaml']\""

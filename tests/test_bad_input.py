@@ -10,9 +10,8 @@ import resource
 import shutil
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,43 +20,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-
-LAUNCHER = """
-import gc, json, os, resource, runpy, sys
-
-import monai.bundle, nibabel, scipy.ndimage, skimage.segmentation, tifffile, torch._dynamo, torch.utils.tensorboard
-
-monai.bundle.ComponentLocator().get_component_module_name("DiceLoss")  # imports all of MONAI
-gc.freeze()
-
-for line in sys.stdin:
-    words, folder, limit = json.loads(line)
-    reading, writing = os.pipe()  # no file: a full disk must not silence what is said
-    child = os.fork()
-    if child == 0:
-        os.chdir(folder)
-        for stream in (1, 2):
-            os.dup2(writing, stream)
-        os.closerange(3, writing + 1)
-        if limit:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-        sys.argv = ["monai.bundle", *words]
-        sys.path.insert(0, "")
-        code = 0
-        try:
-            runpy.run_module("monai.bundle", run_name="__main__", alter_sys=True)
-        except BaseException:
-            sys.excepthook(*sys.exc_info())
-            code = 1
-        sys.stderr.flush()
-        os._exit(code)  # as Python ends, without the half second that it takes to clear up
-    os.close(writing)
-    with open(reading) as said:
-        text = said.read()
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    print(json.dumps([code, text]), flush=True)
-"""
-"""`python -m monai.bundle` again and again, with torch and MONAI imported once: a process of its own for each."""
 
 
 @dataclass(frozen=True)
@@ -128,26 +90,14 @@ class Case:
 
 
 @pytest.fixture(scope="module")
-def launch() -> Iterator[Callable[..., tuple[int, str]]]:
-    """The command line of MONAI."""
-    environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
-    program = [sys.executable, "-c", LAUNCHER]
-    with subprocess.Popen(
-        program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-    ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        commands, answers = process.stdin, process.stdout
+def launch(python) -> Callable[..., tuple[int, str]]:
+    """The command line of MONAI; its exit code and all that it says."""
 
-        def run(words: list[str], folder: Path, limit: int) -> tuple[int, str]:
-            commands.write(json.dumps([words, str(folder), limit]) + "\n")
-            commands.flush()
-            code, said = json.loads(answers.readline())
-            return code, said
+    def run(words: list[str], folder: Path, limit: int) -> tuple[int, str]:
+        done = python("-m", "monai.bundle", *words, cwd=folder, limit=limit, merged=True)
+        return done.returncode, done.stdout
 
-        yield run
-        commands.close()
-        assert process.wait(timeout=60) == 0
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -496,7 +446,7 @@ def test_a_folder_that_cannot_be_written_is_said_before_the_first_step(case: Cas
 
 
 def test_a_fresh_process_says_it_too(case: Case) -> None:
-    done = case.bundle.run("run", "traning", "--config_file", case.bundle.configs("train.json"), fails=True)
+    done = case.bundle.start("run", "traning", "--config_file", case.bundle.configs("train.json"), fails=True)
     assert done.returncode == 1
     assert "Traceback (most recent call last)" in done.stderr
     assert done.stderr.splitlines()[-1] == (

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +99,7 @@ def test_two_processes_share_a_folder(served, folder, tmp_path):
     assert dark(tmp_path / "out")["tile_2"] == 10
 
 
-def test_the_example_for_python_runs_from_anywhere(served, folder, tmp_path, repository_root):
+def test_the_example_for_python_runs_from_anywhere(served, folder, tmp_path, repository_root, python):
     """The first block of docs/python.md, its words in capitals replaced."""
     text = (repository_root / "docs" / "python.md").read_text(encoding="utf-8")
     code = text.split("```python\n")[1].split("```")[0]
@@ -117,9 +115,7 @@ def test_the_example_for_python_runs_from_anywhere(served, folder, tmp_path, rep
         assert word in code
         code = code.replace(word, str(place))
     check = f"\nimport numpy\nnumpy.save({str(tmp_path / 'mask.npy')!r}, mask)"
-    done = subprocess.run(
-        [sys.executable, "-c", code + check], cwd=tmp_path, capture_output=True, text=True, timeout=200
-    )
+    done = python("-c", code + check, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert len([line for line in code.splitlines() if line.strip()]) <= 12
     mask = np.load(tmp_path / "mask.npy")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -67,12 +65,16 @@ def write_mask(place: Path, label: np.ndarray, kind: int) -> None:
         nibabel.save(nibabel.Nifti1Image(label.T.astype(np.uint8), np.eye(4)), place.with_suffix(".nii.gz"))
 
 
-def prepare(root: Path, *words: str | Path) -> str:
-    """Run scripts/prepare_data.py; what it printed."""
-    command = [sys.executable, str(root / "scripts" / "prepare_data.py"), *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+@pytest.fixture
+def prepare(repository_root: Path, python: Callable[..., Any]) -> Callable[..., str]:
+    """Runs scripts/prepare_data.py; what it printed."""
+
+    def run(*words: str | Path) -> str:
+        done = python(repository_root / "scripts" / "prepare_data.py", *words)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
 
 
 def train_evaluate_resume(made: Any, overlay: str, folder: Path, data_list: str, monkeypatch: Any) -> None:
@@ -99,7 +101,7 @@ def train_evaluate_resume(made: Any, overlay: str, folder: Path, data_list: str,
 
 def test_a_folder_of_mixed_pictures_trains_evaluates_and_resumes(
     copy_bundle: Callable[..., Any],
-    repository_root: Path,
+    prepare: Callable[..., str],
     phantom_dir: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -112,20 +114,20 @@ def test_a_folder_of_mixed_pictures_trains_evaluates_and_resumes(
         if number % 2 == 0:
             write_mask(masks / f"tile_{number:02d}", label, number // 2 % 5)
     words = ["--images", images, "--masks", masks, "--output", data, "--mpp", "1.0"]
-    said = prepare(repository_root, "folder", *words)
+    said = prepare("folder", *words)
     (name,) = (path.name for path in data.glob("*.json"))
     parts = load_data_list(data, name)
     assert len(parts["unlabeled"]) == 10
     assert sum(len(parts[part]) for part in ("training", "validation", "test")) == 10
     assert all(parts[part] for part in ("training", "validation", "test"))
     assert name in said
-    assert "no problem" in prepare(repository_root, "check", data / name)
+    assert "no problem" in prepare("check", data / name)
     train_evaluate_resume(copy_bundle("mixed", data=False), "folder", data, name, monkeypatch)
 
 
 def test_a_tree_like_that_of_crag_goes_the_same_way(
     copy_bundle: Callable[..., Any],
-    repository_root: Path,
+    prepare: Callable[..., str],
     phantom_dir: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -139,7 +141,7 @@ def test_a_tree_like_that_of_crag_goes_the_same_way(
             pixels, label = next(tiles)
             Image.fromarray(pixels[:32, :32]).save(source / part / "Images" / f"{name}_{number}.png")
             Image.fromarray(label[:32, :32]).save(source / part / "Annotation" / f"{name}_{number}.png")
-    prepare(repository_root, "crag", "--source", source, "--output", data)
+    prepare("crag", "--source", source, "--output", data)
     parts = load_data_list(data, "heldout_5_seed0.json")
     assert sum(len(parts[part]) for part in ("training", "unlabeled", "validation")) == 173
     assert len(parts["test"]) == 40
@@ -147,7 +149,7 @@ def test_a_tree_like_that_of_crag_goes_the_same_way(
         parts[part] = parts[part][:4]
     short = {part: [relative(entry, data) for entry in entries] for part, entries in parts.items()}
     (data / "short.json").write_text(json.dumps(short))
-    prepare(repository_root, "check", data / "short.json")
+    prepare("check", data / "short.json")
     train_evaluate_resume(copy_bundle("crag", data=False), "crag", data, "short.json", monkeypatch)
 
 

@@ -89,15 +89,7 @@ def train(made: Any, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> None:
 def killed(made: Any, *words: str) -> str:
     """Train in another process until the accident; what it said."""
     configs = made.configs("train.json", "accident.json")
-    done = subprocess.run(
-        made.command("run", "training", "--config_file", configs, *words),
-        cwd=made.root,
-        env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    done = made.python("-m", "monai.bundle", "run", "training", "--config_file", configs, *words, cwd=made.root)
     assert done.returncode == -signal.SIGKILL, done.stderr
     return done.stderr
 

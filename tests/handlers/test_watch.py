@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -187,6 +188,7 @@ def test_tensorboard_shows_an_epoch_once_that_is_done_again(tmp_path: Path) -> N
 
 def _one_of_two(rank: int, folder: str) -> None:
     """Train in one of two processes; the second has a name that the first has not."""
+    os.environ["LOCAL_RANK"] = str(rank)  # or ignite guesses it, and says so
     torch.distributed.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=2)
 
     def step(engine: Engine) -> dict[str, Tensor]:
@@ -200,7 +202,7 @@ def _one_of_two(rank: int, folder: str) -> None:
 
 def test_two_processes_write_once_what_both_saw(tmp_path: Path) -> None:
     """Loss 0 and 1; weights 0.25 and 0.75."""
-    multiprocessing.spawn(_one_of_two, (str(tmp_path),), nprocs=2)
+    multiprocessing.start_processes(_one_of_two, (str(tmp_path),), nprocs=2, start_method="fork")
     (row,) = table(tmp_path / "0" / "training.csv")
     names = ("loss", "extra", "labeled/gate_seg/seg/mean", "labeled/gate_seg/seg/spread")
     assert [float(row[name]) for name in names] == pytest.approx([0.5, 5.0, 0.5, 0.25])

@@ -5,8 +5,11 @@ from __future__ import annotations
 import ast
 import json
 import re
+import shutil
 import sys
 from collections.abc import Callable
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -63,14 +66,27 @@ def alive(network: nn.Module) -> nn.Module:
     return network.eval()
 
 
+@pytest.fixture(scope="module")
+def export(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[nn.Module, Path]]:
+    """Writes a small Semi-MoE to a file, once for each request, and gives both; not to be changed."""
+
+    @cache
+    def make(outputs: str, **metadata: str) -> tuple[nn.Module, Path]:
+        network = alive(SemiMoE(widths=WIDTHS, outputs=outputs))
+        path = tmp_path_factory.mktemp("export") / "model.onnx"
+        write_onnx(network, path, metadata)
+        return network, path
+
+    return make
+
+
 @pytest.fixture
-def written(tmp_path: Path) -> Callable[..., tuple[nn.Module, Path]]:
-    """Writes a small Semi-MoE to a file, and gives both."""
+def written(export: Callable[..., tuple[nn.Module, Path]], tmp_path: Path) -> Callable[..., tuple[nn.Module, Path]]:
+    """A small Semi-MoE and its file, both the test's own."""
 
     def make(outputs: str = "pred", **metadata: str) -> tuple[nn.Module, Path]:
-        network = alive(SemiMoE(widths=WIDTHS, outputs=outputs))
-        write_onnx(network, tmp_path / "model.onnx", metadata)
-        return network, tmp_path / "model.onnx"
+        network, path = export(outputs, **metadata)
+        return deepcopy(network), Path(shutil.copy(path, tmp_path))
 
     return make
 

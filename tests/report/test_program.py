@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,10 +20,11 @@ def program(load_program: Callable[[str], ModuleType]) -> ModuleType:
     return load_program("report")
 
 
-def test_a_report_is_written(make_cells: Callable[..., Path], repository_root: Path, tmp_path: Path) -> None:
+def test_a_report_is_written(
+    make_cells: Callable[..., Path], repository_root: Path, python: Any, tmp_path: Path
+) -> None:
     words = ["--cells", str(make_cells()), "--output", str(tmp_path / "report"), "--tiles", "1"]
-    command = [sys.executable, str(repository_root / "scripts" / "report.py"), *words]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = python(repository_root / "scripts" / "report.py", *words)
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in (tmp_path / "report").iterdir()) == ["report.html", "table.md"]
     page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -69,10 +70,9 @@ def killed(output: Path, phantom_dir: Path) -> int:
 
 
 @pytest.fixture(scope="module")
-def finished(killed: int, output: Path, phantom_dir: Path) -> Path:
+def finished(killed: int, output: Path, phantom_dir: Path, python: Callable[..., Any]) -> Path:
     """The same benchmark with a second cell, continued to its end."""
-    command = [sys.executable, str(ROOT / "scripts" / "benchmark.py"), *words(output, phantom_dir)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    done = python(ROOT / "scripts" / "benchmark.py", *words(output, phantom_dir))
     assert done.returncode == 0, done.stdout + done.stderr
     said = done.stdout.splitlines()
     assert "2 of 2 cells are finished" in said[-1]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -186,12 +184,9 @@ def test_an_argument_file_is_read(check: Check, tmp_path: Path) -> None:
     assert check("--args_file", str(arguments))[1] == ["--max_epoch: nothing reads it; did you mean max_epochs?"]
 
 
-def test_as_a_program_it_runs_nothing_and_tells_by_its_exit_code(tmp_path: Path) -> None:
-    def run(*words: str) -> Any:
-        program = [sys.executable, str(ROOT / "scripts" / "check_config.py"), *words]
-        return subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
-
-    done = run("training", *files("train.json"), "--max_epoch", "5")
+def test_as_a_program_it_runs_nothing_and_tells_by_its_exit_code(python: Any, tmp_path: Path) -> None:
+    words = ["training", *files("train.json"), "--max_epoch", "5"]
+    done = python(ROOT / "scripts" / "check_config.py", *words, cwd=tmp_path)
     assert done.returncode == 1
     assert done.stdout == "--max_epoch: nothing reads it; did you mean max_epochs?\n"
     assert done.stderr.splitlines()[-1] == "check_config: 1 fault: mend it, then run"

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -97,7 +94,7 @@ def test_the_bundle_has_the_method_as_its_default(program, run, tmp_path):
     assert {path.name for path in (tmp_path / "made").iterdir()} == {"LICENSE", "bundle", "configs", "docs", "models"}
 
 
-def test_the_bundle_stands_alone(program, run, tmp_path):
+def test_the_bundle_stands_alone(program, run, python, tmp_path):
     """Away from the repository it writes the masks of its network, and trains on."""
     _, words = run("semi_moe_seg_sdf")
     made = tmp_path / "made"
@@ -105,15 +102,9 @@ def test_the_bundle_stands_alone(program, run, tmp_path):
     (tmp_path / "pictures").mkdir()
     pixels = np.random.default_rng(0).integers(0, 255, (40, 56, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "pictures" / "tile.png")
-    command = [sys.executable, "-m", "monai.bundle", "run", "inference", "--config_file", "configs/inference.json"]
-    done = subprocess.run(
-        [*command, "--dataset_dir", str(tmp_path / "pictures"), "--output_dir", str(tmp_path / "masks")],
-        cwd=made,
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": ""},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    command = ["-m", "monai.bundle", "run", "inference", "--config_file", "configs/inference.json"]
+    places = ["--dataset_dir", tmp_path / "pictures", "--output_dir", tmp_path / "masks"]
+    done = python(*command, *places, cwd=made, PYTHONPATH="")
     assert done.returncode == 0, done.stderr
     with Image.open(tmp_path / "masks" / "tile_mask.png") as mask:
         assert mask.size == (56, 40)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 from types import ModuleType
 
@@ -25,10 +23,8 @@ def program(load_program: Callable[[str], ModuleType]) -> ModuleType:
     return load_program("list_methods")
 
 
-def test_the_page_is_what_the_overlays_say(repository_root):
-    done = subprocess.run(
-        [sys.executable, "scripts/list_methods.py", "--check"], cwd=repository_root, capture_output=True, text=True
-    )
+def test_the_page_is_what_the_overlays_say(python, repository_root):
+    done = python("scripts/list_methods.py", "--check", cwd=repository_root)
     assert done.returncode == 0, done.stderr
 
 

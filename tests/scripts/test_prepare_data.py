@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,10 +21,10 @@ PARTS = (("train", 85), ("testA", 60), ("testB", 20))
 LoadProgram = Callable[[str], ModuleType]
 
 
-def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the program in ``folder``."""
-    command = [sys.executable, str(ROOT / "scripts" / "prepare_data.py"), *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+@pytest.fixture
+def run(python: Callable[..., Any], tmp_path: Path) -> Callable[..., Any]:
+    """Runs the program in the test's folder."""
+    return partial(python, ROOT / "scripts" / "prepare_data.py", cwd=tmp_path)
 
 
 def make_source(folder: Path) -> Path:
@@ -41,9 +40,9 @@ def make_source(folder: Path) -> Path:
     return folder
 
 
-def test_glas_is_prepared_from_any_folder(tmp_path: Path) -> None:
+def test_glas_is_prepared_from_any_folder(run: Callable[..., Any], tmp_path: Path) -> None:
     make_source(tmp_path / "source")
-    done = run(tmp_path, "glas", "--source", "source", "--output", "data/glas", "--mpp", "0.465")
+    done = run("glas", "--source", "source", "--output", "data/glas", "--mpp", "0.465")
     assert done.returncode == 0, done.stderr
     lists = json.loads((tmp_path / "data/glas/heldout_10_seed0.json").read_text(encoding="utf-8"))
     assert [len(lists[part]) for part in ("training", "unlabeled", "validation", "test")] == [7, 61, 17, 80]
@@ -154,8 +153,8 @@ def test_errors_are_one_sentence_and_leave_nothing(
         assert sorted(tmp_path.iterdir()) == before
 
 
-def test_an_error_ends_the_program_without_a_traceback(tmp_path: Path) -> None:
-    done = run(tmp_path, "glas", "--source", "nowhere", "--output", "new")
+def test_an_error_ends_the_program_without_a_traceback(run: Callable[..., Any], tmp_path: Path) -> None:
+    done = run("glas", "--source", "nowhere", "--output", "new")
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].endswith(
         "nowhere; give --source, the folder that holds train_1.bmp and Grade.csv"
@@ -174,7 +173,7 @@ def test_an_error_ends_the_program_without_a_traceback(tmp_path: Path) -> None:
         ["folder", "--images", "a", "--output", "b", "--test", "many"],
     ],
 )
-def test_a_wrong_command_line_is_2(tmp_path: Path, arguments: list[str]) -> None:
-    done = run(tmp_path, *arguments)
+def test_a_wrong_command_line_is_2(run: Callable[..., Any], arguments: list[str]) -> None:
+    done = run(*arguments)
     assert done.returncode == 2
     assert "usage: prepare_data.py" in done.stderr

@@ -1,0 +1,127 @@
+"""A child of the warm process is what Python itself would be: its end, its words, its streams, and what it starts."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CODE = {
+    "words": "import os, sys; print(sys.argv, sys.path[0], __name__, os.getcwd(), os.environ['PLACE'])",
+    "no standard input": "import sys; print(repr(sys.stdin.read()))",
+    "both streams": "import sys; print('out'); print('error', file=sys.stderr)",
+    "exit code": "raise SystemExit(3)",
+    "large exit code": "raise SystemExit(300)",
+    "exit without a code": "raise SystemExit",
+    "exit with a sentence": "raise SystemExit('a sentence')",
+    "error": "raise ValueError('a number')",
+    "syntax": "print(",
+    "hook": "import sys; sys.excepthook = lambda *error: print('hook', error[1], file=sys.stderr); raise ValueError(1)",
+    "stop": "raise KeyboardInterrupt",
+    "stop from outside": "import os, signal; os.kill(os.getpid(), signal.SIGINT)",
+    "kill": "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
+    "abort": "import os; os.abort()",
+    "thread and exit": (
+        "import atexit, threading, time; atexit.register(print, 'exit');"
+        "threading.Thread(target=lambda: (time.sleep(0.1), print('thread'))).start(); print('main')"
+    ),
+    "another Python": (
+        "import subprocess, sys; words = ['-u', '-W', 'ignore', '-c', 'import sys; print(sys.argv); sys.exit(4)'];"
+        "print(subprocess.run([sys.executable, *words]).returncode, flush=True)"
+    ),
+    "another that is stopped": (
+        "import subprocess, sys; words = ['-c', 'import time; print(flush=True); time.sleep(60)'];"
+        "other = subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE); other.stdout.readline();"
+        "other.terminate(); print(other.wait())"
+    ),
+}
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Callable[..., Any]:
+    """Runs Python itself."""
+
+    def run(*words: str) -> Any:
+        command, environment = [sys.executable, *words], os.environ | {"PLACE": "here"}
+        pipes = {"stdin": subprocess.DEVNULL, "capture_output": True}
+        return subprocess.run(command, cwd=tmp_path, env=environment, text=True, timeout=60, check=False, **pipes)
+
+    return run
+
+
+def assert_same(one: Any, other: Any) -> None:
+    """Two processes ended alike; a traceback may have other lines in between."""
+    assert (one.returncode, one.stdout) == (other.returncode, other.stdout), one.stderr
+    assert one.stderr.splitlines()[-1:] == other.stderr.splitlines()[-1:]
+
+
+@pytest.mark.parametrize("name", CODE)
+def test_code_ends_as_in_python_itself(name, python, fresh, tmp_path):
+    words = ["-c", CODE[name], "first", "--second"]
+    assert_same(python(*words, cwd=tmp_path, PLACE="here"), fresh(*words))
+
+
+@pytest.mark.parametrize("words", [["place/one.py", "x"], ["-m", "place.one", "x"]], ids=["file", "module"])
+def test_files_and_modules_are_the_main_program(words, python, fresh, tmp_path):
+    (tmp_path / "place").mkdir()
+    about = "__name__, __file__, sys.argv, sys.path[0], getattr(__main__.__spec__, 'name', None), __main__.found"
+    (tmp_path / "place" / "one.py").write_text(f"import sys, __main__\nfound = 5\nprint({about})\n")
+    done = python(*words, cwd=tmp_path, PLACE="here")
+    assert done.returncode == 0, done.stderr
+    assert_same(done, fresh(*words))
+
+
+def test_streams_can_be_one(python):
+    done = python("-c", "import os; os.write(1, b'a'); os.write(2, b'b'); os.write(1, b'c')", merged=True)
+    assert (done.stdout, done.stderr) == ("abc", "")
+
+
+def test_who_takes_too_long_is_killed(python, tmp_path):
+    code = "import os, time; open('number', 'w').write(str(os.getpid())); time.sleep(60)"
+    with pytest.raises(TimeoutError):
+        python("-c", code, cwd=tmp_path, timeout=1.0)
+    assert is_gone(python, int((tmp_path / "number").read_text()))
+
+
+def test_a_kill_of_another_reaches_it(python):
+    """What stands in for Python cannot pass on a kill; its end does."""
+    code = (
+        "import subprocess, sys; words = ['-c', 'import os, time; print(os.getpid(), flush=True); time.sleep(60)'];"
+        "other = subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE)"
+        "; print(int(other.stdout.readline()))"
+        "; other.kill(); other.wait()"
+    )
+    assert is_gone(python, int(python("-c", code).stdout))
+
+
+def is_gone(python: Callable[..., Any], number: int) -> bool:
+    """Whether a child has ended, a moment later: another has ended by then."""
+    python("-c", "import time; time.sleep(0.2)")
+    return not Path(f"/proc/{number}").exists()
+
+
+def test_children_differ_in_what_they_draw_and_know_nothing_of_the_bundle(python):
+    code = "import numpy, random, sys; print(numpy.random.rand(), random.random(), 'bundle' in sys.modules)"
+    one, two = (python("-c", code, cwd=Path("/")).stdout.split() for _ in range(2))
+    assert one[2] == two[2] == "False"
+    assert one[0] != two[0]
+    assert one[1] != two[1]
+
+
+def test_a_limit_is_that_of_one_child(python, tmp_path):
+    code = "open('file', 'wb', buffering=0).write(bytes(50)); open('file', 'ab', buffering=0).write(bytes(50))"
+    done = python("-c", code, cwd=tmp_path, limit=50)
+    assert done.stderr.splitlines()[-1] == "OSError: [Errno 27] File too large"
+    assert python("-c", code, cwd=tmp_path).returncode == 0
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
+
+
+def test_threads_are_those_asked_for(python):
+    code = "import torch; print(torch.get_num_threads())"
+    assert [python("-c", code, OMP_NUM_THREADS=str(count)).stdout for count in (1, 2)] == ["1\n", "2\n"]
