@@ -10,6 +10,8 @@ PYTEST_FLAGS ?=
 PINS := scripts/requirements.txt
 # A process a core, each with files of its own; PYTEST_FLAGS="-n 0" runs all in one, for a debugger.
 PARALLEL := --numprocesses auto --maxprocesses 8 --dist loadfile
+# One thread each: more would wait for each other on the cores.
+ALONE := OMP_NUM_THREADS=1
 STAMP := $(VENV)/.installed
 RUN := $(VENV)/bin/python
 
@@ -48,10 +50,10 @@ demo: install ## train with a tenth of the labels, evaluate, infer, show a table
 	$(RUN) scripts/demo.py
 
 test: install ## run the tests
-	$(RUN) -m pytest $(PARALLEL) $(PYTEST_FLAGS)
+	$(ALONE) $(RUN) -m pytest $(PARALLEL) $(PYTEST_FLAGS)
 
 test-slow: install ## run the slow tests too
-	$(RUN) -m pytest $(PARALLEL) -m "slow or not slow" $(PYTEST_FLAGS)
+	$(ALONE) $(RUN) -m pytest $(PARALLEL) -m "slow or not slow" $(PYTEST_FLAGS)
 
 lint: install ## check style, format and types
 	$(RUN) -m ruff check .
@@ -73,7 +75,7 @@ label: label-install ## serve embedded tiles with MONAI Label on this machine al
 	$(LABEL_RUN) scripts/label_app/start.py --studies output/label --embedded
 
 test-label: label-install ## run the tests that need MONAI Label
-	$(LABEL_RUN) -m pytest $(PARALLEL) $(PYTEST_FLAGS) tests/label_app
+	$(ALONE) $(LABEL_RUN) -m pytest $(PARALLEL) $(PYTEST_FLAGS) tests/label_app
 
 benchmark-targets: install ## time the signed distance and boundary targets on one core
 	$(RUN) scripts/benchmark_targets.py

@@ -8,6 +8,7 @@ import logging
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +23,9 @@ import torch
 
 from bundle.data import write_phantom
 from tests.processes import Python, Run
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell has it for what it runs in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # else no program that a test starts can be interrupted
 
 SMALL_PHANTOM: dict[str, Any] = {
     "size": [48, 64],
