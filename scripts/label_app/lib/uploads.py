@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from lib.refusals import BAD, TOO_LARGE, UNREADABLE, RefusalError, refusing
+from lib.slide_tiles import REGION
 from shapely import box
 
 from bundle.annotation import read_annotations
 from bundle.data import picture_size, read_image, read_label
 from bundle.inference.slides import is_slide, open_slide
+from bundle.inference.slides.kinds import SCANNERS
 
 TILES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 """Endings of pictures that are read at once."""
-SLIDES = (".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide")
+SLIDES = SCANNERS
 """Endings that only scanners write; TIFF may be either."""
 OUTLINES = (".xml", ".geojson", ".json")
 MASKS = (".png", ".tif", ".tiff", ".bmp")
@@ -26,8 +28,6 @@ LARGEST = 8192 * 8192
 """Pixels of a picture that is read at once; a larger one is a slide, and must be a pyramid."""
 NAME = re.compile(r"[^/\\:*?\"<>|\x00-\x1f\x7f]{1,200}")
 TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-REGION = "region"
-"""Name, in small letters, of an outline of what a person looked at, which is of no class."""
 UNNAMED = ("", "none", "unclassified")
 """What viewers call outlines without a class; where there is one class alone, they are of it."""
 
