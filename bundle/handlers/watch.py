@@ -1,4 +1,4 @@
-"""Who taught whom in each epoch: one log line, one row of a table, and a warning when a lesson is void."""
+"""What each epoch taught: one short log line, one row of a table, and a warning when a lesson is void."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
 from bundle.handlers.files import whole
 from bundle.handlers.sums import EpochSums
-from bundle.types import EXPERTS, GATE
+from bundle.types import EXPERTS
 
 logger = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ class WatchTeaching:
         if idist.get_rank() != 0 or self._rows is None:
             return
         epoch = state.epoch
-        logger.info("epoch %d/%s | %s", epoch, state.max_epochs, summary(teaching, self._sums.experts))
+        logger.info("epoch %d/%s: %s", epoch, state.max_epochs, summary(teaching))
         self._warn(teaching, epoch)
         row = teaching | self._validation(epoch)
         self._rows.append({EPOCH: epoch} | {name: f"{value:.6g}" for name, value in row.items()})
@@ -168,47 +168,31 @@ class WatchTeaching:
         return "not numbers: the labeler's answer is NaN. Look at the learning rate and at mixed precision."
 
 
-def summary(teaching: Mapping[str, float], experts: Sequence[str]) -> str:
-    """One line for people: loss, its parts by stream, gate weights, foreground of pseudo-labels, rate, time.
+def summary(teaching: Mapping[str, float]) -> str:
+    """An epoch in one short line: the loss, the mean of its parts on either stream, the learning rate, the time.
+
+    All other numbers of the epoch stand in the table and in TensorBoard.
 
     Args:
-        teaching: an epoch's numbers by name, as ``WatchTeaching`` makes them.
-        experts: names of the experts, in the order of the gate weights.
+        teaching: an epoch's numbers by name, as ``WatchTeaching`` makes them. Of several learning rates the first is
+            shown: the configs give the network's parameters to the optimizer first.
     """
-    parts = [f"loss {teaching['loss']:.4f}"] if "loss" in teaching else []
+    streams = []
     for stream in (LABELED, UNLABELED):
-        names = [name for name in teaching if name.startswith(stream) and not name.endswith(("/mean", "/spread"))]
-        if names:
-            shown = [f"{name.removeprefix(stream)} {teaching[name]:.3f}" for name in names]
-            parts.append(f"{stream[:-1]} " + " ".join(shown))
-    # The stream that the gates teach, where there is one.
-    gates = _gates(teaching, UNLABELED) or _gates(teaching, LABELED)
-    if gates:
-        parts.append(
-            f"gates ({', '.join(experts)}) "
-            + ", ".join(
-                f"{gate.rpartition(GATE)[2]} "
-                + " ".join(
-                    f"{teaching[f'{gate}/{expert}/mean']:.2f}+-{teaching[f'{gate}/{expert}/spread']:.2f}"
-                    for expert in experts
-                )
-                for gate in gates
-            )
-        )
-    shares = [name for name in teaching if name.startswith(FOREGROUND)]
-    if shares:
-        shown = [f"{name.removeprefix(FOREGROUND)} {100 * teaching[name]:.1f}%" for name in shares]
-        parts.append("foreground " + " ".join(shown))
-    rates = [f"{value:.2g}" for name, value in teaching.items() if name.startswith(LEARNING_RATE)]
+        parts = [
+            value
+            for name, value in teaching.items()
+            if name.startswith(stream) and not name.endswith(("/mean", "/spread"))
+        ]
+        if parts:
+            streams.append(f"{stream[:-1]} {sum(parts) / len(parts):.3f}")
+    shown = []
+    if "loss" in teaching:
+        shown.append(f"loss {teaching['loss']:.3f}" + (f" ({', '.join(streams)})" if streams else ""))
+    rates = [value for name, value in teaching.items() if name.startswith(LEARNING_RATE)]
     if rates:
-        parts.append("learning rate " + " ".join(rates))
-    return " | ".join([*parts, f"{teaching.get(SECONDS, 0.0):.1f} s"])
-
-
-def _gates(teaching: Mapping[str, float], stream: str) -> list[str]:
-    """Names of the gates of a stream, such as ``unlabeled/gate_seg``, each once."""
-    names = [name for name in teaching if name.startswith(stream + GATE) and name.endswith("/mean")]
-    return list(dict.fromkeys(name.rsplit("/", 2)[0] for name in names))
+        shown.append(f"learning rate {rates[0]:.2g}")
+    return ", ".join([*shown, f"{teaching.get(SECONDS, 0.0):.1f} s"])
 
 
 def start_again(writer: Any, epoch: int) -> None:

@@ -136,19 +136,39 @@ def test_one_empty_step_is_no_void_epoch(tmp_path: Path, caplog: pytest.LogCaptu
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-def test_logs_one_line_an_epoch(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Epoch, loss, parts, gates and foreground; a lesson whose name looks like a gate's head is no gate."""
+def test_logs_one_short_line_an_epoch(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The loss, the means of its parts, the network's rate; a lesson whose name looks like a gate's head is no gate."""
     caplog.set_level(logging.INFO, logger="bundle.handlers.watch")
     step = {
-        **{"loss": scalar(1.5), "labeled/seg": scalar(0.25), "unlabeled/gate_x/seg": scalar(0.5)},
-        **{"unlabeled/gate_seg": torch.tensor([[0.2, 0.8]]), "foreground/gate_x/seg": scalar(0.41)},
+        **{"loss": scalar(1.5), "labeled/seg": scalar(0.25), "labeled/sdf": scalar(0.75)},
+        **{"unlabeled/gate_x/seg": scalar(0.125), "unlabeled/gate_seg": torch.tensor([[0.2, 0.8]])},
+        **{"foreground/gate_x/seg": scalar(0.41), "ramp/gate_x": scalar(2.0), "weight/seg": scalar(0.4)},
     }
     train(WatchTeaching(tmp_path, experts=["seg", "sdf"]), lambda engine: step)
     (line,) = [record.getMessage() for record in caplog.records]
-    assert line.startswith(
-        "epoch 1/1 | loss 1.5000 | labeled seg 0.250 | unlabeled gate_x/seg 0.500 | "
-        "gates (seg, sdf) seg 0.20+-0.00 0.80+-0.00 | foreground gate_x/seg 41.0% | learning rate 0.25 | "
-    )
+    head, _, seconds = line.rpartition(", ")
+    assert head == "epoch 1/1: loss 1.500 (labeled 0.500, unlabeled 0.125), learning rate 0.25"
+    assert seconds.endswith(" s")
+    (row,) = table(tmp_path / "training.csv")
+    assert (row["labeled/sdf"], row["unlabeled/gate_seg/sdf/mean"], row["ramp/gate_x"]) == ("0.75", "0.8", "2")
+
+
+def test_logs_the_learning_rate_of_the_first_group_and_keeps_all(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The network's, which the configs give first; the objective's has a column of its own."""
+    caplog.set_level(logging.INFO, logger="bundle.handlers.watch")
+
+    def step(engine: Any) -> dict[str, Tensor]:
+        if len(engine.optimizer.param_groups) == 1:
+            engine.optimizer.add_param_group({"params": [torch.nn.Parameter(torch.zeros(1))], "lr": 0.5})
+        return {"loss": scalar(1.0)}
+
+    train(WatchTeaching(tmp_path), step)
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line.startswith("epoch 1/1: loss 1.000, learning rate 0.25, ")
+    (row,) = table(tmp_path / "training.csv")
+    assert (row["learning_rate/0"], row["learning_rate/1"]) == ("0.25", "0.5")
 
 
 @pytest.mark.parametrize("value", [torch.ones(2, 3), torch.ones(4)])
