@@ -75,7 +75,7 @@ def network_with(weights: dict[str, torch.Tensor], widths: tuple[int, ...] = (4,
 def test_training_makes_its_data_and_says_so(trained):
     made, said = trained
     folder = made.root / "dataset"
-    assert f"no data in {folder}: drawing the phantom there" in said
+    assert f"no data in {folder}: drawing the embedded data set (phantom) there" in said
     assert len(list((folder / "image").glob("*.png"))) == 13
 
 

@@ -167,7 +167,7 @@ def _tell(counts: dict[str, int], share: float, together: Callable[[float], floa
     total = sum(counts.values())
     cached = sum(int(count * share) for count in counts.values())
     named = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
-    taken = f"in about {together(share) / GIB:.2g} GiB (cache_gib {memory / GIB:g})"
+    taken = f"in about {together(share) / GIB:.2g} GiB of at most {memory / GIB:g} (--cache_gib)"
     ranks = f" in each of {idist.get_world_size()} processes" if idist.get_world_size() > 1 else ""
     if cached == total:
         logger.info("Cached: all %s (%s) %s%s.", counted(total, "tile"), named, taken, ranks)

@@ -158,7 +158,10 @@ class ResumeFile:
                 now = [group["lr"] for group in item.param_groups]
                 if not all(math.isclose(one, other, rel_tol=1e-6) for one, other in zip(before, now, strict=True)):
                     shown = [", ".join(f"{float(rate):.3g}" for rate in rates) for rates in (now, before)]
-                    logger.info("The learning rate follows this run's schedule: %s, and not %s as saved.", *shown)
+                    groups = " (one for each group of parameters, the network's first)" if len(now) > 1 else ""
+                    logger.info(
+                        "The learning rate follows this run's schedule: %s, and not %s as saved%s.", *shown, groups
+                    )
 
 
 def load_moments(optimizer: Optimizer, state: Mapping[str, Any]) -> None:

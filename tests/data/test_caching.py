@@ -105,7 +105,7 @@ def test_all_are_cached_where_all_fit(tile, caplog):
         assert cached_share(**parts, **SIZE, memory_gib=1) == 1.0
     assert len(caplog.messages) == 1
     assert caplog.messages[0].startswith("Cached: all 2 tiles (1 labeled, 1 validation) in about ")
-    assert caplog.messages[0].endswith(" GiB (cache_gib 1).")
+    assert caplog.messages[0].endswith(" GiB of at most 1 (--cache_gib).")
 
 
 def test_no_tile_at_all_is_no_error():
