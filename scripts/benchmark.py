@@ -12,8 +12,9 @@ never overwritten: --force moves it to OUTPUT/replaced/ first.
 All cells make the same number of optimiser steps in the same number of epochs, without early stopping, and each keeps
 the checkpoint that its protocol chooses. So no method gains by stopping late or by having more images to run through,
 and learning rates, ramps and validations follow the same clock. Without --budget an epoch has as many steps as labeled
-and unlabeled images together make batches. A budget in minutes is that of one training of the slowest method; it is
-measured once, and kept in OUTPUT/lengths.json.
+and unlabeled images together make batches. All epochs are equally long, so steps are rounded up to a multiple of the
+epochs: 60steps in 25 epochs come to 75. A budget in minutes is that of one training of the slowest method; it is
+measured once, rounded down, and kept in OUTPUT/lengths.json.
 """
 
 from __future__ import annotations
@@ -134,7 +135,8 @@ def run(options: argparse.Namespace) -> int:
 
     lists = options.lists or LISTS.get(options.protocol, "heldout")
     settings = (options.dataset_dir, axes(options), lists, options.overrides)
-    which = (options.methods, options.labels, options.seeds, options.readings)
+    asked = None if options.budget is None else str(options.budget)
+    which = (options.methods, options.labels, options.seeds, options.readings, asked)
     experiment = Experiment(ROOT, options.output, *settings, *which)
     experiment.check_numbers()
     say("reading configs and data lists")
@@ -143,7 +145,10 @@ def run(options: argparse.Namespace) -> int:
         return dry_run(experiment, options)
     with OutputLock(options.output) as lock:
         places = slots(options)
-        cells = experiment.cells(length_of(experiment, options, places[0], lock))
+        length = length_of(experiment, options, places[0], lock)
+        if options.budget is not None:
+            say(options.budget.comes_to(length))
+        cells = experiment.cells(length)
         make_room(cells, options)
         what = f"{len(cells)} cell{'s' * (len(cells) > 1)} of {cells[0].plan['steps']} steps ({cells[0].epochs} epochs)"
         say(f"{what}, data {options.data}, protocol {options.protocol}, on {len(places)} places")
@@ -200,6 +205,8 @@ def dry_run(experiment: Any, options: argparse.Namespace) -> int:
     length = known_length(experiment, options.budget) if minutes else experiment.length(options.budget)
     if length is None:
         say("the steps would be measured first")
+    elif options.budget is not None:
+        say(options.budget.comes_to(length))
     cells = experiment.cells(length or Length(1, 1))
     faults = faults_of(cells) if length is not None else {}
     for cell in cells:

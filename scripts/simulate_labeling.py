@@ -108,7 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--start", type=int, default=4, help="tiles that are outlined at first (default 4)")
     add("--step", type=int, default=4, help="tiles that are outlined after each round (default 4)")
     add("--budget", type=int, default=16, help="tiles that are outlined in the end (default 16)")
-    add("--iterations", type=int, default=150, help="optimiser steps of a round at most (default 150)")
+    add("--iterations", type=int, default=150, help="steps of a round, rounded up to equal epochs (default 150)")
     add("--warm", action="store_true", help="each round goes on with the last round's network, not with a new one")
     add("--score", default="disagreement", choices=["disagreement", "entropy"], help="entropy suits every network")
     return parser

@@ -18,6 +18,16 @@ class Budget:
     amount: float
     unit: Unit
 
+    def __str__(self) -> str:
+        return f"{self.amount:g}{self.unit}"
+
+    def comes_to(self, length: Length) -> str:
+        """What is run for it, in a sentence, and why it may be other steps than those asked for."""
+        told = f"{length.steps} steps, {length.epochs} epochs of {length.epoch_length}"
+        if self.unit == "steps" and length.steps != self.amount:
+            told += ": rounded up, since all epochs are equally long"
+        return f"--budget {self} comes to {told}"
+
 
 @dataclass(frozen=True)
 class Length:
@@ -56,7 +66,7 @@ def length_of(steps: int, epochs: int) -> Length:
     """Lay steps out in epochs. The number of epochs is kept, since learning rates, ramps and validations follow it.
 
     Args:
-        steps: at most so many; what does not fill the last epoch is left.
+        steps: at least so many; they are rounded up, so that all epochs are equally long.
         epochs: as the configuration has them; with fewer steps than that, each step is an epoch.
 
     Raises:
@@ -64,7 +74,7 @@ def length_of(steps: int, epochs: int) -> Length:
     """
     if steps < 1 or epochs < 1:
         raise ValueError(f"{steps} steps in {epochs} epochs are no training; give a larger budget")
-    return Length(epochs, steps // epochs) if steps >= epochs else Length(steps, 1)
+    return Length(epochs, -(-steps // epochs)) if steps >= epochs else Length(steps, 1)
 
 
 def whole_passes(images: int, batch_size: int, epochs: int) -> Length:
@@ -77,7 +87,9 @@ def whole_passes(images: int, batch_size: int, epochs: int) -> Length:
 
 
 def steps_within(minutes: float, paces: Mapping[str, Pace], epochs: int, interval: int) -> int:
-    """Steps that the slowest method makes in ``minutes``, its validations counted.
+    """Steps that the slowest method makes in ``minutes``, its validations counted, in epochs of equal length.
+
+    Rounded down, so that it takes no longer; see ``length_of``.
 
     Args:
         minutes: of one training.
@@ -98,4 +110,5 @@ def steps_within(minutes: float, paces: Mapping[str, Pace], epochs: int, interva
                 f"{minutes:g} minutes are too few: {validations} validations of {method} take "
                 f"{validations * pace.validation / 60:.1f} minutes; give more, or --set val_interval=..."
             )
-    return min(steps.values())
+    fewest = min(steps.values())
+    return fewest - fewest % epochs if fewest >= epochs else fewest

@@ -40,6 +40,7 @@ class Experiment:
         labels: shares of labels in percent, as text.
         seeds: of labeled draw and training.
         reading: overlay of the evaluation, for the methods that have what it reads; ``None`` for none.
+        budget: what was asked for, such as ``60steps``, noted in every cell; ``None`` for none.
     """
 
     root: Path
@@ -52,6 +53,7 @@ class Experiment:
     labels: Sequence[str]
     seeds: Sequence[int]
     reading: str | None = None
+    budget: str | None = None
 
     @cached_property
     def _parser(self) -> ConfigParser:
@@ -178,6 +180,7 @@ class Experiment:
                 "digest": digest(flat),
                 "recipe": digest({key: value for key, value in flat.items() if key not in DRAWN}),
             },
+            "budget": self.budget,
             "steps": length.steps,
             "epochs": length.epochs,
             "epoch_length": length.epoch_length,

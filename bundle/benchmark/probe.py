@@ -112,4 +112,4 @@ def _path(experiment: Experiment) -> Path:
 
 
 def _key(experiment: Experiment, budget: Budget) -> str:
-    return f"{budget.amount:g}{budget.unit}-{experiment.setting()[:12]}"
+    return f"{budget}-{experiment.setting()[:12]}"

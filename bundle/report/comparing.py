@@ -87,12 +87,19 @@ def differing_versions(cells: Sequence[Cell]) -> dict[str, list[str]]:
     return {name: found for name, found in values.items() if len(found) > 1}
 
 
+def steps_of(cells: Sequence[Cell]) -> str:
+    """Steps of comparable cells, and the budgets that they are rounded from or were measured for."""
+    steps = cells[0].content["steps"]
+    budgets = {budget for cell in cells if (budget := cell.content.get("budget"))} - {f"{steps}steps"}
+    return f"{steps:,} steps" + (f" (--budget {', '.join(sorted(budgets))})" if budgets else "")
+
+
 def facts_of(cells: Sequence[Cell]) -> str:
     """What comparable cells have in common, in a sentence or two: data, protocol, steps, and how far to trust it."""
     content = cells[0].content
     many = "runs" if len(cells) > 1 else "run"
     facts = (
-        f"Data {content['data']}, protocol {content['protocol']}: {len(cells)} {many} of {content['steps']:,} steps at "
+        f"Data {content['data']}, protocol {content['protocol']}: {len(cells)} {many} of {steps_of(cells)} at "
         f"size {content['size']}, scored on {content['counts'].get('test', '?')} test images."
     )
     return f"{facts} {protocol_note(content['protocol'])}".strip()

@@ -9,6 +9,7 @@ from typing import Any
 
 from bundle.report import answers, markup, meanings, published, scores, training
 from bundle.report.cells import Cell
+from bundle.report.comparing import steps_of
 from bundle.report.definitions import definition, is_optimistic, protocol_note
 from bundle.report.tables import counts_table, labels_of, methods_of
 
@@ -83,7 +84,7 @@ def _lead(cells: Sequence[Cell], title: str, warnings: Sequence[str]) -> str:
     facts = (
         f"{len(cells)} runs: {len(methods)} {'methods' if len(methods) > 1 else 'method'}, "
         f"{', '.join(labels_of(cells))} % of the training images labeled, seeds {', '.join(map(str, seeds))}. "
-        f"Each made {first['steps']:,} steps at size {first['size']}."
+        f"Each made {steps_of(cells)} at size {first['size']}."
     )
     caption = "Images by share of labels; two numbers where the lists of different runs differ."
     return "\n".join(

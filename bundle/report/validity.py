@@ -121,7 +121,9 @@ def _table(texts: tuple[str, ...] = (), needed: tuple[str, ...] = ()) -> Check:
 _NUMBERS = _each(_number)
 
 CHECKS: dict[str, Check] = {
-    **dict.fromkeys(("name", "method", "protocol", "data", "size", "data_list", "dataset_dir", "masks"), _text),
+    **dict.fromkeys(
+        ("name", "method", "protocol", "data", "size", "budget", "data_list", "dataset_dir", "masks"), _text
+    ),
     **dict.fromkeys(("commit", "started", "finished"), _text),
     "labels": _share,
     "seed": _whole,

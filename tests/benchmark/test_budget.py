@@ -27,11 +27,17 @@ def test_what_is_no_budget_is_refused(text):
 
 @pytest.mark.parametrize(
     ("steps", "epochs", "length"),
-    [(575, 25, Length(25, 23)), (599, 25, Length(25, 23)), (25, 25, Length(25, 1)), (7, 25, Length(7, 1))],
+    [
+        (575, 25, Length(25, 23)),
+        (576, 25, Length(25, 24)),
+        (60, 25, Length(25, 3)),
+        (25, 25, Length(25, 1)),
+        (7, 25, Length(7, 1)),
+    ],
 )
 def test_steps_fill_the_epochs_of_the_configuration(steps, epochs, length):
     assert length_of(steps, epochs) == length
-    assert length.steps <= steps
+    assert length.steps >= steps
 
 
 def test_no_step_is_no_training():
@@ -49,6 +55,24 @@ def test_minutes_are_those_of_the_slowest_method_with_its_validations():
     paces = {"quick": Pace(0.1, 1.0), "slow": Pace(0.5, 4.0)}
     assert steps_within(2, paces, epochs=25, interval=5) == (120 - 5 * 4) / 0.5
     assert steps_within(2, {"quick": paces["quick"]}, epochs=25, interval=5) == (120 - 5) / 0.1
+
+
+def test_minutes_are_rounded_down_to_epochs_of_equal_length():
+    paces = {"slow": Pace(0.5, 1.0)}
+    assert steps_within(1, paces, epochs=25, interval=5) == 100  # 110 fit, 4 in each epoch
+    assert steps_within(0.2, paces, epochs=25, interval=5) == 14  # fewer than epochs: one in each
+
+
+@pytest.mark.parametrize(
+    ("text", "length", "told"),
+    [
+        ("60steps", Length(25, 3), "75 steps, 25 epochs of 3: rounded up, since all epochs are equally long"),
+        ("75steps", Length(25, 3), "75 steps, 25 epochs of 3"),
+        ("2.5minutes", Length(25, 4), "100 steps, 25 epochs of 4"),
+    ],
+)
+def test_a_budget_says_what_it_comes_to(text, length, told):
+    assert read_budget(text).comes_to(length) == f"--budget {text} comes to {told}"
 
 
 def test_minutes_that_validations_alone_take_are_too_few():

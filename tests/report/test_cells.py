@@ -266,6 +266,14 @@ def test_what_cells_share_is_said_with_how_far_it_goes(make_cells: Callable[...,
     assert "Optimistic: checkpoint and threshold were chosen on the test images themselves" in optimistic
 
 
+@pytest.mark.parametrize(
+    ("budget", "told"),
+    [("90steps", "100 steps (--budget 90steps) at size demo"), ("100steps", "100 steps at size demo")],
+)
+def test_a_rounded_budget_is_said_with_the_steps(budget: str, told: str, make_cells: Callable[..., Path]) -> None:
+    assert f"8 runs of {told}" in facts_of(load_cells(make_cells(budget=budget)))
+
+
 def test_anchors_are_of_one_data_set(tmp_path: Path) -> None:
     anchor = {"paper": "A", "data": "GlaS", "protocol": "authors", "metric": "pooled_dice", "value": 89, "source": "B"}
     file = tmp_path / "anchors.json"

@@ -21,7 +21,19 @@ NAMES = ["supervised-50-seed0", "supervised-50-seed1"]
 SETTINGS = ["network_def#widths=[4,8,8,8,8]", "crop_size=[32,32]", "val_interval=5", "num_workers=0"]
 KEYS = {
     *("format", "name", "method", "labels", "seed", "protocol", "data", "size", "data_list", "dataset_dir", "counts"),
-    *("config", "commit", "dirty", "versions", "hardware", "parameters", "steps", "epochs", "seconds", "peak_memory"),
+    *(
+        "config",
+        "commit",
+        "dirty",
+        "versions",
+        "hardware",
+        "parameters",
+        "budget",
+        "steps",
+        "epochs",
+        "seconds",
+        "peak_memory",
+    ),
     *("selected", "metrics", "per_image", "curves", "calibration", "masks", "started", "finished"),
 }
 
@@ -118,7 +130,7 @@ def test_a_finished_cell_holds_all_that_is_promised(finished, phantom_dir):
         assert cell["data_list"] == f"heldout_50_seed{seed}.json"
         assert cell["dataset_dir"] == str(phantom_dir)
         assert cell["counts"] == {"training": 4, "unlabeled": 4, "validation": 2, "test": 3}
-        assert (cell["steps"], cell["epochs"]) == (40, 20)
+        assert (cell["budget"], cell["steps"], cell["epochs"]) == ("40steps", 40, 20)
         assert cell["curves"]["epoch"] == list(range(1, 21))
         assert 0 <= cell["metrics"]["pooled_dice"] <= 1
         assert cell["selected"]["metric"] == "pooled_dice"
@@ -238,6 +250,10 @@ def test_a_dry_run_says_what_would_be_run_and_writes_nothing(tmp_path, phantom_d
     assert "configs/methods/supervised.yaml" in said
     assert program.main([*words(tmp_path / "new", phantom_dir), "--dry-run", "--budget", "10minutes"]) == 0
     assert "the steps would be measured first" in capsys.readouterr().out
+    assert program.main([*words(tmp_path / "new", phantom_dir), "--dry-run", "--budget", "50steps"]) == 0
+    said = capsys.readouterr().out
+    assert "--budget 50steps comes to 60 steps, 20 epochs of 3: rounded up, since all epochs are equally long" in said
+    assert f"{NAMES[0]}: new; 60 steps; " in said
     assert not (tmp_path / "new").exists()
 
 
@@ -326,6 +342,7 @@ def test_minutes_become_steps_that_later_runs_keep(tmp_path, phantom_dir, progra
     assert program.main(command) == 0
     said = capsys.readouterr().out
     assert "supervised: 0.50 s a step, 2.0 s a validation" in said
+    assert "--budget 2minutes comes to 220 steps, 20 epochs of 11\n" in said
     assert asked == [220]  # 120 s less 4 validations, in 20 epochs
     monkeypatch.setattr("bundle.benchmark.probe._pace", lambda *_: _pace(5.0, 2.0))
     assert program.main(command) == 0
