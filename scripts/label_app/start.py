@@ -93,19 +93,19 @@ def serve(words: Sequence[str]) -> int:
 
 
 def embed(folder: Path) -> None:
-    """Fill a folder with drawn tiles, unless it holds something already."""
+    """Fill a folder with the drawn tiles of the training part, unless it holds something already."""
     import shutil
     import tempfile
 
-    from bundle.data import write_phantom
+    from bundle.data import load_data_list, write_phantom
 
     if folder.is_dir() and any(folder.iterdir()):
         return
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".tiles-") as draft:
         write_phantom(Path(draft) / "phantom", parts=TILES)
-        for picture in sorted((Path(draft) / "phantom" / "image").glob("*.png")):
-            shutil.move(picture, folder / picture.name)
+        for entry in load_data_list(Path(draft) / "phantom", "heldout_100_seed0.json")["training"]:
+            shutil.move(entry["image"], folder / Path(entry["image"]).name)
 
 
 def _asks_who() -> bool:

@@ -1,0 +1,28 @@
+"""The embedded folder of the label server: as many tiles as its page says, and nothing of a folder that is in use."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import start
+
+
+def test_as_many_drawn_tiles_are_served_as_the_page_says(tmp_path: Path, repository_root: Path) -> None:
+    """The training part alone: the one tile each of validation and test is drawn, and not served."""
+    folder = tmp_path / "label"
+    start.embed(folder)
+    page = (repository_root / "docs" / "monai_label.md").read_text(encoding="utf-8")
+    said = re.search(r"serves (\d+) drawn tiles", page)
+    assert said is not None
+    names = sorted(path.name for path in folder.iterdir())
+    assert len(names) == int(said[1]) == start.TILES["training"][1]
+    assert all(name.endswith(".png") for name in names)
+    assert len({name.partition("_")[0] for name in names}) == start.TILES["training"][0]
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_folder_that_holds_something_is_left_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "mine.png").write_bytes(b"")
+    start.embed(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.png"]
