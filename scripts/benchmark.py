@@ -136,8 +136,8 @@ def run(options: argparse.Namespace) -> int:
     lists = options.lists or LISTS.get(options.protocol, "heldout")
     settings = (options.dataset_dir, axes(options), lists, options.overrides)
     asked = None if options.budget is None else str(options.budget)
-    which = (options.methods, options.labels, options.seeds, options.readings, asked)
-    experiment = Experiment(ROOT, options.output, *settings, *which)
+    which = (options.methods, options.labels, options.seeds, options.readings)
+    experiment = Experiment(ROOT, options.output, *settings, *which, budget=asked)
     experiment.check_numbers()
     say("reading configs and data lists")
     logging.getLogger("bundle.data").setLevel(logging.ERROR)  # the log of each cell has the warnings of its list

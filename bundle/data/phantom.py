@@ -99,8 +99,8 @@ def phantom_data_list(
     path = Path(dataset_dir).expanduser().absolute()
     if not _stands(path):
         logger.warning(
-            "no data in %s: drawing the embedded data set (phantom) there, once, in some seconds. These tiles are drawn "
-            "and no tissue; for your own, add configs/data/folder.yaml and give --dataset_dir (docs/data.md)",
+            "no data in %s: drawing the embedded data set (phantom) there, once, in some seconds. These tiles are "
+            "drawn and no tissue; for your own, add configs/data/folder.yaml and give --dataset_dir (docs/data.md)",
             path,
         )
         write_phantom(path, **settings)
