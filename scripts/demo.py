@@ -17,7 +17,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-import yaml
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -68,17 +67,9 @@ def run_method(method: str, output: Path, max_epochs: int) -> float:
     seconds = time.monotonic() - started
     evaluate = [*overlays, ROOT / "configs" / "evaluate.json"]
     bundle_run("evaluating", evaluate, [*common, "--output_dir", folder / "evaluation", "--max_epochs", max_epochs])
-    changes = inference_changes(overlays[1:])
     written = ["--output_dir", folder / "masks", "--overwrite", True]
-    bundle_run("inference", [ROOT / "configs" / "inference.json"], [*common, *changes, *written])
+    bundle_run("inference", [ROOT / "configs" / "inference.json"], [*common, *written])
     return seconds
-
-
-def inference_changes(overlays: list[Path]) -> list[object]:
-    """What these overlays say of network and window, as overrides: inference.json takes no overlay of a training."""
-    settings = {key: value for path in overlays for key, value in (yaml.safe_load(path.read_text()) or {}).items()}
-    told = {key: value for key, value in settings.items() if key.startswith("network_def#") or key == "crop_size"}
-    return [word for key, value in told.items() for word in (f"--{key}", value)]
 
 
 def bundle_run(run_id: str, configs: list[Path], overrides: list[object]) -> None:

@@ -1,13 +1,13 @@
 """Make a bundle of its own of a trained run: one method, its weights, configs, code and card.
 
-    python scripts/export_bundle.py --output FOLDER --ckpt_dir DIR \
-        --config_file "['configs/train.json','configs/methods/cps.yaml']"
+    python scripts/export_bundle.py --output FOLDER --ckpt_dir runs/cps
     python scripts/export_bundle.py --output FOLDER --cell OUTPUT/cells/cps-10-seed0
 
-Takes the words of the training run (its configs and its overrides), or a cell of the benchmark, which knows them. The
-new bundle trains, evaluates, infers, loads and serves like this one, with that method as its default: its train.json is
-the run's configs in one file, its inference.json has the run's network, and models/model.pt its best network (of a
-method that evaluates its teacher, the teacher). The folder appears when it is complete and has answered an image.
+Takes the folder of a training, whose model.json knows its configs and overrides, or a cell of the benchmark. Weights
+without a model.json need the words of their training too (--config_file and overrides). The new bundle trains,
+evaluates, infers, loads and serves like this one, with that method as its default: its train.json is the run's configs
+in one file, and models/ has the run's best network (of a method that evaluates its teacher, the teacher) with its
+model.json. The folder appears when it is complete and has answered an image.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import re
+import shlex
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -25,8 +25,6 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-CARRIED = ("pixel_size", "crop_size", "classes", "normalisation", "network_def", "network")
-"""Keys of inference.json that follow the run; what they refer to comes along."""
 PREPARES = ("image_reading#0", "validate#fixed_transforms")
 """What an image goes through in validation and inference alike; inference.json has it in its own words."""
 OWN = ("bundle_root", "device", "dataset_dir", "output_dir", "ckpt_dir", "resume", "num_workers", "cache_gib", "amp")
@@ -45,13 +43,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given, words = options.parse_known_args(arguments)
     try:
         changes = settings_of(words)
-        if (given.cell is None) == (given.config_file is None) or (given.cell is None) != (given.ckpt_dir is not None):
-            raise ValueError("give either --cell, or --config_file and --ckpt_dir")
+        if (given.cell is None) == (given.ckpt_dir is None) or (given.cell is not None and given.config_file):
+            raise ValueError("give either --cell, or --ckpt_dir and, without a model.json there, --config_file")
     except ValueError as error:
         options.error(str(error))
     try:
         if given.cell is None:
-            files = _paths(given.config_file)
+            if given.config_file is None:
+                files, settings = training_words(given.ckpt_dir)
+                changes = settings | changes
+            else:
+                files = _paths(given.config_file)
             export(files, changes, given.ckpt_dir / MODEL, given.output, {})
         else:
             plan, result = _cell(given.cell)
@@ -70,8 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", required=True, type=Path, help="folder to make; it must not hold anything")
-    parser.add_argument("--config_file", help="configs of the training run, as it had them")
-    parser.add_argument("--ckpt_dir", type=Path, help=f"folder with the {MODEL} of the training run")
+    parser.add_argument("--ckpt_dir", type=Path, help=f"folder with {MODEL} and model.json of the training run")
+    parser.add_argument("--config_file", help="configs of the training run, where there is no model.json")
     parser.add_argument("--cell", type=Path, help="folder of a finished cell of scripts/benchmark.py")
     return parser
 
@@ -82,6 +84,33 @@ def _paths(config_file: str) -> list[str]:
 
     found = DefaultParseValue(config_file)
     return [str(Path(file).absolute()) for file in (found if isinstance(found, list | tuple) else [found])]
+
+
+def training_words(folder: Path) -> tuple[list[str], dict[str, Any]]:
+    """Configs and overrides of the training that wrote a folder, as its model.json tells them.
+
+    Raises:
+        ValueError: where it tells none, or a config is no longer there.
+    """
+    from bundle.benchmark import settings_of
+    from bundle.engines.model_file import NAME, read_description
+
+    if not (folder / NAME).is_file():
+        raise ValueError(f"{folder} has no {NAME}; give the training's --config_file and overrides")
+    training = read_description(folder / NAME).get("training", {})
+    words = shlex.split(training.get("command", ""))
+    files = [next((str(at) for at in (Path(file), ROOT / file) if at.is_file()), None) for file in _files(training)]
+    if not words or not files or None in files:
+        raise ValueError(
+            f"{folder / NAME} tells no configs of a training that are still there; give --config_file and its overrides"
+        )
+    words = words[words.index("run") + 1 :]
+    settings = settings_of(words if words[0].startswith("--") else words[1:])
+    return [str(file) for file in files], {key: value for key, value in settings.items() if key != "config_file"}
+
+
+def _files(training: Mapping[str, Any]) -> list[str]:
+    return [str(file) for file in training.get("config_files") or []]
 
 
 def _cell(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -113,10 +142,12 @@ def export(files: Sequence[str], changes: Mapping[str, Any], model: Path, output
     """
     from bundle.benchmark import merged
     from bundle.data.writing import new_folder
+    from bundle.engines.model_file import NAME, read_description
+    from bundle.export import model_card, model_metadata
 
     run = merged(ROOT, files, changes)
     shipped = merged(ROOT, ["configs/train.json"], {})
-    inference = inference_of(run, shipped, json.loads((ROOT / "configs" / "inference.json").read_text("utf-8")))
+    check_preparation(run, shipped)
     training = {key: shipped[key] if key in OWN and key in shipped else value for key, value in run.items()}
     training["train"] = training["train"] | {"handlers": [_as_component(one) for one in training["train"]["handlers"]]}
     if not model.is_file():
@@ -126,19 +157,24 @@ def export(files: Sequence[str], changes: Mapping[str, Any], model: Path, output
             left = shutil.ignore_patterns("__pycache__", *LEFT_OUT)
             shutil.copytree(ROOT / name, folder / name, ignore=left)
         shutil.copy(ROOT / "LICENSE", folder)
-        _write(folder / "configs" / "train.json", training)
-        _write(folder / "configs" / "inference.json", inference)
-        _write(folder / "configs" / "metadata.json", metadata_of(run, _title(run)))
         (folder / "models").mkdir()
         shutil.copy(model, folder / "models" / MODEL)
+        if model.with_name(NAME).is_file():
+            shutil.copy(model.with_name(NAME), folder / "models")
+        else:
+            describe(run, folder / "models" / MODEL)
+        description = read_description(folder / "models" / NAME)
+        _write(folder / "configs" / "train.json", training)
+        metadata = json.loads((ROOT / "configs" / "metadata.json").read_text(encoding="utf-8"))
+        _write(folder / "configs" / "metadata.json", model_metadata(metadata, description, _title(run)))
         (folder / "docs").mkdir()
-        (folder / "docs" / "README.md").write_text(card_of(run, _title(run), result), encoding="utf-8")
+        (folder / "docs" / "README.md").write_text(model_card(description, _title(run), result), encoding="utf-8")
         answer(folder)
     print(f"{output}: {_title(run)[0]}, ready; python -m monai.bundle run inference --bundle_root {output} ...")
 
 
-def inference_of(run: Mapping[str, Any], shipped: Mapping[str, Any], inference: dict[str, Any]) -> dict[str, Any]:
-    """The shipped inference config with the network, resolution and normalisation of the run.
+def check_preparation(run: Mapping[str, Any], shipped: Mapping[str, Any]) -> None:
+    """Refuse a run that prepares images in a way that inference.json does not know.
 
     Raises:
         ValueError: where the run reads or resamples images otherwise than the shipped configs.
@@ -149,65 +185,17 @@ def inference_of(run: Mapping[str, Any], shipped: Mapping[str, Any], inference: 
                 f"the run prepares its images by another {key} than configs/train.json (protocol "
                 f"{run.get('protocol')!r}), which inference does not know; export a run of another protocol"
             )
-    inference |= {key: run[key] for key in CARRIED}
-    wanted = list(CARRIED)
-    while wanted:  # what is carried may refer to other keys of the run
-        for name in re.findall(r"@(\w+)", json.dumps(inference[wanted.pop()])):
-            if name not in inference:
-                inference[name] = run[name]
-                wanted.append(name)
-    return inference
 
 
-def metadata_of(run: Mapping[str, Any], title: tuple[str, str]) -> dict[str, Any]:
-    """The shipped metadata with the run's method, classes and size of a patch."""
-    metadata = json.loads((ROOT / "configs" / "metadata.json").read_text(encoding="utf-8"))
-    metadata |= {"name": f"{title[0]} gland segmentation", "description": title[1]}
-    metadata["changelog"] = {metadata["version"]: f"Exported from a training of method {run['method']}"}
-    shapes = metadata["network_data_format"]
-    for part in (shapes["inputs"]["image"], shapes["outputs"]["pred"]):
-        part["spatial_shape"] = run["crop_size"]
-    if run["classes"] != shapes["outputs"]["pred"]["num_channels"]:
-        known = {number: name for name, number in run["class_target"].get("grades", {}).items()}
-        names = {str(number): known.get(number, f"class {number}") for number in range(1, run["classes"])}
-        names = {"0": "background"} | names
-        shapes["outputs"]["pred"] |= {"num_channels": run["classes"], "channel_def": names}
-        metadata["pred_classes"] = ", ".join(f"{number} {name}" for number, name in names.items())
-        metadata["label_classes"] = metadata["pred_classes"]
-    return metadata
+def describe(run: Mapping[str, Any], model: Path) -> None:
+    """Write the model.json of weights that have none, from the configs of their training."""
+    from monai.bundle import ConfigParser
 
-
-def card_of(run: Mapping[str, Any], title: tuple[str, str], result: Mapping[str, Any]) -> str:
-    """The bundle card: what was trained, on what, what it scored, how to use it, its limits."""
-    counts = ", ".join(f"{count} {part}" for part, count in (result.get("counts") or {}).items())
-    scores = "".join(
-        f"| {name} | {value:.4g} |\n"
-        for name, value in (result.get("metrics") or {}).items()
-        if isinstance(value, int | float)
-    )
-    scores = f"| metric | value |\n|---|---|\n{scores}" if scores else "Not evaluated when it was exported.\n"
-    data = f"{result['data']}, " if result.get("data") else ""
-    return f"""# Model overview
-{title[0]}: {title[1]}
-
-Exported from a training of the Semi-MoE bundle, method `{run["method"]}`. For research only. Not for diagnosis.
-
-## Data
-Data list: {data}`{run["data_list"]}`{f" ({counts})" if counts else ""}; seed {run["seed"]}. Terms of the data set bind
-what was learnt from it too: GlaS and CRAG are for research only.
-
-Images are read as RGB and resampled to {run["pixel_size"]} um/px where their resolution is known.
-
-## Performance
-Protocol `{run["protocol"]}`, on the test part of that list:
-
-{scores}
-## MONAI bundle commands
-    python -m monai.bundle run inference --config_file configs/inference.json --dataset_dir FOLDER_OF_PICTURES
-    python -m monai.bundle run training --config_file configs/train.json --dataset_dir DIR --data_list LIST
-    python -m monai.bundle run evaluating --config_file "['configs/train.json','configs/evaluate.json']" \\
-        --dataset_dir DIR --data_list LIST
-"""
+    parser = ConfigParser(dict(run))
+    facts = {"method": run["method"], "protocol": run["protocol"], "seed": run["seed"]}
+    parser.update({"bundle_root": str(ROOT), "ckpt_dir": str(model.parent), "description#command": None})
+    parser.update({"description#data": {}, "description#training": facts})
+    parser.get_parsed_content("description").write(model)
 
 
 def answer(folder: Path) -> None:

@@ -18,14 +18,21 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from monai.bundle import ConfigParser
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 MODEL = "model.pt"
-TOLD = ("method", "classes", "pixel_size", "crop_size", "normalisation")
-"""Keys of the configs that the file repeats."""
+TOLD = {
+    **{key: key for key in ("method", "classes", "pixel_size", "crop_size")},
+    "mean": "normalisation#1#subtrahend",
+    "std": "normalisation#1#divisor",
+}
+"""Metadata of the file, and the keys of the configs whose values they are."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -108,13 +115,11 @@ def export(files: Sequence[str], changes: Mapping[str, Any], model: Path, output
     from bundle.engines.files import whole
     from bundle.networks import check_onnx, write_onnx
 
-    config = merged(ROOT, files, {"bundle_root": str(ROOT), **changes})
+    config = merged(ROOT, files, {"bundle_root": str(ROOT), "ckpt_dir": str(model.parent), **changes})
     parser = ConfigParser(config)
     network = parser.get_parsed_content("network_def").eval()
     ModelCheckpointLoader(network, model).load()
-    said = metadata_of(config, Path(files[0]).with_name("metadata.json"), model, getattr(network, "answer", "seg"))
-    said["pixel_size"] = json.dumps(parser.get_parsed_content("pixel_size"))
-    said["classes"] = json.dumps(parser.get_parsed_content("classes"))
+    said = metadata_of(parser, Path(files[0]).with_name("metadata.json"), model, getattr(network, "answer", "seg"))
     with whole(output) as partial:
         names = write_onnx(network, partial, said, opset)
         worst = check_onnx(network, partial)
@@ -123,21 +128,23 @@ def export(files: Sequence[str], changes: Mapping[str, Any], model: Path, output
     return f"{output}: {kind}, {', '.join(names)}; {size / 1e6:.1f} MB, differs from torch by {worst:.1g} at most"
 
 
-def metadata_of(config: Mapping[str, Any], metadata: Path, model: Path, answer: str) -> dict[str, str]:
+def metadata_of(parser: ConfigParser, metadata: Path, model: Path, answer: str) -> dict[str, str]:
     """What the file says of itself: texts as they are, all else as JSON.
 
     Args:
-        config: configs of the export.
+        parser: parser of the configs of the export.
         metadata: metadata.json beside them.
         model: the weights.
         answer: name of the head that is ``pred``.
     """
+    from bundle.engines.definitions import plain_definition
+
     shipped = metadata if metadata.is_file() else ROOT / "configs" / "metadata.json"
     said: dict[str, Any] = {
         "bundle_version": json.loads(shipped.read_text(encoding="utf-8"))["version"],
         "answer": answer,
         "weights": f"sha256:{hashlib.sha256(model.read_bytes()).hexdigest()}",
-        **{key: config[key] for key in TOLD if key in config},
+        **{name: plain_definition(parser, key) for name, key in TOLD.items() if key in parser},
     }
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in said.items()}
 

@@ -1,8 +1,8 @@
 """Make the model file that goes along with the bundle: the weights of a training in half precision.
 
-python scripts/shrink_weights.py --model runs/weights/models/model.pt --output models/model.pt
-A network takes such a file as any other: its own numbers stay in single precision. Prints size and SHA-256, for the
-bundle card.
+python scripts/shrink_weights.py --model runs/weights/model.pt --output models/model.pt
+A network takes such a file as any other: its own numbers stay in single precision. The model.json of the training is
+written beside it and marked as released, so that evaluations do not change it. Prints size and SHA-256, for the card.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; 0 is good, 1 an error that the last line explains, 2 a wrong command line."""
     from bundle.engines import save_whole
     from bundle.engines.checkpoint import read_saved
+    from bundle.engines.model_file import NAME
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, type=Path, help="model.pt of a training")
@@ -34,6 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         weights = halved(read_saved(given.model, "weights", "give the model.pt that a training wrote"))
         save_whole(weights, given.output)
+        if given.model.with_name(NAME).is_file():
+            release(given.model.with_name(NAME), given.output)
     except (OSError, ValueError) as error:
         print(f"shrink_weights: {error}", file=sys.stderr)
         return 1
@@ -43,6 +46,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"shrink_weights: that is more than {LARGEST:,} bytes, too large to go along", file=sys.stderr)
         return 1
     return 0
+
+
+def release(description: Path, model: Path) -> None:
+    """Write the ``model.json`` of a training beside the released weights.
+
+    Args:
+        description: the file of the training.
+        model: the released weights.
+    """
+    from bundle.engines.model_file import NAME, read_description, sha256, write_description
+
+    weights = {"file": model.name, "sha256": sha256(model)}
+    write_description(model.with_name(NAME), read_description(description) | {"weights": weights, "released": True})
 
 
 def halved(weights: Any) -> dict[str, torch.Tensor]:

@@ -72,7 +72,7 @@ def follow(page: dict[str, str], copy_bundle: Callable, repository_root: Path, d
 
 def test_a_method(follow):
     root = follow("A method", {"tests/methods -k class_prior": "-q tests/methods/test_class_prior.py"})
-    with (root / "output" / "training" / "training.csv").open(encoding="utf-8") as file:
+    with (root / "runs" / "class_prior" / "training.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert {float(row["regularizer/prior"]) > 0 for row in rows} == {True}
 
@@ -87,7 +87,7 @@ def test_a_data_set(follow, tmp_path):
         shutil.copy(mask.parent.parent / "image" / mask.name, tmp_path / "source" / f"tile_{number}.png")
     places = {"SOURCE": str(tmp_path / "source"), "DIR": str(tmp_path / "made")}
     root = follow("A data set", places)
-    assert (root / "models" / "model.pt").is_file()
+    assert (root / "runs" / "semi_moe" / "model.pt").is_file()
     assert sorted(path.name for path in (tmp_path / "made").glob("*.json")) == [
         "heldout_100_seed0.json",
         "heldout_50_seed0.json",
@@ -99,9 +99,10 @@ def test_a_metric(follow, done):
     done("python -m monai.bundle run training --config_file configs/train.json --max_epochs 1", root)
     words = "\"['configs/train.json','configs/evaluate.json','configs/readings/area.yaml']\""
     done(f"python -m monai.bundle run evaluating --config_file {words}", root)
-    with (root / "output" / "evaluation" / "per_image.csv").open(encoding="utf-8") as file:
+    folder = root / "runs" / "semi_moe" / "evaluation"
+    with (folder / "per_image.csv").open(encoding="utf-8") as file:
         errors = [float(row["area_error"]) for row in csv.DictReader(file)]
-    scores = dict(csv.reader((root / "output" / "evaluation" / "metrics.csv").read_text(encoding="utf-8").splitlines()))
+    scores = dict(csv.reader((folder / "metrics.csv").read_text(encoding="utf-8").splitlines()))
     assert len(errors) == 3
     assert float(scores["area_error"]) == pytest.approx(sum(errors) / 3, abs=1e-4)
     assert 0.0 < max(errors) <= 1.0

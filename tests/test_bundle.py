@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,9 @@ def resumed(trained, elsewhere) -> Any:
     words = ["run", "run", "--config_file", made.configs("train.json"), "--bundle_root", str(made.root)]
     done = made.run(*words, "--resume", "True", "--max_epochs", "3", cwd=elsewhere)
     assert "2 epochs are done" in done.stderr
+    (made.root / "models").mkdir()
+    for name in ("model.pt", "model.json"):  # as people release a model of theirs
+        shutil.copy(made.root / "runs" / "semi_moe" / name, made.root / "models")
     return made
 
 
@@ -81,22 +85,28 @@ def test_training_makes_its_data_and_says_so(trained):
 
 def test_training_leaves_a_plain_model_and_a_record(trained, elsewhere):
     made, said = trained
-    weights = weights_of(made.root / "models" / "model.pt")
+    output = made.root / "runs" / "semi_moe"
+    weights = weights_of(output / "model.pt")
     assert weights
     assert all(isinstance(value, torch.Tensor) for value in weights.values())
     network_with(weights)
-    output = made.root / "output" / "training"
+    assert not (made.root / "models").exists(), "the folder of released weights is left alone"
     assert [row["epoch"] for row in rows(output / "training.csv")][:2] == ["1", "2"]
     assert {path.name for path in output.glob("montage_000[12].png")} == {"montage_0001.png", "montage_0002.png"}
     assert len(list((output / "tensorboard").glob("events*"))) >= 1
     assert "epoch 2/2 | loss" in said
+    last = said[said.index("Training ended after 4 steps (2 epochs)") :]
+    assert "Best pooled_dice on the validation images: 0." in last
+    for told in ("model.pt (model.json beside it", "training.csv", "tensorboard --logdir", "montage_latest.png"):
+        assert str(output) in next(line for line in last.splitlines() if told in line)
+    assert f"--ckpt_dir {output} --dataset_dir {made.root / 'dataset'}" in last
     assert list(elsewhere.iterdir()) == [], "a run writes where the bundle is, not where it is called"
 
 
 def test_a_training_goes_on(resumed):
-    table = rows(resumed.root / "output" / "training" / "training.csv")
+    table = rows(resumed.root / "runs" / "semi_moe" / "training.csv")
     assert [row["epoch"] for row in table] == ["1", "2", "3"]
-    state = torch.load(resumed.root / "models" / "checkpoints" / "resume.pt", weights_only=True)
+    state = torch.load(resumed.root / "runs" / "semi_moe" / "checkpoints" / "resume.pt", weights_only=True)
     assert state["trainer"]["epoch"] == 3
     assert {"network", "objective", "optimizer", "lr_scheduler", "best_model"} <= set(state)
 
@@ -106,8 +116,8 @@ def test_an_empty_run_id_trains_once(copy_bundle, monkeypatch):
     made = copy_bundle("labeled")
     monkeypatch.chdir(made.root)
     monai_bundle.run("", config_file="configs/train.json", logging_file=False, max_epochs=1, device="cpu", amp=False)
-    assert [row["epoch"] for row in rows(made.root / "output" / "training" / "training.csv")] == ["1"]
-    assert (made.root / "models" / "model.pt").is_file()
+    assert [row["epoch"] for row in rows(made.root / "runs" / "semi_moe" / "training.csv")] == ["1"]
+    assert (made.root / "runs" / "semi_moe" / "model.pt").is_file()
 
 
 def test_without_a_validation_part_the_last_model_is_kept(copy_bundle, monkeypatch):
@@ -118,8 +128,12 @@ def test_without_a_validation_part_the_last_model_is_kept(copy_bundle, monkeypat
     monkeypatch.chdir(made.root)
     settings = {"data_list": "unvalidated.json", "max_epochs": 1, "device": "cpu", "amp": False}
     monai_bundle.run("training", config_file="configs/train.json", logging_file=False, **settings)
-    last = torch.load(made.root / "models" / "checkpoints" / "resume.pt", weights_only=True)["network"]
-    kept = weights_of(made.root / "models" / "model.pt")
+    output = made.root / "runs" / "semi_moe"
+    last = torch.load(output / "checkpoints" / "resume.pt", weights_only=True)["network"]
+    kept = weights_of(output / "model.pt")
+    described = json.loads((output / "model.json").read_text())
+    assert described["scores"] == {}
+    assert described["training"]["epoch"] == 1
     assert kept.keys() == last.keys()
     assert all(torch.equal(value, last[name]) for name, value in kept.items())
 
@@ -130,7 +144,7 @@ def test_without_a_validation_part_the_last_model_is_kept(copy_bundle, monkeypat
 def test_evaluating_writes_the_scores_of_the_test_part(resumed, elsewhere):
     words = ["run", "evaluating", "--config_file", resumed.configs("train.json", "evaluate.json")]
     resumed.run(*words, "--bundle_root", str(resumed.root), cwd=elsewhere)
-    output = resumed.root / "output" / "evaluation"
+    output = resumed.root / "runs" / "semi_moe" / "evaluation"
     found = metrics(output)
     assert found.keys() == OVERLAPS | OBJECTS | {"calibration_error"}
     assert all(0 <= value <= 1 for name, value in found.items() if name != "object_hausdorff")
@@ -152,6 +166,9 @@ def test_evaluating_writes_the_scores_of_the_test_part(resumed, elsewhere):
         with Image.open(output / "masks" / f"{name}_mask.png") as mask:
             assert mask.size == (64, 48)
             assert set(np.unique(np.asarray(mask))) <= {0, 255}
+    (entry,) = json.loads((output.parent / "model.json").read_text())["scores"]["evaluation"]
+    assert entry["data"]["list"] == "heldout_50_seed0.json"
+    assert entry["scores"] == pytest.approx(found, abs=1e-4)
 
 
 def test_an_empty_test_part_is_no_success(resumed):

@@ -49,7 +49,7 @@ def trained(copy_bundle) -> tuple[Any, str]:
 @pytest.fixture(scope="module")
 def ranks(trained) -> list[dict[str, Any]]:
     """What each process holds after training."""
-    folder = trained[0].root / "output" / "training"
+    folder = trained[0].root / "runs" / "semi_moe"
     return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(RANKS)]
 
 
@@ -60,11 +60,12 @@ def test_the_record_does_what_the_config_does(repository_root):
 
 def test_one_process_writes(trained):
     made, said = trained
-    output = made.root / "output" / "training"
+    output = made.root / "runs" / "semi_moe"
     with (output / "training.csv").open(newline="") as file:
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2"]
     assert len(list(output.rglob("events.out.tfevents.*"))) == 1
-    assert {path.name for path in (made.root / "models").rglob("*.pt")} == {"model.pt", "resume.pt"}
+    ranks = {f"rank{rank}.pt" for rank in range(RANKS)}
+    assert {path.name for path in output.rglob("*.pt")} == {"model.pt", "resume.pt"} | ranks
     assert said.count("| loss ") == 2, "two epochs, each said once"
     assert said.count("Epoch[2] Metrics --") == 1
     left = [path.name for path in made.root.rglob("*.part*")]

@@ -4,23 +4,31 @@ from bundle.engines.checkpoint import BestModel, LastModel, ModelCheckpointLoade
 from bundle.engines.ending import end_clearly
 from bundle.engines.files import WholePictureWriter, check_writable, save_whole
 from bundle.engines.journal import PredictionJournal
+from bundle.engines.model_description import ModelDescription, SaveScores, data_facts
+from bundle.engines.model_file import trained_model
 from bundle.engines.predictor import Predictor
 from bundle.engines.ranks import join_ranks, leave_ranks
 from bundle.engines.resume import ResumeFile
+from bundle.engines.summary import TrainingSummary
 from bundle.engines.trainer import SemiSupervisedTrainer
 
 __all__ = [
     "BestModel",
     "LastModel",
     "ModelCheckpointLoader",
+    "ModelDescription",
     "PredictionJournal",
     "Predictor",
     "ResumeFile",
+    "SaveScores",
     "SemiSupervisedTrainer",
+    "TrainingSummary",
     "WholePictureWriter",
     "check_writable",
+    "data_facts",
     "end_clearly",
     "join_ranks",
     "leave_ranks",
     "save_whole",
+    "trained_model",
 ]

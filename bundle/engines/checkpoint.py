@@ -15,6 +15,8 @@ from ignite.engine import Engine, Events
 from torch import Tensor, nn
 
 from bundle.engines.files import remove_partials, save_whole
+from bundle.engines.model_description import ModelDescription
+from bundle.engines.model_file import NAME as DESCRIPTION
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +29,29 @@ def weights_of(network: nn.Module) -> dict[str, Any]:
     return {name: value.detach().cpu() for name, value in network.state_dict().items()}
 
 
+def save_model(
+    network: nn.Module,
+    path: Path,
+    description: ModelDescription | None,
+    epoch: int,
+    scores: Mapping[str, float] | None = None,
+) -> None:
+    """Write the weights of a network and, beside them, what the model is.
+
+    Args:
+        network: the bare network.
+        path: file of the weights.
+        description: writes ``model.json``; ``None`` leaves that out.
+        epoch: the epoch that the weights are from.
+        scores: metrics of the validation in that epoch.
+    """
+    if description is not None:
+        description.remove_other()
+    save_whole(weights_of(network), path)
+    if description is not None:
+        description.write(path, epoch, scores)
+
+
 class BestModel:
     """Keeps the network of the best validation as a plain state dict, ``model.pt``; stands in ``validate#handlers``.
 
@@ -37,12 +62,21 @@ class BestModel:
         network: the bare network.
         path: file to write.
         metric: name of the metric that decides, larger is better; default is the evaluator's key metric.
+        description: writes what the model is beside it; ``None`` leaves that out.
     """
 
-    def __init__(self, network: nn.Module, path: str | os.PathLike[str], metric: str | None = None) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        path: str | os.PathLike[str],
+        metric: str | None = None,
+        description: ModelDescription | None = None,
+    ) -> None:
         self.network = network
         self.path = Path(path)
         self.metric = metric
+        self.description = description
+        self.name = metric
         self.score: float | None = None
         self.epoch: int | None = None
         self._engine: Any = None
@@ -68,12 +102,13 @@ class BestModel:
             remove_partials(self.path)
 
     def _compare(self, engine: Any) -> None:
-        score = float(engine.state.metrics[self.metric or engine.state.key_metric_name])
+        self.name = self.metric or engine.state.key_metric_name
+        score = float(engine.state.metrics[self.name])
         if self.score is not None and not (score > self.score or math.isnan(self.score)):  # NaN beats nothing
             return
         self.score, self.epoch = score, engine.state.epoch
         if idist.get_rank() == 0:
-            save_whole(weights_of(self.network), self.path)
+            save_model(self.network, self.path, self.description, engine.state.epoch, engine.state.metrics)
 
 
 class LastModel:
@@ -84,11 +119,15 @@ class LastModel:
     Args:
         network: the bare network.
         path: file to write.
+        description: writes what the model is beside it; ``None`` leaves that out.
     """
 
-    def __init__(self, network: nn.Module, path: str | os.PathLike[str]) -> None:
+    def __init__(
+        self, network: nn.Module, path: str | os.PathLike[str], description: ModelDescription | None = None
+    ) -> None:
         self.network = network
         self.path = Path(path)
+        self.description = description
 
     def attach(self, engine: Engine) -> None:
         """Save after each epoch."""
@@ -99,9 +138,9 @@ class LastModel:
         if idist.get_rank() == 0:
             remove_partials(self.path)
 
-    def _save(self) -> None:
+    def _save(self, engine: Engine) -> None:
         if idist.get_rank() == 0:
-            save_whole(weights_of(self.network), self.path)
+            save_model(self.network, self.path, self.description, engine.state.epoch)
 
 
 class ModelCheckpointLoader:
@@ -140,9 +179,15 @@ class ModelCheckpointLoader:
             raise ValueError(f"{self.path} holds no plain weights; give the model.pt that a training wrote")
         faults = differences(self.network.state_dict(), weights)
         if faults:
+            described = self.path.with_name(DESCRIPTION).is_file()
             raise ValueError(
                 f"{self.path} is of another network than this {type(self.network).__name__}: {faults}; "
-                "give the overlays and sizes (such as --network_def#widths) that it was trained with"
+                + (
+                    f"{DESCRIPTION} beside it describes the network: leave out the settings that change it, such as an "
+                    f"overlay of another method, or take the {DESCRIPTION} that belongs to these weights"
+                    if described
+                    else "give the overlays and sizes (such as --network_def#widths) that it was trained with"
+                )
             )
         self.network.load_state_dict(weights)
         logger.info("Model: %s", self.path)

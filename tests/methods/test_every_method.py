@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 from ignite.engine import Events
+from monai.bundle import ConfigParser
 from torch import Tensor, nn
 
 from bundle.types import PseudoLabel
+from tests.methods.conftest import files_of
 
 METHODS = sorted(path.stem for path in (Path(__file__).resolve().parents[2] / "configs" / "methods").glob("*.yaml"))
 WITHOUT_LESSONS = {"supervised"}
@@ -52,6 +54,34 @@ def test_two_steps_of_training_teach_the_whole_network(name, method, tmp_path):
     saved = torch.load(tmp_path / "models" / "model.pt", weights_only=True)
     assert saved.keys() == made.network.state_dict().keys()
     assert 0 <= made.parser.get_parsed_content("validate#evaluator").state.metrics["pooled_dice"] <= 1
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_trained_model_predicts_by_its_folder_alone(name, tiny, repository_root, phantom_dir, tmp_path):
+    """Trained for two steps at demo size, it needs no overlay and no size again: ``model.json`` has them."""
+    configs = repository_root / "configs"
+    first, *rest = files_of(configs / "methods" / f"{name}.yaml")
+    parser = ConfigParser()
+    parser.read_config([str(repository_root / file) for file in (first, *rest, "configs/sizes/demo.yaml")])
+    places = ("bundle_root", "dataset_dir", "output_dir", "ckpt_dir", "device", "amp", "data_list", "num_workers")
+    small = {"max_epochs": 1, "epoch_length": 2, "batch_size": 2, "val_interval": 1}
+    parser.update({key: tiny[key] for key in places} | small)
+    parser.get_parsed_content("train#trainer").run()
+
+    inference = ConfigParser()
+    inference.read_config(str(configs / "inference.json"))
+    given = ("bundle_root", "ckpt_dir", "device", "amp")
+    places = {"dataset_dir": str(next((phantom_dir / "image").glob("*.png"))), "output_dir": str(tmp_path / "masks")}
+    inference.update({key: tiny[key] for key in given} | places)
+    inference.get_parsed_content("evaluator").run()
+    assert len(list((tmp_path / "masks").glob("*_mask.png"))) == 1
+    assert inference.get_parsed_content("crop_size") == [128, 128]
+    trained, served = (one.get_parsed_content(key) for one, key in ((parser, "evaluated"), (inference, "network")))
+    image = torch.randn(1, 3, 128, 128)
+    with torch.no_grad():
+        weights = torch.load(tmp_path / "models" / "model.pt", weights_only=True)
+        trained.load_state_dict(weights)
+        assert torch.equal(served.eval()(image), trained.eval()(image))
 
 
 @pytest.fixture(scope="module")

@@ -50,6 +50,7 @@ def exported(folder: Path) -> nn.Module:
     """The network of an exported bundle with its weights, by the configs of that folder."""
     parser = ConfigParser()
     parser.read_config(str(folder / "configs" / "inference.json"))
+    parser.update({"bundle_root": str(folder)})
     network = parser.get_parsed_content("network_def").eval()
     network.load_state_dict(torch.load(folder / "models" / "model.pt", weights_only=True))
     return network

@@ -72,14 +72,14 @@ def test_the_file_answers_like_the_weights_and_says_what_it_is(
     with torch.no_grad():
         assert torch.allclose(OnnxNetwork(path)(image), network(image), atol=1e-4)
     configs = repository_root / "configs"
-    shipped = json.loads((configs / "inference.json").read_text(encoding="utf-8"))
+    defaults = json.loads((configs / "inference.json").read_text(encoding="utf-8"))["defaults"]
     weights = hashlib.sha256((tmp_path / "models" / "model.pt").read_bytes()).hexdigest()
     assert OnnxNetwork(path).written_for == {
         "bundle_version": json.loads((configs / "metadata.json").read_text(encoding="utf-8"))["version"],
         "answer": "fused_seg",
         "weights": f"sha256:{weights}",
         "outputs": ["pred"],
-        **{key: shipped[key] for key in ("classes", "pixel_size", "crop_size", "normalisation")},
+        **{key: defaults[key] for key in ("classes", "pixel_size", "crop_size", "mean", "std")},
     }
     assert {one.name for one in path.parent.iterdir()} == {"model.pt", "model.onnx"}
 

@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 from lib.refusals import CONFLICT, NOT_FOUND, RefusalError
 
 from bundle.engines.files import whole
+from bundle.engines.model_file import NAME
 
 MODEL = "model.pt"
 
@@ -81,7 +82,7 @@ class ModelFolder:
         return kept.name
 
     def take(self, trained: Path) -> str | None:
-        """Let a trained model serve; the one before is kept.
+        """Let a trained model serve, and its ``model.json`` lie beside it; the model before is kept.
 
         Returns:
             Name of the one before; ``None`` where that is the bundle's own.
@@ -90,6 +91,12 @@ class ModelFolder:
         self.folder.mkdir(parents=True, exist_ok=True)
         with whole(self.place) as partial:
             shutil.copyfile(trained, partial)
+        description = trained.with_name(NAME)
+        if description.is_file():
+            with whole(self.folder / NAME) as partial:
+                shutil.copyfile(description, partial)
+        else:
+            (self.folder / NAME).unlink(missing_ok=True)
         return kept
 
     def training(self) -> FileLock:

@@ -1,0 +1,134 @@
+"""The format of ``model.json``, the file beside ``model.pt`` that says what the model is; and reading a model by it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+
+from bundle.engines.definitions import Builder, check_definition
+from bundle.engines.files import whole
+
+NAME = "model.json"
+FORMAT = "semi-moe model 1"
+DEFINED = ("network_def", "class_target")
+"""Components that the file holds as definitions."""
+
+_COUNT = {"type": "integer", "minimum": 1}
+_SIDES = {"type": "array", "items": _COUNT, "minItems": 2, "maxItems": 2}
+_CHANNELS = {"type": "array", "items": {"type": "number"}, "minItems": 1}
+_DEFINITION = {"type": ["object", "null"], "required": ["_target_"]}
+SCHEMA = {
+    "type": "object",
+    "required": ["format", "network_def", "settings"],
+    "properties": {
+        "format": {"const": FORMAT},
+        "network_def": _DEFINITION,
+        "class_target": _DEFINITION,
+        "settings": {
+            "type": "object",
+            "required": ["classes", "pixel_size", "crop_size", "mean", "std"],
+            "properties": {
+                "classes": {"type": "integer", "minimum": 2},
+                "pixel_size": {"type": ["number", "null"], "exclusiveMinimum": 0},
+                "crop_size": _SIDES,
+                "mean": _CHANNELS,
+                "std": {"type": "array", "items": {"type": "number", "exclusiveMinimum": 0}, "minItems": 1},
+                "experts": {"type": "array", "items": {"type": "string"}},
+                "mask_classes": {"type": ["integer", "null"]},
+            },
+        },
+        "released": {"type": "boolean"},
+        "scores": {"type": "object"},
+        "training": {"type": "object"},
+        "data": {"type": "object"},
+        "weights": {"type": "object"},
+        "versions": {"type": "object"},
+    },
+}
+"""What a ``model.json`` must hold to be read; further keys are for people."""
+
+
+class Settings(dict[str, Any]):
+    """Settings of a model by name; asking for one that the model does not have is an error that says so."""
+
+    def __init__(self, values: Mapping[str, Any], path: Path) -> None:
+        super().__init__(values)
+        self._path = path
+
+    def __missing__(self, name: str) -> Any:
+        raise ValueError(
+            f"{self._path} gives no {name}: the model was trained on whole images squeezed to one size, which "
+            f"inference does not do; give --{name} to use it all the same"
+        )
+
+
+def trained_model(ckpt_dir: str | os.PathLike[str], defaults: Mapping[str, Any]) -> Settings:
+    """Return the settings of the model in a folder: those of its ``model.json`` in place of the defaults.
+
+    Args:
+        ckpt_dir: folder with ``model.pt`` and, where a training wrote it, ``model.json``.
+        defaults: setting -> value where there is no such file. ``network`` and ``class_target`` are dotted names.
+
+    Returns:
+        As ``defaults``. From a file, ``network`` and ``class_target`` are callables that take the arguments which
+        differ from the definition in the file, and ``widths`` may be ``None``.
+
+    Raises:
+        ValueError: where the file is damaged, or names code that is not of this bundle or MONAI.
+    """
+    path = Path(ckpt_dir) / NAME
+    if not path.is_file():
+        return Settings(defaults, path)
+    content = read_description(path)
+    values = dict(defaults) | {name: value for name, value in content["settings"].items() if name in defaults}
+    for key, name in (("network_def", "network"), ("class_target", "class_target")):
+        if name in defaults and content.get(key) is not None:
+            values[name] = Builder(content[key])
+    if content["network_def"] is not None:
+        values["widths"] = content["network_def"].get("widths")
+    if "data_list" in defaults and content.get("data", {}).get("list"):
+        values["data_list"] = content["data"]["list"]
+    return Settings({name: value for name, value in values.items() if name != "pixel_size" or value is not None}, path)
+
+
+def read_description(path: Path) -> dict[str, Any]:
+    """Read and check a ``model.json``.
+
+    Raises:
+        ValueError: where it is no JSON, lacks a key, holds a wrong value, or names code that must not be imported.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        jsonschema.validate(content, SCHEMA)
+        for key in DEFINED:
+            check_definition(content.get(key), key)
+    except jsonschema.ValidationError as error:
+        place = "#".join(map(str, error.absolute_path)) or "its content"
+        raise ValueError(f"{path} does not describe a model: {place}: {error.message}; {_ADVICE}") from error
+    except ValueError as error:
+        raise ValueError(f"{path} does not describe a model: {error}; {_ADVICE}") from error
+    return content
+
+
+_ADVICE = "copy it again, or remove it and give the configs of the training"
+
+
+def write_description(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a ``model.json`` whole or not at all."""
+    with whole(path) as partial:
+        partial.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, as hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

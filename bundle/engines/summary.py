@@ -1,0 +1,94 @@
+"""The last lines of a training: what it reached, where its files are, and the commands that use the model."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Protocol
+
+from ignite import distributed as idist
+from ignite.engine import Engine
+
+logger = logging.getLogger(__name__)
+
+
+class Best(Protocol):
+    """What kept the best network of the validations, such as ``BestModel``."""
+
+    name: str | None
+    """Name of the metric that decides."""
+    score: float | None
+    epoch: int | None
+
+
+class TrainingSummary:
+    """Logs at the end of a training what the user needs next. The ``training`` list calls :meth:`log`, last.
+
+    Args:
+        model: file of the weights.
+        output_dir: folder of the training log and pictures.
+        bundle_root: folder of the bundle, for the commands.
+        dataset_dir: folder of the data, for the commands.
+        best_model: what kept the best network; ``None`` without validation.
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str],
+        output_dir: str | os.PathLike[str],
+        bundle_root: str | os.PathLike[str],
+        dataset_dir: str | os.PathLike[str],
+        best_model: Best | None = None,
+    ) -> None:
+        self.model = Path(model)
+        self.output_dir = Path(output_dir)
+        self.bundle_root = Path(bundle_root)
+        self.dataset_dir = Path(dataset_dir)
+        self.best_model = best_model
+
+    def log(self, trainer: Engine) -> None:
+        """Log the summary of a training that has ended."""
+        if idist.get_rank() != 0:
+            return
+        if not self.model.is_file():
+            logger.warning("Training ended without a model: no epoch was completed.")
+            return
+        lines = [
+            f"model      {self.model} ({self.model.with_suffix('.json').name} beside it says what it is)",
+            f"log        {self.output_dir / 'training.csv'}",
+            f"curves     {command_line(['tensorboard', '--logdir', str(self.output_dir)])}",
+        ]
+        pictures = sorted(self.output_dir.glob("montage_*.png"))
+        lines += [f"pictures   {pictures[-1]} and those of earlier validations"] if pictures else []
+        lines += [f"evaluate   {self._command('evaluating', 'train.json', 'evaluate.json')}"]
+        lines += [f"predict    {self._command('inference', 'inference.json')}"]
+        logger.info("%s\n%s", self._result(trainer), "\n".join(f"  {line}" for line in lines))
+
+    def _result(self, trainer: Engine) -> str:
+        seconds = trainer.state.times.get("COMPLETED") or 0.0
+        done = f"Training ended after {trainer.state.iteration} steps ({trainer.state.epoch} epochs)"
+        done += f" in {seconds / 60:.1f} minutes" if seconds else ""
+        best = self.best_model
+        if best is None or best.score is None:
+            return f"{done}. There was no validation: the network of the last epoch is kept."
+        return f"{done}. Best {best.name or 'score'} on the validation images: {best.score:.4f}, in epoch {best.epoch}."
+
+    def _command(self, run_id: str, *names: str) -> str:
+        configs = [str(self.bundle_root / "configs" / name) for name in names]
+        given = repr(configs).replace(" ", "") if len(configs) > 1 else configs[0]
+        words = ["python", "-m", "monai.bundle", "run", run_id, "--config_file", given]
+        words += [] if str(self.bundle_root) == "." else ["--bundle_root", str(self.bundle_root)]
+        words += ["--ckpt_dir", str(self.model.parent), "--dataset_dir"]
+        if run_id == "inference":
+            return f"{command_line(words)} FOLDER_OF_IMAGES"
+        return command_line([*words, str(self.dataset_dir)])
+
+
+def command_line(words: Iterable[str]) -> str:
+    """Join words as a shell needs them; double quotes around those that hold single ones, as lists of configs do."""
+    return " ".join(
+        f'"{word}"' if "'" in word and not set(word) & set('"$`\\!') else shlex.quote(word) for word in words
+    )

@@ -1,0 +1,87 @@
+"""The card and the metadata of one model, from its ``model.json``."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+
+def model_metadata(
+    shipped: Mapping[str, Any], description: Mapping[str, Any], title: tuple[str, str]
+) -> dict[str, Any]:
+    """Fit the metadata of the bundle to one model: its method, classes and size of a patch.
+
+    Args:
+        shipped: the content of ``configs/metadata.json``.
+        description: the model's ``model.json``.
+        title: name and idea of the method.
+    """
+    settings, training = description["settings"], description["training"]
+    metadata = copy.deepcopy(dict(shipped))
+    metadata |= {"name": f"{title[0]} gland segmentation", "description": title[1]}
+    metadata["changelog"] = {metadata["version"]: f"Exported from a training of method {training['method']}"}
+    shapes = metadata["network_data_format"]
+    for part in (shapes["inputs"]["image"], shapes["outputs"]["pred"]):
+        part["spatial_shape"] = settings["crop_size"]
+    if settings["classes"] != shapes["outputs"]["pred"]["num_channels"]:
+        grades = (description.get("class_target") or {}).get("grades", {})
+        known = {number: name for name, number in grades.items()}
+        names = {str(number): known.get(number, f"class {number}") for number in range(1, settings["classes"])}
+        names = {"0": "background"} | names
+        shapes["outputs"]["pred"] |= {"num_channels": settings["classes"], "channel_def": names}
+        metadata["pred_classes"] = ", ".join(f"{number} {name}" for number, name in names.items())
+        metadata["label_classes"] = metadata["pred_classes"]
+    return metadata
+
+
+def model_card(description: Mapping[str, Any], title: tuple[str, str], result: Mapping[str, Any]) -> str:
+    """Write the card of a model: what was trained, on what, what it scored, how to use it, its limits.
+
+    Args:
+        description: the model's ``model.json``.
+        title: name and idea of the method.
+        result: what a benchmark wrote of the training; may be empty.
+    """
+    data, method = description.get("data", {}), description["training"]["method"]
+    images = result.get("counts") or data.get("images") or {}
+    counts = ", ".join(f"{count} {part}" for part, count in images.items())
+    name = data.get("list") or result.get("data_list")
+    told = [result.get("data"), f"`{name}`" if name else None, f"seed {description['training']['seed']}"]
+    return f"""# Model overview
+{title[0]}: {title[1]}
+
+Exported from a training of the Semi-MoE bundle, method `{method}`. For research only. Not for diagnosis.
+
+## Data
+Data list: {", ".join(part for part in told if part)}{f" ({counts})" if counts else ""}. The terms of the data set also
+apply to weights trained on it: GlaS and CRAG are for research only.
+
+Images are read as RGB and resampled to {description["settings"]["pixel_size"]} um/px where their resolution is known.
+
+## Performance
+{score_tables(description.get("scores", {}), result)}
+## MONAI bundle commands
+    python -m monai.bundle run inference --config_file configs/inference.json --dataset_dir FOLDER_OF_PICTURES
+    python -m monai.bundle run training --config_file configs/train.json --dataset_dir DIR --data_list LIST
+    python -m monai.bundle run evaluating --config_file "['configs/train.json','configs/evaluate.json']" \\
+        --ckpt_dir models --dataset_dir DIR --data_list LIST
+"""
+
+
+def score_tables(scores: Mapping[str, Any], result: Mapping[str, Any]) -> str:
+    """Tables of a model's scores in Markdown: each evaluation, or the validation where there was none."""
+    tables = [
+        (f"Test images of `{one['data'].get('list', 'a list that is not known')}`, protocol `{one['protocol']}`:", one)
+        for one in scores.get("evaluation", [])
+    ]
+    if result.get("metrics"):
+        tables = [(f"Test images, protocol `{result.get('protocol', 'heldout')}`:", {"scores": result["metrics"]})]
+    if not tables and scores.get("validation"):
+        said = "Not evaluated on test images. Validation images, which chose the epoch:"
+        tables = [(said, {"scores": scores["validation"]})]
+    text = ""
+    for heading, one in tables:
+        rows = [f"| {name} | {value:.4g} |" for name, value in one["scores"].items() if isinstance(value, int | float)]
+        text += "\n".join([heading, "", "| metric | value |", "|---|---|", *rows, "", ""])
+    return text or "Not evaluated.\n"

@@ -1,0 +1,251 @@
+"""`model.json`: what a training writes of its model, what is read of it, and what is refused."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from ignite.engine import Engine, Events
+from monai.bundle import ConfigParser
+
+from bundle.engines import ModelDescription, SaveScores, trained_model
+from bundle.engines.checkpoint import save_model
+from bundle.engines.definitions import plain_definition
+from bundle.engines.model_file import read_description
+from bundle.networks import Peers, UNet
+
+SETTINGS = {
+    "classes": 3,
+    "pixel_size": 0.5,
+    "crop_size": [32, 48],
+    "mean": [0.1, 0.2, 0.3],
+    "std": [1.0, 1.0, 1.0],
+    "experts": ["seg"],
+    "mask_classes": None,
+}
+DEFAULTS = {"network": "bundle.networks.SemiMoE", "widths": [16, 32], "class_target": "x", "data_list": "own.json"}
+DEFAULTS |= dict.fromkeys(SETTINGS, 0)
+CONFIG: dict[str, Any] = {
+    "classes": 3,
+    "small": 4,
+    "network_def": {
+        "_target_": "$'bundle.networks.' + 'Peers'",
+        "_requires_": "$None",
+        "in_channels": 3,
+        "out_channels": "@classes",
+        "widths": "$[@small, 8, 8, 8, 8]",
+        "peer": {
+            "_target_": "bundle.networks.Padded",
+            "multiple": 16,
+            "network": {
+                "_target_": "BasicUNet",
+                "spatial_dims": 2,
+                "in_channels": "@network_def#in_channels",
+                "out_channels": "@network_def#out_channels",
+                "features": [4, 4, 4, 4, 4, 4],
+            },
+        },
+    },
+    "class_target": {"_target_": "bundle.transforms.ClassFromGraded", "keys": "label", "grades": {"a": 1, "b": 2}},
+    "description": {
+        "_target_": "bundle.engines.ModelDescription",
+        "path": "here",
+        "settings": SETTINGS,
+        "training": {"method": "cps", "steps_per_epoch": 5},
+        "data": {"list": "their.json"},
+        "command": ["/lib/monai/bundle/__main__.py", "run", "training", "--config_file", "['a.json','b.yaml']"],
+    },
+}
+
+
+@pytest.fixture
+def described(tmp_path: Path) -> tuple[ConfigParser, Path]:
+    """A configuration, and the folder where its network lies with its description."""
+    parser = ConfigParser(copy.deepcopy(CONFIG))
+    parser.update({"description#path": str(tmp_path / "model.json")})
+    description: ModelDescription = parser.get_parsed_content("description")
+    network = parser.get_parsed_content("network_def")
+    save_model(network, tmp_path / "model.pt", description, 2, {"pooled_dice": 0.5, "object_f1": math.nan})
+    return parser, tmp_path
+
+
+def change(folder: Path, key: str, value: Any) -> None:
+    """Change a value of a folder's ``model.json``."""
+    content = json.loads((folder / "model.json").read_text())
+    *places, last = key.split("#")
+    holder = content
+    for place in places:
+        holder = holder[place]
+    holder[last] = value
+    (folder / "model.json").write_text(json.dumps(content))
+
+
+def test_the_description_is_plain_and_complete(described):
+    _, folder = described
+    content = read_description(folder / "model.json")
+    assert content["network_def"] == {
+        "_target_": "bundle.networks.Peers",
+        "in_channels": 3,
+        "out_channels": 3,
+        "widths": [4, 8, 8, 8, 8],
+        "peer": {
+            "_target_": "bundle.networks.Padded",
+            "multiple": 16,
+            "network": {
+                "_target_": "monai.networks.nets.basic_unet.BasicUNet",
+                "spatial_dims": 2,
+                "in_channels": 3,
+                "out_channels": 3,
+                "features": [4, 4, 4, 4, 4, 4],
+            },
+        },
+    }
+    assert content["settings"] == SETTINGS
+    assert content["training"]["epoch"] == 2
+    assert content["training"]["steps"] == 10
+    assert content["training"]["config_files"] == ["a.json", "b.yaml"]
+    assert content["training"]["command"] == "python -m monai.bundle run training --config_file \"['a.json','b.yaml']\""
+    assert content["scores"]["validation"] == {"pooled_dice": 0.5, "object_f1": None}
+    assert content["versions"]["torch"] == torch.__version__
+
+
+def test_the_folder_gives_the_network_and_its_settings_and_changes_win(described):
+    _, folder = described
+    model = trained_model(folder, DEFAULTS)
+    assert {name: model[name] for name in SETTINGS} == SETTINGS
+    assert (model["widths"], model["data_list"]) == ([4, 8, 8, 8, 8], "their.json")
+    network = model["network"](in_channels=3, out_channels=3, widths=None)
+    assert isinstance(network, Peers)
+    network.load_state_dict(torch.load(folder / "model.pt", weights_only=True))
+    other = model["network"](widths=[8, 8, 8, 8, 8])
+    assert other.state_dict().keys() == network.state_dict().keys()
+    assert next(iter(other.parameters())).shape[0] == 8
+    assert model["class_target"](keys="mask").grades == {"a": 1, "b": 2}
+
+
+def test_without_a_description_the_defaults_hold(tmp_path):
+    assert trained_model(tmp_path, DEFAULTS) == DEFAULTS
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("network_def#_target_", "os.system", "only classes of"),
+        ("network_def#_target_", "bundle.networks.unet.os.system()", "only classes of"),
+        ("network_def#peer#network#_target_", "torch.hub.load", "only classes of"),
+        ("network_def#peer#network#_target_", "monai.bundle.scripts.run", "only classes of"),
+        ("network_def#widths", "$print(1)", "expression"),
+        ("network_def#in_channels", "@classes", "expression"),
+        ("class_target#grades", {"a": "%other.json"}, "expression"),
+        ("settings#classes", "two", "settings#classes"),
+        ("settings#crop_size", [32], "settings#crop_size"),
+        ("settings#std", [0.0], "settings#std"),
+        ("format", "another", "format"),
+    ],
+)
+def test_what_is_not_safe_or_not_whole_is_refused(key, value, said, described):
+    _, folder = described
+    change(folder, key, value)
+    with pytest.raises(ValueError, match=rf"model\.json does not describe a model: .*{said}.*copy it again"):
+        trained_model(folder, DEFAULTS)
+
+
+def test_a_damaged_file_is_refused(described):
+    _, folder = described
+    (folder / "model.json").write_text('{"format": ')
+    with pytest.raises(ValueError, match=r"model\.json does not describe a model"):
+        trained_model(folder, DEFAULTS)
+
+
+def test_an_encoder_of_a_trained_model_asks_for_no_weights_of_its_own(described, monkeypatch):
+    _, folder = described
+    change(folder, "network_def", {"_target_": "bundle.networks.UNet", "encoder": {"pretrained": True, "name": "e"}})
+    monkeypatch.setattr("bundle.networks.UNet", lambda encoder: encoder)
+    change(folder, "network_def#encoder", {"_target_": "bundle.networks.Made", "pretrained": True, "name": "e"})
+    monkeypatch.setattr("bundle.networks.Made", lambda **arguments: arguments, raising=False)
+    assert trained_model(folder, DEFAULTS)["network"]() == {"pretrained": False, "name": "e"}
+
+
+def test_a_network_from_elsewhere_is_told_and_left_out(tmp_path, caplog):
+    parser = ConfigParser(copy.deepcopy(CONFIG))
+    parser.update({"network_def": {"_target_": "torch.nn.Conv2d", "in_channels": 3, "out_channels": 2}})
+    content = parser.get_parsed_content("description").content
+    assert content["network_def"] is None
+    assert "only classes of" in caplog.text
+
+
+def test_values_without_a_form_in_json_are_named():
+    parser = ConfigParser({"network_def": {"_target_": "bundle.networks.UNet", "norm": "$object()"}})
+    with pytest.raises(ValueError, match="network_def#norm is a object"):
+        plain_definition(parser, "network_def")
+
+
+def test_squeezed_images_have_no_pixel_size(described):
+    _, folder = described
+    change(folder, "settings#pixel_size", None)
+    model = trained_model(folder, DEFAULTS)
+    with pytest.raises(ValueError, match=r"gives no pixel_size: .*squeezed to one size.*give --pixel_size"):
+        model["pixel_size"]
+
+
+def test_another_network_takes_the_old_description_away_first(described, monkeypatch):
+    """A run that is killed between weights and description leaves a model without one, and never a wrong one."""
+    parser, folder = described
+
+    def killed(*arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ModelDescription, "write", killed)
+    description = parser.get_parsed_content("description")
+    with pytest.raises(KeyboardInterrupt):
+        save_model(UNet(3, 2, widths=(4, 4, 4, 4, 4)), folder / "model.pt", description, 1)
+    assert (folder / "model.json").is_file(), "the same definition may stay"
+    description.content["network_def"] = {"_target_": "bundle.networks.UNet"}
+    with pytest.raises(KeyboardInterrupt):
+        save_model(UNet(3, 2, widths=(4, 4, 4, 4, 4)), folder / "model.pt", description, 1)
+    assert not (folder / "model.json").exists()
+
+
+def evaluate(folder: Path, score: float, data_list: str = "own.json") -> None:
+    """Run an evaluation that reaches a score."""
+    engine = Engine(lambda engine, batch: None)
+    SaveScores(folder / "model.pt", {"list": data_list}, "heldout").attach(engine)
+    engine.add_event_handler(Events.EPOCH_COMPLETED, lambda: engine.state.metrics.update(pooled_dice=score))
+    engine.run([0])
+
+
+def test_scores_of_evaluations_are_added_and_replaced(described):
+    _, folder = described
+    evaluate(folder, 0.7)
+    evaluate(folder, 0.8)
+    evaluate(folder, 0.6, "other.json")
+    scores = read_description(folder / "model.json")["scores"]
+    assert [(one["data"]["list"], one["scores"]["pooled_dice"]) for one in scores["evaluation"]] == [
+        ("own.json", 0.8),
+        ("other.json", 0.6),
+    ]
+    assert scores["validation"]["pooled_dice"] == 0.5
+
+
+@pytest.mark.parametrize("why", ["released", "other weights", "none"])
+def test_scores_are_not_written_where_they_do_not_belong(why, described):
+    _, folder = described
+    if why == "released":
+        change(folder, "released", True)
+    elif why == "other weights":
+        (folder / "model.pt").write_bytes(b"others")
+    else:
+        (folder / "model.json").unlink()
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    evaluate(folder, 0.7)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_description_needs_a_configuration():
+    with pytest.raises(RuntimeError, match="no configuration is being read"):
+        ModelDescription("model.json", SETTINGS)
