@@ -3,17 +3,21 @@
     python scripts/demo.py [--output demo] [--max-epochs 25]
 
 For each method it trains (configs/sizes/demo.yaml), evaluates on the test tiles and writes a mask for each of them,
-all through ``python -m monai.bundle``, then prints a table and draws both methods side by side. About 6 minutes on
-two CPU cores. Everything lies under the output folder; a second call trains again.
+all through ``python -m monai.bundle``, then prints a table, draws both methods side by side and writes demo.json, which
+scripts/update_results.py reads. Up to 10 minutes on two quiet CPU cores. Everything lies under the output folder; a
+second call trains again.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import json
+import os
 import subprocess
 import sys
 import time
+from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
@@ -22,19 +26,21 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from bundle.benchmark import code_state, processor, versions
 from bundle.data import load_data_list
 from bundle.handlers import drawing
 
 METHODS = ("supervised", "semi_moe")
 DATA_LIST = "heldout_10_seed0.json"
 COLUMNS = ("pooled_dice", "pooled_jaccard", "mean_dice", "mean_jaccard")
+EPOCHS = 25
 
 
 def main() -> int:
     """Run the demo; the exit code is that of the first command that fails, or 0."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=ROOT / "demo", help="folder of all that the demo writes")
-    parser.add_argument("--max-epochs", type=int, default=25, help="epochs of each training")
+    parser.add_argument("--max-epochs", type=int, default=EPOCHS, help="epochs of each training")
     parser.add_argument("--images", type=int, default=4, help="test tiles in the picture")
     arguments = parser.parse_args()
     output = arguments.output.absolute()
@@ -51,6 +57,7 @@ def main() -> int:
             return error.returncode
     print("\n" + table(output, seconds))
     picture = compare(output, arguments.images)
+    write_record(output, seconds, time.monotonic() - started, arguments.max_epochs)
     print(f"\nTest tiles, both methods side by side: {picture}")
     print(f"Curves: {Path(sys.executable).with_name('tensorboard')} --logdir {output}")
     print(f"Took {(time.monotonic() - started) / 60:.1f} minutes.")
@@ -85,11 +92,33 @@ def table(output: Path, seconds: dict[str, float]) -> str:
     """The scores on the test tiles, a line a method."""
     lines = [f"{'test, 40 tiles':<16}" + "".join(f"{name:>16}" for name in COLUMNS) + f"{'training':>12}"]
     for method in METHODS:
-        with (output / method / "evaluation" / "metrics.csv").open(newline="") as file:
-            scores = {name: float(value) for name, value in csv.reader(file)}
+        scores = scores_of(output, method)
         figures = "".join(f"{scores[name]:>16.4f}" for name in COLUMNS)
         lines.append(f"{method:<16}{figures}{seconds[method]:>10.0f} s")
     return "\n".join(lines)
+
+
+def scores_of(output: Path, method: str) -> dict[str, float]:
+    """The scores of a method on the test tiles, by name."""
+    with (output / method / "evaluation" / "metrics.csv").open(newline="") as file:
+        return {name: float(value) for name, value in csv.reader(file)}
+
+
+def write_record(output: Path, seconds: dict[str, float], whole: float, max_epochs: int) -> Path:
+    """Write demo.json: scores and seconds of each method, seconds of all, code, versions and machine."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    runs = {name: {"seconds": round(seconds[name], 1), "metrics": scores_of(output, name)} for name in METHODS}
+    content = {
+        "format": "semi_moe.demo/1",
+        **{"data": "phantom", "protocol": "heldout", "size": "demo", "seeds": [0], "data_list": DATA_LIST},
+        **{"usual": max_epochs == EPOCHS, "command": f"python scripts/demo.py --max-epochs {max_epochs}"},
+        **{"methods": runs, "seconds": round(whole, 1), **code_state(ROOT), "versions": versions(ROOT)},
+        "hardware": {"cpu": processor(), "cores": cores},
+        "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+    path = output / "demo.json"
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    return path
 
 
 def compare(output: Path, count: int) -> Path:

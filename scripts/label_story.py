@@ -2,7 +2,7 @@
 
     python scripts/label_story.py --output FOLDER
 
-It needs MONAI Label (`make label-install`, then .venv-label/bin/python) and took 12 minutes on two busy CPU cores. It
+It needs MONAI Label (`make label-install`, then .venv-label/bin/python) and some minutes on two CPU cores. It
 serves a narrow network with random weights, outlines glands on a few tiles, presses train, presses run, outlines the
 tiles on which the experts disagree most, mends a label, trains again, and stops a third training half way. Tiles of
 other patients are held back and tell how good the masks are. A table is printed; FOLDER gets story.json, story.png and

@@ -6,6 +6,7 @@ from bundle.report.definitions import is_optimistic, key_metric, protocol_note
 from bundle.report.differences import comparison_table, comparisons
 from bundle.report.lessons import lesson_table
 from bundle.report.page import build
+from bundle.report.recorded import record_of_cells, record_of_demo
 from bundle.report.statistics import Comparison, Spread, compare, spread
 from bundle.report.tables import (
     cost_table,
@@ -39,6 +40,8 @@ __all__ = [
     "metrics_of",
     "protocol_note",
     "read_anchors",
+    "record_of_cells",
+    "record_of_demo",
     "score_table",
     "score_tables",
     "spread",

@@ -1,0 +1,77 @@
+"""Numbers of parameters that docs and headers of configs repeat are those of the networks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from monai.bundle import ConfigParser
+
+METHODS = {
+    "`UNet`, and one expert with 2 classes": "supervised",
+    "`SemiMoE`, gates `paper` or `as_released`": "semi_moe",
+    "`SemiMoE`, gate `equal`": "semi_moe_equal_gates",
+    "`SemiMoE`, shared encoder": "semi_moe_shared_encoder",
+}
+"""Row of the table in docs/method.md -> overlay."""
+SIZES = {"demo": ["sizes/demo.yaml"], "default": [], "paper": ["sizes/paper.yaml"]}
+RATIO = re.compile(r"([\d.]+) times (?:its|the) parameters")
+
+
+@pytest.fixture(scope="module")
+def count(repository_root: Path) -> Callable[..., int]:
+    """Parameters of a method's network at a size; on no device, but for a transformer, which asks for values."""
+
+    def counted(method: str, size: str = "default", **changes: object) -> int:
+        parser = ConfigParser()
+        files = ["train.json", f"methods/{method}.yaml", *SIZES[size]]
+        parser.read_config([str(repository_root / "configs" / file) for file in files])
+        parser.update({"bundle_root": str(repository_root), **changes})
+        with torch.device("cpu" if method == "cross_teaching" else "meta"):
+            network = parser.get_parsed_content("network_def")
+        return sum(parameter.numel() for parameter in network.parameters())
+
+    return counted
+
+
+def test_the_table_of_parameters(count, repository_root):
+    text = (repository_root / "docs" / "method.md").read_text(encoding="utf-8")
+    for title, method in METHODS.items():
+        row = f"| {title} | " + " | ".join(f"{count(method, size):,}" for size in SIZES) + " |"
+        assert row in text, row
+
+
+def test_the_card_and_the_headers_of_sizes_and_shared_encoder(count, repository_root):
+    millions = {size: count("semi_moe", size) / 1e6 for size in SIZES}
+    card = (repository_root / "docs" / "README.md").read_text(encoding="utf-8")
+    assert f"({millions['default']:.1f} million parameters in all)" in card
+    assert f"({millions['paper']:.1f} million)" in card
+    header = (repository_root / "configs" / "sizes" / "paper.yaml").read_text(encoding="utf-8")
+    assert (
+        f"{count('supervised', 'paper'):,} parameters an expert ({millions['paper']:.2f} million with gates)" in header
+    )
+    shared = (repository_root / "configs" / "methods" / "semi_moe_shared_encoder.yaml").read_text(encoding="utf-8")
+    assert f"about {count('semi_moe_shared_encoder', 'paper') / 1e6:.0f} M parameters" in shared
+
+
+def test_headers_of_methods_say_how_many_times_the_parameters(count, repository_root):
+    found = {}
+    for path in (repository_root / "configs" / "methods").glob("*.yaml"):
+        header = path.read_text(encoding="utf-8").replace("\n#", "")
+        if match := RATIO.search(header):
+            found[path.stem] = (match[1], f"{count(path.stem) / count('supervised'):.1f}")
+    assert set(found) == {"cct", "cross_teaching", "k_experts", "xnet"}
+    assert all(said == true for said, true in found.values()), found
+
+
+def test_the_header_of_cross_teaching(count, repository_root):
+    text = (repository_root / "configs" / "methods" / "cross_teaching.yaml").read_text(encoding="utf-8")
+    for size, feature_size in (("default", 12), ("paper", 48)):
+        unet = count("supervised", size)
+        both = count("cross_teaching", size, **{"network_def#peer#network#feature_size": feature_size})
+        digits = 1 if size == "default" else 0
+        assert f"{(both - unet) / 1e6:.{digits}f} million" in text
+        assert f"{unet / 1e6:.1f})" in text
