@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,7 +31,7 @@ sys.path.insert(0, str(ROOT))
 
 Entry = dict[str, Any]
 KEYS = ("what", "data", "protocol", "seeds", "commands", "commit", "date", "machine", "versions", "tables")
-"""What every entry says; ``note``, ``entered`` and ``not_repeatable`` may come with it."""
+"""What every entry says; ``note``, ``entered``, ``not_repeatable`` and ``figures`` may come with it."""
 OF_ENTRY = ("command", "commit")
 """Columns that any table may show: the first command of its entry, and its commit."""
 UNKNOWN = "unknown"
@@ -270,6 +271,8 @@ def update(options: argparse.Namespace) -> int:
 
         if options.demo:
             changed["demo"] = record_of_demo(options.demo, entries.get("demo"))
+            for name in changed["demo"]["figures"]:
+                shutil.copyfile(options.demo / "comparison.png", ROOT / name)
         if options.cells:
             changed[options.entry] = record_of_cells(options.cells, options.entry, entries.get(options.entry), ROOT)
         entries |= changed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shlex
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,8 @@ SCORES = ("pooled_dice", "mean_dice", "object_f1", "object_dice", "object_hausdo
 """Scores that a new entry shows, as far as its cells have them."""
 LASTING = ("max_epochs", "epoch_length", "patience", "bundle_root")
 """Settings of a cell that come from the budget, and not from ``--set``."""
+FIGURE = "docs/figures/demo.png"
+"""Where the picture of the demo lies among the documents."""
 WIDTH = 112
 """Letters of a line of a command."""
 DIFFERENCES = {
@@ -84,7 +87,7 @@ def record_of_demo(folder: str | Path, before: Mapping[str, Any] | None) -> Entr
     """An entry made of a finished ``scripts/demo.py``; as ``record_of_cells``.
 
     Raises:
-        FileNotFoundError: without the file ``demo.json``.
+        FileNotFoundError: without the file ``demo.json`` or its picture.
         ValueError: where it is damaged, of another format, or made by uncommitted code.
     """
     path = Path(folder) / "demo.json"
@@ -114,6 +117,7 @@ def record_of_demo(folder: str | Path, before: Mapping[str, Any] | None) -> Entr
         "date": content["finished"][:10],
         "machine": f"{content['hardware']['cpu']}, {content['hardware']['cores']} cores",
         "versions": content["versions"],
+        "figures": {FIGURE: hashlib.sha256((path.parent / "comparison.png").read_bytes()).hexdigest()},
         "tables": {
             "scores": {"columns": method | {key: _column(key) for key in kept}, "rows": rows},
             "time": {"columns": method | times, "rows": seconds},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shlex
@@ -58,7 +59,7 @@ def render(program: ModuleType) -> Callable[[str], str]:
 def checkout(program: ModuleType, repository_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the documents, which the program takes for its own."""
     root = tmp_path / "checkout"
-    shutil.copytree(repository_root / "docs", root / "docs", ignore=shutil.ignore_patterns("figures"))
+    shutil.copytree(repository_root / "docs", root / "docs")
     shutil.copytree(repository_root / "configs", root / "configs")
     shutil.copy(repository_root / "README.md", root)
     monkeypatch.setattr(program, "ROOT", root)
@@ -132,6 +133,12 @@ def test_every_commit_is_in_the_history(entries, repository_root):
     for name, entry in entries.items():
         for commit in (*entry["commit"].split(", "), entry.get("entered", "unknown")):
             assert commit == "unknown" or git("cat-file", "-e", f"{commit}^{{commit}}").returncode == 0, (name, commit)
+
+
+def test_figures_are_those_of_their_runs(entries, repository_root):
+    for name, entry in entries.items():
+        for file, digest in entry.get("figures", {}).items():
+            assert hashlib.sha256((repository_root / file).read_bytes()).hexdigest() == digest, (name, file)
 
 
 def test_the_time_of_the_authors_code_is_that_of_the_benchmark(entries, load_program):
@@ -229,12 +236,14 @@ def test_a_finished_demo_is_read_and_all_documents_follow(program, checkout, loa
     path = demo.write_record(tmp_path / "demo", {"supervised": 60.4, "semi_moe": 241.6}, 400.0, demo.EPOCHS)
     content = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps(content | {"commit": "f" * 40, "dirty": False}), encoding="utf-8")
+    (tmp_path / "demo" / "comparison.png").write_bytes(b"a picture")
     assert program.main(["--demo", str(tmp_path / "demo")]) == 0
     text = (checkout / "docs" / "results.md").read_text(encoding="utf-8")
     assert "| `supervised` | 0.812 | 0.812 | 0.812 | 0.812 |" in text
     assert "| `semi_moe` | 242 | - |\n| the whole demo | - | 400 |" in text
     assert "with the code of commit fffffff, torch " in " ".join(text.split())
     assert "-->242<!-- /result --> seconds" in (checkout / "README.md").read_text(encoding="utf-8")
+    assert (checkout / "docs" / "figures" / "demo.png").read_bytes() == b"a picture"
     assert "read the sentences around README.md:" in capsys.readouterr().out
     assert program.main(["--check"]) == 0
 
