@@ -44,7 +44,7 @@ def main() -> int:
     parser.add_argument("--images", type=int, default=4, help="test tiles in the picture")
     arguments = parser.parse_args()
     output = arguments.output.absolute()
-    started = time.monotonic()
+    started, code = time.monotonic(), code_state(ROOT)
     seconds = {}
     for method in METHODS:
         print(f"\n== {method}: training, evaluation, inference ==", flush=True)
@@ -57,7 +57,7 @@ def main() -> int:
             return error.returncode
     print("\n" + table(output, seconds))
     picture = compare(output, arguments.images)
-    write_record(output, seconds, time.monotonic() - started, arguments.max_epochs)
+    write_record(output, seconds, time.monotonic() - started, arguments.max_epochs, code)
     print(f"\nTest tiles, both methods side by side: {picture}")
     print(f"Curves: {Path(sys.executable).with_name('tensorboard')} --logdir {output}")
     print(f"Took {(time.monotonic() - started) / 60:.1f} minutes.")
@@ -104,7 +104,9 @@ def scores_of(output: Path, method: str) -> dict[str, float]:
         return {name: float(value) for name, value in csv.reader(file)}
 
 
-def write_record(output: Path, seconds: dict[str, float], whole: float, max_epochs: int) -> Path:
+def write_record(
+    output: Path, seconds: dict[str, float], whole: float, max_epochs: int, code: dict[str, object]
+) -> Path:
     """Write demo.json: scores and seconds of each method, seconds of all, code, versions and machine."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     runs = {name: {"seconds": round(seconds[name], 1), "metrics": scores_of(output, name)} for name in METHODS}
@@ -112,7 +114,7 @@ def write_record(output: Path, seconds: dict[str, float], whole: float, max_epoc
         "format": "semi_moe.demo/1",
         **{"data": "phantom", "protocol": "heldout", "size": "demo", "seeds": [0], "data_list": DATA_LIST},
         **{"usual": max_epochs == EPOCHS, "command": f"python scripts/demo.py --max-epochs {max_epochs}"},
-        **{"methods": runs, "seconds": round(whole, 1), **code_state(ROOT), "versions": versions(ROOT)},
+        **{"methods": runs, "seconds": round(whole, 1), **code, "versions": versions(ROOT)},
         "hardware": {"cpu": processor(), "cores": cores},
         "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }

@@ -233,9 +233,8 @@ def test_a_finished_demo_is_read_and_all_documents_follow(program, checkout, loa
         (tmp_path / "demo" / method / "evaluation").mkdir(parents=True)
         lines = [f"{name},{score}\n" for name in (*demo.COLUMNS, "object_f1")]
         (tmp_path / "demo" / method / "evaluation" / "metrics.csv").write_text("".join(lines), encoding="utf-8")
-    path = demo.write_record(tmp_path / "demo", {"supervised": 60.4, "semi_moe": 241.6}, 400.0, demo.EPOCHS)
-    content = json.loads(path.read_text(encoding="utf-8"))
-    path.write_text(json.dumps(content | {"commit": "f" * 40, "dirty": False}), encoding="utf-8")
+    seconds, code = {"supervised": 60.4, "semi_moe": 241.6}, {"commit": "f" * 40, "dirty": False}
+    demo.write_record(tmp_path / "demo", seconds, 400.0, demo.EPOCHS, code)
     (tmp_path / "demo" / "comparison.png").write_bytes(b"a picture")
     assert program.main(["--demo", str(tmp_path / "demo")]) == 0
     text = (checkout / "docs" / "results.md").read_text(encoding="utf-8")
