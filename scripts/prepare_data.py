@@ -198,6 +198,7 @@ def add_check(sources: Any) -> None:
 
 def run_check(options: argparse.Namespace) -> None:
     """Check a data list; reads all that ``add_check`` names."""
+    from monai.bundle import ConfigParser
     from PIL import Image
 
     from bundle.data.check import check_list
@@ -207,10 +208,12 @@ def run_check(options: argparse.Namespace) -> None:
     from bundle.data.lists import PARTS
     from bundle.handlers.contact_sheet import Tile, contact_sheet
 
-    settings = json.loads((ROOT / "configs" / "train.json").read_text(encoding="utf-8"))
+    parser = ConfigParser()
+    parser.read_config(str(ROOT / "configs" / "train.json"))
+    crop, pixel_size = (parser.get_parsed_content(key) for key in ("crop_size", "pixel_size"))
     with Bar("check", unit="file") as progress:
         checked = check_list(options.list, options.classes, options.workers, progress)
-        findings = find_faults(checked, settings["crop_size"], settings["pixel_size"])
+        findings = find_faults(checked, crop, pixel_size)
     if options.sheet is not None:
         parts = {part: [Tile(*shown) for shown in to_show(checked, part)] for part in PARTS}
         picture = io.BytesIO()

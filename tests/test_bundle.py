@@ -94,7 +94,7 @@ def test_training_leaves_a_plain_model_and_a_record(trained, elsewhere):
     assert [row["epoch"] for row in rows(output / "training.csv")][:2] == ["1", "2"]
     assert {path.name for path in output.glob("montage_000[12].png")} == {"montage_0001.png", "montage_0002.png"}
     assert len(list((output / "tensorboard").glob("events*"))) >= 1
-    assert "epoch 2/2 | loss" in said
+    assert "epoch 2/2: loss" in said
     last = said[said.index("Training ended after 4 steps (2 epochs)") :]
     assert "Best pooled_dice on the validation images: 0." in last
     for told in ("model.pt (model.json beside it", "training.csv", "tensorboard --logdir", "montage_latest.png"):

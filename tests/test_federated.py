@@ -18,7 +18,10 @@ def client(copy_bundle) -> Any:
     """A client that has trained one round, and the weights that the server had sent."""
     made = copy_bundle("federated")
     small = {"device": "cpu", "amp": False}
-    algo = MonaiAlgo(made.root.name, local_epochs=1, train_kwargs=dict(small), eval_kwargs=dict(small))
+    best = "runs/semi_moe/model.pt"
+    algo = MonaiAlgo(
+        made.root.name, local_epochs=1, train_kwargs=dict(small), eval_kwargs=dict(small), best_model_filepath=best
+    )
     algo.initialize({ExtraItems.CLIENT_NAME: "hospital", ExtraItems.APP_ROOT: str(made.root.parent)})
     torch.manual_seed(5)
     sent = {name: value.clone() for name, value in SemiMoE(widths=(4, 8, 8, 8, 8)).state_dict().items()}

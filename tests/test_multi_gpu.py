@@ -17,6 +17,7 @@ RECORD = {
         "$@validate#evaluator.add_event_handler(ignite.engine.Events.EPOCH_COMPLETED, @train#early_stop)",
         "$@train#resume_file.attach(@train#trainer)",
         "$@train#trainer.run()",
+        "$@train#summary.log(@train#trainer)",
         "@record",
     ],
     "record": {
@@ -66,7 +67,8 @@ def test_one_process_writes(trained):
     assert len(list(output.rglob("events.out.tfevents.*"))) == 1
     ranks = {f"rank{rank}.pt" for rank in range(RANKS)}
     assert {path.name for path in output.rglob("*.pt")} == {"model.pt", "resume.pt"} | ranks
-    assert said.count("| loss ") == 2, "two epochs, each said once"
+    assert said.count(": loss ") == 2, "two epochs, each said once"
+    assert said.count("Training ended after ") == 1
     assert said.count("Epoch[2] Metrics --") == 1
     left = [path.name for path in made.root.rglob("*.part*")]
     assert left == []
