@@ -82,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         changes = benchmark.settings_of(words)
         _check(given, changes)
         benchmark.check_output(ROOT, given.output, given.dataset_dir)
-        with benchmark.OutputLock(given.output) as lock:
+        with benchmark.OutputLock(given.output, "simulation") as lock:
             Simulation(given, changes, lock).run()
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         print(f"simulate_labeling: {sentence(error)}", file=sys.stderr)

@@ -5,11 +5,20 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
+import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
+
+PATIENCE = 7.0
+"""Seconds to wait for a lock that is held. What a killed run left may need some until it has ended: processes that load
+data look every five seconds whether their parent is there."""
+INTERVAL = 0.1
+"""Seconds between two tries to take a lock."""
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -68,17 +77,23 @@ def now() -> str:
 
 
 class OutputLock:
-    """Keeps a second benchmark out of an output folder; use it in a ``with``.
+    """Keeps a second run out of an output folder; use it in a ``with``.
 
-    The lock is the operating system's, on ``FOLDER/.lock``, and ends with the last process that holds the file. Child
-    processes get the file (``inherited``), so a training that outlives a killed benchmark still keeps others out.
+    The lock is the operating system's (``flock``), on ``FOLDER/.lock``, and ends with the last process that has the
+    file open. Child processes get the file (``inherited``), so a training that outlives a killed benchmark still keeps
+    others out. ``filelock.FileLock`` does not hand its file on: with that the lock would end with the benchmark.
+
+    Args:
+        folder: to be kept.
+        owner: what this process calls itself.
 
     Raises:
-        ValueError: where another process holds it.
+        ValueError: where other processes hold it, also after some seconds, or the file system has no locks.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, owner: str = "benchmark") -> None:
         self.path = folder / ".lock"
+        self.owner = owner
         self._file: IO[str] | None = None
 
     @property
@@ -87,31 +102,44 @@ class OutputLock:
         return () if self._file is None else (self._file.fileno(),)
 
     def note(self, processes: Iterable[str]) -> None:
-        """Write down who is at work, for whoever meets the lock."""
+        """Write down the names of the processes at work, ``NAME (process NUMBER)``, for whoever meets the lock."""
         if self._file is not None:
             self._file.seek(0)
             self._file.truncate()
-            self._file.write(", ".join([f"benchmark (process {os.getpid()})", *processes]))
+            self._file.write(", ".join([f"{self.owner} (process {os.getpid()})", *processes]))
             self._file.flush()
 
     def __enter__(self) -> OutputLock:
         """Take the lock."""
-        import fcntl  # here, because Windows has none and the bundle is imported there too
-
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._file = self.path.open("a+", encoding="utf-8")
+        until = time.monotonic() + PATIENCE
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            self._file.seek(0)
-            holder = self._file.read() or "a process that left no name"
+            while not self._taken(self._file):
+                if time.monotonic() >= until:
+                    who = holders(self._file) or "another run"
+                    raise ValueError(
+                        f"{self.path.parent} is in use by {who}; wait for it, end it, or give another --output"
+                    )
+                time.sleep(INTERVAL)
+            self.note([])
+        except BaseException:
             self._file.close()
-            raise ValueError(
-                f"{self.path.parent} is in use by another benchmark, or by what a killed one left: {holder}; "
-                "wait for it, end it, or give another --output"
-            ) from error
-        self.note([])
+            raise
         return self
+
+    def _taken(self, file: IO[str]) -> bool:
+        """Try to take the lock."""
+        import fcntl  # here, because Windows has none and the bundle is imported there too
+
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            advice = "give an --output on a file system that has locks"
+            raise ValueError(f"{self.path} cannot be locked ({error.strerror}); {advice}") from error
+        return True
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -119,6 +147,35 @@ class OutputLock:
         """Give the lock back."""
         if self._file is not None:
             self._file.close()
+
+
+def holders(file: IO[str]) -> str:
+    """Processes that hold a lock of ``OutputLock``, by the names that were noted; empty where the system tells of none.
+
+    Linux alone tells, and only of processes of the same user.
+
+    Args:
+        file: the file of the lock, open for reading.
+    """
+    file.seek(0)
+    names = {int(number): name for name, number in re.findall(r"([^,()]+) \(process (\d+)\)", file.read())}
+    place, proc, found = os.fstat(file.fileno()), Path("/proc"), []
+    for number in sorted(int(one) for one in os.listdir(proc) if one.isdigit()) if proc.is_dir() else []:
+        with suppress(OSError):  # it has ended, or belongs to another user
+            if any(_locks(proc / str(number), one, place) for one in os.listdir(proc / str(number) / "fd")):
+                found.append(f"{names[number].strip()} (process {number})" if number in names else f"process {number}")
+    return ", ".join(found)
+
+
+def _locks(process: Path, descriptor: str, place: os.stat_result) -> bool:
+    """Whether one of the open files of a process is that at ``place``, and holds a lock on it."""
+    try:
+        return (
+            os.path.samestat(os.stat(process / "fd" / descriptor), place)
+            and "FLOCK" in (process / "fdinfo" / descriptor).read_text()
+        )
+    except OSError:  # it is closed by now
+        return False
 
 
 def _finite(content: Any) -> Any:

@@ -80,14 +80,13 @@ def _pace(cell: Cell, root: Path, slot: Slot, python: str, lock: OutputLock) -> 
     files = [str(root / file) for file in cell.plan["config"]["files"]] + [str(write_overlay(root, cell, TRAINING))]
     log = cell.folder / "log.txt"
     children = Children(lock.inherited)
-    children.start(cell.method, bundle_command(python, root, TRAINING, files), log, root, slot.environment)
-    lock.note(children.processes())
     try:
+        children.start(cell.method, bundle_command(python, root, TRAINING, files), log, root, slot.environment)
+        lock.note(children.processes())
         while not (ended := children.wait(60.0)):
             continue
-    except BaseException:
+    finally:
         children.stop()
-        raise
     if ended[0].exit_code != 0:
         how = ending(ended[0].exit_code)
         raise ValueError(f"measuring {cell.method} {how}: {last_line(log)} ({log})")

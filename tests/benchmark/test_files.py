@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -46,29 +49,87 @@ def test_a_folder_moved_aside_never_meets_another(tmp_path):
     assert kept == ["0", "1"]
 
 
-def test_the_lock_keeps_a_second_benchmark_out_and_says_who_is_at_work(tmp_path):
-    with OutputLock(tmp_path) as lock:
-        lock.note(["one-10-seed0 (process 7)"])
-        with (
-            pytest.raises(ValueError, match=r"in use by another benchmark.*one-10-seed0 \(process 7\); wait for it"),
-            OutputLock(tmp_path),
-        ):
-            pass
+# The lock
+
+
+@pytest.fixture
+def at_once(monkeypatch):
+    """Nobody waits for a lock."""
+    monkeypatch.setattr("bundle.benchmark.files.PATIENCE", 0.0)
+
+
+def refused(folder: Path) -> str:
+    """Why the lock is not given now."""
+    with pytest.raises(ValueError, match="wait for it, end it, or give another --output") as caught:
+        OutputLock(folder).__enter__()
+    return str(caught.value).split(" is in use by ")[1].split(";")[0]
+
+
+@pytest.fixture
+def hold(tmp_path):
+    """Starts a process that has the file of a lock open until it is told to end."""
+    started = []
+
+    def make(lock: OutputLock) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-c", "import sys; print(flush=True); sys.stdin.read()"]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        started.append(subprocess.Popen(command, pass_fds=lock.inherited, **pipes))
+        started[-1].stdout.readline()
+        return started[-1]
+
+    yield make
+    for process in started:
+        process.communicate()
+
+
+def test_the_lock_keeps_a_second_benchmark_out_and_says_who_is_at_work(tmp_path, hold, at_once):
+    with OutputLock(tmp_path, "simulation") as lock:
+        training, other = hold(lock), hold(lock)
+        lock.note(["ended-10-seed0 (process 7)", f"one-10-seed0 (process {training.pid})"])
+        holders = {
+            os.getpid(): f"simulation (process {os.getpid()})",
+            training.pid: f"one-10-seed0 (process {training.pid})",
+            other.pid: f"process {other.pid}",
+        }
+        assert refused(tmp_path) == ", ".join(holders[number] for number in sorted(holders))
+        for process in (training, other):
+            process.communicate()
     with OutputLock(tmp_path):
         pass
 
 
-def test_a_training_that_outlives_a_killed_benchmark_keeps_others_out(tmp_path):
+def test_a_training_that_outlives_a_killed_benchmark_keeps_others_out(tmp_path, hold, at_once):
     with OutputLock(tmp_path) as lock:
-        command = [sys.executable, "-c", "import sys; print(flush=True); sys.stdin.read()"]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        orphan = subprocess.Popen(command, pass_fds=lock.inherited, **pipes)
-        orphan.stdout.readline()
-    with pytest.raises(ValueError, match="what a killed one left"), OutputLock(tmp_path):
-        pass
+        orphan = hold(lock)
+        lock.note([f"one-10-seed0 (process {orphan.pid})"])
+    assert refused(tmp_path) == f"one-10-seed0 (process {orphan.pid})", "the benchmark itself holds it no more"
     orphan.communicate()
     with OutputLock(tmp_path):
         pass
+
+
+def test_nobody_is_named_where_the_system_does_not_tell(tmp_path, at_once, monkeypatch):
+    with OutputLock(tmp_path):
+        monkeypatch.setattr("bundle.benchmark.files.Path", lambda _: tmp_path / "none")
+        assert refused(tmp_path) == "another run"
+
+
+def test_what_is_about_to_end_is_waited_for(tmp_path, hold, monkeypatch):
+    """As a process that was killed, and has not ended yet."""
+    with OutputLock(tmp_path) as lock:
+        orphan = hold(lock)
+    monkeypatch.setattr("bundle.benchmark.files.time.sleep", lambda _: orphan.communicate())
+    with OutputLock(tmp_path):
+        assert orphan.returncode == 0
+
+
+def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch):
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with pytest.raises(ValueError, match=r"\.lock cannot be locked \(No locks available\); give an --output on a file"):
+        OutputLock(tmp_path).__enter__()
 
 
 # What runs leave

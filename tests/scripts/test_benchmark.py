@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -72,12 +73,15 @@ def killed(output: Path, phantom_dir: Path) -> int:
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     process = subprocess.Popen(command, start_new_session=True, **pipes)
     cell = output / "cells" / NAMES[0]
-    wait_until(lambda: epochs(cell) >= 2, process)
-    at_work = (output / ".lock").read_text()
-    numbers = [int(part.split(")")[0]) for part in at_work.split("(process ")[1:]]
-    for number in numbers:  # the benchmark first; the training is leader of a group of its own
-        os.killpg(number, signal.SIGKILL)
-    process.communicate()
+    numbers = [process.pid]
+    try:
+        wait_until(lambda: epochs(cell) >= 2, process)
+        numbers += [int(part) for part in re.findall(r"seed0 \(process (\d+)\)", (output / ".lock").read_text())]
+    finally:
+        for number in numbers:  # the benchmark first; the training is leader of a group of its own
+            os.killpg(number, signal.SIGKILL)
+        process.communicate()
+    assert len(numbers) == 2
     return epochs(cell)
 
 
@@ -314,12 +318,13 @@ def test_an_output_that_leads_into_the_bundle_or_the_data_is_refused(target, tmp
     assert not (folder / "runs").exists()
 
 
-def test_two_benchmarks_in_one_folder_are_refused(finished, phantom_dir, program, capsys):
+def test_two_benchmarks_in_one_folder_are_refused(finished, phantom_dir, program, monkeypatch, capsys):
     from bundle.benchmark import OutputLock
 
+    monkeypatch.setattr("bundle.benchmark.files.PATIENCE", 0.0)
     with OutputLock(finished):
         assert program.main(words(finished, phantom_dir)) == 1
-    assert f"{finished} is in use by another benchmark" in capsys.readouterr().err
+    assert f"{finished} is in use by benchmark (process {os.getpid()}); wait for it" in capsys.readouterr().err
 
 
 def test_each_device_is_a_place_that_sees_itself_alone(program, monkeypatch):
@@ -348,6 +353,23 @@ def test_minutes_become_steps_that_later_runs_keep(tmp_path, phantom_dir, progra
     assert program.main(command) == 0
     assert asked == [220, 220]
     assert "measuring" not in capsys.readouterr().out
+
+
+def test_a_stop_while_speed_is_measured_leaves_no_training(tmp_path, phantom_dir, program, monkeypatch, capsys):
+    """Ctrl-C as soon as the training has started."""
+    from bundle.benchmark import OutputLock
+
+    def note(lock: OutputLock, processes: list[str]) -> None:
+        if processes:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(OutputLock, "note", note)
+        assert program.main([*words(tmp_path, phantom_dir), "--budget", "2minutes"]) == 130
+    assert "stopped, and all processes with it" in capsys.readouterr().err
+    monkeypatch.setattr("bundle.benchmark.files.PATIENCE", 0.0)
+    with OutputLock(tmp_path):
+        assert (tmp_path / "probes" / "supervised" / "log.txt").is_file()
 
 
 def _pace(step: float, validation: float):

@@ -18,6 +18,7 @@ import pytest
 from monai.bundle import run
 from PIL import Image
 
+from bundle.benchmark.files import OutputLock
 from bundle.benchmark.processes import Ended
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -90,13 +91,17 @@ def stopped(tmp_path_factory: pytest.TempPathFactory, phantom_dir: Path) -> tupl
     output = tmp_path_factory.mktemp("labeling") / "runs"
     command = [sys.executable, str(ROOT / "scripts" / "simulate_labeling.py"), *words(output, phantom_dir)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    until = time.monotonic() + 240
-    while not (output / "rounds" / ROUNDS[1] / "log.txt").is_file():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < until
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    said, _ = process.communicate(timeout=60)
+    try:
+        until = time.monotonic() + 240
+        while not (output / "rounds" / ROUNDS[1] / "log.txt").is_file():
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        said, _ = process.communicate(timeout=60)
+    finally:
+        process.terminate()  # which ends its training, too; of no meaning where it has ended
+        process.communicate()
     assert process.returncode == 130
     assert "stopped; the same command goes on from the last finished round" in said.splitlines()[-1]
     return output, results(output)
@@ -181,6 +186,23 @@ def test_the_same_seed_gives_the_same_network(finished, program, phantom_dir, tm
     assert again["outlined"] == before["outlined"]
     assert again["metrics"] == pytest.approx(before["metrics"], abs=1e-6)
     assert again["scores"] == pytest.approx(before["scores"], abs=1e-6)
+
+
+def test_a_stop_while_a_training_starts_leaves_none_behind(program, phantom_dir, tmp_path, monkeypatch, capsys):
+    """Ctrl-C just when the process of the training exists, as a test or a person may meet it."""
+
+    class Interrupted(subprocess.Popen):
+        def __init__(self, *words: Any, **more: Any) -> None:
+            super().__init__(*words, **more)
+            if more.get("start_new_session"):
+                signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    assert program.main(words(tmp_path, phantom_dir)) == 130
+    assert "stopped; the same command goes on" in capsys.readouterr().err
+    monkeypatch.setattr("bundle.benchmark.files.PATIENCE", 0.0)
+    with OutputLock(tmp_path):
+        assert (tmp_path / "rounds" / ROUNDS[0] / "log.txt").is_file()
 
 
 # Without training
