@@ -13,6 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from secrets import token_hex
 from xml.parsers import expat
 from xml.sax.saxutils import quoteattr
 
@@ -117,7 +118,7 @@ def write_asap(
     lines += ["  </AnnotationGroups>", "</ASAP_Annotations>", ""]
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    hidden = path.with_name(f".{os.getpid()}.partial.{path.name}")
+    hidden = path.with_name(f".{token_hex(4)}.partial.{path.name}")
     try:
         hidden.write_text("\n".join(lines), encoding="utf-8", newline="\n")
         hidden.replace(path)

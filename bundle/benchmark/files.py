@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
+from secrets import token_hex
 from types import TracebackType
 from typing import IO, Any
 
@@ -24,7 +25,7 @@ INTERVAL = 0.1
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a file whole or not at all; numbers that are not finite become ``null``, which strict readers know."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f".{path.name}.{token_hex(4)}.partial")
     try:
         with partial.open("w", encoding="utf-8") as file:
             json.dump(_finite(content), file, indent=1, allow_nan=False)

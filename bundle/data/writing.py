@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,7 @@ def new_folder(output: str | Path) -> Iterator[Path]:
     """
     path = Path(output).expanduser().absolute()
     check_new(path)
-    partial = path.parent / f".{path.name}.partial-{os.getpid()}"
+    partial = path.parent / f".{path.name}.partial-{token_hex(4)}"  # a run that was killed may have left another
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial.mkdir()

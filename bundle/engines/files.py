@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from monai.data import PILWriter
 def whole(path: str | os.PathLike[str], suffix: str = "") -> Iterator[Path]:
     """Place to write a file to: beside its own, and renamed into it at the end.
 
+    Its name is drawn: the number of the process would be the same in two threads, or in containers that share a folder.
     After an error it is taken away. What a killed run leaves there, ``remove_partials`` takes away.
 
     Args:
@@ -29,7 +31,7 @@ def whole(path: str | os.PathLike[str], suffix: str = "") -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial{suffix}")
+    partial = path.with_name(f".{path.name}.{token_hex(4)}.partial{suffix}")
     try:
         yield partial
         partial.replace(path)

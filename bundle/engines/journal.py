@@ -130,9 +130,14 @@ class PredictionJournal:
             logger.info("%d of %d files are done already; going on with the others", self.kept, self.total)
 
     def _append(self, record: Mapping[str, Any]) -> None:
+        """Add a line; one that a killed run left half-written is ended first."""
         try:
-            with self._file.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(record) + "\n")
+            with self._file.open("a+b") as file:
+                if file.tell():
+                    file.seek(-1, os.SEEK_END)
+                    if file.read() != b"\n":
+                        file.write(b"\n")
+                file.write(json.dumps(record).encode() + b"\n")
         except OSError as error:  # a full disk names no file
             raise OSError(error.errno, os.strerror(error.errno or 0), str(self._file)) from error
 

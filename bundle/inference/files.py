@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
+from secrets import token_hex
 
 
 @contextmanager
@@ -42,7 +43,7 @@ def hidden_place(path: str | os.PathLike[str]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     for left in path.parent.glob(f".*.partial.{escape(path.name)}"):
         left.unlink(missing_ok=True)
-    return path.with_name(f".{os.getpid()}.partial.{path.name}")
+    return path.with_name(f".{token_hex(4)}.partial.{path.name}")
 
 
 @contextmanager

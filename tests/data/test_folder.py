@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,13 @@ def test_a_folder_becomes_pictures_and_a_list(mine: Path, tmp_path: Path) -> Non
     assert made.notes == [
         "no patients are known: where images are of one patient, give --table, or scores are too good"
     ]
+
+
+def test_what_a_killed_run_left_is_in_nobody_s_way(mine: Path, tmp_path: Path) -> None:
+    """In a container all runs may have the same process number."""
+    (tmp_path / f".data.partial-{os.getpid()}").mkdir()
+    prepare(mine)
+    assert (tmp_path / "data" / LIST).is_file()
 
 
 def test_lists_do_not_follow_the_order_of_the_file_system(mine: Path, tmp_path: Path) -> None:

@@ -79,6 +79,16 @@ def test_another_error_stays_what_it_is(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_two_writers_of_a_process_do_not_share_a_place(tmp_path: Path) -> None:
+    """As threads of a server."""
+    path = tmp_path / "file"
+    with whole(path) as one, whole(path) as other:
+        one.write_text("one")
+        other.write_text("other")
+    assert path.read_text() == "one", "it ended last"
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_what_a_killed_run_left_is_taken_away(tmp_path: Path) -> None:
     for name in (".content.pt.12.partial", ".content.pt.13.partial", ".other.pt.12.partial", "content.pt"):
         (tmp_path / name).touch()

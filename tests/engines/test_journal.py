@@ -112,6 +112,18 @@ def test_a_line_that_a_kill_cut_off_does_no_harm(tmp_path, model, images):
     assert journal(tmp_path, model).left(images) == []
 
 
+def test_a_run_after_a_line_that_a_kill_cut_off_keeps_its_own_settings(tmp_path, model, images):
+    first = journal(tmp_path, model)
+    run(first, first.left(images[:1]))
+    file = tmp_path / "out" / "journal_0.jsonl"
+    file.write_bytes(file.read_bytes()[:-20])  # so that nothing is done, and others may write here
+    second = journal(tmp_path, model, mpp=2.0)
+    run(second, second.left(images))
+    assert journal(tmp_path, model, mpp=2.0).left(images) == []
+    with pytest.raises(ValueError, match="holds results of another inference"):
+        journal(tmp_path, model).left(images)
+
+
 def test_a_missing_picture_is_never_done(tmp_path, model, images):
     first = journal(tmp_path, model)
     run(first, first.left(images))
