@@ -36,6 +36,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from bundle.annotation import Annotation, draw_instances, read_annotations, write_asap
+from bundle.benchmark.processes import Children
 from bundle.data import load_data_list, read_label, write_phantom
 from bundle.engines.ending import sentence
 from bundle.inference.polygons import outlines
@@ -144,29 +145,30 @@ def prepare(given: argparse.Namespace) -> list[tuple[Path, Path]]:
 @contextmanager
 def serving(output: Path) -> Iterator[str]:
     """The label server, in a process of its own until the end; gives its address."""
+    children, path = Children(), output / "server.log"
     with socket.socket() as probe:
         probe.bind((HERE, 0))
         address = probe.getsockname()
-    words = [sys.executable, str(ROOT / "scripts" / "label_app" / "start.py"), "--studies", str(output / "tiles")]
-    words += ["--port", str(address[1]), "--conf", "bundle", str(output / "bundle")]
-    environment, path = {**os.environ, "MONAI_LABEL_SESSION_PATH": str(output / "sessions")}, output / "server.log"
-    with path.open("wb") as log:
-        process = subprocess.Popen(words, env=environment, stdout=log, stderr=log, start_new_session=True)
-    try:
-        end = time.monotonic() + DEADLINE
-        while True:
-            with suppress(OSError), socket.create_connection(address):
-                break
-            waits = process.poll() is None and time.monotonic() < end
-            lines = path.read_text("utf-8", "replace").split("\n")  # those of a diary begin with "[" and the time
-            said = [line for line in lines if line and line[0] not in " ["] or ["nothing"]
-            holds(waits, f"the server did not come up: {said[-1]} (log: {path})")
-            time.sleep(0.2)
-        yield f"http://{HERE}:{address[1]}"
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)  # its trainings, too
-        process.wait(DEADLINE)
+        if sys.platform == "linux":  # the server can listen there beside it, and nobody else is given the port
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        else:
+            probe.close()
+        words = [sys.executable, str(ROOT / "scripts" / "label_app" / "start.py"), "--studies", str(output / "tiles")]
+        words += ["--port", str(address[1]), "--conf", "bundle", str(output / "bundle")]
+        try:
+            sessions = {"MONAI_LABEL_SESSION_PATH": str(output / "sessions")}
+            children.start("server", words, path, output, {**os.environ, **sessions})
+            end = time.monotonic() + DEADLINE
+            while True:
+                with suppress(OSError), socket.create_connection(address):
+                    break
+                waits = not children.wait(0.2) and time.monotonic() < end
+                lines = path.read_text("utf-8", "replace").split("\n")  # those of a diary begin with "[" and the time
+                said = [line for line in lines if line and line[0] not in " [$"] or ["nothing"]
+                holds(waits, f"the server did not come up: {said[-1]} (log: {path})")
+            yield f"http://{HERE}:{address[1]}"
+        finally:
+            children.stop()  # its trainings, too
 
 
 class Story:

@@ -12,6 +12,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -116,16 +117,21 @@ def studies(make_studies: Callable[..., Path]) -> Path:
 
 
 @pytest.fixture(scope="session")
-def free_port() -> Callable[[], int]:
-    """Finds a port of this machine that nobody listens on."""
+def free_port() -> Iterator[Callable[[], int]]:
+    """Finds a port of this machine that nobody listens on, for a server that is about to start."""
+    with ExitStack() as held:
 
-    def find() -> int:
-        with socket.socket() as probe:
+        def find() -> int:
+            probe = held.enter_context(socket.socket())
             probe.bind((HERE, 0))
             port: int = probe.getsockname()[1]
+            if sys.platform == "linux":  # a server can listen there beside it, and nobody else is given the port
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            else:
+                probe.close()
             return port
 
-    return find
+        yield find
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import pickle
@@ -80,8 +81,12 @@ def ask(server: Any, connect: Callable[..., Any]) -> Ask:
 
 def files_of(folder: Path) -> dict[str, bytes]:
     """All files but those that begin with a point, and the index of images, in which times change."""
-    paths = (path for path in sorted(folder.rglob("[!.]*")) if path.is_file() and path.name != "datastore_v2.json")
-    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+    found = {}
+    for path in sorted(folder.rglob("[!.]*")):
+        if path.is_file() and path.name != "datastore_v2.json":
+            with contextlib.suppress(FileNotFoundError):  # what was received is removed just now
+                found[str(path.relative_to(folder))] = path.read_bytes()
+    return found
 
 
 def stays(folder: Path, before: dict[str, bytes]) -> bool:
