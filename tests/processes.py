@@ -58,7 +58,10 @@ class Child:
         """
         self._connection.settimeout(timeout)
         with self._connection, self._answers:  # who closes this early kills the child
-            return int(self._answers.readline())
+            try:
+                return int(self._answers.readline())
+            except TimeoutError:
+                raise TimeoutError(f"process {self.pid} took more than {timeout} s and is killed") from None
 
 
 class Python:

@@ -128,6 +128,6 @@ def test_numbers_sizes_and_scales_that_cannot_be_are_refused():
 def test_a_thousand_glands_on_a_large_picture_are_fast():
     random = np.random.default_rng(2)
     glands = [gland(shapely.Point(place).buffer(60, quad_segs=32)) for place in random.uniform(0, 4096, (1000, 2))]
-    began = time.perf_counter()
+    began = time.process_time()
     draw_instances([*glands, gland(shapely.box(0, 0, 4096, 4096))], (4096, 4096))
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5

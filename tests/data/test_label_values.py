@@ -170,7 +170,7 @@ def test_it_is_fast() -> None:
     label += (label > 0) * ((np.arange(522) // 96)[:, None] * 7 + np.arange(775) // 128) * 6
     seconds = []
     for _ in range(5):
-        start = time.perf_counter()
+        start = time.thread_time()
         reading_of(label)
-        seconds.append(time.perf_counter() - start)
+        seconds.append(time.thread_time() - start)
     assert min(seconds) < 0.02  # 1.3 ms on a desktop core; ten times as long where it labels with scikit-image

@@ -144,12 +144,12 @@ def test_ctrl_c_ends_with_130_and_without_a_traceback(data: Path) -> None:
     """On a terminal, while files are decoded: the bar shows that they are."""
     content = json.loads((data / LIST).read_text(encoding="utf-8"))
     noise = np.random.default_rng(0).integers(0, 256, (512, 512, 3), np.uint8)
-    for number in range(100):
+    for number in range(1000):
         if number < 6:
             Image.fromarray(noise + np.uint8(number)).save(data / f"large_{number}.png", compress_level=1)
         else:
             os.link(data / f"large_{number % 6}.png", data / f"large_{number}.png")
-    content["unlabeled"] = [{"image": f"large_{number}.png"} for number in range(100)]
+    content["unlabeled"] = [{"image": f"large_{number}.png"} for number in range(1000)]
     (data / "large.json").write_text(json.dumps(content), encoding="utf-8")
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))  # no bar is drawn on 0 columns

@@ -40,7 +40,7 @@ def test_every_region_is_read_with_width_first_and_in_order(path, cut, workers):
             assert image.shape == (3, region.padded.width, region.padded.height)
             expected = read_working(slide, scale, *region.padded)
             np.testing.assert_array_equal(image.permute(2, 1, 0).numpy(), expected)
-            assert 0 < item["seconds"] < 10
+            assert 0 < item["seconds"] < 100
     dataset.close()
 
 
