@@ -89,9 +89,11 @@ def write_report(options: argparse.Namespace) -> None:
     anchors = report.read_anchors(options.anchors, str(cells[0].content["data"]))
     leaks = leaks_of(cells)
     tiles, undrawn = draw_tiles(cells, options.tiles)
-    notes = [*leaks, *report.warnings_of(cells), *undrawn]
+    absent = report.missing_note(cells, report.unfinished(options.cells, options.methods, options.labels))
+    notes = [*absent, *leaks, *report.warnings_of(cells), *undrawn]
     made = f"Made {datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC by scripts/report.py from {len(cells)} cells."
-    page = report.build(cells, metrics, against, tiles, anchors, notes, made)
+    about = {name: words for name in report.methods_of(cells) if (words := method_words(name))}
+    page = report.build(cells, metrics, against, tiles, anchors, notes, made, about)
     table = markdown(cells, metrics, against, notes)
     options.output.mkdir(parents=True, exist_ok=True)
     for name, text in (("table.md", table), ("report.html", page)):
@@ -102,6 +104,15 @@ def write_report(options: argparse.Namespace) -> None:
         print(f"note: {sentence}", file=sys.stderr)
     print(table)
     print(f"{len(cells)} cells: {options.output / 'report.html'} and {options.output / 'table.md'}")
+
+
+def method_words(method: str) -> str:
+    """What a method is: the first line of its overlay in ``configs/methods``; empty where there is none."""
+    overlay = ROOT / "configs" / "methods" / f"{method}.yaml"
+    if not overlay.is_file():
+        return ""
+    first = overlay.read_text(encoding="utf-8").partition("\n")[0]
+    return first.removeprefix("#").strip() if first.startswith("#") else ""
 
 
 def chosen_baseline(cells: Sequence[report.Cell], asked: str | None) -> str:

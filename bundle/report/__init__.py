@@ -1,7 +1,7 @@
 """The report of a benchmark: cells read and compared, tables, charts and one HTML page."""
 
-from bundle.report.cells import Cell, chosen, load_cells, read_anchors
-from bundle.report.comparing import check_comparable, facts_of, warnings_of
+from bundle.report.cells import Cell, chosen, load_cells, read_anchors, unfinished
+from bundle.report.comparing import check_comparable, facts_of, missing_note, warnings_of
 from bundle.report.definitions import is_optimistic, key_metric, protocol_note
 from bundle.report.differences import comparison_table, comparisons
 from bundle.report.lessons import lesson_table
@@ -38,6 +38,7 @@ __all__ = [
     "markdown",
     "methods_of",
     "metrics_of",
+    "missing_note",
     "protocol_note",
     "read_anchors",
     "record_of_cells",
@@ -45,5 +46,6 @@ __all__ = [
     "score_table",
     "score_tables",
     "spread",
+    "unfinished",
     "warnings_of",
 ]

@@ -28,8 +28,8 @@ def calibration(cells: Sequence[Cell]) -> str:
             if (points := reliability(cell))
         ]
         label = f"{method}: share of true pixels over the stated probability"
-        ends = (0.0, 1.0)
-        found.append((method, charts.line_chart(lines, "stated probability", label, ends, ends, diagonal=True)))
+        titles, ends = ("stated probability", "share of true pixels"), (0.0, 1.0)
+        found.append((method, charts.line_chart(lines, *titles, label, ends, ends, diagonal=True)))
     grid = markup.figures(found, "small")
     words = (
         "Share of pixels that are foreground, over the probability that the network states for it. On the dashed line "
@@ -49,19 +49,23 @@ def reliability(cell: Cell) -> list[tuple[float, float]]:
 
 
 def pictures(tiles: Mapping[str, Sequence[Tile]]) -> str:
-    """Test images, a fold a run; what follows a colon in the title of a group, worst or best, goes to its images."""
+    """Test images, a fold a run, a row for each of its groups: what follows a colon in the title, worst or best."""
     runs: dict[str, list[str]] = {}
     for title, found in tiles.items():
         run, _, rank = title.partition(": ")
+        drawn = []
         for tile in found:
-            caption = f"{rank}, {tile['caption']}" if rank else str(tile["caption"])
-            words = escape(f"Test image with the outlines of truth and answer; {caption}", True)
+            caption = str(tile["caption"])
+            words = f"{rank}, {caption}" if rank else caption
+            words = escape(f"Test image with the outlines of truth and answer; {words}", True)
             picture = f'<img src="{tile["source"]}" alt="{words}" loading="lazy">'
-            runs.setdefault(run, []).append(f"<figure>{picture}<figcaption>{escape(caption)}</figcaption></figure>")
-    blocks = [
-        markup.folded(run, f'<div class="tiles">{"".join(drawn)}</div>', place < OPEN)
-        for place, (run, drawn) in enumerate(runs.items())
-    ]
-    words = "Ranked by the Dice of the image; of a method the first seed."
+            drawn.append(f"<figure>{picture}<figcaption>{escape(caption)}</figcaption></figure>")
+        heading = f"<h3>{escape(rank.capitalize())}</h3>" if rank else ""
+        runs.setdefault(run, []).append(f'{heading}<div class="tiles">{"".join(drawn)}</div>')
+    blocks = [markup.folded(run, "".join(rows), place < OPEN) for place, (run, rows) in enumerate(runs.items())]
+    words = (
+        "The test images with the lowest and with the highest Dice of each method at each share of labels, from the "
+        "run with its lowest seed."
+    )
     key = charts.legend((), [("truth", "truth"), ("answer", "answer")])
     return "\n".join([markup.paragraph(words), key, *blocks]) if blocks else ""

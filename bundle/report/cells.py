@@ -130,6 +130,28 @@ def load_cells(folder: str | Path) -> list[Cell]:
     return sorted(cells, key=lambda cell: (cell.method, labels_key(cell.labels), cell.seed))
 
 
+def unfinished(folder: str | Path, methods: Sequence[str] = (), labels: Sequence[str] = ()) -> list[str]:
+    """Names of the cells of a benchmark that were begun and are not finished: they run, were stopped or failed.
+
+    Args:
+        folder: as for ``load_cells``.
+        methods: only those of some methods; empty takes all.
+        labels: likewise of some shares of labels.
+    """
+    names = []
+    for plan in sorted(Path(folder).expanduser().glob("cells/*/plan.json")):
+        if (plan.parent / "cell.json").is_file():
+            continue
+        try:
+            content = json.loads(plan.read_text(encoding="utf-8"))
+            method, share = content["method"], content["labels"]
+        except (ValueError, KeyError, TypeError):  # damaged, so it cannot be told of which method it is
+            method = share = None
+        if method is None or ((not methods or method in methods) and (not labels or share in labels)):
+            names.append(plan.parent.name)
+    return names
+
+
 def read_cell(file: Path) -> Cell:
     """Read one ``cell.json``.
 

@@ -12,7 +12,7 @@ COLOURS = 8
 """How many colours ``page.css`` has; they are Okabe and Ito's, told apart by colour-blind readers."""
 WIDE = 380
 """Width of a chart in its own units; near its width on a phone, so that its text stays legible there."""
-SMALL = (240, 150)
+SMALL = (240, 166)
 """Width and height of a chart that stands among many."""
 LETTER = 6.6
 """Width of a letter, at most about, in the widest of the usual fonts."""
@@ -77,12 +77,19 @@ class Frame:
             place = self.across(value)
             if grid:
                 self.rule("grid", (place, self.top, place, foot))
-            half = LETTER / 2 * len(name)
-            self.parts.append(text(min(max(place, half), self.width - half), foot + 15, name, "middle"))
-        self.parts.append(text((self.left + self.width - self.right) / 2, self.height - 6, title, "middle", "title"))
+            self.parts.append(text(self._inside(place, name), foot + 15, name, "middle"))
+        middle = (self.left + self.width - self.right) / 2
+        self.parts.append(text(self._inside(middle, title), self.height - 6, title, "middle", "title"))
 
-    def axis_beside(self, count: int = 5) -> None:
-        """Draw grid and ticks of y."""
+    def _inside(self, place: float, words: str) -> float:
+        """Middle of some words near a place, such that neither end is cut off."""
+        half = min(LETTER * len(words), self.width) / 2
+        return min(max(place, half), self.width - half)
+
+    def axis_beside(self, count: int = 5, title: str = "") -> None:
+        """Draw grid and ticks of y, and the title above them."""
+        if title:
+            self.parts.append(text(0, 11, title, "start", "title"))
         for value in ticks(*self.y, count=count):
             place = self.down(value)
             self.rule("grid", (self.left, place, self.width - self.right, place))
@@ -98,6 +105,7 @@ class Frame:
 def line_chart(
     lines: Sequence[Line],
     x_title: str,
+    y_title: str,
     label: str,
     y: tuple[float, float] | None = None,
     x: tuple[float, float] | None = None,
@@ -107,7 +115,8 @@ def line_chart(
 
     Args:
         lines: those that are no plain lines are drawn behind the others.
-        x_title: of the axis below.
+        x_title: of the axis below, with its unit.
+        y_title: of the axis beside, with its unit; it stands above that axis.
         label: what the chart shows, in words.
         y: range of y; that of the points where not given. What lies outside is drawn at the edge.
         x: range of x; likewise.
@@ -117,8 +126,8 @@ def line_chart(
     if not shown:
         return ""
     across = x or (min(point[0] for point in shown), max(point[0] for point in shown))
-    frame = Frame(across, y or widened([point[1] for point in shown]), *SMALL, left=48)
-    frame.axis_beside(4)
+    frame = Frame(across, y or widened([point[1] for point in shown]), *SMALL, left=48, top=28)
+    frame.axis_beside(4, y_title)
     frame.axis_below(x_title, {value: number(value) for value in ticks(*across, count=3)})
     if diagonal:
         frame.rule("rule", (frame.across(0), frame.down(0), frame.across(1), frame.down(1)))

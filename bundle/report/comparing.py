@@ -8,6 +8,7 @@ from typing import Any
 
 from bundle.report.cells import Cell
 from bundle.report.definitions import protocol_note
+from bundle.report.tables import labels_of, methods_of
 
 SHOWN = 3
 """How many names a sentence holds."""
@@ -47,6 +48,26 @@ def check_comparable(cells: Sequence[Cell]) -> None:
         ]
         if told:
             raise ValueError(f"cells {other.name} and {cell.name} differ in test images ({'; '.join(told)}), {advice}")
+
+
+def missing_note(cells: Sequence[Cell], begun: Sequence[str] = ()) -> list[str]:
+    """A sentence about the runs that a full table would have and that are not among the cells; none where none lacks.
+
+    Args:
+        cells: finished cells; a full table has each method at each share of labels with each seed.
+        begun: names of cells that were begun and are not finished.
+    """
+    grid = {
+        f"{method}-{labels}-seed{seed}"
+        for method in methods_of(cells)
+        for labels in labels_of(cells)
+        for seed in {cell.seed for cell in cells}
+    }
+    absent = (grid | set(begun)) - {f"{cell.method}-{cell.labels}-seed{cell.seed}" for cell in cells}
+    if not absent:
+        return []
+    stopped = f"; begun and not finished: {_some(begun)}, see their log.txt" if begun else ""
+    return [f"{len(absent)} of {len(cells) + len(absent)} runs are missing here ({_some(absent)}){stopped}."]
 
 
 def warnings_of(cells: Sequence[Cell]) -> list[str]:

@@ -1,4 +1,4 @@
-"""What each score and each protocol means, in words a table can carry: the only place that names them for people."""
+"""What scores, protocols and data sets are, in words a table can carry: the only place that names them for people."""
 
 from __future__ import annotations
 
@@ -7,12 +7,21 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Definition:
-    """A score: how it is called, what it is, which way is better (``None``: neither), how many digits it bears."""
+    """A score: how it is called, what it is, which way is better (``None``: neither), how many digits it bears.
+
+    ``unit`` is empty for a score without one.
+    """
 
     title: str
     text: str
     larger_is_better: bool | None = True
     digits: int = 3
+    unit: str = ""
+
+    @property
+    def label(self) -> str:
+        """Title with the unit, for an axis or the head of a column."""
+        return f"{self.title}, {self.unit}" if self.unit else self.title
 
     @property
     def better(self) -> str:
@@ -52,18 +61,33 @@ PROTOCOLS: dict[str, Protocol] = {
 }
 """By the name of the overlay in ``configs/protocols``."""
 
+DATA: dict[str, str] = {
+    "phantom": "drawn pictures that imitate H&E-stained glands; they show no real tissue",
+    "phantom_classes": "drawn pictures that imitate benign and malignant glands; they show no real tissue",
+    "glas": "photographs of H&E-stained glands of the colon, of the GlaS challenge",
+    "glas_grades": "photographs of H&E-stained benign and malignant glands of the colon, of the GlaS challenge",
+    "crag": "photographs of H&E-stained colorectal adenocarcinoma, of the CRAG data set",
+    "folder": "images from a folder of one's own",
+    "folder_classes": "images from a folder of one's own, with several classes",
+}
+"""What the images show, by the name of the overlay in ``configs/data``."""
+
 
 _OBJECTS = {
     "object_f1": ("object F1", "Objects found and not found, F1 over the set; found: at least half of it is covered"),
     "object_dice": ("object Dice", "Dice of each object with its best partner, weighted by area, both directions"),
-    "object_hausdorff": ("object Hausdorff", "Hausdorff distance of each object to its partner, by area, in px"),
+    "object_hausdorff": (
+        "object Hausdorff",
+        "Hausdorff distance of each object to its partner, by area, in px; best: 0",
+    ),
 }
 _CLASSES = "; with several foreground classes, their mean"
 _SWEPT = "on whole images squeezed to one size, at the threshold that suits these very images best by Jaccard"
 
 DEFINITIONS: dict[str, Definition] = {
     "pooled_dice": Definition(
-        "pooled Dice", f"Dice of the foreground over all pixels of all test images together{_CLASSES}"
+        "pooled Dice",
+        f"Overlap of answer and truth (Dice, from 0 to 1), over all pixels of all test images together{_CLASSES}",
     ),
     "pooled_jaccard": Definition("pooled Jaccard", "Jaccard likewise; J = D / (2 - D)"),
     "swept_dice": Definition("swept Dice", f"Pooled Dice {_SWEPT}"),
@@ -84,7 +108,11 @@ DEFINITIONS: dict[str, Definition] = {
     ),
     **{
         prefix + name: Definition(
-            f"{title}{words}", f"{text}{how}", name != "object_hausdorff", 1 if name == "object_hausdorff" else 3
+            f"{title}{words}",
+            f"{text}{how}",
+            larger_is_better=name != "object_hausdorff",
+            digits=1 if name == "object_hausdorff" else 3,
+            unit="px" if name == "object_hausdorff" else "",
         )
         for prefix, words, how in (
             ("", "", "; objects are connected components of the answer"),
@@ -99,6 +127,11 @@ DEFINITIONS: dict[str, Definition] = {
 def definition(name: str) -> Definition:
     """Definition of a score; a score that nobody described is called by its name."""
     return DEFINITIONS.get(name, Definition(name.replace("_", " "), "As the evaluation's config defines it"))
+
+
+def data_words(data: str) -> str:
+    """What the images of a data set show; empty for one that nobody described."""
+    return DATA.get(data, "")
 
 
 def protocol_note(protocol: str) -> str:

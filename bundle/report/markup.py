@@ -8,6 +8,9 @@ from html import escape
 
 from bundle.report.tables import Best, Table
 
+MANY = 5
+"""Columns that fit beside each other on a phone."""
+
 
 def section(title: str, *parts: str) -> str:
     """A section with its heading, which has an address on the page; empty without content."""
@@ -24,12 +27,12 @@ def address(title: str) -> str:
 
 def paragraph(words: str, kind: str = "") -> str:
     """A paragraph of a kind that the style knows; empty without words."""
-    return f"<p{_kind(kind)}>{escape(words)}</p>" if words else ""
+    return f"<p{_kind(kind)}>{escape(whole(words))}</p>" if words else ""
 
 
 def figures(found: Sequence[tuple[str, str]], kind: str = "") -> str:
     """Charts side by side, each with its title; those without content are left out."""
-    drawn = [f"<figure><figcaption>{_breaking(title)}</figcaption>{svg}</figure>" for title, svg in found if svg]
+    drawn = [f"<figure><figcaption>{breaking(title)}</figcaption>{svg}</figure>" for title, svg in found if svg]
     return f'<div class="{f"grid {kind}".strip()}">{"".join(drawn)}</div>' if drawn else ""
 
 
@@ -40,7 +43,9 @@ def folded(title: str, body: str, is_open: bool = False) -> str:
 
 
 def table(content: Table, caption: str, groups: str | None = None, words: Collection[str] = ()) -> str:
-    """A table that scrolls on its own where it is wider than the page; its first column stays in sight.
+    """A table; one of more than ``MANY`` columns, or of sentences, is shown on a phone as a block a row.
+
+    Otherwise its cells wrap, so that no column lies out of sight.
 
     Args:
         content: titles and rows; empty without rows.
@@ -57,6 +62,8 @@ def table(content: Table, caption: str, groups: str | None = None, words: Collec
     titles = "".join(
         f'<th scope="col"{_kind("words" * wrap)}>{escape(cell)}</th>' for cell, wrap in zip(head, wraps, strict=True)
     )
+    blocks = len(head) > MANY or any(wraps)
+    shown = head if blocks else [""] * len(head)
     bodies = []
     for name in [None] if groups is None else dict.fromkeys(row[0] for row in rows):
         heading, kept = "", rows
@@ -64,27 +71,34 @@ def table(content: Table, caption: str, groups: str | None = None, words: Collec
             words_of_group = f"<span>{escape(groups.format(name))}</span>"
             heading = f'<tr><th scope="rowgroup" colspan="{len(head)}">{words_of_group}</th></tr>'
             kept = [row[1:] for row in rows if row[0] == name]
-        bodies.append(f"<tbody>{heading}{''.join(_row(row, wraps) for row in kept)}</tbody>")
+        bodies.append(f"<tbody>{heading}{''.join(_row(row, shown, wraps) for row in kept)}</tbody>")
     label = escape(caption, True)
+    kind = "wide blocks" if blocks else "wide"
     return (
-        f'<div class="wide" role="region" tabindex="0" aria-label="{label}">'
+        f'<div class="{kind}" role="region" tabindex="0" aria-label="{label}">'
         f"<table><caption><span>{escape(caption)}</span></caption><thead><tr>{titles}</tr></thead>{''.join(bodies)}</table></div>"
     )
 
 
-def _row(cells: Sequence[str], wraps: Sequence[bool]) -> str:
+def _row(cells: Sequence[str], titles: Sequence[str], wraps: Sequence[bool]) -> str:
     written = []
-    for place, (cell, wrap) in enumerate(zip(cells, wraps, strict=True)):
+    for place, (cell, title, wrap) in enumerate(zip(cells, titles, wraps, strict=True)):
         kind = _kind("words" * wrap)
         if place == 0:
-            written.append(f'<th scope="row"{kind}>{_breaking(cell)}</th>')
+            written.append(f'<th scope="row"{kind}>{breaking(cell)}</th>')
         else:
-            words = f"<strong>{escape(cell)}</strong>" if isinstance(cell, Best) else escape(cell)
-            written.append(f"<td{kind}>{words}</td>")
+            told = f' data-title="{escape(title, True)}"' if title else ""
+            words = f"<strong>{escape(whole(cell))}</strong>" if isinstance(cell, Best) else escape(whole(cell))
+            written.append(f"<td{kind}{told}>{words}</td>")
     return f"<tr>{''.join(written)}</tr>"
 
 
-def _breaking(title: str) -> str:
+def whole(words: str) -> str:
+    """The same words with a percent sign on the line of its number, and a deviation on that of its sign."""
+    return words.replace(" %", "\u00a0%").replace("± ", "±\u00a0")
+
+
+def breaking(title: str) -> str:
     """A title that may break after the underscores of its names."""
     return escape(title).replace("_", "_<wbr>")
 

@@ -1,4 +1,4 @@
-"""The report as one HTML page that needs no other file and no network: figures first, then what they mean."""
+"""The report as one HTML page that needs no other file and no network: summary, figures, and what they mean."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from bundle.report import answers, markup, meanings, published, scores, training
 from bundle.report.cells import Cell
 from bundle.report.comparing import steps_of
 from bundle.report.definitions import definition, is_optimistic, protocol_note
+from bundle.report.summary import Summary, summarize
 from bundle.report.tables import counts_table, labels_of, methods_of
 
 STYLE = Path(__file__).with_name("page.css")
+OPEN = 4
+"""Methods whose descriptions are shown unfolded; those of more are folded."""
 
 
 def build(
@@ -24,6 +27,7 @@ def build(
     anchors: Sequence[Mapping[str, Any]],
     warnings: Sequence[str],
     made: str,
+    about: Mapping[str, str] | None = None,
 ) -> str:
     """Write the page.
 
@@ -35,13 +39,14 @@ def build(
         anchors: published figures, shown apart.
         warnings: sentences that stand on top.
         made: when and from what the page was made.
+        about: what a method is, in a sentence, by its name; methods without one are only named.
 
     Returns:
         The page, HTML.
     """
     first = cells[0].content
     optimistic = is_optimistic(str(first["protocol"]))
-    title = f"{first['data']}, protocol {first['protocol']}{' (optimistic)' if optimistic else ''}"
+    summary = summarize(cells, scores.leading(cells, metrics), against)
     judged = training.judging(cells)
     parts = {
         f"Scores on the test part{', which chose the checkpoints' if optimistic else ''}": scores.overview(
@@ -56,12 +61,12 @@ def build(
         "Cost": scores.cost(cells),
         "Published elsewhere": published.published(anchors, cells),
         "What the scores mean": meanings.meanings(metrics),
-        "Cells": _cells(cells, judged),
+        "Runs": _runs(cells, judged),
     }
     kept = {name: content for name, content in parts.items() if content}
     body = "\n".join(
         [
-            _lead(cells, title, warnings),
+            _lead(cells, summary, warnings, about or {}),
             _contents(list(kept)),
             *(markup.section(name, content) for name, content in kept.items()),
             f"<footer>{escape(made)}</footer>",
@@ -71,29 +76,33 @@ def build(
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{escape(title)}</title>\n<style>\n{STYLE.read_text(encoding='utf-8')}</style>\n</head>\n"
+        f"<title>{escape(summary.title)}</title>\n<style>\n{STYLE.read_text(encoding='utf-8')}</style>\n</head>\n"
         f"<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
     )
 
 
-def _lead(cells: Sequence[Cell], title: str, warnings: Sequence[str]) -> str:
-    """What was run, how far to trust it, and how many images stand behind each share of labels."""
+def _lead(cells: Sequence[Cell], summary: Summary, warnings: Sequence[str], about: Mapping[str, str]) -> str:
+    """What was compared and what came out, how far to trust it, and what stands behind it."""
     first = cells[0].content
-    protocol = str(first["protocol"])
-    methods, seeds = methods_of(cells), sorted({cell.seed for cell in cells})
+    protocol, seeds = str(first["protocol"]), sorted({cell.seed for cell in cells})
     facts = (
-        f"{len(cells)} runs: {len(methods)} {'methods' if len(methods) > 1 else 'method'}, "
-        f"{', '.join(labels_of(cells))} % of the training images labeled, seeds {', '.join(map(str, seeds))}. "
-        f"Each made {steps_of(cells)} at size {first['size']}."
+        f"{len(cells)} {'runs' if len(cells) > 1 else 'run'} of {steps_of(cells)} at size "
+        f"{first['size']}; seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}; protocol {protocol}."
     )
+    methods = [name for name in methods_of(cells) if about.get(name)]
+    listed = "".join(f"<dt>{escape(name)}</dt><dd>{escape(about[name])}</dd>" for name in methods)
     caption = "Images by share of labels; two numbers where the lists of different runs differ."
     return "\n".join(
         [
-            f"<header><h1>{escape(title)}</h1>",
+            f"<header><h1>{escape(markup.whole(summary.title))}</h1>",
+            markup.paragraph(summary.compared),
+            *(markup.paragraph(sentence, "result") for sentence in summary.results),
+            markup.paragraph(f"{summary.caution} {summary.meaning}".strip()),
             markup.paragraph(protocol_note(protocol), "warning" if is_optimistic(protocol) else "note"),
-            markup.paragraph(facts),
+            markup.folded("The methods", f"<dl>{listed}</dl>", len(methods) <= OPEN) if listed else "",
             *(markup.paragraph(sentence, "warning") for sentence in warnings),
-            markup.table(counts_table(cells), caption),
+            markup.paragraph(facts),
+            markup.table(counts_table(cells), caption) if len(labels_of(cells)) > 1 else "",
             "</header>",
         ]
     )
@@ -104,9 +113,9 @@ def _contents(titles: Sequence[str]) -> str:
     return f'<nav aria-label="Contents"><ul>{items}</ul></nav>'
 
 
-def _cells(cells: Sequence[Cell], judged: str) -> str:
+def _runs(cells: Sequence[Cell], judged: str) -> str:
     """Where each cell comes from, and which checkpoint it kept."""
-    head = ["cell", f"best on {judged}", "epoch", "commit", "device", "config", "finished"]
+    head = ["run", f"best on {judged}", "epoch", "commit", "device", "config", "finished, UTC"]
     rows = []
     for cell in cells:
         content = cell.content
@@ -123,7 +132,7 @@ def _cells(cells: Sequence[Cell], judged: str) -> str:
                 commits,
                 str(hardware.get("device") or "-"),
                 str(content["config"].get("digest") or "-")[:10],
-                str(content.get("finished") or "-"),
+                str(content.get("finished") or "-")[:16].replace("T", " "),
             ]
         )
     caption = "The runs; a + after a commit: with uncommitted changes."

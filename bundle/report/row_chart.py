@@ -13,6 +13,10 @@ LANE = 9
 """Height of a series, in units of the chart."""
 GAP = 9
 """Height between two rows."""
+HEAD = 18
+"""Height of what stands above the rows."""
+ROWS = "method"
+"""What a row is: title of the names."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ def row_chart(
     references: Sequence[tuple[float, int | None]] = (),
     signs: bool = False,
 ) -> str:
-    """Rows in the order given, the first on top; empty where none has a series.
+    """Rows in the order given, the first on top, their names titled ``method``; empty where none has a series.
 
     Args:
         rows: those without a series are left out.
@@ -69,8 +73,10 @@ def row_chart(
     values = [value for row in kept for one in row.series for value in (one.mean, *one.values, *(one.ends or ()))]
     values += [*include, *(place for place, _ in references)]
     heights = [GAP + LANE * len(row.series) for row in kept]
-    left = round(16 + LETTER * max(len(row.name) for row in kept))
-    frame = Frame(widened(values, 0.05), (0.0, 1.0), height=8 + sum(heights) + 38, left=left, right=20, top=8)
+    left = round(16 + LETTER * max(len(name) for name in (ROWS, *(row.name for row in kept))))
+    height = HEAD + sum(heights) + 38
+    frame = Frame(widened(values, 0.05), (0.0, 1.0), height=height, left=left, right=20, top=HEAD)
+    frame.parts.append(text(left - 6, HEAD - 6, ROWS, "end", "title"))
     top = float(frame.top)
     for place, (row, height) in enumerate(zip(kept, heights, strict=True)):
         if place % 2 == 0:

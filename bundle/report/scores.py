@@ -15,7 +15,6 @@ from bundle.report.tables import (
     READINGS,
     cost_table,
     group,
-    is_of_objects,
     labels_of,
     mean_of,
     methods_of,
@@ -30,6 +29,8 @@ COMPARED = ("mean_dice", *CHARTED)
 """Scores of single images that are compared."""
 HOLLOW = ("hollow", f"hollow mark: objects read by {READINGS['watershed_']}, others by {READINGS['']}")
 """Key to the marks of the second reading."""
+SECOND = f"watershed_{OBJECTS}"
+"""How the names of the scores of the second reading begin."""
 SHARE = "{} % labels"
 """Heading of the rows of a share of labels."""
 COSTS = (
@@ -56,7 +57,7 @@ def overview(cells: Sequence[Cell], metrics: Sequence[str], against: str) -> str
     labels = labels_of(cells)
     names = [lead, *(name for name in CHARTED if name in metrics and name != lead)]
     found = [(definition(name).title, _scores(cells, name, against)) for name in names]
-    kinds = [HOLLOW] if any(is_of_objects(name) for name in names) else []
+    kinds = [HOLLOW] if any(name.startswith(SECOND) for name in metrics) else []
     words = (
         f"A row is a method, a dot one run, a bar the mean over seeds; the best at {labels[0]} % labels stands on top. "
         f"Dashed lines are the means of {against}."
@@ -89,7 +90,7 @@ def compared(cells: Sequence[Cell], against: str) -> str:
         found = comparisons(cells, name, against)
         if found:
             meaning = definition(name)
-            title = f"{meaning.title} of an image"
+            title = meaning.label.replace(meaning.title, f"{meaning.title} of an image")
             drawn.append((title, _differences(found, labels, name, against)))
             content = comparison_table(found, against, meaning.digits)
             better = "A negative" if meaning.larger_is_better is False else "A positive"
@@ -101,9 +102,11 @@ def compared(cells: Sequence[Cell], against: str) -> str:
         "Each image's score is the mean over seeds; then the difference of both methods on the same image. Lines are "
         "95 % bootstrap intervals of the mean, p is of Wilcoxon's signed-rank test. Both take images as independent, "
         "which images of one patient are not; neither knows of the spread over seeds; and p is not corrected for the "
-        f"number of comparisons. A second reading of objects is compared with the plain reading of {against}."
+        "number of comparisons."
     )
-    key = charts.legend([f"{share} % labels" for share in labels], [HOLLOW])
+    second = any(name.startswith(SECOND) for cell in cells for name in cell.content.get("per_image") or {})
+    words += f" A second reading of objects is compared with the plain reading of {against}." if second else ""
+    key = charts.legend([f"{share} % labels" for share in labels], [HOLLOW] if second else [])
     return "\n".join([markup.paragraph(words), key, markup.figures(drawn, "tall"), *tables])
 
 
@@ -140,7 +143,7 @@ def _scores(cells: Sequence[Cell], name: str, against: str) -> str:
                 marks.setdefault(method, []).append(series)
     rows = [Row(method, series, method == against) for method, series in marks.items()]
     label = f"{meaning.title} by method at {labels[0]} % labels, the best first: {_told(rows)}"
-    return row_chart(rows, f"{meaning.title}; {_better(name)}", label, references=references)
+    return row_chart(rows, f"{meaning.label}; {_better(name)}", label, references=references)
 
 
 def _differences(found: Sequence[tuple[str, str, Comparison]], labels: Sequence[str], name: str, against: str) -> str:
@@ -155,7 +158,8 @@ def _differences(found: Sequence[tuple[str, str, Comparison]], labels: Sequence[
     sign = 1.0 if definition(name).larger_is_better is False else -1.0
     order = sorted(marks, key=lambda method: sign * marks[method][0].mean)
     rows = [Row(method, sorted(marks[method], key=lambda one: one.colour), method == against) for method in order]
-    title = f"difference to {against}; {_better(name)}"
+    unit = f", {definition(name).unit}" if definition(name).unit else ""
+    title = f"difference to {against}{unit}; {_better(name)}"
     label = f"{definition(name).title}, mean {title}: {_told(rows)}"
     return row_chart(rows, title, label, include=[0.0], references=[(0.0, None)], signs=True)
 

@@ -65,6 +65,20 @@ def mean_per_image(tables: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: float(np.mean([table[name] for table in tables])) for name in sorted(shared)}
 
 
+def seed_interval(differences: Sequence[float], level: float = 0.95) -> tuple[float, float]:
+    """Student's t interval of the mean of differences, one a seed: what other draws of labels and starts would change.
+
+    Raises:
+        ValueError: for fewer than 2 seeds, of which nobody knows the spread.
+    """
+    if len(differences) < 2:
+        raise ValueError("an interval over seeds needs at least 2 of them")
+    if np.ptp(differences) == 0:
+        return float(differences[0]), float(differences[0])
+    low, high = stats.ttest_1samp(differences, 0.0).confidence_interval(level)
+    return float(low), float(high)
+
+
 def compare(first: Mapping[str, float], second: Mapping[str, float], level: float = 0.95, seed: int = 0) -> Comparison:
     """Compare two methods image by image.
 

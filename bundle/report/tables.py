@@ -98,7 +98,7 @@ def score_table(cells: Sequence[Cell], metrics: Sequence[str], ranking: str | No
         metrics: scores, a column each.
         ranking: score that puts the methods of a share in order, the best first; by name where not given.
     """
-    head = ["labels, %", "method", "seeds", *(definition(name).title for name in metrics)]
+    head = ["labels, %", "method", "seeds", *(definition(name).label for name in metrics)]
     rows = []
     for labels in labels_of(cells):
         names = methods_of(cells) if ranking is None else ranked(cells, labels, ranking)
@@ -112,7 +112,7 @@ def score_table(cells: Sequence[Cell], metrics: Sequence[str], ranking: str | No
 def object_table(cells: Sequence[Cell], metrics: Sequence[str], ranking: str | None = None) -> Table:
     """As ``score_table`` for scores of objects, with a row for each reading of a method, see ``entry``."""
     names = list(dict.fromkeys(plain_reading(name) for name in metrics))
-    head = ["labels, %", "method", "seeds", *(definition(name).title for name in names)]
+    head = ["labels, %", "method", "seeds", *(definition(name).label for name in names)]
     rows = []
     for labels in labels_of(cells):
         found = []

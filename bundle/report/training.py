@@ -12,6 +12,9 @@ from bundle.report.tables import group, labels_of, methods_of
 CHOSEN = "validation/"
 """What stands before the names of scores in the training's table; these images choose the checkpoint."""
 
+STEPS = "optimizer steps"
+"""Title of the axis of training time."""
+
 OPEN = 2
 """Methods whose gates are shown unfolded; those of further ones are folded."""
 
@@ -41,7 +44,7 @@ def curves(cells: Sequence[Cell], against: str) -> str:
     for method in methods_of(cells):
         lines = _runs(cells, method, column) + ([] if method == against else means)
         label = f"{method}: {definition(metric).title} of the {judging(cells)} over steps"
-        found.append((method, charts.line_chart(lines, "steps", label, charts.widened(y), x)))
+        found.append((method, charts.line_chart(lines, STEPS, definition(metric).label, label, charts.widened(y), x)))
     optimistic = is_optimistic(str(cells[0].content["protocol"]))
     words = (
         f"The {definition(metric).title} of the {judging(cells)} while training, a line a seed, the same axes "
@@ -58,7 +61,7 @@ def losses(cells: Sequence[Cell]) -> str:
     found = []
     for method in methods_of(cells):
         label = f"{method}: training loss over steps"
-        found.append((method, charts.line_chart(_runs(cells, method, "loss", False), "steps", label)))
+        found.append((method, charts.line_chart(_runs(cells, method, "loss", False), STEPS, "loss", label)))
     words = (
         "The objective of each method, a line a seed, each chart with its own axis: the losses of different methods "
         "hold different parts, so their heights do not compare. Where the weight of "
@@ -83,7 +86,7 @@ def gates(cells: Sequence[Cell]) -> str:
                 lines = [line for expert in experts for line in _weights(shown, expert, experts.index(expert))]
                 title = f"{labels} % labels, gate of {gate}"
                 label = f"{method}, {title}: mean weight of each expert over steps"
-                found.append((title, charts.line_chart(lines, "steps", label, (0.0, 1.0))))
+                found.append((title, charts.line_chart(lines, STEPS, "mean weight", label, (0.0, 1.0))))
         grid = markup.figures(found, "small")
         blocks += [markup.folded(method, grid, len(blocks) < OPEN)] if grid else []
     words = (

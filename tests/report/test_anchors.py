@@ -92,5 +92,5 @@ def test_sources_and_notes_are_shown_whole(make_cells: Callable[..., Path]) -> N
     source, note = f"A: {'a long title ' * 20}, arXiv 2509.13834", "another <split>"
     shown = published([ANCHOR | {"source": source, "note": note}], load_cells(make_cells()))
     assert f'<ol class="sources"><li>{source}</li></ol>' in shown
-    assert '<td class="words">another &lt;split&gt;</td>' in shown
+    assert '<td class="words" data-title="note">another &lt;split&gt;</td>' in shown
     assert published([], load_cells(make_cells("again"))) == ""

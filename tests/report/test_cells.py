@@ -9,7 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from bundle.report import check_comparable, chosen, facts_of, load_cells, read_anchors, warnings_of
+from bundle.report import (
+    check_comparable,
+    chosen,
+    facts_of,
+    load_cells,
+    read_anchors,
+    warnings_of,
+)
 
 
 def test_cells_come_sorted_by_method_labels_and_seed(make_cells: Callable[..., Path]) -> None:

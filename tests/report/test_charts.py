@@ -24,20 +24,20 @@ def test_ticks_are_round_and_inside() -> None:
 
 
 def test_a_line_stands_where_its_values_are() -> None:
-    svg = charts.line_chart([charts.Line("a", [(0, 0.0), (10, 1.0)])], "x", "a over x", (0.0, 1.0))
+    svg = charts.line_chart([charts.Line("a", [(0, 0.0), (10, 1.0)])], "x", "y", "a over x", (0.0, 1.0))
     points = re.search(r'points="([^"]+)"', svg)
     assert points is not None
     (left, bottom), (right, top) = (map(float, point.split(",")) for point in points[1].split())
     assert left < right
     assert bottom > top, "larger values stand higher"
-    broken = charts.line_chart([charts.Line("a", [(0, 0.0), (1, float("nan")), (2, 1.0)])], "x", "a")
+    broken = charts.line_chart([charts.Line("a", [(0, 0.0), (1, float("nan")), (2, 1.0)])], "x", "y", "a")
     assert broken.count("<polyline") == 2
-    assert charts.line_chart([charts.Line("a", [])], "x", "a") == ""
+    assert charts.line_chart([charts.Line("a", [])], "x", "y", "a") == ""
 
 
 def test_references_stand_behind_the_lines() -> None:
     lines = [charts.Line("own", [(0, 0.0), (1, 1.0)], 1), charts.Line("other", [(0, 0.5), (1, 0.5)], 0, "reference")]
-    svg = charts.line_chart(lines, "x", "a")
+    svg = charts.line_chart(lines, "x", "y", "a")
     assert svg.index("<title>other</title>") < svg.index("<title>own</title>")
     assert 'class="c0 reference"' in svg
 
@@ -48,7 +48,7 @@ def test_a_row_chart_puts_values_right_of_names() -> None:
         Row("a_method_with_a_long_name", [Series(0.5, 1, ends=(0.4, 0.6))]),
     ]
     svg = row_chart(rows, "score", "two rows", references=[(0.5, None)])
-    names = numbers(svg, "text[@text-anchor='end']", "x", "y")
+    names = numbers(svg, "text[@text-anchor='end']", "x", "y")[1:]  # the first is their title
     assert len(names) == 2
     assert names[0][1] < names[1][1], "the first row stands on top"
     marks = [x for (x,) in numbers(svg, ".//circle", "cx")]
@@ -67,6 +67,23 @@ def test_ticks_of_a_row_chart_are_not_clipped(high: float) -> None:
     for found in tree.findall("text[@class='tick']"):
         half = 3.3 * len(found.text or "")
         assert half <= float(found.attrib["x"]) <= width - half
+
+
+def test_every_axis_has_its_title_and_none_is_clipped() -> None:
+    long = "difference to a_method_with_a_long_name, px; left is better"
+    rows = [Row("another_method_with_a_long_name", [Series(0.0), Series(1.0)])]
+    lines = [charts.Line("a", [(0, 0.0), (1, 1.0)])]
+    for svg, titles in (
+        (row_chart(rows, long, ""), ["method", long]),
+        (charts.line_chart(lines, "optimizer steps", "loss", ""), ["loss", "optimizer steps"]),
+    ):
+        tree = ElementTree.fromstring(svg)
+        found = tree.findall("text[@class='title']")
+        assert [one.text for one in found] == titles
+        below = found[-1]
+        half, width = 3.3 * len(below.text or ""), float(tree.attrib["viewBox"].split()[2])
+        assert half > width / 2 or half <= float(below.attrib["x"]) <= width - half
+        assert float(found[0].attrib["y"]) < min(y for (y,) in numbers(svg, "text[@class='tick']", "y"))
 
 
 def test_series_of_a_row_have_lanes_of_their_own() -> None:

@@ -10,7 +10,16 @@ from typing import Any
 import pytest
 from monai.bundle import ConfigParser
 
-from bundle.report.definitions import DEFINITIONS, PROTOCOLS, definition, is_optimistic, key_metric, protocol_note
+from bundle.report.definitions import (
+    DATA,
+    DEFINITIONS,
+    PROTOCOLS,
+    data_words,
+    definition,
+    is_optimistic,
+    key_metric,
+    protocol_note,
+)
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 HOLDERS = ("key_metric", "additional_metrics")
@@ -52,6 +61,17 @@ def test_a_score_says_which_way_is_better():
     assert definition("watershed_object_hausdorff").better == "down is better"
     assert definition("swept_threshold").better == "", "a setting is neither good nor bad"
     assert definition("new_score").title == "new score"
+
+
+def test_a_score_tells_its_unit():
+    assert definition("object_hausdorff").label == "object Hausdorff, px"
+    assert definition("watershed_object_hausdorff").label == "object Hausdorff, watershed, px"
+    assert definition("pooled_dice").label == "pooled Dice"
+
+
+def test_every_data_set_is_described():
+    assert sorted(DATA) == sorted(file.stem for file in (CONFIGS / "data").glob("*.yaml"))
+    assert data_words("somebody's own") == ""
 
 
 def test_every_protocol_has_a_note_and_a_key_metric():

@@ -10,6 +10,7 @@ from typing import Any
 
 from bundle.report import build, load_cells, metrics_of
 from bundle.report.answers import pictures, reliability
+from bundle.report.markup import table
 from bundle.report.meanings import meanings
 from bundle.report.scores import compared, leading, overview
 from bundle.report.training import curves, gates_of, losses, mean_curve
@@ -62,7 +63,7 @@ def test_the_page_is_whole_and_needs_nothing_else(make_cells: Callable[..., Path
     read = Reader(page)
     assert read.open == []
     assert read.headings == [
-        "phantom, protocol heldout",
+        "supervised and semi_moe on phantom: semi_moe leads at 10\u00a0% and 100\u00a0% labels",
         "Scores on the test part",
         "Image by image, against supervised",
         "Learning, judged on validation images",
@@ -73,7 +74,7 @@ def test_the_page_is_whole_and_needs_nothing_else(make_cells: Callable[..., Path
         "Cost",
         "Published elsewhere",
         "What the scores mean",
-        "Cells",
+        "Runs",
     ]
     addresses = [*read.all("src"), *read.all("href")]
     assert all(address.startswith(("data:", "#")) for address in addresses)
@@ -82,9 +83,29 @@ def test_the_page_is_whole_and_needs_nothing_else(make_cells: Callable[..., Path
     assert "@import" not in page
     assert "Paper &lt;A&gt;" in page
     assert "Mind &lt;this&gt;." in page
-    assert "0.760 ± 0.000" in page
+    assert "0.760 ±\u00a00.000" in page
     scores = page.split('<section id="published-elsewhere"')[0]
     assert "89.2" not in scores, "published figures stand apart from ours"
+
+
+def test_the_summary_stands_first_and_the_methods_are_explained(make_cells: Callable[..., Path]) -> None:
+    page = page_of(make_cells(), warnings=["Mind."], about={"semi_moe": "Semi-MoE: <three> experts."})
+    lead = page.split("<nav")[0]
+    parts = ["<h1>", "This page compares 2 methods", "semi_moe is ahead", "Higher is better", "The checkpoint", "Mind."]
+    places = [lead.index(part) for part in parts]
+    assert places == sorted(places)
+    assert "<dt>semi_moe</dt><dd>Semi-MoE: &lt;three&gt; experts.</dd>" in lead
+    assert "<dt>supervised</dt>" not in lead, "of which nothing is told"
+
+
+def test_columns_are_named_in_each_row_of_a_table_that_is_shown_in_blocks() -> None:
+    narrow = table((["method", "score"], [["a", "0.5 ± 0.1"]]), "Two.")
+    assert "data-title" not in narrow
+    assert "0.5 ±\u00a00.1" in narrow
+    wide = table(([f"column {number}" for number in range(7)], [["a", *"123456"]]), "Seven.", groups=None)
+    assert 'class="wide blocks"' in wide
+    assert re.findall('data-title="(.*?)"', wide) == [f"column {number}" for number in range(1, 7)]
+    assert 'class="wide blocks"' in table((["a", "b"], [["1", "A sentence."]]), "Words.", words=["b"])
 
 
 def test_readers_that_cannot_see_are_told(make_cells: Callable[..., Path]) -> None:
@@ -97,7 +118,7 @@ def test_readers_that_cannot_see_are_told(make_cells: Callable[..., Path]) -> No
     assert all(chart.get("role") == "img" and chart.get("aria-label") for chart in charts)
     assert read.all("alt") == ["Test image with the outlines of truth and answer; worst, t1: Dice 0.9"]
     assert all("scope" in attributes for tag, attributes in read.tags if tag == "th")
-    regions = [attributes for _, attributes in read.tags if attributes.get("class") == "wide"]
+    regions = [attributes for _, attributes in read.tags if str(attributes.get("class")).startswith("wide")]
     assert regions
     assert all(region.get("tabindex") == "0" and region.get("aria-label") for region in regions)
     assert len([tag for tag, _ in read.tags if tag == "caption"]) == len(regions)
@@ -117,7 +138,7 @@ def test_the_authors_protocol_is_called_optimistic_wherever_it_shows(make_cells:
     chosen = {"epoch": 2, "metric": "swept_jaccard", "value": 0.5}
     read = Reader(page := page_of(make_cells(protocol="authors", curves=curve, selected=chosen)))
     assert read.headings[:2] == [
-        "phantom, protocol authors (optimistic)",
+        "supervised and semi_moe on phantom: semi_moe leads at 10\u00a0% and 100\u00a0% labels (optimistic)",
         "Scores on the test part, which chose the checkpoints",
     ]
     assert "Learning, judged on test images" in read.headings
@@ -183,7 +204,8 @@ def test_many_runs_of_pictures_are_folded() -> None:
     shown = pictures(tiles)
     assert shown.count("<details") == 9
     assert shown.count("<details open>") == 4
-    assert "best, t: Dice 1" in shown
+    assert shown.count("<h3>Worst</h3>") == shown.count("<h3>Best</h3>") == 9
+    assert shown.count('<div class="tiles">') == 18, "worst and best in rows of their own"
 
 
 def test_the_meaning_of_empty_images_is_told() -> None:

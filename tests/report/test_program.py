@@ -36,6 +36,40 @@ def test_a_report_is_written(
     assert table.strip() in done.stdout
 
 
+def test_the_demo_shows_its_cells_as_a_table_and_as_the_page(
+    make_cells: Callable[..., Path], load_program: Callable[[str], ModuleType]
+) -> None:
+    demo = load_program("demo")
+    scores = {"pooled_dice": 0.8, "pooled_jaccard": 0.7, "mean_dice": 0.75, "mean_jaccard": 0.65}
+    output = make_cells(metrics=scores)
+    lines = demo.table(demo.finished(output)).splitlines()
+    assert [line.split() for line in lines] == [
+        ["test,", "3", "tiles", "pooled_dice", "pooled_jaccard", "mean_dice", "mean_jaccard", "training"],
+        ["supervised", "0.8000", "0.7000", "0.7500", "0.6500", "60", "s"],
+        ["semi_moe", "0.8000", "0.7000", "0.7500", "0.6500", "60", "s"],
+    ]
+    page = demo.report(output)
+    assert page == output / "report" / "report.html"
+    text = page.read_text(encoding="utf-8")
+    assert "<h1>supervised and semi_moe on phantom: supervised and semi_moe are level" in text
+    assert "<dt>supervised</dt><dd>Supervised: a U-Net on the labeled images alone;" in text
+
+
+def test_runs_that_did_not_finish_are_told_on_the_page(
+    make_cells: Callable[..., Path], program: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cells, output = make_cells(), tmp_path / "report"
+    failed = cells / "cells" / "semi_moe-10-seed1"
+    (failed / "cell.json").rename(failed / "plan.json")
+    assert program.main(["--cells", str(cells), "--output", str(output), "--tiles", "0"]) == 0
+    sentence = "1 of 8 runs are missing here (semi_moe-10-seed1); begun and not finished: semi_moe-10-seed1"
+    assert sentence in capsys.readouterr().err
+    assert sentence in (output / "report.html").read_text(encoding="utf-8").split("<nav")[0]
+    words = ["--cells", str(cells), "--output", str(output), "--tiles", "0", "--methods", "supervised"]
+    assert program.main(words) == 0
+    assert "missing" not in capsys.readouterr().err
+
+
 def test_without_the_data_the_rest_is_reported(
     make_cells: Callable[..., Path], program: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

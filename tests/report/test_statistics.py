@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from bundle.report.statistics import compare, mean_per_image, spread
+from bundle.report.statistics import compare, mean_per_image, seed_interval, spread
 
 
 def test_spread_has_n_minus_1_below() -> None:
@@ -47,6 +47,14 @@ def test_the_interval_of_the_mean_agrees_with_theory() -> None:
     assert found.low == pytest.approx(found.difference - 1.96 * deviation / 20, abs=0.01)
     assert found.high == pytest.approx(found.difference + 1.96 * deviation / 20, abs=0.01)
     assert compare(first, dict.fromkeys(first, 0.0)) == found, "the bootstrap has a seed"
+
+
+def test_the_interval_over_seeds_is_students() -> None:
+    """Mean 0.2, deviation 0.1, t of 2 degrees of freedom at 97.5 % is 4.303: 0.2 +- 4.303 x 0.1 / sqrt(3)."""
+    assert seed_interval([0.1, 0.2, 0.3]) == pytest.approx((0.2 - 0.2484, 0.2 + 0.2484), abs=1e-4)
+    assert seed_interval([0.1, 0.1]) == (0.1, 0.1)
+    with pytest.raises(ValueError, match="at least 2"):
+        seed_interval([0.1])
 
 
 def test_equal_methods_and_single_images_have_defined_values() -> None:

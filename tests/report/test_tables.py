@@ -40,7 +40,7 @@ def with_watershed(make_cells: Callable[..., Path], edit_cell: Callable[..., Non
 
 def test_the_score_table_holds_means_and_deviations(make_cells: Callable[..., Path]) -> None:
     head, rows = score_table(load_cells(make_cells()), ["pooled_dice", "object_hausdorff"])
-    assert head == ["labels, %", "method", "seeds", "pooled Dice", "object Hausdorff"]
+    assert head == ["labels, %", "method", "seeds", "pooled Dice", "object Hausdorff, px"]
     assert rows == [
         ["10", "supervised", "2", "0.710 ± 0.000", "12.3 ± 0.0"],
         ["10", "semi_moe", "2", "0.760 ± 0.000", "12.3 ± 0.0"],

@@ -1,0 +1,35 @@
+"""Runs that a full table would have are named where they are missing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from bundle.report import load_cells, missing_note, unfinished
+
+
+def test_missing_and_unfinished_runs_are_named(make_cells: Callable[..., Path]) -> None:
+    folder = make_cells()
+    assert unfinished(folder) == []
+    assert missing_note(load_cells(folder)) == []
+    shutil.rmtree(folder / "cells" / "semi_moe-10-seed1")
+    assert missing_note(load_cells(folder)) == ["1 of 8 runs are missing here (semi_moe-10-seed1)."]
+    for name, method, text in (
+        ("semi_moe-10-seed1", "semi_moe", None),
+        ("cps-10-seed0", "cps", None),
+        ("damaged", "", "{"),
+    ):
+        place = folder / "cells" / name
+        place.mkdir()
+        plan = json.dumps({"name": name, "method": method, "labels": "10"})
+        (place / "plan.json").write_text(text or plan)
+    assert unfinished(folder) == ["cps-10-seed0", "damaged", "semi_moe-10-seed1"]
+    assert unfinished(folder, ["semi_moe"], ["10"]) == ["damaged", "semi_moe-10-seed1"]
+    assert unfinished(folder, labels=["100"]) == ["damaged"]
+    (note,) = missing_note(load_cells(folder), ["cps-10-seed0", "semi_moe-10-seed1"])
+    assert note == (
+        "2 of 9 runs are missing here (cps-10-seed0, semi_moe-10-seed1); begun and not finished: cps-10-seed0, "
+        "semi_moe-10-seed1, see their log.txt."
+    )
