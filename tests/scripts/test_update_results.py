@@ -10,7 +10,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -229,12 +229,16 @@ def test_an_entry_without_its_run_is_refused(change, message, program, tmp_path)
 
 def test_a_finished_demo_is_read_and_all_documents_follow(program, checkout, load_program, tmp_path, capsys):
     demo = load_program("demo")
-    for method, score in (("supervised", 0.8123), ("semi_moe", 0.7)):
-        (tmp_path / "demo" / method / "evaluation").mkdir(parents=True)
-        lines = [f"{name},{score}\n" for name in (*demo.COLUMNS, "object_f1")]
-        (tmp_path / "demo" / method / "evaluation" / "metrics.csv").write_text("".join(lines), encoding="utf-8")
-    seconds, code = {"supervised": 60.4, "semi_moe": 241.6}, {"commit": "f" * 40, "dirty": False}
-    demo.write_record(tmp_path / "demo", seconds, 400.0, demo.EPOCHS, code)
+    (tmp_path / "demo").mkdir()
+    cells = [
+        SimpleNamespace(
+            method=method,
+            metrics=dict.fromkeys((*demo.COLUMNS, "object_f1"), score),
+            content={"seconds": {"training": seconds}},
+        )
+        for method, score, seconds in (("supervised", 0.8123, 60.4), ("semi_moe", 0.7, 241.6))
+    ]
+    demo.write_record(tmp_path / "demo", cells, 400.0, demo.EPOCHS, {"commit": "f" * 40, "dirty": False})
     (tmp_path / "demo" / "comparison.png").write_bytes(b"a picture")
     assert program.main(["--demo", str(tmp_path / "demo")]) == 0
     text = (checkout / "docs" / "results.md").read_text(encoding="utf-8")

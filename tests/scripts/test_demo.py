@@ -1,0 +1,46 @@
+"""The demo as a person runs it, on few small tiles and for one epoch: it ends with a table, a picture and a page."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+
+@pytest.mark.slow
+def test_the_demo_ends_with_a_table_a_picture_and_a_page(
+    repository_root: Path, phantom_dir: Path, python: Callable[..., Any], tmp_path: Path
+) -> None:
+    output = tmp_path / "demo"
+    shutil.copytree(phantom_dir, output / "dataset")
+    words = ["--output", str(output), "--max-epochs", "1", "--images", "2"]
+    done = python(repository_root / "scripts" / "demo.py", *words, timeout=900)
+    assert done.returncode == 0, done.stdout + done.stderr
+    head, *rows = done.stdout[done.stdout.index("test, 3 tiles") :].splitlines()[:3]
+    assert head.split()[3:] == ["pooled_dice", "pooled_jaccard", "mean_dice", "mean_jaccard", "training"]
+    assert [row.split()[0] for row in rows] == ["supervised", "semi_moe"]
+    assert all(0 <= float(score) <= 1 for row in rows for score in row.split()[1:5])
+    picture, page = output / "comparison.png", output / "report" / "report.html"
+    assert f"side by side: {picture}\n" in done.stdout
+    assert f"The report, a page for the browser: {page}\n" in done.stdout
+    with Image.open(picture) as opened:
+        assert opened.width > 3 * 48
+    for method in ("supervised", "semi_moe"):
+        assert len(list((output / "masks" / method).glob("*_mask.png"))) == 3
+    text = page.read_text(encoding="utf-8")
+    assert re.search("<h1>supervised and semi_moe on phantom: .*(leads by|are level)", text)
+    assert "3 test images give the scores." in text
+    assert text.count("data:image/webp;base64,") == 4, "the worst and the best tile of each method"
+
+
+def test_a_step_that_fails_ends_the_demo(repository_root: Path, python: Callable[..., Any]) -> None:
+    done = python(repository_root / "scripts" / "demo.py", "--output", str(repository_root / "bundle" / "demo"))
+    assert done.returncode == 2
+    assert "give one of its own" in done.stderr
+    assert done.stderr.splitlines()[-1] == "demo: a command ended with exit code 2; its last lines are above"
+    assert not (repository_root / "bundle" / "demo").exists()
