@@ -8,7 +8,7 @@ from html import escape
 
 from bundle.report.tables import Best, Table
 
-MANY = 5
+MANY = 3
 """Columns that fit beside each other on a phone."""
 
 

@@ -12,7 +12,7 @@ from bundle.report.cells import Cell
 from bundle.report.comparing import steps_of
 from bundle.report.definitions import definition, is_optimistic, protocol_note
 from bundle.report.summary import Summary, summarize
-from bundle.report.tables import counts_table, labels_of, methods_of
+from bundle.report.tables import counts_table, methods_of
 
 STYLE = Path(__file__).with_name("page.css")
 OPEN = 4
@@ -91,6 +91,8 @@ def _lead(cells: Sequence[Cell], summary: Summary, warnings: Sequence[str], abou
     )
     methods = [name for name in methods_of(cells) if about.get(name)]
     listed = "".join(f"<dt>{escape(name)}</dt><dd>{escape(about[name])}</dd>" for name in methods)
+    head, rows = counts_table(cells)
+    shares = [[f"{row[0]} % labels", *row[1:]] for row in rows]
     caption = "Images by share of labels; two numbers where the lists of different runs differ."
     return "\n".join(
         [
@@ -102,7 +104,7 @@ def _lead(cells: Sequence[Cell], summary: Summary, warnings: Sequence[str], abou
             markup.folded("The methods", f"<dl>{listed}</dl>", len(methods) <= OPEN) if listed else "",
             *(markup.paragraph(sentence, "warning") for sentence in warnings),
             markup.paragraph(facts),
-            markup.table(counts_table(cells), caption) if len(labels_of(cells)) > 1 else "",
+            markup.table((["images", *head[1:]], shares), caption) if len(shares) > 1 else "",
             "</header>",
         ]
     )
