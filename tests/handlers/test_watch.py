@@ -209,6 +209,7 @@ def test_tensorboard_shows_an_epoch_once_that_is_done_again(tmp_path: Path) -> N
 def _one_of_two(rank: int, folder: str) -> None:
     """Train in one of two processes; the second has a name that the first has not."""
     os.environ["LOCAL_RANK"] = str(rank)  # or ignite guesses it, and says so
+    torch.set_num_threads(1)  # a forked process must not wait for its parent's threads
     torch.distributed.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=2)
 
     def step(engine: Engine) -> dict[str, Tensor]:
