@@ -2,6 +2,8 @@
 
 from bundle.networks.auxiliary import AuxiliaryUNet, FeatureDrop, FeatureNoise, PyramidUNet
 from bundle.networks.dropped import ComplementaryDropout, DroppedUNet, FeatureDropout
+from bundle.networks.efficientnet_lite import EfficientNetLite
+from bundle.networks.encoders import Encoder, PretrainableEncoder, UNetEncoder, without_pretrained
 from bundle.networks.gate import Gate, GatedTask
 from bundle.networks.generalist import GeneralistUNet, SpecialistSemiMoE
 from bundle.networks.k_experts import ImageGate, KExperts
@@ -10,7 +12,7 @@ from bundle.networks.onnx_file import check_onnx, write_onnx
 from bundle.networks.outputs import NamedOutputs
 from bundle.networks.peers import Padded, Peers
 from bundle.networks.semi_moe import SemiMoE
-from bundle.networks.unet import UNet, UNetDecoder, UNetEncoder
+from bundle.networks.unet import UNet, UNetDecoder
 from bundle.networks.unet_plus_plus import UNetPlusPlus
 from bundle.networks.xnet import XNet, low_frequencies
 
@@ -18,6 +20,8 @@ __all__ = [
     "AuxiliaryUNet",
     "ComplementaryDropout",
     "DroppedUNet",
+    "EfficientNetLite",
+    "Encoder",
     "FeatureDrop",
     "FeatureDropout",
     "FeatureNoise",
@@ -30,6 +34,7 @@ __all__ = [
     "OnnxNetwork",
     "Padded",
     "Peers",
+    "PretrainableEncoder",
     "PyramidUNet",
     "SemiMoE",
     "SpecialistSemiMoE",
@@ -40,5 +45,6 @@ __all__ = [
     "XNet",
     "check_onnx",
     "low_frequencies",
+    "without_pretrained",
     "write_onnx",
 ]

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from bundle.networks.encoders import Encoder, encoders_for, kaiming_initialised
 from bundle.networks.outputs import PRED, NamedOutputs
-from bundle.networks.unet import UNetDecoder, UNetEncoder, kaiming_initialised
+from bundle.networks.unet import UNetDecoder
 from bundle.types import Heads
 
 
@@ -51,10 +52,13 @@ class FeatureDrop(nn.Module):
         self.highest = highest
 
     def forward(self, features: Tensor) -> Tensor:
-        """Features (B, C, H, W), 0 or more as they come from a ReLU, without the most active places."""
+        """Features (B, C, H, W) without the most active places, those with the largest mean magnitude.
+
+        The magnitude is the feature itself where it comes from a ReLU; other encoders have negative ones too.
+        """
         if not self.training:
             return features
-        activity = features.mean(dim=1, keepdim=True)
+        activity = features.abs().mean(dim=1, keepdim=True)
         share = torch.empty([features.shape[0], 1, 1, 1], device=features.device).uniform_(self.lowest, self.highest)
         return features * (activity < share * activity.amax(dim=[2, 3], keepdim=True)).to(features.dtype)
 
@@ -75,6 +79,8 @@ class AuxiliaryUNet(NamedOutputs):
         widths: channels of the five levels.
         dropout: probability of dropout after each convolution.
         outputs: as for :class:`NamedOutputs`.
+        encoder: as for :class:`UNet`.
+        output_stride: as for :class:`UNet`.
 
     Raises:
         ValueError: without a perturbation.
@@ -88,33 +94,37 @@ class AuxiliaryUNet(NamedOutputs):
         widths: Sequence[int] = (16, 32, 64, 128, 256),
         dropout: float = 0.0,
         outputs: str = PRED,
+        encoder: Encoder | None = None,
+        output_stride: int = 1,
     ) -> None:
         super().__init__(outputs)
         if not perturbations:
             raise ValueError("cross-consistency needs at least one perturbation, with a decoder for each")
-        self.encoder = UNetEncoder(in_channels, widths, dropout)
-        self.decoder = UNetDecoder(widths, dropout)
-        self.head = nn.Conv2d(widths[0], out_channels, kernel_size=1)
+        (self.encoder,) = encoders_for(1, encoder, in_channels, widths, dropout)
+        self.decoder = UNetDecoder(widths, dropout, self.encoder, output_stride)
+        self.head = nn.Conv2d(self.decoder.channels, out_channels, kernel_size=1)
         self.perturbations = nn.ModuleList(perturbations)
-        self.auxiliary_decoders = nn.ModuleList([UNetDecoder(widths, dropout) for _ in perturbations])
-        self.auxiliary_heads = nn.ModuleList([nn.Conv2d(widths[0], out_channels, 1) for _ in perturbations])
+        self.auxiliary_decoders = nn.ModuleList(
+            [UNetDecoder(widths, dropout, self.encoder, output_stride) for _ in perturbations]
+        )
+        self.auxiliary_heads = nn.ModuleList([nn.Conv2d(self.head.in_channels, out_channels, 1) for _ in perturbations])
         kaiming_initialised(self)
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits of the main decoder (B, out_channels, H, W) of images (B, in_channels, H, W), sides >= 16 px."""
-        return self.head(self.decoder(self.encoder(image)))
+        return self.decoder.full_size(self.head(self.decoder(self.encoder(image))), image)
 
     @torch.jit.export
     def heads(self, image: Tensor) -> Heads:
         """``seg`` (the main decoder), ``aux_1``, ``aux_2``, ... in the order of the perturbations; logits."""
         levels = self.encoder(image)
-        answers = {"seg": self.head(self.decoder(levels))}
+        answers = {"seg": self.decoder.full_size(self.head(self.decoder(levels)), image)}
         parts = zip(self.perturbations, self.auxiliary_decoders, self.auxiliary_heads)  # noqa: B905 (TorchScript)
         for index, (perturbation, decoder, head) in enumerate(parts):
             perturbed: list[Tensor] = []
             for level in levels:
                 perturbed.append(perturbation(level))
-            answers["aux_" + str(index + 1)] = head(decoder(perturbed))
+            answers["aux_" + str(index + 1)] = self.decoder.full_size(head(decoder(perturbed)), image)
         return answers
 
 
@@ -130,6 +140,8 @@ class PyramidUNet(NamedOutputs):
         widths: channels of the five levels.
         dropout: probability of dropout after each convolution.
         outputs: as for :class:`NamedOutputs`.
+        encoder: as for :class:`UNet`.
+        output_stride: as for :class:`UNet`.
     """
 
     def __init__(
@@ -139,11 +151,13 @@ class PyramidUNet(NamedOutputs):
         widths: Sequence[int] = (16, 32, 64, 128, 256),
         dropout: float = 0.0,
         outputs: str = PRED,
+        encoder: Encoder | None = None,
+        output_stride: int = 1,
     ) -> None:
         super().__init__(outputs)
-        self.encoder = UNetEncoder(in_channels, widths, dropout)
-        self.decoder = UNetDecoder(widths, dropout)
-        self.head = nn.Conv2d(widths[0], out_channels, kernel_size=1)
+        (self.encoder,) = encoders_for(1, encoder, in_channels, widths, dropout)
+        self.decoder = UNetDecoder(widths, dropout, self.encoder, output_stride)
+        self.head = nn.Conv2d(self.decoder.channels, out_channels, kernel_size=1)
         self.scale_heads = nn.ModuleDict(
             {f"scale_{2**level}": nn.Conv2d(widths[level], out_channels, kernel_size=1) for level in (1, 2, 3)}
         )
@@ -151,14 +165,14 @@ class PyramidUNet(NamedOutputs):
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits at full size (B, out_channels, H, W) of images (B, in_channels, H, W), sides >= 16 px."""
-        return self.head(self.decoder(self.encoder(image)))
+        return self.decoder.full_size(self.head(self.decoder(self.encoder(image))), image)
 
     @torch.jit.export
     def heads(self, image: Tensor) -> Heads:
         """``seg``, ``scale_2``, ``scale_4``, ``scale_8``: logits (B, out_channels, H, W) each."""
         scales = self.decoder.scales(self.encoder(image))
-        answers = {"seg": self.head(scales[0])}
+        answers = {"seg": self.decoder.full_size(self.head(scales[0]), image)}
         for index, (name, head) in enumerate(self.scale_heads.items()):
-            coarse = head(scales[index + 1])
+            coarse = head(scales[index + 1 - self.decoder.finest])
             answers[name] = functional.interpolate(coarse, size=[image.shape[2], image.shape[3]], mode="nearest")
         return answers

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from bundle.networks.encoders import Encoder, encoders_for, kaiming_initialised
 from bundle.networks.outputs import PRED, NamedOutputs
-from bundle.networks.unet import UNetDecoder, UNetEncoder, kaiming_initialised
+from bundle.networks.unet import UNetDecoder
 from bundle.types import Heads
 
 
@@ -81,6 +82,8 @@ class DroppedUNet(NamedOutputs):
         out_channels: number of classes, background counted.
         widths: channels of the five levels.
         outputs: as for :class:`NamedOutputs`.
+        encoder: as for :class:`UNet`.
+        output_stride: as for :class:`UNet`.
     """
 
     def __init__(
@@ -90,27 +93,29 @@ class DroppedUNet(NamedOutputs):
         out_channels: int = 2,
         widths: Sequence[int] = (16, 32, 64, 128, 256),
         outputs: str = PRED,
+        encoder: Encoder | None = None,
+        output_stride: int = 1,
     ) -> None:
         super().__init__(outputs)
-        self.encoder = UNetEncoder(in_channels, widths)
-        self.decoder = UNetDecoder(widths)
+        (self.encoder,) = encoders_for(1, encoder, in_channels, widths, 0.0)
+        self.decoder = UNetDecoder(widths, 0.0, self.encoder, output_stride)
         self.dropout = dropout
-        self.head = nn.Conv2d(widths[0], out_channels, kernel_size=1)
+        self.head = nn.Conv2d(self.decoder.channels, out_channels, kernel_size=1)
         kaiming_initialised(self)
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits (B, out_channels, H, W) of images (B, in_channels, H, W), sides >= 16 px; nothing is dropped."""
-        return self.head(self.decoder(self.encoder(image)))
+        return self.decoder.full_size(self.head(self.decoder(self.encoder(image))), image)
 
     @torch.jit.export
     def heads(self, image: Tensor) -> Heads:
         """``seg`` and ``dropped``: logits (B, out_channels, H, W) each."""
         levels = self.encoder(image)
         if not self.training:
-            answer = self.head(self.decoder(levels))
+            answer = self.decoder.full_size(self.head(self.decoder(levels)), image)
             return {"seg": answer, "dropped": answer}
         both: list[Tensor] = []
         for level, dropped in zip(levels, self.dropout(levels)):  # noqa: B905 (TorchScript)
             both.append(torch.cat([level, dropped]))
-        seg, dropped = self.head(self.decoder(both)).chunk(2)
+        seg, dropped = self.decoder.full_size(self.head(self.decoder(both)), image).chunk(2)
         return {"seg": seg, "dropped": dropped}

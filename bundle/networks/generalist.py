@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from bundle.networks.encoders import Encoder, kaiming_initialised
 from bundle.networks.outputs import PRED
 from bundle.networks.semi_moe import SemiMoE
-from bundle.networks.unet import UNet, kaiming_initialised
+from bundle.networks.unet import UNet
 from bundle.types import EXPERTS, SEG, SPECIALIST, Heads
 
 
@@ -46,6 +47,8 @@ class GeneralistUNet(UNet):
         widths: channels of the five levels.
         dropout: probability of dropout after each convolution.
         outputs: as for :class:`NamedOutputs`.
+        encoder: as for :class:`UNet`.
+        output_stride: as for :class:`UNet`.
 
     Raises:
         ValueError: for fewer than two foreground classes.
@@ -58,18 +61,20 @@ class GeneralistUNet(UNet):
         widths: Sequence[int] = (16, 32, 64, 128, 256),
         dropout: float = 0.0,
         outputs: str = PRED,
+        encoder: Encoder | None = None,
+        output_stride: int = 1,
     ) -> None:
-        super().__init__(in_channels, out_channels, widths, dropout, outputs)
-        self.specialists = specialist_heads(widths[0], out_channels)
+        super().__init__(in_channels, out_channels, widths, dropout, outputs, encoder, output_stride)
+        self.specialists = specialist_heads(self.head.in_channels, out_channels)
         kaiming_initialised(self.specialists)
 
     @torch.jit.export
     def heads(self, image: Tensor) -> Heads:
         """Every map by name: ``seg`` (B, out_channels, H, W), ``specialist_1``, ... (B, 3, H, W) each."""
         features = self.decoder(self.encoder(image))
-        answers: dict[str, Tensor] = {"seg": self.head(features)}
+        answers: dict[str, Tensor] = {"seg": self.decoder.full_size(self.head(features), image)}
         for name, specialist in self.specialists.items():
-            answers[name] = specialist(features)
+            answers[name] = self.decoder.full_size(specialist(features), image)
         return answers
 
 
@@ -100,14 +105,14 @@ class SpecialistSemiMoE(SemiMoE):
     ) -> None:
         super().__init__(in_channels, out_channels, widths, experts, **rest)
         self.generalist = list(experts).index(SEG)
-        self.specialists = specialist_heads(widths[0], out_channels)
+        self.specialists = specialist_heads(cast(nn.Conv2d, self.expert_heads[SEG]).in_channels, out_channels)
         kaiming_initialised(self.specialists)
 
     @torch.jit.export
     def heads(self, image: Tensor) -> Heads:
         """Every map by name: those of :class:`SemiMoE`, and ``specialist_1``, ... (B, 3, H, W) each."""
         features, pooled = self._features(image)
-        answers = self._answers(features, pooled)
+        answers = self._answers(features, pooled, image)
         for name, specialist in self.specialists.items():
-            answers[name] = specialist(features[self.generalist])
+            answers[name] = self._full_size(specialist(features[self.generalist]), image)
         return answers

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from itertools import pairwise
 
 import torch
 from monai.networks.blocks import Convolution
 from torch import Tensor, nn
 
+from bundle.networks.encoders import ACTIVATION, NORM, Encoder, kaiming_initialised
 from bundle.networks.gate import Gate
 from bundle.networks.outputs import PRED, NamedOutputs
-from bundle.networks.unet import ACTIVATION, NORM, UNet, kaiming_initialised
+from bundle.networks.unet import UNet
 from bundle.types import Heads
 
 
@@ -58,6 +60,8 @@ class KExperts(NamedOutputs):
         gate_dropout: probability of dropout in the gate.
         dropout: probability of dropout in the U-Nets.
         outputs: as for :class:`NamedOutputs`.
+        encoder: as for :class:`UNet`; each expert has a copy, and the gate's convolutions stay plain.
+        output_stride: as for :class:`UNet`.
 
     Raises:
         ValueError: for fewer than two experts, or names that are not all different.
@@ -73,11 +77,20 @@ class KExperts(NamedOutputs):
         gate_dropout: float = 0.1,
         dropout: float = 0.0,
         outputs: str = PRED,
+        encoder: Encoder | None = None,
+        output_stride: int = 1,
     ) -> None:
         super().__init__(outputs)
         if len(set(experts)) < max(2, len(experts)):
             raise ValueError(f"experts are {list(experts)}; name at least two, each once")
-        self.experts = nn.ModuleDict({name: UNet(in_channels, out_channels, widths, dropout) for name in experts})
+        self.experts = nn.ModuleDict(
+            {
+                name: UNet(
+                    in_channels, out_channels, widths, dropout, encoder=deepcopy(encoder), output_stride=output_stride
+                )
+                for name in experts
+            }
+        )
         self.gate = ImageGate(in_channels, len(experts), widths[:4], gate, gate_dropout)
         self.least_weight = torch.finfo(torch.float32).tiny  # of a gate so sure that it says 0, which has no logarithm
         kaiming_initialised(self.gate)

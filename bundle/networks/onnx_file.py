@@ -57,9 +57,11 @@ class FittedUpCat(nn.Module):
         self.upsample = block.upsample
         self.convs = block.convs
 
-    def forward(self, x: Tensor, x_e: Tensor) -> Tensor:
-        """Features (B, C, H, W) of the level, of those below it, (B, C', H // 2, W // 2), and of the encoder's."""
+    def forward(self, x: Tensor, x_e: Tensor | None) -> Tensor:
+        """Features (B, C, H, W) of the level, of those below it, (B, C', H // 2, W // 2), and the encoder's if any."""
         below = self.upsample(x)
+        if x_e is None:
+            return self.convs(below)
         missing = [0, x_e.shape[3] - below.shape[3], 0, x_e.shape[2] - below.shape[2]]
         return self.convs(torch.cat([x_e, functional.pad(below, missing, mode="replicate")], dim=1))
 

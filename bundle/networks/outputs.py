@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from bundle.networks.encoders import Encoder
 from bundle.types import SEG, Heads
 
 PRED = "pred"
@@ -42,6 +43,16 @@ class NamedOutputs(nn.Module):
     def heads(self, image: Tensor) -> Heads:
         """Every map that a method needs, of images (B, in_channels, H, W)."""
         raise NotImplementedError
+
+    def encoder_parameters(self) -> list[nn.Parameter]:
+        """Parameters of encoders that can be pretrained, whether they are or not; none of plain encoders."""
+        encoders = [part for part in self.modules() if isinstance(part, Encoder) and part.pretrainable]
+        return [parameter for encoder in encoders for parameter in encoder.parameters()]
+
+    def other_parameters(self) -> list[nn.Parameter]:
+        """All parameters but :meth:`encoder_parameters`: those that always start from random numbers."""
+        known = {id(parameter) for parameter in self.encoder_parameters()}
+        return [parameter for parameter in self.parameters() if id(parameter) not in known]
 
     def all_outputs(self, image: Tensor) -> Heads:
         """``pred``, then all heads but the one that it is, of images (B, in_channels, H, W)."""

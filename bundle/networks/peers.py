@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 
 from torch import Tensor, nn
 from torch.nn import functional
 
+from bundle.networks.encoders import Encoder
 from bundle.networks.outputs import ALL, PRED, NamedOutputs
 from bundle.networks.unet import UNet
 from bundle.types import Heads
@@ -53,6 +55,8 @@ class Peers(NamedOutputs):
         dropout: probability of dropout in the U-Nets.
         peer: the second network, answering (B, out_channels, H, W); ``None`` makes another U-Net of that kind.
         outputs: as for :class:`NamedOutputs`; TorchScript, which does not hold the peer, refuses ``all``.
+        encoder: as for :class:`UNet`; a peer that is a U-Net has a copy, another peer keeps an encoder of its own.
+        output_stride: as for :class:`UNet`, of both U-Nets.
     """
 
     __jit_ignored_attributes__ = ("peer",)
@@ -65,10 +69,15 @@ class Peers(NamedOutputs):
         dropout: float = 0.0,
         peer: nn.Module | None = None,
         outputs: str = PRED,
+        encoder: Encoder | None = None,
+        output_stride: int = 1,
     ) -> None:
         super().__init__(outputs)
-        self.network = UNet(in_channels, out_channels, widths, dropout)
-        self.peer = UNet(in_channels, out_channels, widths, dropout) if peer is None else peer
+        other = deepcopy(encoder)
+        self.network = UNet(in_channels, out_channels, widths, dropout, PRED, encoder, output_stride)
+        if peer is None:
+            peer = UNet(in_channels, out_channels, widths, dropout, PRED, other, output_stride)
+        self.peer = peer
 
     def __prepare_scriptable__(self) -> Peers:
         """What TorchScript is made of.

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from bundle.networks.encoders import Encoder, encoders_for, kaiming_initialised
 from bundle.networks.gate import GatedTask
 from bundle.networks.outputs import PRED, NamedOutputs
-from bundle.networks.unet import UNetDecoder, UNetEncoder, kaiming_initialised
+from bundle.networks.unet import UNetDecoder
 from bundle.types import BOUNDARY, EXPERTS, FUSED, SDF, SEG, Heads
 
 
@@ -34,6 +35,8 @@ class SemiMoE(NamedOutputs):
         gate_dropout: probability of dropout in the gates.
         dropout: probability of dropout in the U-Nets.
         outputs: as for :class:`NamedOutputs`.
+        encoder: as for :class:`UNet`; separate ones are copies of it.
+        output_stride: as for :class:`UNet`; gates see the features of that stride.
 
     Raises:
         ValueError: for an unknown or missing expert, or a task without expert.
@@ -51,17 +54,21 @@ class SemiMoE(NamedOutputs):
         gate_dropout: float = 0.1,
         dropout: float = 0.0,
         outputs: str = PRED,
+        encoder: Encoder | None = None,
+        output_stride: int = 1,
     ) -> None:
         super().__init__(outputs, answer=FUSED + SEG)
         tasks = experts if tasks is None else tasks
         self._check(experts, tasks)
         channels = {SEG: out_channels, SDF: 1, BOUNDARY: 2}
-        encoders = 1 if shared_encoder else len(experts)
-        self.encoders = nn.ModuleList([UNetEncoder(in_channels, widths, dropout) for _ in range(encoders)])
-        self.decoders = nn.ModuleList([UNetDecoder(widths, dropout) for _ in experts])
-        self.expert_heads = nn.ModuleDict({name: nn.Conv2d(widths[0], channels[name], 1) for name in experts})
+        encoders = encoders_for(1 if shared_encoder else len(experts), encoder, in_channels, widths, dropout)
+        decoders = [UNetDecoder(widths, dropout, encoders[0], output_stride) for _ in experts]
+        width = decoders[0].channels
+        self.encoders = nn.ModuleList(encoders)
+        self.decoders = nn.ModuleList(decoders)
+        self.expert_heads = nn.ModuleDict({name: nn.Conv2d(width, channels[name], 1) for name in experts})
         self.tasks = nn.ModuleDict(
-            {name: GatedTask(widths[0], len(experts), channels[name], gate, gate_dropout) for name in tasks}
+            {name: GatedTask(width, len(experts), channels[name], gate, gate_dropout) for name in tasks}
         )
         kaiming_initialised(self)
 
@@ -85,7 +92,7 @@ class SemiMoE(NamedOutputs):
     def forward(self, image: Tensor) -> Tensor:
         """Logits of the gated segmentation (B, out_channels, H, W) of images (B, in_channels, H, W), sides >= 16 px."""
         features, pooled = self._features(image)
-        return self.tasks["seg"](features, pooled)[0]
+        return self._full_size(self.tasks["seg"](features, pooled)[0], image)
 
     @torch.jit.export
     def heads(self, image: Tensor) -> Heads:
@@ -96,15 +103,20 @@ class SemiMoE(NamedOutputs):
             ``gate_*``, the weights (B, K), in the order of the experts.
         """
         features, pooled = self._features(image)
-        return self._answers(features, pooled)
+        return self._answers(features, pooled, image)
 
-    def _answers(self, features: list[Tensor], pooled: Tensor) -> Heads:
+    def _full_size(self, answer: Tensor, image: Tensor) -> Tensor:
+        """A head's answer at the size of the image; all decoders are of one kind."""
+        return self.decoders[0].full_size(answer, image)  # type: ignore[operator]
+
+    def _answers(self, features: list[Tensor], pooled: Tensor, image: Tensor) -> Heads:
         """What experts and gates make of the experts' features, as :meth:`heads` gives it."""
         answers: dict[str, Tensor] = {}
         for index, (name, head) in enumerate(self.expert_heads.items()):
-            answers[name] = head(features[index])
+            answers[name] = self._full_size(head(features[index]), image)
         for name, task in self.tasks.items():
             answer, weights = task(features, pooled)
-            answers["fused_" + name] = answer  # TorchScript sees no constants of a module: FUSED and GATE in full
+            # TorchScript sees no constants of a module: FUSED and GATE in full
+            answers["fused_" + name] = self._full_size(answer, image)
             answers["gate_" + name] = weights
         return answers

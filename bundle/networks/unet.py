@@ -6,77 +6,63 @@ from collections.abc import Sequence
 
 import torch
 from monai.networks.blocks import Convolution, UpSample
-from monai.networks.nets.basic_unet import Down, TwoConv, UpCat
+from monai.networks.nets.basic_unet import TwoConv, UpCat
 from torch import Tensor, nn
+from torch.nn import functional
 
+from bundle.networks.encoders import ACTIVATION, NORM, Encoder, encoders_for, kaiming_initialised
 from bundle.networks.outputs import PRED, NamedOutputs
 from bundle.types import Heads
 
-ACTIVATION = ("relu", {"inplace": True})
-NORM = "batch"
 
+class UNetDecoder(nn.Sequential):
+    """The expanding half of a U-Net: nearest x2 upsampling, 3x3 convolution, concatenation, two convolutions.
 
-def kaiming_initialised(module: nn.Module) -> None:
-    """Draw the weights of all convolutions below ``module`` as He et al. do (2015, arXiv 1502.01852; fan-in, ReLU).
-
-    Linear layers keep the smaller weights that torch draws: so gates start near equal shares, and starve no expert.
-    """
-    for part in module.modules():
-        if isinstance(part, nn.Conv2d):
-            nn.init.kaiming_normal_(part.weight, mode="fan_in", nonlinearity="relu")
-            if part.bias is not None:
-                nn.init.zeros_(part.bias)
-
-
-class UNetEncoder(nn.Module):
-    """The contracting half of a U-Net (Ronneberger et al. 2015, arXiv 1505.04597) with batch normalisation.
+    Where the encoder has no features of a resolution, nothing is concatenated.
 
     Args:
-        in_channels: channels of the image.
-        widths: channels of the five levels, from full resolution down to one sixteenth.
-        dropout: probability of dropout after each convolution; MONAI Label's epistemic scoring turns it on.
+        widths: channels of the features at strides 1, 2, 4, 8 and 16, as far as the decoder makes them.
+        dropout: probability of dropout after each convolution.
+        encoder: whose features are read; ``None`` for a plain one with the same widths.
+        output_stride: stride of the finest features that are made, 1 or 2. With 2 the answer is brought up to the size
+            of the image, which saves the costliest level.
+
+    Attributes:
+        channels: channels of the finest features.
+        finest: index of their stride, 0 or 1.
+
+    Raises:
+        ValueError: for another number of widths or output stride, or an encoder with features of a larger stride.
     """
 
     def __init__(
-        self, in_channels: int = 3, widths: Sequence[int] = (16, 32, 64, 128, 256), dropout: float = 0.0
+        self,
+        widths: Sequence[int] = (16, 32, 64, 128, 256),
+        dropout: float = 0.0,
+        encoder: Encoder | None = None,
+        output_stride: int = 1,
     ) -> None:
         super().__init__()
+        channels, strides = (widths, (1, 2, 4, 8, 16)) if encoder is None else (encoder.channels, encoder.strides)
+        deepest = strides[-1].bit_length() - 1
         if len(widths) != 5:
             raise ValueError(f"a U-Net here has five levels, got widths {tuple(widths)}")
-        rest = (ACTIVATION, NORM, True, dropout)
-        self.conv_0 = TwoConv(2, in_channels, widths[0], *rest)
-        self.down_1 = Down(2, widths[0], widths[1], *rest)
-        self.down_2 = Down(2, widths[1], widths[2], *rest)
-        self.down_3 = Down(2, widths[2], widths[3], *rest)
-        self.down_4 = Down(2, widths[3], widths[4], *rest)
-
-    def forward(self, image: Tensor) -> list[Tensor]:
-        """Features of all levels: (B, widths[i], H / 2**i, W / 2**i) for i = 0..4; odd sides are rounded down."""
-        level_0 = self.conv_0(image)
-        level_1 = self.down_1(level_0)
-        level_2 = self.down_2(level_1)
-        level_3 = self.down_3(level_2)
-        return [level_0, level_1, level_2, level_3, self.down_4(level_3)]
-
-
-class UNetDecoder(nn.Module):
-    """The expanding half of a U-Net: nearest x2 upsampling, 3x3 convolution, concatenation, two convolutions.
-
-    Args:
-        widths: as for the encoder.
-        dropout: as for the encoder.
-    """
-
-    def __init__(self, widths: Sequence[int] = (16, 32, 64, 128, 256), dropout: float = 0.0) -> None:
-        super().__init__()
-        self.up_4 = self._up(widths[4], widths[3], dropout)
-        self.up_3 = self._up(widths[3], widths[2], dropout)
-        self.up_2 = self._up(widths[2], widths[1], dropout)
-        self.up_1 = self._up(widths[1], widths[0], dropout)
+        if output_stride not in (1, 2):
+            raise ValueError(f"output_stride is {output_stride}; choose 1, or 2 for an answer that is brought up")
+        if not 1 < deepest <= len(widths):
+            raise ValueError(f"the encoder's coarsest features have stride {strides[-1]}; 4 to 32 fit the five widths")
+        self.finest = output_stride - 1
+        self.channels = widths[self.finest]
+        self.complete = output_stride == strides[0] == 1
+        side = dict(zip(strides, channels, strict=True))
+        below = channels[-1]
+        for level in range(deepest - 1, self.finest - 1, -1):
+            self.add_module(f"up_{level + 1}", self._up(below, side.get(2**level, 0), widths[level], dropout))
+            below = widths[level]
 
     @staticmethod
-    def _up(below: int, width: int, dropout: float) -> UpCat:
-        block = UpCat(2, below, width, width, ACTIVATION, NORM, True, dropout, halves=True)
+    def _up(below: int, side: int, width: int, dropout: float) -> UpCat:
+        block = UpCat(2, below, side, width, ACTIVATION, NORM, True, dropout, halves=True)
         convolution = Convolution(2, below, width, kernel_size=3, act=ACTIVATION, norm=NORM, bias=True)
         block.upsample = UpSample(
             2,
@@ -89,19 +75,35 @@ class UNetDecoder(nn.Module):
             align_corners=None,
             post_conv=convolution,
         )
-        block.convs = TwoConv(2, 2 * width, width, ACTIVATION, NORM, True, dropout)
+        block.convs = TwoConv(2, side + width, width, ACTIVATION, NORM, True, dropout)
         return block
 
     def forward(self, levels: list[Tensor]) -> Tensor:
-        """Features of the finest level (B, widths[0], H, W)."""
+        """The finest features (B, widths[finest], H, W); half that size with output stride 2."""
         return self.scales(levels)[0]
 
     def scales(self, levels: list[Tensor]) -> list[Tensor]:
-        """Features of all scales, the finest first: (B, widths[i], H / 2**i, W / 2**i) for i = 0..3."""
-        eighth = self.up_4(levels[4], levels[3])
-        quarter = self.up_3(eighth, levels[2])
-        half = self.up_2(quarter, levels[1])
-        return [self.up_1(half, levels[0]), half, quarter, eighth]
+        """Features of all scales, the finest first: (B, widths[i], H / 2**i, W / 2**i) for i = finest, finest + 1, ...
+
+        Args:
+            levels: what the encoder gave, the finest first.
+        """
+        found: list[Tensor] = []
+        features = levels[-1]
+        for index, block in enumerate(self):
+            place = len(levels) - 2 - index
+            features = block(features, levels[place]) if place >= 0 else block(features, None)
+            found.insert(0, features)
+        return found
+
+    def full_size(self, answer: Tensor, image: Tensor) -> Tensor:
+        """What a head made of the finest features, (B, C, h, w), at the size of the image (B, in_channels, H, W).
+
+        Bilinear, of one size nothing changes. Where the encoder reads the full resolution it is that of the image.
+        """
+        if self.complete:
+            return answer
+        return functional.interpolate(answer, size=[image.shape[2], image.shape[3]], mode="bilinear")
 
 
 class UNet(NamedOutputs):
@@ -110,9 +112,11 @@ class UNet(NamedOutputs):
     Args:
         in_channels: channels of the image.
         out_channels: number of classes, background counted.
-        widths: channels of the five levels.
+        widths: channels of the five levels, at strides 1, 2, 4, 8 and 16: of the plain encoder, and of the decoder.
         dropout: probability of dropout after each convolution.
         outputs: as for :class:`NamedOutputs`.
+        encoder: any :class:`Encoder`; ``None`` is the plain one.
+        output_stride: as for :class:`UNetDecoder`.
     """
 
     def __init__(
@@ -122,18 +126,23 @@ class UNet(NamedOutputs):
         widths: Sequence[int] = (16, 32, 64, 128, 256),
         dropout: float = 0.0,
         outputs: str = PRED,
+        encoder: Encoder | None = None,
+        output_stride: int = 1,
     ) -> None:
         super().__init__(outputs)
-        self.encoder = UNetEncoder(in_channels, widths, dropout)
-        self.decoder = UNetDecoder(widths, dropout)
-        self.head = nn.Conv2d(widths[0], out_channels, kernel_size=1)
+        (self.encoder,) = encoders_for(1, encoder, in_channels, widths, dropout)
+        self.decoder = UNetDecoder(widths, dropout, self.encoder, output_stride)
+        self.head = nn.Conv2d(self.decoder.channels, out_channels, kernel_size=1)
         kaiming_initialised(self)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Logits (B, out_channels, H, W) of images (B, in_channels, H, W); sides of at least 16 px."""
-        return self.head(self.decoder(self.encoder(image)))
+        """Logits (B, out_channels, H, W) of images (B, in_channels, H, W).
+
+        Sides are at least the encoder's largest stride, 16 px for the plain one.
+        """
+        return self.decoder.full_size(self.head(self.decoder(self.encoder(image))), image)
 
     @torch.jit.export
     def heads(self, image: Tensor) -> Heads:
         """The same answer by name: ``{"seg": logits}``."""
-        return {"seg": self.head(self.decoder(self.encoder(image)))}
+        return {"seg": self.decoder.full_size(self.head(self.decoder(self.encoder(image))), image)}

@@ -8,8 +8,8 @@ import torch
 from monai.networks.nets import BasicUNetPlusPlus
 from torch import Tensor, nn
 
+from bundle.networks.encoders import ACTIVATION, NORM, Encoder, kaiming_initialised
 from bundle.networks.outputs import PRED, NamedOutputs
-from bundle.networks.unet import ACTIVATION, NORM, kaiming_initialised
 from bundle.types import Heads
 
 
@@ -26,9 +26,11 @@ class UNetPlusPlus(NamedOutputs):
             its width, and so has the last one, MONAI's sixth number.
         dropout: probability of dropout after each convolution.
         outputs: as for :class:`NamedOutputs`.
+        encoder: ``None`` alone: its own levels are its encoder.
+        output_stride: 1 alone.
 
     Raises:
-        ValueError: for another number of levels.
+        ValueError: for another number of levels, or an encoder or output stride.
     """
 
     def __init__(
@@ -38,10 +40,17 @@ class UNetPlusPlus(NamedOutputs):
         widths: Sequence[int] = (16, 32, 64, 128, 256),
         dropout: float = 0.0,
         outputs: str = PRED,
+        encoder: Encoder | None = None,
+        output_stride: int = 1,
     ) -> None:
         super().__init__(outputs)
         if len(widths) != 5:
             raise ValueError(f"a U-Net++ here has five levels, got widths {tuple(widths)}")
+        if encoder is not None or output_stride != 1:
+            raise ValueError(
+                "U-Net++ has an encoder of its own, whose levels are nodes of the whole; leave network_def#encoder at "
+                "null (configs/encoders/unet.yaml) and network_def#output_stride at 1, or take another network"
+            )
         self.nested = BasicUNetPlusPlus(
             spatial_dims=2,
             in_channels=in_channels,

@@ -9,12 +9,13 @@ from monai.networks.blocks import Convolution
 from torch import Tensor, nn
 from torch.nn import functional
 
+from bundle.networks.encoders import ACTIVATION, NORM, Encoder, encoders_for, kaiming_initialised
 from bundle.networks.outputs import PRED, NamedOutputs
-from bundle.networks.unet import ACTIVATION, NORM, UNetDecoder, UNetEncoder, kaiming_initialised
+from bundle.networks.unet import UNetDecoder
 from bundle.types import Heads
 
-EXCHANGED = (3, 4)
-"""Encoder levels, counted from 0, at which the branches see each other's features: the fourth and the fifth."""
+EXCHANGED = 2
+"""Deepest levels of the encoders, at which the branches see each other's features: the fourth and fifth of a U-Net."""
 
 
 def low_frequencies(image: Tensor) -> Tensor:
@@ -32,20 +33,20 @@ class Exchange(nn.Module):
     """What one branch makes of its deep features and of the other branch's: side by side, then a 1x1 convolution.
 
     Args:
-        widths: channels of the five levels of the encoders.
+        channels: channels of the levels of the encoders.
     """
 
-    def __init__(self, widths: Sequence[int]) -> None:
+    def __init__(self, channels: Sequence[int]) -> None:
         super().__init__()
         self.joins = nn.ModuleList(
             [
-                Convolution(2, 2 * widths[level], widths[level], kernel_size=1, act=ACTIVATION, norm=NORM)
-                for level in EXCHANGED
+                Convolution(2, 2 * width, width, kernel_size=1, act=ACTIVATION, norm=NORM)
+                for width in channels[-EXCHANGED:]
             ]
         )
 
     def forward(self, own: list[Tensor], other: list[Tensor]) -> list[Tensor]:
-        """The branch's five levels, (B, widths[i], H / 2**i, W / 2**i) each, the last two with the other's in them."""
+        """The branch's levels, as its encoder gave them, the last two with the other's in them."""
         levels = own[: len(own) - len(self.joins)]
         for index, join in enumerate(self.joins):
             level = len(own) - len(self.joins) + index
@@ -73,6 +74,9 @@ class XNet(NamedOutputs):
         widths: channels of the five levels of each branch.
         dropout: probability of dropout after each convolution.
         outputs: as for :class:`NamedOutputs`.
+        encoder: as for :class:`UNet`, that of the low branch; the high branch has a copy, which sees the high
+            frequencies as details around the mean color that the pipeline subtracted.
+        output_stride: as for :class:`UNet`.
     """
 
     def __init__(
@@ -82,16 +86,17 @@ class XNet(NamedOutputs):
         widths: Sequence[int] = (16, 32, 64, 128, 256),
         dropout: float = 0.0,
         outputs: str = PRED,
+        encoder: Encoder | None = None,
+        output_stride: int = 1,
     ) -> None:
         super().__init__(outputs)
-        self.low_encoder = UNetEncoder(in_channels, widths, dropout)
-        self.high_encoder = UNetEncoder(in_channels, widths, dropout)
-        self.low_exchange = Exchange(widths)
-        self.high_exchange = Exchange(widths)
-        self.low_decoder = UNetDecoder(widths, dropout)
-        self.high_decoder = UNetDecoder(widths, dropout)
-        self.low_head = nn.Conv2d(widths[0], out_channels, kernel_size=1)
-        self.high_head = nn.Conv2d(widths[0], out_channels, kernel_size=1)
+        self.low_encoder, self.high_encoder = encoders_for(2, encoder, in_channels, widths, dropout)
+        self.low_exchange = Exchange(self.low_encoder.channels)
+        self.high_exchange = Exchange(self.low_encoder.channels)
+        self.low_decoder = UNetDecoder(widths, dropout, self.low_encoder, output_stride)
+        self.high_decoder = UNetDecoder(widths, dropout, self.low_encoder, output_stride)
+        self.low_head = nn.Conv2d(self.low_decoder.channels, out_channels, kernel_size=1)
+        self.high_head = nn.Conv2d(self.low_decoder.channels, out_channels, kernel_size=1)
         kaiming_initialised(self)
 
     def _encoded(self, image: Tensor) -> tuple[list[Tensor], list[Tensor]]:
@@ -99,17 +104,17 @@ class XNet(NamedOutputs):
         low = low_frequencies(image)
         return self.low_encoder(low), self.high_encoder(image - low)
 
-    def _low(self, low: list[Tensor], high: list[Tensor]) -> Tensor:
-        return self.low_head(self.low_decoder(self.low_exchange(low, high)))
+    def _low(self, low: list[Tensor], high: list[Tensor], image: Tensor) -> Tensor:
+        return self.low_decoder.full_size(self.low_head(self.low_decoder(self.low_exchange(low, high))), image)
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits of the low branch (B, out_channels, H, W) of images (B, in_channels, H, W), sides >= 16 px."""
         low, high = self._encoded(image)
-        return self._low(low, high)
+        return self._low(low, high, image)
 
     @torch.jit.export
     def heads(self, image: Tensor) -> Heads:
         """Both answers: ``seg`` (low frequencies) and ``peer`` (high), logits (B, out_channels, H, W) each."""
         low, high = self._encoded(image)
         peer = self.high_head(self.high_decoder(self.high_exchange(high, low)))
-        return {"seg": self._low(low, high), "peer": peer}
+        return {"seg": self._low(low, high, image), "peer": self.high_decoder.full_size(peer, image)}
