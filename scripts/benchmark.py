@@ -68,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument("--protocol", default="heldout", help="configs/protocols (default heldout)")
     what.add_argument("--data", default="phantom", help="configs/data (default phantom)")
     what.add_argument("--readings", help="configs/readings, for methods that have its heads (default: evaluate.json's)")
+    what.add_argument("--encoder", help="configs/encoders (default: the plain one of a U-Net)")
     what.add_argument("--size", help="configs/sizes (default: the widths of train.json)")
     what.add_argument("--annotation", help="configs/annotations (default: labeled images are annotated whole)")
     what.add_argument("--schedule", help="configs/schedules (default: that of train.json)")
@@ -125,7 +126,7 @@ def _setting(word: str) -> tuple[str, Any]:
 
 def axes(options: argparse.Namespace) -> dict[str, str | None]:
     """Overlay of each axis but the method."""
-    return {name: getattr(options, name) for name in ("data", "annotation", "size", "schedule", "protocol")}
+    return {name: getattr(options, name) for name in ("data", "annotation", "encoder", "size", "schedule", "protocol")}
 
 
 def run(options: argparse.Namespace) -> int:

@@ -29,7 +29,7 @@ PREPARES = ("image_reading#0", "validate#fixed_transforms")
 """What an image goes through in validation and inference alike; inference.json has it in its own words."""
 OWN = ("bundle_root", "device", "dataset_dir", "output_dir", "ckpt_dir", "resume", "num_workers", "cache_gib", "amp")
 """Settings that belong to a machine or a place, and not to a method."""
-LEFT_OUT = ("methods", "sizes")
+LEFT_OUT = ("methods", "encoders", "sizes")
 """Folders of overlays that would make another network of the one that was trained."""
 MODEL = "model.pt"
 

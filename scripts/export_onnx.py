@@ -113,10 +113,10 @@ def export(files: Sequence[str], changes: Mapping[str, Any], model: Path, output
     from bundle.benchmark import merged
     from bundle.engines import ModelCheckpointLoader
     from bundle.engines.files import whole
-    from bundle.networks import check_onnx, write_onnx
+    from bundle.networks import check_onnx, without_pretrained, write_onnx
 
     config = merged(ROOT, files, {"bundle_root": str(ROOT), "ckpt_dir": str(model.parent), **changes})
-    parser = ConfigParser(config)
+    parser = ConfigParser(config | {"network_def": without_pretrained(config["network_def"])})
     network = parser.get_parsed_content("network_def").eval()
     ModelCheckpointLoader(network, model).load()
     said = metadata_of(parser, Path(files[0]).with_name("metadata.json"), model, getattr(network, "answer", "seg"))

@@ -16,6 +16,7 @@ AXES = {
     "method": "methods",
     "data": "data",
     "annotation": "annotations",
+    "encoder": "encoders",
     "size": "sizes",
     "schedule": "schedules",
     "protocol": "protocols",

@@ -167,7 +167,7 @@ class Experiment:
             "method": method,
             "labels": labels,
             "seed": seed,
-            **{axis: self.axes.get(axis) for axis in ("protocol", "data", "annotation", "schedule")},
+            **{axis: self.axes.get(axis) for axis in ("protocol", "data", "annotation", "encoder", "schedule")},
             "reading": self.reading,
             "size": self.axes.get("size") or "default",
             "data_list": name,

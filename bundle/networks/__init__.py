@@ -12,6 +12,7 @@ from bundle.networks.onnx_file import check_onnx, write_onnx
 from bundle.networks.outputs import NamedOutputs
 from bundle.networks.peers import Padded, Peers
 from bundle.networks.semi_moe import SemiMoE
+from bundle.networks.timm_encoder import TimmEncoder
 from bundle.networks.unet import UNet, UNetDecoder
 from bundle.networks.unet_plus_plus import UNetPlusPlus
 from bundle.networks.xnet import XNet, low_frequencies
@@ -38,6 +39,7 @@ __all__ = [
     "PyramidUNet",
     "SemiMoE",
     "SpecialistSemiMoE",
+    "TimmEncoder",
     "UNet",
     "UNetDecoder",
     "UNetEncoder",

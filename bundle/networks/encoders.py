@@ -47,8 +47,8 @@ class Encoder(nn.Module):
                 "one before; take another encoder"
             )
         self.in_channels = in_channels
-        self.channels = tuple(channels)
-        self.strides = tuple(strides)
+        self.channels = list(channels)
+        self.strides = list(strides)
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Features (B, channels[i], H // strides[i], W // strides[i]) of images (B, in_channels, H, W)."""

@@ -71,15 +71,16 @@ def files_of(overlay: Path) -> list[str]:
 
 @pytest.fixture
 def method(tiny: dict[str, Any], repository_root: Path) -> Callable[..., Method]:
-    """Makes a method by the name of its overlay, tiny, from the same random numbers; on a data overlay where asked."""
+    """Makes a method by its overlay, tiny, from the same random numbers; over data and encoder overlays if given."""
 
-    def make(name: str, data: str | None = None, **changes: Any) -> Method:
+    def make(name: str, data: str | None = None, encoder: str | None = None, **changes: Any) -> Method:
         torch.manual_seed(0)
         parser = ConfigParser()
         overlay = repository_root / "configs" / "methods" / f"{name}.yaml"
         first, *rest = files_of(overlay)
         files = [first, *([f"configs/data/{data}.yaml"] if data else []), *rest]
-        parser.read_config([str(repository_root / file) for file in files])
+        encoders = [f"configs/encoders/{encoder}.yaml"] if encoder else []
+        parser.read_config([str(repository_root / file) for file in [*files, *encoders]])
         parser.update(tiny | {"max_epochs": 1} | changes)
         trainer = parser.get_parsed_content("train#trainer")
         return Method(parser, trainer, trainer.step, trainer.network)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import traceback
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,8 @@ WITHOUT_UNLABELED = {*WITHOUT_LESSONS, "weak_teacher"}
 """Methods that leave the unlabeled images alone; every other must teach from them. ``weak_teacher`` has its lesson on
 the labeled images, whose labels may be sparse."""
 TEACHING = [name for name in METHODS if name not in WITHOUT_LESSONS]
+WITHOUT_ENCODERS = {"topo_semi_seg"}
+"""Methods whose network takes no encoder."""
 WITHOUT_LABELERS = {"entropy"}
 """Methods that teach from unlabeled images by a term without a target: nobody writes pseudo-labels."""
 
@@ -82,6 +85,40 @@ def test_a_trained_model_predicts_by_its_folder_alone(name, tiny, repository_roo
         weights = torch.load(tmp_path / "models" / "model.pt", weights_only=True)
         trained.load_state_dict(weights)
         assert torch.equal(served.eval()(image), trained.eval()(image))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_two_steps_with_another_encoder(name, method):
+    """Encoders in a group of the optimizer with a rate of their own; a U-Net++ says that it takes none."""
+    settings = {"network_def#encoder#pretrained": False, "encoder_learning_rate": 0.0}
+    if name in WITHOUT_ENCODERS:
+        with pytest.raises(RuntimeError) as refusal:
+            method(name, encoder="lite0", **settings)
+        assert "U-Net++ has an encoder of its own" in "".join(traceback.format_exception(refusal.value))
+        return
+    made = method(name, encoder="lite0", **settings)
+    groups = made.trainer.optimizer.param_groups
+    assert [group["lr"] for group in groups[2:]] == [0.0]
+    learnt = {id(parameter) for group in groups for parameter in group["params"]}
+    assert learnt == {id(parameter) for parameter in made.step.parameters()}
+    encoders = {id(parameter) for parameter in groups[2]["params"]}
+    assert encoders == {id(parameter) for parameter in made.network.encoder_parameters()} != set()
+    before = copied(made.network)
+    made.trainer.run()
+    assert made.trainer.state.iteration == 2
+    assert math.isfinite(float(made.trainer.state.step["loss"]))
+    for key, value in made.network.named_parameters():
+        assert torch.isfinite(value).all()
+        if value.ndim > 1:
+            assert torch.equal(value, before[key]) == (id(value) in encoders), key
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_plain_encoders_keep_the_optimizer_of_older_resume_files(name, method):
+    made = method(name)
+    groups = made.trainer.optimizer.param_groups
+    assert len(groups) == 2
+    assert [id(one) for one in groups[0]["params"]] == [id(one) for one in made.network.parameters()]
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bundle.networks import UNetPlusPlus
+from bundle.networks import UNetEncoder, UNetPlusPlus
 
 WIDTHS = (4, 6, 8, 8, 10)
 
@@ -33,6 +33,13 @@ def test_all_nodes_of_the_finest_level_have_its_width():
     network = UNetPlusPlus(widths=WIDTHS)
     assert network.nested.final_conv_0_4.in_channels == WIDTHS[0]
     assert {network.nested.get_submodule(f"upcat_0_{node}").convs.conv_1.conv.out_channels for node in (1, 2, 3)} == {4}
+
+
+def test_another_encoder_is_refused():
+    with pytest.raises(ValueError, match=r"U-Net\+\+ has an encoder of its own.* or take another network"):
+        UNetPlusPlus(widths=WIDTHS, encoder=UNetEncoder(widths=WIDTHS))
+    with pytest.raises(ValueError, match=r"U-Net\+\+ has an encoder of its own"):
+        UNetPlusPlus(widths=WIDTHS, output_stride=2)
 
 
 def test_another_number_of_levels_is_refused():

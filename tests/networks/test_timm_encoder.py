@@ -1,0 +1,151 @@
+"""Encoders of timm, by a module that stands in for it: it is an extra, and much to install."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from bundle.networks import TimmEncoder, UNet, XNet
+
+TINY = (4, 6, 8, 10, 12)
+MEAN, SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class Features(nn.Module):
+    """What ``timm.create_model(..., features_only=True)`` gives: maps of some strides, and facts about them."""
+
+    def __init__(self, reductions: list[int], output_fmt: str = "NCHW") -> None:
+        super().__init__()
+        channels = [4 + index for index in range(len(reductions))]
+        self.feature_info = SimpleNamespace(channels=lambda: channels, reduction=lambda: reductions)
+        self.pretrained_cfg = {"mean": MEAN, "std": SD}
+        self.output_fmt = output_fmt
+        self.reductions = reductions
+        self.maps = nn.ModuleList([nn.Conv2d(3, channel, 1) for channel in channels])
+        self.seen: list[Tensor] = []
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """Means of blocks; refuses sides that do not divide, as some of timm's do."""
+        self.seen.append(image)
+        assert all(side % max(self.reductions) == 0 for side in image.shape[2:])
+        maps = [
+            convolution(nn.functional.avg_pool2d(image, stride))
+            for convolution, stride in zip(self.maps, self.reductions, strict=True)
+        ]
+        return [one.permute(0, 2, 3, 1) for one in maps] if self.output_fmt == "NHWC" else maps
+
+
+@pytest.fixture
+def timm(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Stands in for timm; ``calls`` has what it was asked for."""
+    module: Any = ModuleType("timm")
+    module.calls = []
+
+    def create_model(name: str, **arguments: Any) -> Features:
+        module.calls.append((name, arguments))
+        if name == "nonsense":
+            raise RuntimeError("Unknown model (nonsense)")
+        reductions = {"hierarchical": [2, 4, 8, 16, 32], "late": [4, 8, 16, 32], "vit": [16] * 3, "dino": [14] * 4}
+        reductions |= {"odd": [4, 8, 8], "many": [8] * 5, "swin": [4, 8, 16, 32]}
+        return Features(reductions[name], "NHWC" if name == "swin" else "NCHW")
+
+    module.create_model = create_model
+    monkeypatch.setitem(sys.modules, "timm", module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("name", "strides"),
+    [
+        ("hierarchical", [2, 4, 8, 16, 32]),
+        ("late", [4, 8, 16, 32]),
+        ("swin", [4, 8, 16, 32]),
+        ("vit", [4, 8, 16]),
+        ("dino", [2, 4, 8, 16]),
+    ],
+)
+@pytest.mark.parametrize(("height", "width"), [(64, 96), (65, 98)])
+def test_features_fit_a_unet(name: str, strides: list[int], height: int, width: int, timm: Any) -> None:
+    encoder = TimmEncoder(name)
+    assert encoder.strides == strides
+    features = encoder(torch.randn(2, 3, height, width))
+    assert [tuple(one.shape) for one in features] == [
+        (2, channels, height // stride, width // stride)
+        for channels, stride in zip(encoder.channels, strides, strict=True)
+    ]
+    network = UNet(widths=TINY, encoder=encoder).train()
+    answer = network(torch.randn(2, 3, height, width))
+    assert answer.shape == (2, 2, height, width)
+    answer.square().mean().backward()
+    assert all(parameter.grad is not None for parameter in encoder.parameters())
+    assert XNet(widths=TINY, encoder=encoder)(torch.randn(2, 3, height, width)).shape == (2, 2, height, width)
+
+
+def test_the_image_is_normalized_as_timm_says_and_continued_at_its_border(timm: Any) -> None:
+    encoder = TimmEncoder("hierarchical", subtrahend=(0.1, 0.2, 0.3), divisor=(0.5, 0.5, 0.25))
+    image = torch.rand(1, 3, 33, 64)
+    encoder((image - torch.tensor([0.1, 0.2, 0.3])[:, None, None]) / torch.tensor([0.5, 0.5, 0.25])[:, None, None])
+    (seen,) = encoder.network.seen
+    expected = (image - torch.tensor(MEAN)[:, None, None]) / torch.tensor(SD)[:, None, None]
+    assert seen.shape == (1, 3, 64, 64)
+    torch.testing.assert_close(seen[:, :, :33], expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(seen[:, :, 33:], expected[:, :, 32:].expand(-1, -1, 31, -1), atol=1e-5, rtol=1e-5)
+
+
+def test_places_of_features_stay_where_they_are(timm: Any) -> None:
+    """Each map is the mean of the pixels that it stands for, also where the image had to be continued."""
+    encoder = TimmEncoder("late", subtrahend=MEAN, divisor=SD)
+    image = torch.randn(1, 3, 45, 70)
+    for index, (stride, feature) in enumerate(zip(encoder.strides, encoder(image), strict=True)):
+        expected = encoder.network.maps[index](nn.functional.avg_pool2d(image, stride))
+        torch.testing.assert_close(feature, expected)
+
+
+def test_nothing_is_loaded_without_being_asked_for(timm: Any, tmp_path: Any) -> None:
+    file = tmp_path / "weights.pth"
+    TimmEncoder("late", weights=str(file))
+    file.write_bytes(b"")
+    TimmEncoder("late", pretrained=True, weights=str(file), options={"img_size": [64, 64]})
+    assert timm.calls == [
+        ("late", {"features_only": True, "pretrained": False}),
+        (
+            "late",
+            {
+                "features_only": True,
+                "pretrained": True,
+                "pretrained_cfg_overlay": {"file": str(file)},
+                "img_size": [64, 64],
+            },
+        ),
+    ]
+
+
+def test_the_network_keeps_the_encoder_s_weights(timm: Any) -> None:
+    encoder = TimmEncoder("late")
+    before = encoder.network.maps[0].weight.clone()
+    network = UNet(widths=TINY, encoder=encoder)
+    assert torch.equal(network.encoder.network.maps[0].weight, before)
+    assert len(network.encoder_parameters()) == 8
+
+
+def test_what_cannot_be_made_is_one_sentence(timm: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(
+        ValueError, match=r"timm cannot make the encoder 'nonsense': RuntimeError: Unknown model .*; give"
+    ):
+        TimmEncoder("nonsense")
+    with pytest.raises(ValueError, match=r"strides \[4, 8, 8\] do not fit a U-Net"):
+        TimmEncoder("odd")
+    with pytest.raises(ValueError, match=r"5 maps of stride 8 make no pyramid; ask for fewer"):
+        TimmEncoder("many")
+    with pytest.raises(
+        FileNotFoundError, match=r"no weights at .*none\.pth; give network_def#encoder#weights the file"
+    ):
+        TimmEncoder("late", pretrained=True, weights=str(tmp_path / "none.pth"))
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(RuntimeError, match=r"encoder 'late' needs timm, .*; pip install timm, or \.\[timm\]"):
+        TimmEncoder("late")
