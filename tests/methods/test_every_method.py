@@ -121,6 +121,22 @@ def test_plain_encoders_keep_the_optimizer_of_older_resume_files(name, method):
     assert [id(one) for one in groups[0]["params"]] == [id(one) for one in made.network.parameters()]
 
 
+def test_a_training_with_another_encoder_resumes(method):
+    settings = {"network_def#encoder#pretrained": False, "encoder_learning_rate": 1e-4}
+    first = method("supervised", encoder="lite0", **settings)
+    first.parser.get_parsed_content("train#resume_file").attach(first.trainer)
+    first.trainer.run()
+    second = method("supervised", encoder="lite0", resume=True, max_epochs=2, **settings)
+    second.parser.get_parsed_content("train#resume_file").attach(second.trainer)
+    saved, loaded = first.trainer.optimizer, second.trainer.optimizer
+    for before, after in zip(saved.param_groups, loaded.param_groups, strict=True):
+        for one, other in zip(before["params"], after["params"], strict=True):
+            assert torch.equal(one, other)
+            assert torch.equal(saved.state[one]["exp_avg"], loaded.state[other]["exp_avg"])
+    second.trainer.run()
+    assert second.trainer.state.iteration == 4
+
+
 @pytest.fixture(scope="module")
 def scripted() -> set[str]:
     """Definitions of networks that have been scripted: methods share them, and each takes a second."""

