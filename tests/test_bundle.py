@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from monai import bundle as monai_bundle
-from monai.bundle import ConfigWorkflow
+from monai.bundle import ConfigParser, ConfigWorkflow
 from monai.inferers import SlidingWindowInferer
 from PIL import Image
 
@@ -353,6 +353,24 @@ def test_load_gives_the_trained_network(where, resumed, elsewhere, python, tmp_p
         assert all(torch.equal(value, weights[name]) for name, value in found["weights"].items())
         with torch.no_grad():
             assert torch.allclose(found["answer"], network(found["image"]), atol=1e-6)
+
+
+def test_what_the_command_line_says_wins_over_the_description(resumed, elsewhere):
+    parser = ConfigParser()
+    parser.read_config(str(resumed.root / "configs" / "inference.json"))
+    parser.update({"bundle_root": str(resumed.root)})
+    assert parser.get_parsed_content("crop_size") == [32, 32], "as it was trained"
+    parser.update({"crop_size": [48, 64], "network_def#gate": "equal"})
+    parser.parse(True)
+    assert parser.get_parsed_content("inferer").roi_size == [48, 64]
+    assert "equal" in {
+        gate.kind for gate in parser.get_parsed_content("network_def").modules() if hasattr(gate, "kind")
+    }
+    words = ["run", "inference", "--config_file", resumed.configs("inference.json"), "--bundle_root", str(resumed.root)]
+    failed = resumed.run(*words, "--network_def#widths", "[8,8,8,8,8]", cwd=elsewhere, fails=True)
+    last = failed.stderr.strip().splitlines()[-1]
+    assert "is of another network than this SemiMoE" in last
+    assert "model.json beside it describes the network: leave out the settings that change it" in last
 
 
 def test_a_workflow_gives_the_trained_network_to_others(resumed, pictures, elsewhere, monkeypatch):

@@ -13,6 +13,7 @@ from ignite.engine import Events
 from monai.bundle import ConfigParser
 from torch import Tensor, nn
 
+from bundle.engines import ModelCheckpointLoader
 from bundle.types import PseudoLabel
 from tests.methods.conftest import files_of
 
@@ -60,8 +61,8 @@ def test_two_steps_of_training_teach_the_whole_network(name, method, tmp_path):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_a_trained_model_predicts_by_its_folder_alone(name, tiny, repository_root, phantom_dir, tmp_path):
-    """Trained for two steps at demo size, it needs no overlay and no size again: ``model.json`` has them."""
+def test_a_trained_model_is_used_by_its_folder_alone(name, tiny, repository_root, phantom_dir, tmp_path):
+    """Trained for two steps at demo size, it predicts and is evaluated without overlays: ``model.json`` has them."""
     configs = repository_root / "configs"
     first, *rest = files_of(configs / "methods" / f"{name}.yaml")
     parser = ConfigParser()
@@ -79,12 +80,23 @@ def test_a_trained_model_predicts_by_its_folder_alone(name, tiny, repository_roo
     inference.get_parsed_content("evaluator").run()
     assert len(list((tmp_path / "masks").glob("*_mask.png"))) == 1
     assert inference.get_parsed_content("crop_size") == [128, 128]
-    trained, served = (one.get_parsed_content(key) for one, key in ((parser, "evaluated"), (inference, "network")))
+
+    evaluation = ConfigParser()
+    evaluation.read_config([str(configs / "train.json"), str(configs / "evaluate.json")])
+    given = ("bundle_root", "ckpt_dir", "dataset_dir", "device", "amp")
+    evaluation.update({key: tiny[key] for key in given} | {"output_dir": str(tmp_path / "evaluation")})
+    assert evaluation.get_parsed_content("data_list") == tiny["data_list"]
+    same = [one.get_parsed_content("class_target") for one in (parser, evaluation)]
+    assert type(same[0]) is type(same[1])
+    assert vars(same[0]).get("grades") == vars(same[1]).get("grades")
+    evaluated = evaluation.get_parsed_content("validate#evaluator").network
+    for network in (evaluated, parser.get_parsed_content("evaluated")):
+        ModelCheckpointLoader(network, tmp_path / "models" / "model.pt").load()
     image = torch.randn(1, 3, 128, 128)
     with torch.no_grad():
-        weights = torch.load(tmp_path / "models" / "model.pt", weights_only=True)
-        trained.load_state_dict(weights)
-        assert torch.equal(served.eval()(image), trained.eval()(image))
+        expected = parser.get_parsed_content("evaluated").eval()(image)
+        assert torch.equal(inference.get_parsed_content("network").eval()(image), expected)
+        assert torch.equal(evaluated.eval()(image), expected)
 
 
 @pytest.mark.parametrize("name", METHODS)
