@@ -161,7 +161,7 @@ def _find_list(folder: Path, name: str) -> Path:
     others = sorted(file.name for file in folder.glob("*.json"))
     if not others:
         raise FileNotFoundError(f"no data list {name} in {folder}; make the lists with scripts/prepare_data.py")
-    raise FileNotFoundError(f"no data list {name} in {folder}; it holds {', '.join(others)}")
+    raise FileNotFoundError(f"no data list {name} in {folder}; it holds {', '.join(others)}: give one as --data_list")
 
 
 def read_object(path: Path) -> dict[str, Any]:

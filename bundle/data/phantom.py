@@ -83,7 +83,7 @@ def phantom_data_list(
 ) -> dict[str, list[dict[str, Any]]]:
     """Data list of the phantom, which is made first where ``dataset_dir`` is missing or empty.
 
-    A folder of other data that holds a list of this name is read as ``load_data_list`` reads it.
+    A folder of other data, with data lists of its own, is read as ``load_data_list`` reads it.
 
     Args:
         dataset_dir: the phantom's folder.
@@ -99,7 +99,7 @@ def phantom_data_list(
         FileNotFoundError: where there is no list of that name.
     """
     path = Path(dataset_dir).expanduser().absolute()
-    if not (path / MARKER).is_file() and (path / name).is_file():
+    if not (path / MARKER).is_file() and any(path.glob("*.json")):
         return load_data_list(path, name, serve)
     if not _stands(path):
         logger.warning(

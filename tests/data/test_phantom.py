@@ -208,6 +208,13 @@ def test_a_foreign_folder_is_refused(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
+def test_a_folder_with_lists_of_its_own_says_which(tmp_path: Path) -> None:
+    (tmp_path / "heldout_100_seed0.json").write_text("{}")
+    with pytest.raises(FileNotFoundError, match=r"it holds heldout_100_seed0\.json: give one as --data_list"):
+        phantom_data_list(tmp_path, "heldout_10_seed0.json")
+    assert [path.name for path in tmp_path.iterdir()] == ["heldout_100_seed0.json"]
+
+
 def test_other_settings_are_refused(small: Path) -> None:
     with pytest.raises(ValueError, match="made with seed 0, not 1"):
         phantom_data_list(small, seed=1)
