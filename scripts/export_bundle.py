@@ -143,6 +143,7 @@ def export(files: Sequence[str], changes: Mapping[str, Any], model: Path, output
     from bundle.benchmark import merged
     from bundle.data.writing import new_folder
     from bundle.engines.model_file import NAME, read_description
+    from bundle.engines.summary import command_line
     from bundle.export import model_card, model_metadata
 
     run = merged(ROOT, files, changes)
@@ -170,7 +171,9 @@ def export(files: Sequence[str], changes: Mapping[str, Any], model: Path, output
         (folder / "docs").mkdir()
         (folder / "docs" / "README.md").write_text(model_card(description, _title(run), result), encoding="utf-8")
         answer(folder)
-    print(f"{output}: {_title(run)[0]}, ready; python -m monai.bundle run inference --bundle_root {output} ...")
+    print(f"{output}: {_title(run)[0]}, ready; its card is {output / 'docs' / 'README.md'}. To predict:")
+    words = ["python", "-m", "monai.bundle", "run", "inference", "--bundle_root", str(output), "--config_file"]
+    print(command_line([*words, str(output / "configs" / "inference.json"), "--dataset_dir", "FOLDER_OF_IMAGES"]))
 
 
 def check_preparation(run: Mapping[str, Any], shipped: Mapping[str, Any]) -> None:

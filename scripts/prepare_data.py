@@ -282,7 +282,8 @@ def _say_end(output: str, lists: Sequence[str], name: str, classes: int = 2) -> 
     usual = DEFAULT_LIST if DEFAULT_LIST in lists else lists[0]
     command = f"python -m monai.bundle run training --config_file {configs} --dataset_dir {folder}"
     command += f" --classes {classes}" if classes > 2 else ""
-    print(f"Train from the repository's root on {usual}, one of {len(lists)} data lists in {folder}:")
+    which = f"one of {len(lists)} data lists" if len(lists) > 1 else "the only data list"
+    print(f"Train from the repository's root on {usual}, {which} in {folder}:")
     print(command if usual == DEFAULT_LIST else f"{command} --data_list {usual}")
 
 

@@ -186,7 +186,7 @@ def _on_images(entries: Sequence[Checked], crop: Sequence[int], pixel_size: floa
         *_warning(
             "small_image",
             small,
-            f"{counted(len(small), 'image')} smaller than a crop of {_px(crop)} at {pixel_size:g} um/px "
+            f"{counted(len(small), 'image')} smaller at {pixel_size:g} um/px than a crop of {_px(crop)} "
             f"({some(small)}); training pads them",
         ),
         *_warning("one_colour", plain, f"{counted(len(plain), 'image')} of one colour ({some(plain)})"),

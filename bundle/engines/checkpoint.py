@@ -216,10 +216,10 @@ def read_saved(path: Path, content: str, advice: str) -> Any:
 def differences(expected: Mapping[str, Any], found: Mapping[str, Any]) -> str:
     """In what a state dict differs from the one that is expected: first names and shapes; empty where it fits."""
     missing = [name for name in expected if name not in found]
-    beside = [name for name in found if name not in expected]
+    extra = [name for name in found if name not in expected]
     both = [(name, _shape(found[name]), _shape(value)) for name, value in expected.items() if name in found]
     shapes = [f"{name} is {there} there and {here} here" for name, there, here in both if there != here]
-    faults = [("it lacks ", missing), ("it has beside ", beside), ("", shapes)]
+    faults = [("it lacks ", missing), ("it also has ", extra), ("", shapes)]
     return ", ".join(f"{words}{_some(names)}" for words, names in faults if names)
 
 

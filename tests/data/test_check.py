@@ -324,7 +324,7 @@ WARNINGS: list[tuple[Callable[[Path, Parts], None], str, str]] = [
     (twice_in_part, "duplicate_image", "1 image twice in unlabeled (image_3.png)"),
     (known_patients, "test_patient_learned", "1 of 2 test images of patients that training or unlabeled holds too (4)"),
     (known_patients, "test_patient_validated", "1 of 2 test images of patients that validation holds too (6)"),
-    (small, "small_image", "1 image smaller than a crop of 32 x 32 px at 1 um/px (image_7.png: 32 x 24 px)"),
+    (small, "small_image", "1 image smaller at 1 um/px than a crop of 32 x 32 px (image_7.png: 32 x 24 px)"),
     (unknown_mpp, "unknown_mpp", "1 of 9 images without um/px (image_7.png)"),
     (odd_mpp, "odd_mpp", "1 image with um/px that no microscope gives (image_7.png: 250)"),
     (empty, "empty_mask", "1 mask with background alone (label_0.png)"),

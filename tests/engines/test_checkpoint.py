@@ -149,7 +149,7 @@ def test_no_model_is_said_with_what_to_do(tmp_path: Path) -> None:
         ),
         (
             {"weight": torch.zeros(1), "bias": torch.zeros(1)},
-            r"than this UNet: it lacks encoder\.conv_0\..* and \d+ more, it has beside weight, bias; give",
+            r"than this UNet: it lacks encoder\.conv_0\..* and \d+ more, it also has weight, bias; give",
         ),
         ({"network": {}, "trainer": {"epoch": 3}}, r"is a resume file and no model; give the model\.pt that lies one"),
         ({"epoch": 3}, r"holds no plain weights; give the model\.pt that a training wrote"),
