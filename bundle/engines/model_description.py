@@ -90,8 +90,9 @@ class ModelDescription:
 class SaveScores:
     """Adds the scores of an evaluation to the model's ``model.json``; stands in ``validate#handlers`` of an evaluation.
 
-    Scores of the same data list and protocol are replaced. Without a ``model.json``, or where it describes other
-    weights or a released model, nothing is written.
+    Scores of the same data list and protocol are replaced. Two lists of one name and different content are different
+    lists; a warning says so where the model was trained on the other one. Without a ``model.json``, or where it
+    describes other weights or a released model, nothing is written.
 
     Args:
         model: file of the weights that are evaluated.
@@ -104,8 +105,21 @@ class SaveScores:
         self.about = {"protocol": protocol, "data": as_json(data, "data")}
 
     def attach(self, engine: Engine) -> None:
-        """Save the scores when the evaluation is over."""
+        """Compare the lists when the evaluation starts, and save the scores when it is over."""
+        engine.add_event_handler(Events.STARTED, self._warn)
         engine.add_event_handler(Events.COMPLETED, self._save)
+
+    def _warn(self) -> None:
+        path = self.model.with_name(NAME)
+        if idist.get_rank() != 0 or not path.is_file():
+            return
+        trained, data = read_description(path).get("data", {}), self.about["data"]
+        if trained.get("list") == data.get("list") and trained.get("sha256") != data.get("sha256"):
+            logger.warning(
+                "The model was trained on another %s than this one: same name, other content. To evaluate it on its "
+                "own data, give the --dataset_dir of the training.",
+                data.get("list"),
+            )
 
     def _save(self, engine: Engine) -> None:
         path = self.model.with_name(NAME)
@@ -114,12 +128,17 @@ class SaveScores:
         content = read_description(path)
         if content.get("released") or content.get("weights", {}).get("sha256") != sha256(self.model):
             return
-        key = (self.about["protocol"], self.about["data"].get("list"))
         before = content.get("scores", {}).get("evaluation", [])
-        others = [one for one in before if (one["protocol"], one["data"].get("list")) != key]
+        others = [one for one in before if _judged_by(one) != _judged_by(self.about)]
         entry = self.about | {"scores": finite(engine.state.metrics)}
         content["scores"] = content.get("scores", {}) | {"evaluation": [*others, entry]}
         write_description(path, content)
+
+
+def _judged_by(evaluation: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What two evaluations share if the later one replaces the earlier."""
+    data = evaluation["data"]
+    return evaluation["protocol"], data.get("list"), data.get("sha256")
 
 
 def data_facts(

@@ -60,8 +60,7 @@ apply to weights trained on it: GlaS and CRAG are for research only.
 Images are read as RGB and resampled to {description["settings"]["pixel_size"]} um/px where their resolution is known.
 
 ## Performance
-{score_tables(description.get("scores", {}), result)}
-## MONAI bundle commands
+{score_tables(description.get("scores", {}), result, data.get("sha256"))}## MONAI bundle commands
     python -m monai.bundle run inference --config_file configs/inference.json --dataset_dir FOLDER_OF_PICTURES
     python -m monai.bundle run training --config_file configs/train.json --dataset_dir DIR --data_list LIST
     python -m monai.bundle run evaluating --config_file "['configs/train.json','configs/evaluate.json']" \\
@@ -69,12 +68,15 @@ Images are read as RGB and resampled to {description["settings"]["pixel_size"]} 
 """
 
 
-def score_tables(scores: Mapping[str, Any], result: Mapping[str, Any]) -> str:
-    """Tables of a model's scores in Markdown: each evaluation, or the validation where there was none."""
-    tables = [
-        (f"Test images of `{one['data'].get('list', 'a list that is not known')}`, protocol `{one['protocol']}`:", one)
-        for one in scores.get("evaluation", [])
-    ]
+def score_tables(scores: Mapping[str, Any], result: Mapping[str, Any], trained_on: str | None = None) -> str:
+    """Tables of a model's scores in Markdown: each evaluation, or the validation where there was none.
+
+    Args:
+        scores: ``scores`` of the model's ``model.json``.
+        result: what a benchmark wrote of the training; may be empty.
+        trained_on: SHA-256 of the data list of the training; ``None`` where it is not known.
+    """
+    tables = [(_heading(one, trained_on), one) for one in scores.get("evaluation", [])]
     if result.get("metrics"):
         tables = [(f"Test images, protocol `{result.get('protocol', 'heldout')}`:", {"scores": result["metrics"]})]
     if not tables and scores.get("validation"):
@@ -84,4 +86,12 @@ def score_tables(scores: Mapping[str, Any], result: Mapping[str, Any]) -> str:
     for heading, one in tables:
         rows = [f"| {name} | {value:.4g} |" for name, value in one["scores"].items() if isinstance(value, int | float)]
         text += "\n".join([heading, "", "| metric | value |", "|---|---|", *rows, "", ""])
-    return text or "Not evaluated.\n"
+    return text or "Not evaluated.\n\n"
+
+
+def _heading(evaluation: Mapping[str, Any], trained_on: str | None) -> str:
+    data = evaluation["data"]
+    other = data.get("sha256") not in (None, trained_on)
+    name = f"`{data['list']}`" if data.get("list") else "a list that is not known"
+    name += ", not the list of the training" if other else ""
+    return f"Test images of {name}, protocol `{evaluation['protocol']}`:"

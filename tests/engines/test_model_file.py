@@ -211,10 +211,10 @@ def test_another_network_takes_the_old_description_away_first(described, monkeyp
     assert not (folder / "model.json").exists()
 
 
-def evaluate(folder: Path, score: float, data_list: str = "own.json") -> None:
-    """Run an evaluation that reaches a score."""
+def evaluate(folder: Path, score: float, data_list: str = "own.json", **facts: Any) -> None:
+    """Run an evaluation that reaches a score; ``facts`` are of the data list."""
     engine = Engine(lambda engine, batch: None)
-    SaveScores(folder / "model.pt", {"list": data_list}, "heldout").attach(engine)
+    SaveScores(folder / "model.pt", {"list": data_list} | facts, "heldout").attach(engine)
     engine.add_event_handler(Events.EPOCH_COMPLETED, lambda: engine.state.metrics.update(pooled_dice=score))
     engine.run([0])
 
@@ -230,6 +230,22 @@ def test_scores_of_evaluations_are_added_and_replaced(described):
         ("other.json", 0.6),
     ]
     assert scores["validation"]["pooled_dice"] == 0.5
+
+
+def test_another_list_of_the_same_name_is_told_and_replaces_nothing(described, caplog):
+    _, folder = described
+    change(folder, "data", {"list": "own.json", "sha256": "a"})
+    evaluate(folder, 0.7, sha256="a")
+    evaluate(folder, 0.6, "other.json", sha256="c")
+    assert not caplog.records
+    evaluate(folder, 0.8, sha256="b")
+    assert "trained on another own.json than this one" in caplog.text
+    scores = read_description(folder / "model.json")["scores"]["evaluation"]
+    assert [(one["data"]["sha256"], one["scores"]["pooled_dice"]) for one in scores] == [
+        ("a", 0.7),
+        ("c", 0.6),
+        ("b", 0.8),
+    ]
 
 
 @pytest.mark.parametrize("why", ["released", "other weights", "none"])

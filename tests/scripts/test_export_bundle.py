@@ -17,6 +17,8 @@ from monai.bundle import ConfigParser
 from PIL import Image
 from torch import nn
 
+from bundle.export.card import score_tables
+
 FILES = {"config": "inference.json", "meta": "metadata.json"}
 WIDTHS = "[4,8,8,8,8]"
 SETTINGS = ["--network_def#widths", WIDTHS, "--crop_size", "[32,32]"]
@@ -80,10 +82,8 @@ def test_the_bundle_of_a_pretrained_encoder_needs_no_package_of_weights(
     image = torch.randn(2, 3, 32, 48)
     with torch.no_grad():
         assert torch.equal(exported(made)(image), network(image))
-    train, inference = (
-        json.loads((made / "configs" / name).read_text(encoding="utf-8")) for name in ("train.json", "inference.json")
-    )
-    assert [config["network_def"]["encoder"]["pretrained"] for config in (train, inference)] == [True, False]
+    train = json.loads((made / "configs" / "train.json").read_text(encoding="utf-8"))
+    assert train["network_def"]["encoder"]["pretrained"], "a new training starts from pretrained weights"
     assert not (made / "configs" / "encoders").exists()
     configs = {f"--{kind}_file": made / "configs" / name for kind, name in FILES.items()}
     places = [word for pair in configs.items() for word in pair] + ["--bundle_root", made]
@@ -156,6 +156,19 @@ def test_a_cell_of_the_benchmark_knows_its_words_and_scores(program, run, tmp_pa
     with torch.no_grad():
         image = torch.randn(1, 3, 32, 32)
         assert torch.equal(exported(tmp_path / "made")(image), network(image))
+
+
+def test_a_card_tells_lists_of_one_name_apart():
+    evaluations = [
+        {"protocol": "heldout", "data": {"list": "a.json", "sha256": sha256}, "scores": {"pooled_dice": score}}
+        for sha256, score in (("own", 0.5), ("other", 0.25))
+    ]
+    said = score_tables({"evaluation": evaluations}, {}, "own")
+    assert said == (
+        "Test images of `a.json`, protocol `heldout`:\n\n| metric | value |\n|---|---|\n| pooled_dice | 0.5 |\n\n"
+        "Test images of `a.json`, not the list of the training, protocol `heldout`:\n\n"
+        "| metric | value |\n|---|---|\n| pooled_dice | 0.25 |\n\n"
+    )
 
 
 @pytest.mark.parametrize(
