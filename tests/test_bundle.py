@@ -100,6 +100,7 @@ def test_training_leaves_a_plain_model_and_a_record(trained, elsewhere):
     for told in ("model.pt (model.json beside it", "training.csv", "tensorboard --logdir", "montage_latest.png"):
         assert str(output) in next(line for line in last.splitlines() if told in line)
     assert f"--ckpt_dir {output} --dataset_dir {made.root / 'dataset'}" in last
+    assert last.rstrip().endswith("FOLDER_OF_IMAGES --mpp UM_PER_PX_OF_THESE"), "the drawn tiles have um/px"
     assert list(elsewhere.iterdir()) == [], "a run writes where the bundle is, not where it is called"
 
 
@@ -143,9 +144,11 @@ def test_without_a_validation_part_the_last_model_is_kept(copy_bundle, monkeypat
 
 def test_evaluating_writes_the_scores_of_the_test_part(resumed, elsewhere):
     words = ["run", "evaluating", "--config_file", resumed.configs("train.json", "evaluate.json")]
-    resumed.run(*words, "--bundle_root", str(resumed.root), cwd=elsewhere)
+    done = resumed.run(*words, "--bundle_root", str(resumed.root), cwd=elsewhere)
     output = resumed.root / "runs" / "semi_moe" / "evaluation"
     found = metrics(output)
+    for told in ("metrics.csv", "per_image.csv", "montage.png", "masks"):
+        assert str(output / told) in done.stderr[done.stderr.index("Evaluation ended.") :]
     assert found.keys() == OVERLAPS | OBJECTS | {"calibration_error"}
     assert all(0 <= value <= 1 for name, value in found.items() if name != "object_hausdorff")
     assert 0 <= found["object_hausdorff"] <= np.hypot(47, 63)

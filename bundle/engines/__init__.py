@@ -9,11 +9,12 @@ from bundle.engines.model_file import trained_model
 from bundle.engines.predictor import Predictor
 from bundle.engines.ranks import join_ranks, leave_ranks
 from bundle.engines.resume import ResumeFile
-from bundle.engines.summary import TrainingSummary
+from bundle.engines.summary import EvaluationSummary, TrainingSummary
 from bundle.engines.trainer import SemiSupervisedTrainer
 
 __all__ = [
     "BestModel",
+    "EvaluationSummary",
     "LastModel",
     "ModelCheckpointLoader",
     "ModelDescription",

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from ignite import distributed as idist
 from ignite.engine import Engine
@@ -33,6 +33,7 @@ class TrainingSummary:
         bundle_root: folder of the bundle, for the commands.
         dataset_dir: folder of the data, for the commands.
         best_model: what kept the best network; ``None`` without validation.
+        images: entries of the training images; where they have an ``mpp``, the command that predicts asks for it.
     """
 
     def __init__(
@@ -42,12 +43,14 @@ class TrainingSummary:
         bundle_root: str | os.PathLike[str],
         dataset_dir: str | os.PathLike[str],
         best_model: Best | None = None,
+        images: Iterable[Any] = (),
     ) -> None:
         self.model = Path(model)
         self.output_dir = Path(output_dir)
         self.bundle_root = Path(bundle_root)
         self.dataset_dir = Path(dataset_dir)
         self.best_model = best_model
+        self.with_mpp = any(isinstance(image, Mapping) and "mpp" in image for image in images)
 
     def log(self, trainer: Engine) -> None:
         """Log the summary of a training that has ended."""
@@ -70,7 +73,7 @@ class TrainingSummary:
     def _result(self, trainer: Engine) -> str:
         seconds = trainer.state.times.get("COMPLETED") or 0.0
         done = f"Training ended after {trainer.state.iteration} steps ({trainer.state.epoch} epochs)"
-        done += f" in {seconds / 60:.1f} minutes" if seconds else ""
+        done += f" in {duration(seconds)}" if seconds else ""
         best = self.best_model
         if best is None or best.score is None:
             return f"{done}. There was no validation: the network of the last epoch is kept."
@@ -83,8 +86,36 @@ class TrainingSummary:
         words += [] if str(self.bundle_root) == "." else ["--bundle_root", str(self.bundle_root)]
         words += ["--ckpt_dir", str(self.model.parent), "--dataset_dir"]
         if run_id == "inference":
-            return f"{command_line(words)} FOLDER_OF_IMAGES"
+            return f"{command_line(words)} FOLDER_OF_IMAGES{' --mpp UM_PER_PX_OF_THESE' if self.with_mpp else ''}"
         return command_line([*words, str(self.dataset_dir)])
+
+
+class EvaluationSummary:
+    """Logs at the end of an evaluation where its files are. The ``evaluating`` list calls :meth:`log`, last.
+
+    Args:
+        output_dir: folder of the evaluation.
+    """
+
+    def __init__(self, output_dir: str | os.PathLike[str]) -> None:
+        self.output_dir = Path(output_dir)
+
+    def log(self) -> None:
+        """Log those of the usual files that are there."""
+        usual = {
+            "scores": "metrics.csv",
+            "by image": "per_image.csv",
+            "picture": "montage.png",
+            "masks": "masks",
+        }
+        there = {name: self.output_dir / file for name, file in usual.items() if (self.output_dir / file).exists()}
+        if idist.get_rank() == 0 and there:
+            logger.info("Evaluation ended.\n%s", "\n".join(f"  {name:<11}{path}" for name, path in there.items()))
+
+
+def duration(seconds: float) -> str:
+    """A time in words, such as ``12 seconds`` or ``3.5 minutes``."""
+    return f"{seconds:.0f} seconds" if seconds < 100 else f"{seconds / 60:.1f} minutes"
 
 
 def command_line(words: Iterable[str]) -> str:
