@@ -354,7 +354,7 @@ def test_masks_of_one_value_train_without_nan(value: int, name: str, case: Case)
         parts[part] = [entry | {"label": "mask.png"} for entry in parts[part]]
     case.write(parts)
     said = case.succeeds("training")
-    assert "epoch 1/1 | loss" in said
+    assert "epoch 1/1: loss" in said
     weights = torch.load(case.folder / "models" / "model.pt", weights_only=True)
     assert all(bool(torch.isfinite(value).all()) for value in weights.values())
     table = (case.folder / "output" / "training.csv").read_text().splitlines()[1]

@@ -321,6 +321,7 @@ def test_a_file_that_is_gone_is_written_again(settings):
 def test_it_runs_from_the_command_line(copy_bundle: Callable, settings, tmp_path):
     made = copy_bundle("with_outputs", data=False)
     shutil.copytree(settings["ckpt_dir"], made.root / "models")
+    made.edit("inference.json", {"network_def#widths": [4, 8, 8, 8, 8], "crop_size": [32, 32]})
     files = made.configs("inference.json", "inference/geojson.yaml", "inference/disagreement.yaml")
     words = ["--bundle_root", str(made.root), "--dataset_dir", settings["dataset_dir"], "--glands#min_area", "5"]
     done = made.run("run", "inference", "--config_file", files, *words, cwd=tmp_path)

@@ -177,7 +177,14 @@ def test_gradient_reaches_all_of_a_network_with_another_encoder(name: str) -> No
 
 @pytest.mark.parametrize(
     ("name", "kind", "output_stride"),
-    [("unet", lite, 1), ("unet", lite, 2), ("semi_moe", lite, 1), ("shared", lite, 2), ("semi_moe", UNetEncoder, 2)],
+    [
+        ("unet", lite, 2),
+        ("shared", lite, 1),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (("unet", lite, 1), ("semi_moe", lite, 1), ("semi_moe", UNetEncoder, 2))
+        ),
+    ],
 )
 def test_torchscript_and_onnx_answer_alike(name: str, kind: Any, output_stride: int, tmp_path: Any) -> None:
     network = NETWORKS[name](widths=TINY, encoder=kind(), output_stride=output_stride).eval()

@@ -51,7 +51,9 @@ def distinct() -> dict[str, ConfigParser]:
 
 
 METHODS = distinct()
-FIRST = {parser["network_def"]["_target_"]: method for method, parser in reversed(METHODS.items())}.values()
+FIRST = {
+    parser.get_parsed_content("network_def#_target_"): method for method, parser in reversed(METHODS.items())
+}.values()
 """One method for each kind of network."""
 FIXED = {"cross_teaching"}
 """Methods whose network has a part that keeps the size it was traced at."""
@@ -92,7 +94,7 @@ def written(export: Callable[..., tuple[nn.Module, Path]], tmp_path: Path) -> Ca
 
 
 def test_every_kind_of_network_is_among_them():
-    made = {parser["network_def"]["_target_"].rpartition(".")[2] for parser in METHODS.values()}
+    made = {parser.get_parsed_content("network_def#_target_").rpartition(".")[2] for parser in METHODS.values()}
     kinds = {name: kind for name in networks.__all__ if isinstance(kind := getattr(networks, name), type)}
     assert made == {name for name, kind in kinds.items() if issubclass(kind, NamedOutputs)} - {"NamedOutputs"}
     assert METHODS.keys() >= FIXED
