@@ -64,8 +64,14 @@ class ResumeFile:
         """Bring the trainer to where the file left off, if asked to, and keep the file up to date."""
         if self.resume:
             self._restore(engine)
-        elif self.path.is_file():
-            logger.info("Training starts afresh and will write over %s and the model of that training.", self.path)
+        else:
+            before = [path for path in (self.path.parent.parent / "model.pt", self.path) if path.is_file()]
+            if before:
+                logger.warning(
+                    "Training starts afresh and will write over %s; stop it and give another --output_dir to keep what "
+                    "is there, or --resume True to go on from it.",
+                    " and ".join(map(str, before)),
+                )
         if idist.get_rank() == 0:
             check_writable(self.path.parent)
             remove_partials(self.path)

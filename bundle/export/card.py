@@ -64,7 +64,7 @@ Images are read as RGB and resampled to {description["settings"]["pixel_size"]} 
     python -m monai.bundle run inference --config_file configs/inference.json --dataset_dir FOLDER_OF_PICTURES
     python -m monai.bundle run training --config_file configs/train.json --dataset_dir DIR --data_list LIST
     python -m monai.bundle run evaluating --config_file "['configs/train.json','configs/evaluate.json']" \\
-        --ckpt_dir models --dataset_dir DIR --data_list LIST
+        --ckpt_dir models --dataset_dir DIR{"" if data.get("list") else " --data_list LIST"}
 """
 
 

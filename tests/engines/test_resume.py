@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -470,10 +471,15 @@ def test_other_images_or_another_seed_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_fresh_start_says_what_it_writes_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
-    for words in ("", "starts afresh and will write over"):
+    """A resume file, and a model that lies there without one, such as released weights."""
+    path = tmp_path / "checkpoints" / "resume.pt"
+    for there in ([], ["checkpoints/resume.pt"], ["model.pt"], ["model.pt", "checkpoints/resume.pt"]):
         caplog.clear()
-        engine = Engine(lambda engine, batch: None)
-        ResumeFile(tmp_path / "resume.pt", {}).attach(engine)
-        assert (words in caplog.text) if words else caplog.text == ""
-        engine.run([0], max_epochs=1)
+        shutil.rmtree(path.parent, ignore_errors=True)
+        for name in there:
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_bytes(b"")
+        ResumeFile(path, {}).attach(Engine(lambda engine, batch: None))
+        expected = f"will write over {' and '.join(str(tmp_path / name) for name in there)}; stop it"
+        assert (expected in caplog.text) if there else caplog.text == ""
+        (tmp_path / "model.pt").unlink(missing_ok=True)
