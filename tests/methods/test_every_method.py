@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from ignite.engine import Events
 from monai.bundle import ConfigParser
 from torch import Tensor, nn
 
 from bundle.engines import ModelCheckpointLoader
 from bundle.types import PseudoLabel
-from tests.methods.conftest import files_of
 
 METHODS = sorted(path.stem for path in (Path(__file__).resolve().parents[2] / "configs" / "methods").glob("*.yaml"))
 WITHOUT_LESSONS = {"supervised"}
@@ -40,8 +40,13 @@ def test_there_are_methods():
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_two_steps_of_training_teach_the_whole_network(name, method, tmp_path):
-    made = method(name, val_interval=1)
+def test_two_steps_teach_the_whole_network_and_its_folder_is_enough_to_use_it(
+    name, method, tiny, repository_root, phantom_dir, tmp_path
+):
+    """Trained for two steps at demo size, it predicts and is evaluated without overlays: ``model.json`` has them."""
+    configs = repository_root / "configs"
+    size = yaml.safe_load((configs / "sizes" / "demo.yaml").read_text(encoding="utf-8"))
+    made = method(name, val_interval=1, **{key: size[key] for key in ("network_def#widths", "crop_size")})
     groups = made.trainer.optimizer.param_groups
     assert len(groups) == 2, "a plain encoder keeps the optimizer of older resume files"
     assert [id(one) for one in groups[0]["params"]] == [id(one) for one in made.network.parameters()]
@@ -62,19 +67,6 @@ def test_two_steps_of_training_teach_the_whole_network(name, method, tmp_path):
     assert saved.keys() == made.network.state_dict().keys()
     assert 0 <= made.parser.get_parsed_content("validate#evaluator").state.metrics["pooled_dice"] <= 1
 
-
-@pytest.mark.parametrize("name", METHODS)
-def test_a_trained_model_is_used_by_its_folder_alone(name, tiny, repository_root, phantom_dir, tmp_path):
-    """Trained for two steps at demo size, it predicts and is evaluated without overlays: ``model.json`` has them."""
-    configs = repository_root / "configs"
-    first, *rest = files_of(configs / "methods" / f"{name}.yaml")
-    parser = ConfigParser()
-    parser.read_config([str(repository_root / file) for file in (first, *rest, "configs/sizes/demo.yaml")])
-    places = ("bundle_root", "dataset_dir", "output_dir", "ckpt_dir", "device", "amp", "data_list", "num_workers")
-    small = {"max_epochs": 1, "epoch_length": 2, "batch_size": 2, "val_interval": 1}
-    parser.update({key: tiny[key] for key in places} | small)
-    parser.get_parsed_content("train#trainer").run()
-
     inference = ConfigParser()
     inference.read_config(str(configs / "inference.json"))
     given = ("bundle_root", "ckpt_dir", "device", "amp")
@@ -89,15 +81,16 @@ def test_a_trained_model_is_used_by_its_folder_alone(name, tiny, repository_root
     given = ("bundle_root", "ckpt_dir", "dataset_dir", "device", "amp")
     evaluation.update({key: tiny[key] for key in given} | {"output_dir": str(tmp_path / "evaluation")})
     assert evaluation.get_parsed_content("data_list") == tiny["data_list"]
-    same = [one.get_parsed_content("class_target") for one in (parser, evaluation)]
+    same = [one.get_parsed_content("class_target") for one in (made.parser, evaluation)]
     assert type(same[0]) is type(same[1])
     assert vars(same[0]).get("grades") == vars(same[1]).get("grades")
     evaluated = evaluation.get_parsed_content("validate#evaluator").network
-    for network in (evaluated, parser.get_parsed_content("evaluated")):
+    trained = made.parser.get_parsed_content("evaluated")
+    for network in (evaluated, trained):
         ModelCheckpointLoader(network, tmp_path / "models" / "model.pt").load()
     image = torch.randn(1, 3, 128, 128)
     with torch.no_grad():
-        expected = parser.get_parsed_content("evaluated").eval()(image)
+        expected = trained.eval()(image)
         assert torch.equal(inference.get_parsed_content("network").eval()(image), expected)
         assert torch.equal(evaluated.eval()(image), expected)
 
