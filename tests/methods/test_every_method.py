@@ -18,6 +18,11 @@ from bundle.engines import ModelCheckpointLoader
 from bundle.types import PseudoLabel
 
 METHODS = sorted(path.stem for path in (Path(__file__).resolve().parents[2] / "configs" / "methods").glob("*.yaml"))
+FIRST_WITH_NETWORK = {
+    *("supervised", "semi_moe", "semi_moe_shared_encoder", "cps", "cross_teaching", "cct", "unimatch", "cgs"),
+    *("cgs_semi_moe", "k_experts", "urpc", "xnet", "topo_semi_seg"),
+}
+"""One method for each class of network; with another encoder the others are slow tests."""
 WITHOUT_LESSONS = {"supervised"}
 """Methods that teach from labels alone."""
 WITHOUT_UNLABELED = {*WITHOUT_LESSONS, "weak_teacher"}
@@ -95,7 +100,10 @@ def test_two_steps_teach_the_whole_network_and_its_folder_is_enough_to_use_it(
         assert torch.equal(evaluated.eval()(image), expected)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name in FIRST_WITH_NETWORK else pytest.mark.slow) for name in METHODS],
+)
 def test_two_steps_with_another_encoder(name, method):
     """Encoders in a group of the optimizer with a rate of their own; a U-Net++ says that it takes none."""
     settings = {"network_def#encoder#pretrained": False, "encoder_learning_rate": 0.0}

@@ -179,10 +179,9 @@ def test_gradient_reaches_all_of_a_network_with_another_encoder(name: str) -> No
     ("name", "kind", "output_stride"),
     [
         ("unet", lite, 2),
-        ("shared", lite, 1),
         *(
             pytest.param(*case, marks=pytest.mark.slow)
-            for case in (("unet", lite, 1), ("semi_moe", lite, 1), ("semi_moe", UNetEncoder, 2))
+            for case in (("unet", lite, 1), ("shared", lite, 1), ("semi_moe", lite, 1), ("semi_moe", UNetEncoder, 2))
         ),
     ],
 )
