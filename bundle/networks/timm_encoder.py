@@ -87,6 +87,8 @@ def _made(name: str, pretrained: bool, weights: str | None, options: Mapping[str
         raise RuntimeError(
             f"encoder {name!r} needs timm, which is not here or not complete ({error}); pip install timm, or .[timm]"
         ) from error
+    if "checkpoint_path" in options:  # timm would unpickle it, and with it whatever code it holds
+        raise ValueError("options of an encoder name a checkpoint_path, which is not read; give the file as weights")
     source = {"pretrained_cfg_overlay": {"file": weights}} if pretrained and weights is not None else {}
     if source and not Path(str(weights)).is_file():
         raise FileNotFoundError(f"no weights at {weights}; give network_def#encoder#weights the file, or null")

@@ -146,6 +146,10 @@ def test_what_cannot_be_made_is_one_sentence(timm: Any, tmp_path: Any, monkeypat
         FileNotFoundError, match=r"no weights at .*none\.pth; give network_def#encoder#weights the file"
     ):
         TimmEncoder("late", pretrained=True, weights=str(tmp_path / "none.pth"))
+    timm.calls.clear()
+    with pytest.raises(ValueError, match=r"options of an encoder name a checkpoint_path, .*; give the file as weights"):
+        TimmEncoder("late", options={"checkpoint_path": str(tmp_path / "pickle.pth")})
+    assert not timm.calls, "timm would unpickle the file"
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(RuntimeError, match=r"encoder 'late' needs timm, .*; pip install timm, or \.\[timm\]"):
         TimmEncoder("late")
