@@ -89,10 +89,14 @@ def _paths(config_file: str) -> list[str]:
 def training_words(folder: Path) -> tuple[list[str], dict[str, Any]]:
     """Configs and overrides of the training that wrote a folder, as its model.json tells them.
 
+    Configs and expressions are code, and a model.json may come from a stranger: only configs of this bundle and plain
+    values are taken from it.
+
     Raises:
-        ValueError: where it tells none, or a config is no longer there.
+        ValueError: where it tells none, a config is no longer there, or one of them would have to be trusted.
     """
     from bundle.benchmark import settings_of
+    from bundle.engines.definitions import TARGET, check_definition
     from bundle.engines.model_file import NAME, read_description
 
     if not (folder / NAME).is_file():
@@ -104,9 +108,20 @@ def training_words(folder: Path) -> tuple[list[str], dict[str, Any]]:
         raise ValueError(
             f"{folder / NAME} tells no configs of a training that are still there; give --config_file and its overrides"
         )
-    words = words[words.index("run") + 1 :]
-    settings = settings_of(words if words[0].startswith("--") else words[1:])
-    return [str(file) for file in files], {key: value for key, value in settings.items() if key != "config_file"}
+    words = words[words.index("run") + 1 :] if "run" in words else words
+    settings = settings_of(words if words[:1] and words[0].startswith("--") else words[1:])
+    settings = {key: value for key, value in settings.items() if key not in ("config_file", *OWN)}
+    try:
+        for file in map(str, files):
+            if not Path(file).resolve().is_relative_to(ROOT / "configs"):
+                raise ValueError(f"{file} is no config of this bundle")
+        for key, value in settings.items():
+            check_definition({TARGET: value} if key.endswith(f"#{TARGET}") else value, key)
+    except ValueError as error:
+        raise ValueError(
+            f"{folder / NAME}: {error}; if you trust it, give the --config_file and the overrides of the training"
+        ) from error
+    return [str(file) for file in files], settings
 
 
 def _files(training: Mapping[str, Any]) -> list[str]:

@@ -171,6 +171,68 @@ def test_a_card_tells_lists_of_one_name_apart():
     )
 
 
+@pytest.fixture
+def trained(run, repository_root, tmp_path, monkeypatch) -> Callable[..., nn.Module]:
+    """Gives the network of a method whose folder has weights and the ``model.json`` of its training."""
+
+    def make(method: str, *more: str) -> nn.Module:
+        network, _ = run(method)
+        files = ["configs/train.json", f"configs/methods/{method}.yaml"]
+        parser = ConfigParser()
+        parser.read_config([str(repository_root / file) for file in files])
+        parser.update({"network_def#widths": [4, 8, 8, 8, 8], "crop_size": [32, 32], "seed": 7})
+        parser.update({"bundle_root": str(repository_root), "ckpt_dir": str(tmp_path / "models"), "epoch_length": 3})
+        words = ["/monai/bundle/__main__.py", "run", "training", "--config_file", str(files), *SETTINGS, "--seed", "7"]
+        facts = {"list": "own.json", "sha256": "a", "images": {"training": 4}}
+        parser.update({"description#data": facts})
+        monkeypatch.setattr(sys, "argv", [*words, *more])
+        parser.get_parsed_content("description").write(tmp_path / "models" / "model.pt", 2, {"pooled_dice": 0.51234})
+        return network
+
+    return make
+
+
+def test_the_folder_of_a_training_is_enough(program, trained, tmp_path, monkeypatch):
+    network = trained("mean_teacher", "--learning_rate", "0.002", "--device", "$torch.device('cpu')")
+    monkeypatch.chdir(tmp_path)
+    assert program.main(["--ckpt_dir", "models", "--output", "made"]) == 0
+    with torch.no_grad():
+        image = torch.randn(1, 3, 32, 32)
+        assert torch.equal(exported(tmp_path / "made")(image), network(image))
+    train = json.loads((tmp_path / "made" / "configs" / "train.json").read_text(encoding="utf-8"))
+    assert (train["method"], train["seed"], train["learning_rate"]) == ("mean_teacher", 7, 0.002)
+    assert train["network_def"]["widths"] == [4, 8, 8, 8, 8]
+    card = (tmp_path / "made" / "docs" / "README.md").read_text(encoding="utf-8")
+    assert "`own.json`, seed 7 (4 training)" in card
+    assert "| pooled_dice | 0.5123 |" in card
+    described = [(folder / "model.json").read_bytes() for folder in (tmp_path / "models", tmp_path / "made" / "models")]
+    assert described[0] == described[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--patience", "$__import__('os').system('true')"], "patience holds the expression"),
+        (["--train#inferer#_target_", "os.system"], r"train#inferer#_target_ names 'os\.system'"),
+        (["--losses", "{'seg': {'_target_': 'os.system'}}"], r"losses names 'os\.system'"),
+        (None, r"other\.yaml is no config of this bundle"),
+    ],
+)
+def test_code_in_a_model_json_goes_into_no_bundle(words, said, program, trained, tmp_path, capsys):
+    """Its configs would run when the new bundle is used; who gives the words of the training has chosen them."""
+    trained("supervised", *(words or []))
+    if words is None:
+        (tmp_path / "other.yaml").write_text("seed: 3\n", encoding="utf-8")
+        path = tmp_path / "models" / "model.json"
+        content = json.loads(path.read_text(encoding="utf-8"))
+        content["training"]["config_files"].append(str(tmp_path / "other.yaml"))
+        path.write_text(json.dumps(content), encoding="utf-8")
+    assert program.main(["--ckpt_dir", str(tmp_path / "models"), "--output", str(tmp_path / "made")]) == 1
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert re.search(rf"model\.json: .*{said}.*; if you trust it, give the --config_file", last), last
+    assert not (tmp_path / "made").exists()
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
