@@ -1,13 +1,13 @@
 """Write a trained network as an ONNX file, and hold it against the network before the file appears.
 
     python scripts/export_onnx.py --ckpt models/model.pt --output models/model.onnx
-    python scripts/export_onnx.py --ckpt_dir DIR --outputs all \
-        --config_file "['configs/train.json','configs/methods/cps.yaml']"
+    python scripts/export_onnx.py --ckpt_dir runs/unimatch --outputs all
 
-Takes the configs of inference, or those of a training with its overlays and overrides (--key value). The file has free
-batch, height and width: input image, output pred, with --outputs all every map of the network. ONNX Runtime answers
-three batches of noise by it on the CPU; where an answer differs from torch's by more than 1e-4 (of an output whose
-values go beyond 1: times the largest of them), nothing is left. Needs the extra: pip install .[onnx]
+The network is that of the model.json beside the weights. Weights without one need the configs of their training, with
+its overlays (--config_file) and overrides (--key value). The file has free batch, height and width: input image, output
+pred, with --outputs all every map of the network. ONNX Runtime answers three batches of noise by it on the CPU; where
+an answer differs from torch's by more than 1e-4 (of an output whose values go beyond 1: times the largest of them),
+nothing is left. Needs the extra: pip install .[onnx]
 """
 
 from __future__ import annotations
