@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from bundle.engines.files import remove_partials, save_whole
 from bundle.engines.model_description import ModelDescription
 from bundle.engines.model_file import NAME as DESCRIPTION
+from bundle.engines.model_file import describes_others
 
 logger = logging.getLogger(__name__)
 
@@ -191,6 +192,14 @@ class ModelCheckpointLoader:
             )
         self.network.load_state_dict(weights)
         logger.info("Model: %s", self.path)
+        if describes_others(self.path):
+            logger.warning(
+                "%s was written for other weights than this %s: network, pixel size and normalization may be wrong; "
+                "take the %s that belongs to these weights, or remove it and give the configs of the training",
+                self.path.with_name(DESCRIPTION),
+                self.path.name,
+                DESCRIPTION,
+            )
 
 
 def read_saved(path: Path, content: str, advice: str) -> Any:

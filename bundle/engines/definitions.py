@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping
+from pydoc import ErrorDuringImport, locate
 from types import FrameType
 from typing import Any
 
 from monai.bundle import ConfigComponent, ConfigParser
-from monai.utils import instantiate
+from monai.transforms import Transform
+from torch import nn
 
 TARGET = "_target_"
 ALLOWED = ("bundle.networks.", "bundle.transforms.", "monai.networks.")
@@ -83,15 +85,35 @@ def check_definition(definition: Any, name: str) -> None:
     """Refuse a definition that names code from outside, or holds an expression.
 
     Raises:
-        ValueError: where a class is not from ``ALLOWED``, or a text would be evaluated by MONAI.
+        ValueError: where a target is no class that ``allowed_class`` takes, or a text would be evaluated by MONAI.
     """
     for value in _leaves(definition):
         if isinstance(value, str) and value.startswith(("$", "@", "%")):
             raise ValueError(f"{name} holds the expression {value!r}; only plain values are read")
     for target in _targets(definition):
-        inside = isinstance(target, str) and target.startswith(ALLOWED)
-        if not inside or not all(part.isidentifier() for part in target.split(".")):
-            raise ValueError(f"{name} names {target!r}; only classes of {', '.join(ALLOWED)}* are built")
+        try:
+            allowed_class(target)
+        except ValueError as error:
+            raise ValueError(f"{name} {error}") from error
+
+
+def allowed_class(target: Any) -> type:
+    """Return the class of a dotted name, if a file may ask for it: a network or a transform defined in ``ALLOWED``.
+
+    A name that only begins so will not do: ``bundle.networks.onnx_file.os.system`` leads out of the package again.
+
+    Raises:
+        ValueError: where it is another class, no class, or not there.
+    """
+    found = None
+    if isinstance(target, str) and target.startswith(ALLOWED) and all(map(str.isidentifier, target.split("."))):
+        try:
+            found = locate(target)
+        except ErrorDuringImport as error:
+            raise ValueError(f"names {target!r}, which cannot be imported: {error.value}") from error
+    if isinstance(found, type) and issubclass(found, nn.Module | Transform) and found.__module__.startswith(ALLOWED):
+        return found
+    raise ValueError(f"names {target!r}; only classes of {', '.join(ALLOWED)}* are built: networks and transforms")
 
 
 class Builder:
@@ -118,8 +140,9 @@ def _built(value: Any) -> Any:
         parts = {name: _built(item) for name, item in value.items()}
         if TARGET not in parts:
             return parts
-        parts |= {PRETRAINED: False} if PRETRAINED in parts else {}
-        return instantiate(parts.pop(TARGET), "default", **parts)
+        made = allowed_class(parts.pop(TARGET))
+        parts |= {PRETRAINED: False} if PRETRAINED in inspect.signature(made).parameters else {}
+        return made(**parts)
     return [_built(item) for item in value] if isinstance(value, list) else value
 
 

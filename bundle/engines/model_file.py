@@ -22,6 +22,8 @@ DEFINED = ("network_def", "class_target")
 _COUNT = {"type": "integer", "minimum": 1}
 _SIDES = {"type": "array", "items": _COUNT, "minItems": 2, "maxItems": 2}
 _CHANNELS = {"type": "array", "items": {"type": "number"}, "minItems": 1}
+_TEXT = {"type": "string"}
+_DATA = {"type": "object", "properties": {"list": _TEXT, "sha256": _TEXT, "images": {"type": "object"}}}
 _DEFINITION = {"type": ["object", "null"], "required": ["_target_"]}
 SCHEMA = {
     "type": "object",
@@ -44,10 +46,26 @@ SCHEMA = {
             },
         },
         "released": {"type": "boolean"},
-        "scores": {"type": "object"},
-        "training": {"type": "object"},
-        "data": {"type": "object"},
-        "weights": {"type": "object"},
+        "scores": {
+            "type": "object",
+            "properties": {
+                "validation": {"type": "object"},
+                "evaluation": {
+                    "type": "array",
+                    "items": {
+                        "type": "object",
+                        "required": ["protocol", "data", "scores"],
+                        "properties": {"data": _DATA, "scores": {"type": "object"}},
+                    },
+                },
+            },
+        },
+        "training": {
+            "type": "object",
+            "properties": {"command": _TEXT, "config_files": {"type": "array", "items": {"type": ["string", "null"]}}},
+        },
+        "data": _DATA,
+        "weights": {"type": "object", "properties": {"file": _TEXT, "sha256": _TEXT}},
         "versions": {"type": "object"},
     },
 }
@@ -104,16 +122,20 @@ def read_description(path: Path) -> dict[str, Any]:
         ValueError: where it is no JSON, lacks a key, holds a wrong value, or names code that must not be imported.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
         jsonschema.validate(content, SCHEMA)
         for key in DEFINED:
             check_definition(content.get(key), key)
     except jsonschema.ValidationError as error:
         place = "#".join(map(str, error.absolute_path)) or "its content"
         raise ValueError(f"{path} does not describe a model: {place}: {error.message}; {_ADVICE}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} does not describe a model: {error}; {_ADVICE}") from error
     return content
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"it holds {name}, which is no number of JSON")
 
 
 _ADVICE = "copy it again, or remove it and give the configs of the training"
@@ -123,6 +145,15 @@ def write_description(path: Path, content: Mapping[str, Any]) -> None:
     """Write a ``model.json`` whole or not at all."""
     with whole(path) as partial:
         partial.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def describes_others(model: Path) -> bool:
+    """Whether the ``model.json`` beside a file of weights was written for other weights of that name."""
+    try:
+        weights = read_description(model.with_name(NAME)).get("weights", {})
+    except (OSError, ValueError):
+        return False
+    return weights.get("file") == model.name and weights.get("sha256") not in (None, sha256(model))
 
 
 def sha256(path: Path) -> str:

@@ -13,11 +13,11 @@ import torch
 from ignite.engine import Engine, Events
 from monai.bundle import ConfigParser
 
-from bundle.engines import ModelDescription, SaveScores, trained_model
+from bundle.engines import ModelCheckpointLoader, ModelDescription, SaveScores, trained_model
 from bundle.engines.checkpoint import save_model
 from bundle.engines.definitions import plain_definition
 from bundle.engines.model_file import read_description
-from bundle.networks import Peers, UNet
+from bundle.networks import EfficientNetLite, Peers, UNet
 
 SETTINGS = {
     "classes": 3,
@@ -137,6 +137,12 @@ def test_without_a_description_the_defaults_hold(tmp_path):
     [
         ("network_def#_target_", "os.system", "only classes of"),
         ("network_def#_target_", "bundle.networks.unet.os.system()", "only classes of"),
+        ("network_def#_target_", "bundle.networks.onnx_file.os.system", "only classes of"),
+        ("network_def#_target_", "bundle.networks.unet.nn.Sequential", "only classes of"),
+        ("network_def#_target_", "bundle.networks.write_onnx", "only classes of"),
+        ("network_def#_target_", "bundle.networks.NotThere", "only classes of"),
+        ("network_def#_target_", ["bundle.networks.UNet"], "only classes of"),
+        ("class_target#_target_", "bundle.transforms.classes.torch.hub.load", "only classes of"),
         ("network_def#peer#network#_target_", "torch.hub.load", "only classes of"),
         ("network_def#peer#network#_target_", "monai.bundle.scripts.run", "only classes of"),
         ("network_def#widths", "$print(1)", "expression"),
@@ -145,6 +151,10 @@ def test_without_a_description_the_defaults_hold(tmp_path):
         ("settings#classes", "two", "settings#classes"),
         ("settings#crop_size", [32], "settings#crop_size"),
         ("settings#std", [0.0], "settings#std"),
+        ("settings#pixel_size", math.nan, "NaN"),
+        ("data", {"list": 5}, "data#list"),
+        ("training#config_files", "train.json", "training#config_files"),
+        ("scores", {"evaluation": [{"scores": {}}]}, "scores#evaluation#0"),
         ("format", "another", "format"),
     ],
 )
@@ -157,18 +167,34 @@ def test_what_is_not_safe_or_not_whole_is_refused(key, value, said, described):
 
 def test_a_damaged_file_is_refused(described):
     _, folder = described
-    (folder / "model.json").write_text('{"format": ')
-    with pytest.raises(ValueError, match=r"model\.json does not describe a model"):
-        trained_model(folder, DEFAULTS)
+    for text in ('{"format": ', "[" * 100_000):
+        (folder / "model.json").write_text(text)
+        with pytest.raises(ValueError, match=r"model\.json does not describe a model"):
+            trained_model(folder, DEFAULTS)
 
 
-def test_an_encoder_of_a_trained_model_asks_for_no_weights_of_its_own(described, monkeypatch):
+@pytest.mark.parametrize("asked", [{"pretrained": True}, {}])
+def test_an_encoder_of_a_trained_model_asks_for_no_weights_of_its_own(asked, described, monkeypatch):
+    """Neither where the file says so, nor where it leaves that to the encoder, which loads them by default."""
     _, folder = described
-    change(folder, "network_def", {"_target_": "bundle.networks.UNet", "encoder": {"pretrained": True, "name": "e"}})
-    monkeypatch.setattr("bundle.networks.UNet", lambda encoder: encoder)
-    change(folder, "network_def#encoder", {"_target_": "bundle.networks.Made", "pretrained": True, "name": "e"})
-    monkeypatch.setattr("bundle.networks.Made", lambda **arguments: arguments, raising=False)
-    assert trained_model(folder, DEFAULTS)["network"]() == {"pretrained": False, "name": "e"}
+    asks: list[str] = []
+    monkeypatch.setattr(EfficientNetLite, "_load", lambda encoder, name: asks.append(name))
+    encoder = {"_target_": "bundle.networks.EfficientNetLite", "name": "lite0"}
+    change(folder, "network_def", {"_target_": "bundle.networks.UNet", "encoder": encoder | asked})
+    EfficientNetLite(name="lite0")
+    assert asks == ["lite0"]
+    assert isinstance(trained_model(folder, DEFAULTS)["network"](widths=[4, 4, 4, 4, 4]), UNet)
+    assert asks == ["lite0"]
+
+
+@pytest.mark.parametrize(("other", "told"), [(False, False), (True, True)])
+def test_a_description_of_other_weights_is_told(other, told, described, caplog):
+    parser, folder = described
+    network = parser.get_parsed_content("network_def")
+    if other:
+        torch.save({name: value + 1 for name, value in network.state_dict().items()}, folder / "model.pt")
+    ModelCheckpointLoader(network, folder / "model.pt").load()
+    assert ("was written for other weights than this model.pt" in caplog.text) is told
 
 
 def test_a_network_from_elsewhere_is_told_and_left_out(tmp_path, caplog):
