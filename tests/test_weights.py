@@ -11,6 +11,7 @@ from monai.bundle import ConfigParser
 
 from bundle.data import load_data_list, read_image, read_label
 from bundle.engines import ModelCheckpointLoader
+from bundle.engines.model_file import read_description
 
 LARGEST = 25 * 10**6
 
@@ -26,6 +27,13 @@ def test_the_card_names_this_very_file(model, repository_root):
     assert hashlib.sha256(data).hexdigest() in card
     assert f"{len(data):,} bytes" in card
     assert len(data) < LARGEST
+
+
+def test_their_description_is_of_this_file_and_stays_as_it_is(model):
+    """An evaluation writes its scores into no released description: the file is tracked."""
+    content = read_description(model.with_name("model.json"))
+    assert content["weights"] == {"file": "model.pt", "sha256": hashlib.sha256(model.read_bytes()).hexdigest()}
+    assert content["released"]
 
 
 def test_they_are_plain_tensors_in_half_precision(model):

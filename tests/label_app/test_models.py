@@ -45,6 +45,16 @@ def test_what_is_replaced_is_kept_under_a_name_that_may_be_asked_for(folder: Mod
     assert [folder.named(name).read_bytes() for name in (MODEL, second, third)] == [b"third", b"first", b"second"]
 
 
+def test_a_model_brings_its_description_and_takes_no_other(folder: ModelFolder, tmp_path: Path) -> None:
+    description, place = tmp_path / "model.json", folder.folder / "model.json"
+    description.write_text("first", encoding="utf-8")
+    folder.take(trained(tmp_path, b"first"))
+    assert place.read_text(encoding="utf-8") == "first"
+    description.unlink()
+    folder.take(trained(tmp_path, b"second"))  # as uploaded weights, which come alone
+    assert not place.exists()
+
+
 @pytest.mark.parametrize("name", ["model_2.pt", "../bundle.pt", "/etc/passwd", ""])
 def test_other_names_are_refused(folder: ModelFolder, name: str) -> None:
     with pytest.raises(RefusalError, match=r"there is no model .*; there are model\.pt") as refusal:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 
 import pytest
 import torch
 
 from bundle.engines import ModelCheckpointLoader
+from bundle.engines.model_file import read_description
 from bundle.networks import SemiMoE
 
 
@@ -32,6 +34,18 @@ def test_the_small_file_answers_as_the_large_one(program, tmp_path, capsys):
     assert {parameter.dtype for parameter in other.parameters()} == {torch.float32}
     assert torch.allclose(found, expected, atol=0.02)
     assert not torch.equal(found, expected)
+
+
+def test_the_description_goes_along_as_that_of_released_weights(program, repository_root, tmp_path):
+    torch.save({"a": torch.ones(2)}, tmp_path / "model.pt")
+    content = json.loads((repository_root / "models" / "model.json").read_text(encoding="utf-8"))
+    content |= {"released": False, "weights": {"file": "model.pt", "sha256": "of the large one"}}
+    (tmp_path / "model.json").write_text(json.dumps(content), encoding="utf-8")
+    small = tmp_path / "small" / "model.pt"
+    small.parent.mkdir()
+    assert program.main(["--model", str(tmp_path / "model.pt"), "--output", str(small)]) == 0
+    weights = {"file": "model.pt", "sha256": hashlib.sha256(small.read_bytes()).hexdigest()}
+    assert read_description(small.with_name("model.json")) == content | {"released": True, "weights": weights}
 
 
 @pytest.mark.parametrize(
