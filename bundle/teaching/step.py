@@ -89,6 +89,8 @@ class Step(nn.Module):
         objective: makes one number of the parts.
         lessons: name -> lesson; none for supervised training.
         regularizers: name -> term without a target.
+        labeled_view: augmentation of the labeled batch on the device, such as a change of colors; it may move no
+            pixel, because targets are made before it. ``None`` takes the batch as the loader gives it.
 
     Raises:
         ValueError: when targets and losses do not name the same heads, or labeled images teach nothing.
@@ -102,6 +104,7 @@ class Step(nn.Module):
         objective: nn.Module,
         lessons: Mapping[str, Lesson] | None = None,
         regularizers: Mapping[str, Regularizer] | None = None,
+        labeled_view: View | None = None,
     ) -> None:
         super().__init__()
         if set(targets) != set(losses):
@@ -114,6 +117,7 @@ class Step(nn.Module):
         self.objective = objective
         self.lessons = nn.ModuleDict(lessons or {})
         self.regularizers = nn.ModuleDict(regularizers or {})
+        self.labeled_view = labeled_view
         students = {("labeled", id(None))}
         students |= {(lesson.stream, id(lesson.student_view)) for lesson in self._lessons.values()}
         students |= {(term.stream, id(None)) for term in self._regularizers.values()}
@@ -137,6 +141,8 @@ class Step(nn.Module):
             ``unlabeled/gates/seg``), ``foreground/gates/seg``, what the objective logs. Beside these numbers the
             gate weights (B, K) of both streams (``unlabeled/gate_seg``).
         """
+        if self.labeled_view is not None:
+            labeled = self.labeled_view(labeled).batch
         streams = {"labeled": labeled} if unlabeled is None else {"labeled": labeled, "unlabeled": unlabeled}
         passes = Passes(self.network, streams, self._student_passes)
         heads = passes.student("labeled", None)

@@ -585,3 +585,18 @@ def test_views_and_toys_keep_their_protocols() -> None:
         assert not torch.equal(view(images).batch["image"], kept)
     assert torch.equal(images["image"], kept)
     assert mse_loss(Noise()(images).batch["image"], Noise()(images).batch["image"]) > 0
+
+
+def test_the_view_of_labeled_images_changes_them_and_keeps_their_targets() -> None:
+    network, labeled = Toy(), batch()
+
+    def loss(batch: Batch, view: Noise | None = None) -> Tensor:
+        torch.manual_seed(3)
+        return step_of(network, objective=WeightedSum(), labeled_view=view)(batch, None, 0.0)["loss"]
+
+    view = Noise()
+    assert not torch.equal(loss(labeled, view), loss(labeled))
+    assert view.calls == 1
+    torch.manual_seed(3)
+    changed = Noise()(labeled).batch
+    assert torch.equal(loss(labeled, view), loss(changed))
