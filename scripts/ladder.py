@@ -1,0 +1,132 @@
+"""Run the rungs of a ladder: trainings that differ in one thing, judged on validation images alone.
+
+    python scripts/ladder.py --dataset_dir DIR --output runs/ladder [--rungs NAME ...] [--seeds 0 1 2] [--threads 1]
+    python scripts/ladder.py --table
+
+The rungs stand in scripts/ladder.yaml. Each trains on heldout_10_seedSEED.json; no test image is looked at. Its best
+validation scores, steps, minutes and code go to docs/ladder.json. A rung that is there already is left out, and a
+training that was stopped goes on, so the same command may be given again. --table prints what there is as Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+RUNGS = ROOT / "scripts" / "ladder.yaml"
+RESULTS = ROOT / "docs" / "ladder.json"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program; 0 is good, 1 a training that failed, 2 a wrong command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset_dir", type=Path, help="folder of prepared GlaS (scripts/prepare_data.py glas)")
+    parser.add_argument("--output", type=Path, default=ROOT / "runs" / "ladder", help="folder of the trainings")
+    parser.add_argument("--rungs", nargs="+", help="names in scripts/ladder.yaml (default: all, in their order)")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="draws of labels (default 0 1 2)")
+    parser.add_argument("--threads", type=int, default=1, help="threads of a training (default 1)")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="file of the scores (default docs/ladder.json)")
+    parser.add_argument("--table", action="store_true", help="print the scores and stop")
+    given = parser.parse_args(arguments)
+    ladder = yaml.safe_load(RUNGS.read_text(encoding="utf-8"))
+    if given.table:
+        print(table(read(given.results), list(ladder["rungs"])))
+        return 0
+    names = given.rungs or list(ladder["rungs"])
+    unknown = sorted(set(names) - set(ladder["rungs"]))
+    if unknown or given.dataset_dir is None:
+        parser.error(f"no rung {', '.join(unknown)} in {RUNGS}" if unknown else "--dataset_dir is missing")
+    for name in names:
+        for seed in given.seeds:
+            if any((one["rung"], one["seed"]) == (name, seed) for one in read(given.results)):
+                continue
+            if not train(ladder, name, seed, given):
+                return 1
+    return 0
+
+
+def train(ladder: Mapping[str, Any], name: str, seed: int, given: argparse.Namespace) -> bool:
+    """Train a rung on one draw of labels and keep its scores; whether it ended well."""
+    common, rung = ladder["common"], ladder["rungs"][name]
+    files = ["train.json", *common["overlays"], *rung["overlays"]]
+    folder = given.output / f"{name}-seed{seed}"
+    settings = {
+        **common["settings"],
+        **rung.get("settings", {}),
+        "seed": seed,
+        "data_list": f"heldout_10_seed{seed}.json",
+        "dataset_dir": str(given.dataset_dir),
+        "output_dir": str(folder),
+        "bundle_root": str(ROOT),
+        "resume": True,
+    }
+    command = [sys.executable, "-W", "ignore", "-m", "monai.bundle", "run", "training"]
+    command += ["--config_file", str([str(ROOT / "configs" / file) for file in files])]
+    command += [word for key, value in settings.items() for word in (f"--{key}", str(value))]
+    folder.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    with (folder / "log.txt").open("a", encoding="utf-8") as log:
+        threads = os.environ | {"OMP_NUM_THREADS": str(given.threads)}
+        done = subprocess.run(command, cwd=ROOT, env=threads, stdout=log, stderr=log, check=False)
+    if done.returncode != 0:
+        print(f"ladder: {name}, seed {seed} failed; see {folder / 'log.txt'}", file=sys.stderr)
+        return False
+    keep(name, seed, folder, (time.monotonic() - started) / 60, given.results)
+    return True
+
+
+def keep(name: str, seed: int, folder: Path, minutes: float, results: Path) -> None:
+    """Add the scores of a finished training to the file of results."""
+    from bundle.benchmark import code_state
+    from bundle.engines.files import whole
+
+    description = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    training = description["training"]
+    entry = {
+        "rung": name,
+        "seed": seed,
+        "validation": description["scores"]["validation"],
+        "epoch": training["epoch"],
+        "steps": training["steps_per_epoch"] * training["max_epochs"],
+        "minutes": round(minutes, 1),
+        **code_state(ROOT),
+    }
+    entries = [one for one in read(results) if (one["rung"], one["seed"]) != (name, seed)]
+    with whole(results) as partial:
+        partial.write_text(json.dumps([*entries, entry], indent=1) + "\n", encoding="utf-8")
+    print(f"{name}, seed {seed}: {entry['validation']}, {entry['minutes']} minutes", flush=True)
+
+
+def read(results: Path) -> list[dict[str, Any]]:
+    """The scores that there are."""
+    return json.loads(results.read_text(encoding="utf-8")) if results.is_file() else []
+
+
+def table(entries: Sequence[Mapping[str, Any]], order: Sequence[str]) -> str:
+    """Pooled Dice on the validation images, a row a rung, a column a draw, and the mean where all three are there."""
+    lines = ["| rung | draw 0 | draw 1 | draw 2 | mean | minutes |", "|---|---|---|---|---|---|"]
+    for name in order:
+        found = {one["seed"]: one for one in entries if one["rung"] == name}
+        if found:
+            scores = {seed: one["validation"]["pooled_dice"] for seed, one in found.items()}
+            cells = [f"{scores[seed]:.3f}" if seed in scores else "" for seed in range(3)]
+            mean = f"{sum(scores.values()) / 3:.3f}" if len(scores) == 3 else ""
+            minutes = sum(one["minutes"] for one in found.values()) / len(found)
+            lines.append(f"| {' | '.join([f'`{name}`', *cells, mean, f'{minutes:.0f}'])} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
