@@ -1,0 +1,67 @@
+"""The ladder: every rung is a training that can be made, and its results make a table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from monai.bundle import ConfigParser
+
+ROOT = Path(__file__).resolve().parents[2]
+LADDER = yaml.safe_load((ROOT / "scripts" / "ladder.yaml").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def program(load_program: Callable[[str], ModuleType]) -> ModuleType:
+    return load_program("ladder")
+
+
+@pytest.mark.parametrize("name", LADDER["rungs"])
+def test_a_rung_trains_a_step_and_validates_what_it_says(name: str, tiny: dict[str, Any], phantom_dir: Path) -> None:
+    rung = LADDER["rungs"][name]
+    parser = ConfigParser()
+    parser.read_config([str(ROOT / "configs" / file) for file in ["train.json", *rung["overlays"]]])
+    small = {"max_epochs": 1, "epoch_length": 1, "network_def#encoder#pretrained": False}
+    parser.update({key: value for key, value in tiny.items() if key != "network_def#widths"})
+    parser.update({**rung.get("settings", {}), **small})
+    trainer = parser.get_parsed_content("train#trainer")
+    assert (trainer.step.labeled_view is not None) == ("color" in name)
+    evaluated = parser.get_parsed_content("evaluated")
+    assert (evaluated is not trainer.network) == ("ema" in name)
+    trainer.run()
+    saved = torch.load(Path(tiny["ckpt_dir"]) / "model.pt", weights_only=True)
+    assert all(torch.equal(value, evaluated.state_dict()[key]) for key, value in saved.items())
+    kept = parser.get_parsed_content("train#resume_file").items
+    assert bool({"ema", "teacher"} & set(kept)) == ("ema" in name)
+
+
+def test_the_table_has_a_mean_where_all_draws_are_there(program: ModuleType, tmp_path: Path, capsys: Any) -> None:
+    entries = [
+        {"rung": name, "seed": seed, "validation": {"pooled_dice": 0.8 + seed / 100}, "minutes": 6.0}
+        for name, seeds in (("supervised", (0, 1, 2)), ("supervised+ema", (1,)))
+        for seed in seeds
+    ]
+    (tmp_path / "ladder.json").write_text(json.dumps(entries), encoding="utf-8")
+    assert program.main(["--table", "--results", str(tmp_path / "ladder.json")]) == 0
+    rows = capsys.readouterr().out.splitlines()[2:]
+    assert rows == [
+        "| `supervised` | 0.800 | 0.810 | 0.820 | 0.810 | 6 |",
+        "| `supervised+ema` |  | 0.810 |  |  | 6 |",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(["--rungs", "supervised", "none"], "no rung none in "), (["--rungs", "supervised"], "--dataset_dir is missing")],
+)
+def test_a_wrong_command_line_is_refused(words: list[str], said: str, program: ModuleType, capsys: Any) -> None:
+    with pytest.raises(SystemExit) as end:
+        program.main(words)
+    assert end.value.code == 2
+    assert said in capsys.readouterr().err
