@@ -46,7 +46,7 @@ $(STAMP): $(PINS)
 	$(RUN) $(PIP_INSTALL) $(PIP_FLAGS) --requirement $(PINS)
 	@touch $@
 
-demo: install ## train with a tenth of the labels; ends with a table, a picture and a report (up to 10 minutes on 2 cores)
+demo: install ## train with a tenth of the labels; ends with a table, a picture and a report (10 to 15 minutes on 2 cores)
 	$(RUN) scripts/demo.py
 
 test: install ## run the tests

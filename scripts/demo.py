@@ -5,7 +5,7 @@
 It is a small benchmark: scripts/benchmark.py trains each method (configs/sizes/demo.yaml) and evaluates it on the test
 tiles. Then each network writes a mask for each test tile through ``python -m monai.bundle``; a table and a picture show
 both methods side by side, scripts/report.py makes one HTML page of it all, and demo.json keeps the figures for
-scripts/update_results.py. Up to 10 minutes on two quiet CPU cores. Everything lies under the output folder; a second
+scripts/update_results.py. 10 to 15 minutes on two quiet CPU cores. Everything lies under the output folder; a second
 call keeps what is finished and goes on with what is not.
 """
 

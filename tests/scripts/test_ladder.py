@@ -23,7 +23,7 @@ def program(load_program: Callable[[str], ModuleType]) -> ModuleType:
 
 
 @pytest.mark.parametrize("name", LADDER["rungs"])
-def test_a_rung_trains_a_step_and_validates_what_it_says(name: str, tiny: dict[str, Any], phantom_dir: Path) -> None:
+def test_a_rung_is_a_training_that_evaluates_what_it_says(name: str, tiny: dict[str, Any]) -> None:
     rung = LADDER["rungs"][name]
     parser = ConfigParser()
     parser.read_config([str(ROOT / "configs" / file) for file in ["train.json", *rung["overlays"]]])
@@ -34,9 +34,10 @@ def test_a_rung_trains_a_step_and_validates_what_it_says(name: str, tiny: dict[s
     assert (trainer.step.labeled_view is not None) == ("color" in name)
     evaluated = parser.get_parsed_content("evaluated")
     assert (evaluated is not trainer.network) == ("ema" in name)
-    trainer.run()
-    saved = torch.load(Path(tiny["ckpt_dir"]) / "model.pt", weights_only=True)
-    assert all(torch.equal(value, evaluated.state_dict()[key]) for key, value in saved.items())
+    if name == "supervised+ema+color":
+        trainer.run()
+        saved = torch.load(Path(tiny["ckpt_dir"]) / "model.pt", weights_only=True)
+        assert all(torch.equal(value, evaluated.state_dict()[key]) for key, value in saved.items())
     kept = parser.get_parsed_content("train#resume_file").items
     assert bool({"ema", "teacher"} & set(kept)) == ("ema" in name)
 
