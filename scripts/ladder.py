@@ -4,8 +4,9 @@
     python scripts/ladder.py --table
 
 The rungs stand in scripts/ladder.yaml. Each trains on heldout_10_seedSEED.json; no test image is looked at. Its best
-validation scores, steps, minutes and code go to docs/ladder.json. A rung that is there already is left out, and a
-training that was stopped goes on, so the same command may be given again. --table prints what there is as Markdown.
+validation scores, steps, processor minutes and code go to docs/ladder.json. A rung that is there already is left out,
+and a training that was stopped goes on, so the same command may be given again. --table prints what there is as
+Markdown.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -76,15 +76,21 @@ def train(ladder: Mapping[str, Any], name: str, seed: int, given: argparse.Names
     command += ["--config_file", str([str(ROOT / "configs" / file) for file in files])]
     command += [word for key, value in settings.items() for word in (f"--{key}", str(value))]
     folder.mkdir(parents=True, exist_ok=True)
-    started = time.monotonic()
+    used = processor_minutes()
     with (folder / "log.txt").open("a", encoding="utf-8") as log:
         threads = os.environ | {"OMP_NUM_THREADS": str(given.threads)}
         done = subprocess.run(command, cwd=ROOT, env=threads, stdout=log, stderr=log, check=False)
     if done.returncode != 0:
         print(f"ladder: {name}, seed {seed} failed; see {folder / 'log.txt'}", file=sys.stderr)
         return False
-    keep(name, seed, folder, (time.monotonic() - started) / 60, given.results)
+    keep(name, seed, folder, processor_minutes() - used, given.results)
     return True
+
+
+def processor_minutes() -> float:
+    """Processor time of all trainings that ended so far, which a busy machine changes less than the clock."""
+    spent = os.times()
+    return (spent.children_user + spent.children_system) / 60
 
 
 def keep(name: str, seed: int, folder: Path, minutes: float, results: Path) -> None:
