@@ -9,7 +9,7 @@ PYTEST_FLAGS ?=
 
 PINS := scripts/requirements.txt
 # A process a core, each with files of its own; PYTEST_FLAGS="-n 0" runs all in one, for a debugger.
-PARALLEL := --numprocesses auto --maxprocesses 8 --dist loadfile
+PARALLEL := --numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 # One thread each: more would wait for each other on the cores.
 ALONE := OMP_NUM_THREADS=1
 STAMP := $(VENV)/.installed

@@ -43,6 +43,21 @@ TINY: dict[str, Any] = {
 """Top-level settings of a training of seconds: 4 labeled and 4 unlabeled tiles, 2 epochs of 2 steps."""
 
 
+LONGEST = (
+    *("methods/test_every_method", "test_bad_input", "networks/test_onnx", "engines/test_resume", "test_resume"),
+    *("test_bundle", "scripts/test_benchmark", "scripts/test_simulate_labeling", "scripts/test_check_config"),
+    *("scripts/test_export_onnx", "inference/slides/test_segmenter", "test_protocols", "test_own_data"),
+    *("networks/test_encoders", "test_multi_gpu", "test_inference_outputs", "test_adding", "test_configs"),
+)
+"""Files of half a minute and more: they begin first, so that no process is left alone with one at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Longest files first, the others in their order."""
+    rank = {f"tests/{name}.py": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.nodeid.partition("::")[0], len(rank)))
+
+
 @dataclass(frozen=True)
 class Bundle:
     """A copy of the bundle with tiny settings, and its command line."""

@@ -159,8 +159,10 @@ def unbroken(copies) -> Any:
 
 @pytest.mark.parametrize(
     ("workers", "accidents"),
-    [(0, [f"step {STEPS + 1}", "writing 1"]), (2, ["writing 2"])],
-    ids=["alone", "two loaders"],
+    [
+        pytest.param(0, [f"step {STEPS + 1}", "writing 1"], id="alone"),
+        pytest.param(2, ["writing 2"], id="two loaders", marks=pytest.mark.slow),
+    ],
 )
 def test_a_killed_training_ends_where_the_unbroken_one_ends(workers, accidents, copies, unbroken, monkeypatch):
     """Killed in the first step of epoch 2, and half-way through the resume file of epoch 2."""

@@ -115,6 +115,8 @@ def test_every_default_is_that_of_the_configs(section: Section, there: bool, cud
     assert len({row.key for row in section.rows}) == len(section.rows) > 1
     for row in section.rows:
         assert row.key in parser, f"{row.key} is no key of {section.files}"
+        if there and row.with_cuda == row.without_cuda:
+            continue
         told, found = as_said(row.with_cuda if there else row.without_cuda), resolved(parser, row.key)
         assert (found, isinstance(found, bool)) == (told, isinstance(told, bool)), row.key
 

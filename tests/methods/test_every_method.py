@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
 import traceback
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,17 +22,21 @@ FIRST_WITH_NETWORK = {
     *("supervised", "semi_moe", "semi_moe_shared_encoder", "cps", "cross_teaching", "cct", "unimatch", "cgs"),
     *("cgs_semi_moe", "k_experts", "urpc", "xnet", "topo_semi_seg"),
 }
-"""One method for each class of network; with another encoder the others are slow tests."""
+"""One method for each class of network; what the network decides is a slow test with the others."""
 WITHOUT_LESSONS = {"supervised"}
 """Methods that teach from labels alone."""
 WITHOUT_UNLABELED = {*WITHOUT_LESSONS, "weak_teacher"}
 """Methods that leave the unlabeled images alone; every other must teach from them. ``weak_teacher`` has its lesson on
 the labeled images, whose labels may be sparse."""
-TEACHING = [name for name in METHODS if name not in WITHOUT_LESSONS]
 WITHOUT_ENCODERS = {"topo_semi_seg"}
 """Methods whose network takes no encoder."""
 WITHOUT_LABELERS = {"entropy"}
 """Methods that teach from unlabeled images by a term without a target: nobody writes pseudo-labels."""
+
+
+def first_with_network(names: list[str]) -> list[Any]:
+    """All methods, those slow whose network another has too."""
+    return [pytest.param(name, marks=() if name in FIRST_WITH_NETWORK else pytest.mark.slow) for name in names]
 
 
 def copied(module: nn.Module) -> dict[str, Tensor]:
@@ -41,7 +45,6 @@ def copied(module: nn.Module) -> dict[str, Tensor]:
 
 def test_there_are_methods():
     assert {"semi_moe", *WITHOUT_UNLABELED} <= set(METHODS)
-    assert TEACHING
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -100,10 +103,7 @@ def test_two_steps_teach_the_whole_network_and_its_folder_is_enough_to_use_it(
         assert torch.equal(evaluated.eval()(image), expected)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=() if name in FIRST_WITH_NETWORK else pytest.mark.slow) for name in METHODS],
-)
+@pytest.mark.parametrize("name", first_with_network(METHODS))
 def test_two_steps_with_another_encoder(name, method):
     """Encoders in a group of the optimizer with a rate of their own; a U-Net++ says that it takes none."""
     settings = {"network_def#encoder#pretrained": False, "encoder_learning_rate": 0.0}
@@ -145,39 +145,27 @@ def test_a_training_with_another_encoder_resumes(method):
     assert second.trainer.state.iteration == 4
 
 
-@pytest.fixture(scope="module")
-def scripted() -> set[str]:
-    """Definitions of networks that have been scripted: methods share them, and each takes a second."""
-    return set()
-
-
-@pytest.mark.parametrize("name", METHODS)
-def test_the_answer_is_one_tensor_of_logits_and_scripts(name, method, scripted):
+@pytest.mark.parametrize("name", first_with_network(METHODS))
+def test_the_answer_is_one_tensor_of_logits_and_scripts(name, method):
     made = method(name)
-    definition = json.dumps([made.parser.get(key) for key in ("network_def", "experts", "classes")], default=str)
     network, classes = made.network.eval(), made.parser.get_parsed_content("classes")
     image = torch.randn(2, 3, 32, 48)
     with torch.no_grad():
         answer = network(image)
         assert answer.shape == (2, classes, 32, 48)
-        if definition not in scripted:
-            assert torch.allclose(torch.jit.script(network)(image), answer, atol=1e-6)
-            scripted.add(definition)
+        assert torch.allclose(torch.jit.script(network)(image), answer, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_all_methods_make_the_same_steps(name, method):
-    """Methods are compared after as many optimiser steps, on as many labeled images."""
+def test_lessons_teach_the_student_and_no_source_in_steps_as_many_as_those_of_others(name, method):
+    """Methods are compared after as many steps on as many labeled images; pseudo-labels carry no gradient."""
     made = method(name, batch_size=1, data_list="heldout_20_seed0.json")
     assert made.trainer.state.epoch_length == 6
     assert len(made.trainer.data_loader.dataset) == 2
     used = made.trainer.unlabeled_data_loader is not None
     assert made.step.needs_unlabeled == used == (name not in WITHOUT_UNLABELED)
-
-
-@pytest.mark.parametrize("name", TEACHING)
-def test_the_lessons_teach_the_student_and_no_source(name, method):
-    made = method(name)
+    if name in WITHOUT_LESSONS:
+        return
     made.open_up()
     made.only_taught()
     made.step.train()
@@ -190,6 +178,9 @@ def test_the_lessons_teach_the_student_and_no_source(name, method):
         sum(heads[head].sum() for head in sorted(taught)), list(parameters.values()), allow_unused=True
     )
     students = {name for name, gradient in zip(parameters, reached, strict=True) if gradient is not None}
+    written: list[dict[str, PseudoLabel]] = []
+    for lesson in made.step.lessons.values():
+        lesson.labeler.register_forward_hook(lambda labeler, given, labels: written.append(labels))
 
     made.step(labeled, unlabeled, 0.5)["loss"].backward()
     size = {name: 0.0 if value.grad is None else float(value.grad.norm()) for name, value in parameters.items()}
@@ -198,18 +189,7 @@ def test_the_lessons_teach_the_student_and_no_source(name, method):
     assert unmoved == set(), "the lessons leave a part of the student without gradient"
     moved = {name for name in parameters.keys() - students if size[name] != 0.0}
     assert moved == set(), "gradient reaches a part that only writes labels"
-
-
-@pytest.mark.parametrize("name", [name for name in TEACHING if name not in WITHOUT_LABELERS])
-def test_a_pseudo_label_carries_no_gradient(name, method):
-    made = method(name)
-    made.open_up()
-    labeled, unlabeled = made.batches()
-    written: list[dict[str, PseudoLabel]] = []
-    for lesson in made.step.lessons.values():
-        lesson.labeler.register_forward_hook(lambda labeler, given, labels: written.append(labels))
-    made.step.train()(labeled, unlabeled, 0.5)
-    assert written
+    assert bool(written) == (name not in WITHOUT_LABELERS)
     for labels in written:
         for head, label in labels.items():
             for tensor in (label.target, label.weight):

@@ -100,7 +100,9 @@ def test_every_kind_of_network_is_among_them():
     assert METHODS.keys() >= FIXED
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "method", [pytest.param(name, marks=() if name in FIRST else pytest.mark.slow) for name in METHODS]
+)
 def test_every_network_answers_from_its_file(method, tmp_path):
     one = alive(METHODS[method].get_parsed_content("network_def"))
     METHODS[method]["network_def#outputs"] = "all"
