@@ -1,13 +1,14 @@
-"""Who teaches whom: semi-supervised segmentation of histopathology, on MONAI.
+"""Semi-supervised segmentation of histopathology with MONAI.
 
 Methods look different and are not. A network answers an image with named heads. On labeled images each head is held
-to a target. On unlabeled images a lesson says who writes the pseudo-label of which heads, seen in which view, with
-which pixel weight, loss and ramp. An objective makes one number of the parts. A method is a choice of these, written
-down as data in ``configs/methods/``; the one trainer knows no method by name.
+to a target. On unlabeled images a consistency term says how the pseudo-labels of which heads are made, and in
+which view, with which pixel weight, loss and ramp they are compared with the prediction. An objective combines all
+losses into one number. A method is a choice of these, an overlay in ``configs/methods/``; the trainer knows none by
+name.
 
     file -> data list -> transforms (targets) -> network -> heads -> losses -> objective -> metrics
                                                     ^                    |
-                        unlabeled images -----------+---- labeler -------+
+                        unlabeled images -----------+---- pseudo-labeler -------+
 
 Parts are imported here, all at once: MONAI Label unloads modules between calls, and half a package breaks.
 """
@@ -22,7 +23,7 @@ from bundle import (
     losses,
     metrics,
     networks,
-    teaching,
+    semi_supervision,
     transforms,
     types,
 )
@@ -37,7 +38,7 @@ __all__ = [
     "losses",
     "metrics",
     "networks",
-    "teaching",
+    "semi_supervision",
     "transforms",
     "types",
 ]

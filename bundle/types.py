@@ -59,7 +59,7 @@ Ramp = Callable[[float], float]
 
 @dataclass(frozen=True)
 class PseudoLabel:
-    """What a labeler writes for one head; it never carries gradient.
+    """What a pseudo-labeler writes for one head; it never carries gradient.
 
     Attributes:
         target: what the head is held to. Class indices (B, 1, H, W) of an integer type (hard), class probabilities
@@ -95,7 +95,7 @@ class View(Protocol):
         """Show ``batch``; images are (B, 3, H, W), or (n B, 3, H, W) where ``carry`` repeats the labels n times."""
 
 
-class Labeler(Protocol):
+class PseudoLabeler(Protocol):
     """Who writes the pseudo-labels of which heads."""
 
     needs_heads: bool

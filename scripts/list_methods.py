@@ -14,7 +14,7 @@ from pathlib import Path
 from textwrap import fill
 
 ROOT = Path(__file__).resolve().parents[1]
-FIELDS = ("Paper", "Differs from the paper", "Who teaches whom", "Cost")
+FIELDS = ("Paper", "Differs from the paper", "Consistency", "Cost")
 COMMAND = "python -m monai.bundle run training"
 FIRST = ("supervised", "semi_moe")
 OPENING = """# Methods
@@ -25,13 +25,14 @@ Each method is an overlay over `configs/train.json` and runs on the one trainer:
 
     {command} --config_file "['configs/train.json','configs/methods/NAME.yaml']"
 
-Heads on the left of an arrow learn from what stands on its right, on unlabeled images where nothing else is said.
-Evaluated is the trained network, unless a method says otherwise. The default training stops early when validation no
-longer rises (`patience`), perhaps before a late part of a method sets in; the benchmark gives all methods the same
-steps, to the end. How the parts fit together: [architecture.md](architecture.md). How to add a method:
-[adding.md](adding.md). How they compare: [results.md](results.md).
+In the column "consistency", the head left of an arrow is trained with pseudo-labels made from what is right of it, on
+unlabeled images unless said otherwise. The trained network itself is evaluated unless a method says otherwise. The
+default training stops early when validation no longer improves (`patience`), perhaps before a late part of a method
+sets in; the benchmark gives all methods the same number of steps, without early stopping. How the parts fit together:
+[architecture.md](architecture.md). How to add a method: [adding.md](adding.md). How they compare:
+[results.md](results.md).
 
-| name | method | who teaches whom | cost |
+| name | method | consistency | cost |
 |---|---|---|---|
 """
 

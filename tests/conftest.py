@@ -43,6 +43,8 @@ TINY: dict[str, Any] = {
 """Top-level settings of a training of seconds: 4 labeled and 4 unlabeled tiles, 2 epochs of 2 steps."""
 
 
+LoggerState = tuple[list[logging.Handler], int, bool]
+"""Handlers, level and whether messages go on to the parent."""
 LONGEST = (
     *("methods/test_every_method", "test_bad_input", "networks/test_onnx", "engines/test_resume", "test_resume"),
     *("test_bundle", "scripts/test_benchmark", "scripts/test_simulate_labeling", "scripts/test_check_config"),
@@ -215,21 +217,31 @@ def _small_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-@pytest.fixture(autouse=True)
-def _own_state() -> Iterator[None]:
-    """The same random numbers for each test, whatever ran before; search path and loggers as they were, after it.
+@pytest.fixture(scope="session")
+def _first_state() -> tuple[list[str], dict[str, LoggerState]]:
+    """Search path and loggers before any test."""
+    return list(sys.path), {name: (list(one.handlers), one.level, one.propagate) for name, one in _loggers().items()}
 
-    A bundle that runs inside a test puts its root on `sys.path` and configures logging to a stream that closes.
+
+@pytest.fixture(autouse=True)
+def _own_state(_first_state: tuple[list[str], dict[str, LoggerState]]) -> Iterator[None]:
+    """Start every test with the same random numbers, search path and loggers, whatever ran before.
+
+    A bundle that runs inside a test, or inside a fixture of a module, puts its root on `sys.path` and configures
+    logging to a stream that closes.
     """
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
-    path = list(sys.path)
-    before = {name: (list(one.handlers), one.level, one.propagate) for name, one in _loggers().items()}
+    _restore(*_first_state)
     yield
+    _restore(*_first_state)
+
+
+def _restore(path: list[str], loggers: dict[str, LoggerState]) -> None:
     sys.path[:] = path
     for name, one in _loggers().items():
-        handlers, level, propagate = before.get(name, ([], logging.NOTSET, True))
+        handlers, level, propagate = loggers.get(name, ([], logging.NOTSET, True))
         # pytest takes its own handlers away and brings them back; only what was added is the test's.
         one.handlers[:] = [
             handler for handler in one.handlers if handler in handlers or (name == "" and _of_pytest(handler))

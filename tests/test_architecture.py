@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import doctest
 import graphlib
+import importlib
 import re
 import subprocess
 from collections.abc import Callable, Iterator
@@ -282,3 +284,12 @@ def test_a_circle_is_found():
     two = Source("bundle.data.two", "from .one import name")
     assert circles([one, two])
     assert circles([one, Source("bundle.data.two", "")]) == []
+
+
+@pytest.mark.parametrize(
+    "name", [source.name for source in sources("bundle") if ">>> " in source.text], ids=lambda name: name
+)
+def test_examples_in_docstrings_run(name):
+    tested = doctest.testmod(importlib.import_module(name), raise_on_error=False)
+    assert tested.attempted > 0
+    assert tested.failed == 0

@@ -149,7 +149,7 @@ def test_an_overlay_opens_with_what_it_is(name):
     header = [line for index, line in enumerate(lines) if all(one.startswith("# ") for one in lines[: index + 1])]
     assert len(" ".join(header)) > 80
     if name.startswith("methods/"):
-        for word in ("Paper: ", "Who teaches whom: ", "Cost: ", "python -m monai.bundle run training"):
+        for word in ("Paper: ", "Consistency: ", "Cost: ", "python -m monai.bundle run training"):
             assert any(line.startswith(f"# {word}") for line in header), word
         assert read(name)["method"] == Path(name).stem
     if name.startswith("protocols/"):

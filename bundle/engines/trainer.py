@@ -43,7 +43,7 @@ def file_names(batch: Batch | None) -> list[str]:
 class SemiSupervisedTrainer(SupervisedTrainer):
     """MONAI's ``SupervisedTrainer`` whose iteration takes a labeled and an unlabeled batch through a ``Step``.
 
-    It knows no method, head or labeler. All events of MONAI are kept; one backward and one optimiser step an
+    It knows no method, head or pseudo-labeler. All events of MONAI are kept; one backward and one optimiser step an
     iteration; both streams restart with each epoch, so that an epoch depends on seed and number alone. After an
     iteration ``state.output`` holds ``image``, ``label`` and ``loss``, ``state.step`` all that the step logged,
     detached: numbers, and gate weights (B, K).
@@ -53,7 +53,7 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         max_epochs: number of epochs.
         train_data_loader: labeled batches; starts again when it ends before the epoch.
         network: the bare network, shared with ``step``: what is saved, evaluated and sent to others.
-        step: a ``bundle.teaching.Step``, or DistributedDataParallel around one.
+        step: a ``bundle.semi_supervision.Step``, or DistributedDataParallel around one.
         optimizer: over the parameters of network and objective.
         unlabeled_data_loader: unlabeled batches; starts again likewise; ``None`` for supervised training.
         epoch_length: iterations an epoch; default is the longer of the two loaders.

@@ -1,6 +1,6 @@
-"""What runs beside a training: handlers that show what heads learn and lessons teach, and keep copies for teachers.
+"""Ignite handlers: progress, training log, montages, score tables, and the copies of the network used as teachers.
 
-Each has ``attach(engine)``. They change nothing in what is trained: average and snapshot are networks of their own.
+None of them changes the trained network: moving average and snapshot are networks of their own.
 """
 
 from bundle.handlers.montage import ValidationMontage

@@ -1,4 +1,4 @@
-"""What each epoch taught: one short log line, one row of a table, and a warning when a lesson is void."""
+"""Log each epoch: one line in the log, one row of training.csv, and a warning about useless pseudo-labels."""
 
 from __future__ import annotations
 
@@ -140,32 +140,32 @@ class WatchTeaching:
                 void[part] = self._fault(share, teaching.get(COUNTED + part, 1.0))
         for part, fault in void.items():
             if self._void.get(part) != fault:
-                lesson, _, head = part.rpartition("/")
+                term, _, head = part.rpartition("/")
                 logger.warning(
-                    "epoch %d: the pseudo-labels that lesson '%s' gave head '%s' were %s See the columns '%s%s' and "
-                    "'...%s' of %s and the montages of validation.",
-                    *(epoch, lesson, head, fault, FOREGROUND, part, part, self.path),
+                    "epoch %d: the pseudo-labels of consistency term '%s' for head '%s' were %s See the columns '%s%s' "
+                    "and '...%s' of %s and the montages of validation.",
+                    *(epoch, term, head, fault, FOREGROUND, part, part, self.path),
                 )
         self._void = void
 
     def _fault(self, share: float, counted: float) -> str:
-        """What is wrong with a share of foreground near 0 or 1, or not a number, and where to look."""
+        """Explain a share of foreground near 0 or 1, or NaN, and say what to check."""
         if counted < self.margin:
             return (
-                "left out: no pixel counts, so the head learns nothing from them. Look at the labeler's threshold, "
-                "and wait where it is meant to open later."
+                "without weight: no pixel counts, so the head learns nothing from them. Check the pseudo-labeler's "
+                "threshold, unless it is meant to open later."
             )
         if share < self.margin:
             return (
-                "all empty: no pixel is foreground, so the head learns to find nothing. Look at the ramp (too strong "
-                "before the labeler is any good), the learning rate and the labeler."
+                "all empty: no pixel is foreground, so the head learns to predict background. Check the ramp (too high "
+                "before the pseudo-labels are good), the learning rate and the pseudo-labeler."
             )
         if share > 1.0 - self.margin:
             return (
-                "all full: every pixel is foreground, so the head learns to call everything foreground. Look at the "
-                "labeler, at the normalisation of unlabeled images (that of the labeled ones?), ramp and learning rate."
+                "all full: every pixel is foreground, so the head learns to predict foreground everywhere. Check the "
+                "pseudo-labeler, the normalization of the unlabeled images, the ramp and the learning rate."
             )
-        return "not numbers: the labeler's answer is NaN. Look at the learning rate and at mixed precision."
+        return "NaN. Check the learning rate and mixed precision."
 
 
 def summary(teaching: Mapping[str, float]) -> str:

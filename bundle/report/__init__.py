@@ -2,9 +2,9 @@
 
 from bundle.report.cells import Cell, chosen, load_cells, read_anchors, unfinished
 from bundle.report.comparing import check_comparable, facts_of, missing_note, warnings_of
+from bundle.report.consistency import consistency_table
 from bundle.report.definitions import is_optimistic, key_metric, protocol_note
 from bundle.report.differences import comparison_table, comparisons
-from bundle.report.lessons import lesson_table
 from bundle.report.page import build
 from bundle.report.recorded import record_of_cells, record_of_demo
 from bundle.report.statistics import Comparison, Spread, compare, spread
@@ -28,12 +28,12 @@ __all__ = [
     "compare",
     "comparison_table",
     "comparisons",
+    "consistency_table",
     "cost_table",
     "facts_of",
     "is_optimistic",
     "key_metric",
     "labels_of",
-    "lesson_table",
     "load_cells",
     "markdown",
     "methods_of",

@@ -95,8 +95,8 @@ def test_the_share_is_the_largest_that_fits(tile, caplog):
     with caplog.at_level(logging.INFO, logger="bundle.data.caching"):
         share = cached_share(**many, memory_gib=(first + 11 * (30_000 + ENTRY_BYTES)) / GIB)
     assert share == pytest.approx(0.6)
-    assert "12 of 20 tiles (10 labeled, 10 unlabeled)" in caplog.messages[0]
-    assert "the other 8 are decoded each time" in caplog.messages[0]
+    assert "12 of 20 tiles (10 labeled, 10 unlabeled)" in caplog.messages[-1]
+    assert "the other 8 are decoded each time" in caplog.messages[-1]
 
 
 def test_all_are_cached_where_all_fit(tile, caplog):

@@ -24,7 +24,7 @@ from torch.optim import lr_scheduler
 from bundle.engines import BestModel, ResumeFile, SemiSupervisedTrainer
 from bundle.handlers import MovingAverage
 from bundle.networks import UNet
-from bundle.teaching import AdaptiveObjective, Lesson, LinearRamp, Step, TeacherLabeler
+from bundle.semi_supervision import AdaptiveObjective, ConsistencyTerm, LinearRamp, Step, TeacherPseudoLabeler
 
 WIDTHS = (3, 3, 4, 4, 4)
 
@@ -122,9 +122,9 @@ def training(
     network = UNet(widths=widths, dropout=0.1)
     loss = DiceLoss(softmax=True, to_onehot_y=True)
     teacher = MovingAverage(network, LinearRamp(maximum=0.99, initial=0.8))
-    lesson = Lesson(TeacherLabeler(teacher.average, {"seg": "seg"}, {"seg": "hard"}), {"seg": loss})
+    term = ConsistencyTerm(TeacherPseudoLabeler(teacher.average, {"seg": "seg"}, {"seg": "hard"}), {"seg": loss})
     objective = AdaptiveObjective({"seg": ["seg"]}, LinearRamp(2.0))
-    step = Step(network, {"seg": "label"}, {"seg": loss}, objective, {"teacher": lesson})
+    step = Step(network, {"seg": "label"}, {"seg": loss}, objective, {"teacher": term})
     groups = [{"params": network.parameters()}, {"params": objective.parameters(), "lr": 0.05, "weight_decay": 0.0}]
     optimizer = kind(groups, lr=rate, weight_decay=0.01)
     scheduler = schedule(optimizer, epochs)

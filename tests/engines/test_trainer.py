@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from bundle.engines import SemiSupervisedTrainer
 from bundle.networks import UNet
-from bundle.teaching import ConstantRamp, HeadLabeler, Lesson, Step, WeightedSum
+from bundle.semi_supervision import ConsistencyTerm, ConstantRamp, HeadPseudoLabeler, Step, WeightedSum
 from bundle.types import Batch, Scalars
 
 WIDTHS = (3, 3, 4, 4, 4)
@@ -239,9 +239,11 @@ def seeded(seed: int | None, epochs: int = 2, before: int = 0) -> dict[str, Tens
     items, unlabeled = pictures(4), pictures(6, labeled=False)
     network = UNet(widths=WIDTHS, dropout=0.2)
     torch.rand(before)
-    lesson = Lesson(HeadLabeler({"seg": "seg"}, {"seg": "soft"}), {"seg": nn.MSELoss()}, ramp=ConstantRamp(0.1))
+    term = ConsistencyTerm(
+        HeadPseudoLabeler({"seg": "seg"}, {"seg": "soft"}), {"seg": nn.MSELoss()}, ramp=ConstantRamp(0.1)
+    )
     loss = DiceLoss(softmax=True, to_onehot_y=True)
-    step = Step(network, {"seg": "label"}, {"seg": loss}, WeightedSum(), {"own": lesson})
+    step = Step(network, {"seg": "label"}, {"seg": loss}, WeightedSum(), {"own": term})
     trainer = SemiSupervisedTrainer(
         device="cpu",
         max_epochs=epochs,

@@ -15,7 +15,7 @@ from torch import nn
 from bundle.engines import SemiSupervisedTrainer
 from bundle.handlers import MovingAverage
 from bundle.networks import UNet
-from bundle.teaching import LinearRamp, Step, WeightedSum
+from bundle.semi_supervision import LinearRamp, Step, WeightedSum
 
 
 class OneWeight(nn.Module):

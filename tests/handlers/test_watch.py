@@ -79,11 +79,11 @@ def test_writes_means_and_the_spread_over_images(tmp_path: Path) -> None:
 
 
 def test_columns_may_come_later_and_each_epoch_stands_alone(tmp_path: Path) -> None:
-    """The second epoch has a lesson that the first had not."""
+    """The second epoch has a consistency term that the first had not."""
 
     def step(engine: Engine) -> dict[str, Tensor]:
-        lesson = {"unlabeled/late/seg": scalar(7.0)} if engine.state.epoch == 2 else {}
-        return {"loss": scalar(float(engine.state.epoch))} | lesson
+        term = {"unlabeled/late/seg": scalar(7.0)} if engine.state.epoch == 2 else {}
+        return {"loss": scalar(float(engine.state.epoch))} | term
 
     train(WatchTeaching(tmp_path, name="table.csv"), step, epochs=2)
     first, second = table(tmp_path / "table.csv")
@@ -111,7 +111,13 @@ def test_refuses_a_foreign_table_on_resume(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("share", "counted", "words"),
-    [(0.0, None, ["all empty"]), (1.0, 0.5, ["all full"]), (0.0, 0.0, ["left out"]), (0.4, 0.9, []), (0.001, None, [])],
+    [
+        (0.0, None, ["all empty"]),
+        (1.0, 0.5, ["all full"]),
+        (0.0, 0.0, ["without weight"]),
+        (0.4, 0.9, []),
+        (0.001, None, []),
+    ],
 )
 def test_warns_of_void_pseudo_labels(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, share: float, counted: float | None, words: list[str]
@@ -127,7 +133,7 @@ def test_warns_of_void_pseudo_labels(
     found = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert len(found) == len(words)
     assert all(word in message for word, message in zip(words, found, strict=True))
-    assert all("lesson 'teacher'" in message and "head 'sdf'" in message for message in found)
+    assert all("consistency term 'teacher'" in message and "head 'sdf'" in message for message in found)
 
 
 def test_one_empty_step_is_no_void_epoch(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -137,7 +143,7 @@ def test_one_empty_step_is_no_void_epoch(tmp_path: Path, caplog: pytest.LogCaptu
 
 
 def test_logs_one_short_line_an_epoch(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """The loss, the means of its parts, the network's rate; a lesson whose name looks like a gate's head is no gate."""
+    """Loss, means of its parts, learning rate; a consistency term named like a gate is no gate."""
     caplog.set_level(logging.INFO, logger="bundle.handlers.watch")
     step = {
         **{"loss": scalar(1.5), "labeled/seg": scalar(0.25), "labeled/sdf": scalar(0.75)},

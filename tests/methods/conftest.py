@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from bundle.engines import SemiSupervisedTrainer
 from bundle.engines.trainer import tensors_of
-from bundle.teaching import ConstantRamp, Step
+from bundle.semi_supervision import ConstantRamp, Step
 from bundle.types import Batch, Scalars
 
 
@@ -43,19 +43,19 @@ class Method:
         return labeled, None if other is None else tensors_of(next(iter(other)), cpu)
 
     def only_taught(self) -> None:
-        """Count the lessons alone."""
+        """Count the consistency terms alone."""
         self.step.objective = OnlyTaught()
 
     def open_up(self) -> None:
-        """All lessons at full weight from the first step on, and no pixel left out."""
-        for part in (self.step.objective, *self.step.lessons.values(), *self.step.regularizers.values()):
+        """All consistency terms at full weight from the first step on, and no pixel left out."""
+        for part in (self.step.objective, *self.step.consistency.values(), *self.step.regularizers.values()):
             if hasattr(part, "ramp"):
                 part.ramp = ConstantRamp(1.0)
-        for lesson in self.step.lessons.values():
-            if hasattr(lesson.labeler, "confidence"):
-                lesson.labeler.confidence = 0.0
-            if hasattr(lesson.labeler, "threshold"):  # the share of ln C below which an entropy counts
-                lesson.labeler.threshold = ConstantRamp(2.0)
+        for term in self.step.consistency.values():
+            if hasattr(term.pseudo_labeler, "confidence"):
+                term.pseudo_labeler.confidence = 0.0
+            if hasattr(term.pseudo_labeler, "threshold"):  # the share of ln C below which an entropy counts
+                term.pseudo_labeler.threshold = ConstantRamp(2.0)
 
 
 def files_of(overlay: Path) -> list[str]:

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 
-def lessons(made, training: bool) -> list[float]:
-    """What the lesson costs each auxiliary decoder in a mode."""
+def consistency(made, training: bool) -> list[float]:
+    """What the consistency term costs each auxiliary decoder in a mode."""
     labeled, unlabeled = made.batches()
     numbers = made.step.train(training)(labeled, unlabeled, 0.5)
     return [float(numbers[f"unlabeled/main/aux_{index}"]) for index in (1, 2, 3)]
@@ -37,13 +37,13 @@ def test_without_perturbation_equal_decoders_have_nothing_to_learn(method):
     for decoder, head in zip(network.auxiliary_decoders, network.auxiliary_heads, strict=True):
         decoder.load_state_dict(network.decoder.state_dict())
         head.load_state_dict(network.head.state_dict())
-    assert lessons(made, training=False) == [0.0, 0.0, 0.0]
-    assert all(loss > 0 for loss in lessons(made, training=True))
+    assert consistency(made, training=False) == [0.0, 0.0, 0.0]
+    assert all(loss > 0 for loss in consistency(made, training=True))
     network.perturbations = nn.ModuleList([nn.Identity() for _ in network.perturbations])
-    assert lessons(made, training=True) == [0.0, 0.0, 0.0]
+    assert consistency(made, training=True) == [0.0, 0.0, 0.0]
 
 
-def test_the_lesson_is_the_mean_over_the_decoders(method):
+def test_the_consistency_term_is_the_mean_over_the_decoders(method):
     made = method("cct")
     made.open_up()
     labeled, unlabeled = made.batches()

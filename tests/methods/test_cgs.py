@@ -17,14 +17,16 @@ SPECIALISTS = ("specialist_1", "specialist_2")
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
-def test_the_lessons_reach_generalist_and_specialists_and_no_teacher(name: str, method: Callable[..., Any]) -> None:
+def test_the_consistency_terms_reach_generalist_and_specialists_and_no_teacher(
+    name: str, method: Callable[..., Any]
+) -> None:
     made = method(name)
     assert isinstance(made.network, SpecialistSemiMoE if name == "cgs_semi_moe" else GeneralistUNet)
     made.open_up()
     made.only_taught()
     labeled, unlabeled = made.batches()
     for source in ("own", "combined", "agreed"):
-        assert set(made.step.lessons[source].losses) == {"seg", *SPECIALISTS}
+        assert set(made.step.consistency[source].losses) == {"seg", *SPECIALISTS}
     made.step.train()(labeled, unlabeled, 0.5)["loss"].backward()
     generalist = made.network.expert_heads["seg"] if name == "cgs_semi_moe" else made.network.head
     for head in (generalist, *made.network.specialists.values()):
@@ -88,17 +90,17 @@ def test_the_student_sees_a_strong_view_of_what_the_teacher_sees_once(method: Ca
 
 
 def test_what_the_specialists_contradict_teaches_the_generalist_nothing(method: Callable[..., Any]) -> None:
-    """The mask of the lesson `combined` reaches cross-entropy and Dice of the overlay's loss."""
+    """The mask of the consistency term `combined` reaches cross-entropy and Dice of the overlay's loss."""
     made = method("cgs")
     made.open_up()
     made.only_taught()
-    lesson = made.step.lessons["combined"]
-    lesson.student_view = None
-    lesson.losses = {"seg": lesson.losses["seg"]}
+    term = made.step.consistency["combined"]
+    term.student_view = None
+    term.losses = {"seg": term.losses["seg"]}
     for source in ("own", "agreed"):
-        del made.step.lessons[source]
+        del made.step.consistency[source]
     written: list[dict[str, PseudoLabel]] = []
-    lesson.labeler.register_forward_hook(lambda labeler, given, labels: written.append(labels))
+    term.pseudo_labeler.register_forward_hook(lambda pseudo_labeler, given, labels: written.append(labels))
     logits: list[Tensor] = []
 
     def keep(head: nn.Module, given: Any, answer: Tensor) -> None:

@@ -8,7 +8,7 @@ import torch
 
 def test_the_entropy_of_the_unlabeled_images_reaches_the_student(method):
     made = method("entropy")
-    assert len(made.step.lessons) == 0
+    assert len(made.step.consistency) == 0
     made.open_up()
     made.only_taught()
     labeled, unlabeled = made.batches()

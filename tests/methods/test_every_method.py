@@ -1,11 +1,10 @@
-"""Every method of configs/methods, found by glob: it trains, its lessons teach the student, and nobody else."""
+"""Every method of configs/methods, found by glob: it trains, and its consistency terms reach only the student."""
 
 from __future__ import annotations
 
 import math
 import traceback
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -18,25 +17,16 @@ from bundle.engines import ModelCheckpointLoader
 from bundle.types import PseudoLabel
 
 METHODS = sorted(path.stem for path in (Path(__file__).resolve().parents[2] / "configs" / "methods").glob("*.yaml"))
-FIRST_WITH_NETWORK = {
-    *("supervised", "semi_moe", "semi_moe_shared_encoder", "cps", "cross_teaching", "cct", "unimatch", "cgs"),
-    *("cgs_semi_moe", "k_experts", "urpc", "xnet", "topo_semi_seg"),
-}
-"""One method for each class of network; what the network decides is a slow test with the others."""
-WITHOUT_LESSONS = {"supervised"}
-"""Methods that teach from labels alone."""
-WITHOUT_UNLABELED = {*WITHOUT_LESSONS, "weak_teacher"}
-"""Methods that leave the unlabeled images alone; every other must teach from them. ``weak_teacher`` has its lesson on
-the labeled images, whose labels may be sparse."""
+WITH_ENCODER = {"supervised", "semi_moe", "semi_moe_shared_encoder", "cross_teaching", "k_experts"}
+"""Methods whose networks use an encoder in different ways; with another encoder the others are slow tests."""
+WITHOUT_CONSISTENCY = {"supervised"}
+"""Methods without consistency terms."""
+WITHOUT_UNLABELED = {*WITHOUT_CONSISTENCY, "weak_teacher"}
+"""Methods that do not use unlabeled images. The term of ``weak_teacher`` is on sparsely labeled images."""
 WITHOUT_ENCODERS = {"topo_semi_seg"}
 """Methods whose network takes no encoder."""
-WITHOUT_LABELERS = {"entropy"}
+WITHOUT_PSEUDO_LABELERS = {"entropy"}
 """Methods that teach from unlabeled images by a term without a target: nobody writes pseudo-labels."""
-
-
-def first_with_network(names: list[str]) -> list[Any]:
-    """All methods, those slow whose network another has too."""
-    return [pytest.param(name, marks=() if name in FIRST_WITH_NETWORK else pytest.mark.slow) for name in names]
 
 
 def copied(module: nn.Module) -> dict[str, Tensor]:
@@ -99,11 +89,14 @@ def test_two_steps_teach_the_whole_network_and_its_folder_is_enough_to_use_it(
     image = torch.randn(1, 3, 128, 128)
     with torch.no_grad():
         expected = trained.eval()(image)
+        assert expected.shape == (1, made.parser.get_parsed_content("classes"), 128, 128)
         assert torch.equal(inference.get_parsed_content("network").eval()(image), expected)
         assert torch.equal(evaluated.eval()(image), expected)
 
 
-@pytest.mark.parametrize("name", first_with_network(METHODS))
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in WITH_ENCODER else pytest.mark.slow) for name in METHODS]
+)
 def test_two_steps_with_another_encoder(name, method):
     """Encoders in a group of the optimizer with a rate of their own; a U-Net++ says that it takes none."""
     settings = {"network_def#encoder#pretrained": False, "encoder_learning_rate": 0.0}
@@ -145,33 +138,22 @@ def test_a_training_with_another_encoder_resumes(method):
     assert second.trainer.state.iteration == 4
 
 
-@pytest.mark.parametrize("name", first_with_network(METHODS))
-def test_the_answer_is_one_tensor_of_logits_and_scripts(name, method):
-    made = method(name)
-    network, classes = made.network.eval(), made.parser.get_parsed_content("classes")
-    image = torch.randn(2, 3, 32, 48)
-    with torch.no_grad():
-        answer = network(image)
-        assert answer.shape == (2, classes, 32, 48)
-        assert torch.allclose(torch.jit.script(network)(image), answer, atol=1e-6)
-
-
 @pytest.mark.parametrize("name", METHODS)
-def test_lessons_teach_the_student_and_no_source_in_steps_as_many_as_those_of_others(name, method):
+def test_consistency_terms_teach_the_student_and_no_source_in_steps_as_many_as_those_of_others(name, method):
     """Methods are compared after as many steps on as many labeled images; pseudo-labels carry no gradient."""
     made = method(name, batch_size=1, data_list="heldout_20_seed0.json")
     assert made.trainer.state.epoch_length == 6
     assert len(made.trainer.data_loader.dataset) == 2
     used = made.trainer.unlabeled_data_loader is not None
     assert made.step.needs_unlabeled == used == (name not in WITHOUT_UNLABELED)
-    if name in WITHOUT_LESSONS:
+    if name in WITHOUT_CONSISTENCY:
         return
     made.open_up()
     made.only_taught()
     made.step.train()
     labeled, unlabeled = made.batches()
     heads = made.network.heads((unlabeled or labeled)["image"])
-    taught = {head for lesson in made.step.lessons.values() for head in lesson.losses}
+    taught = {head for term in made.step.consistency.values() for head in term.losses}
     taught |= {term.head for term in made.step.regularizers.values()}
     parameters = dict(made.network.named_parameters())
     reached = torch.autograd.grad(
@@ -179,17 +161,17 @@ def test_lessons_teach_the_student_and_no_source_in_steps_as_many_as_those_of_ot
     )
     students = {name for name, gradient in zip(parameters, reached, strict=True) if gradient is not None}
     written: list[dict[str, PseudoLabel]] = []
-    for lesson in made.step.lessons.values():
-        lesson.labeler.register_forward_hook(lambda labeler, given, labels: written.append(labels))
+    for term in made.step.consistency.values():
+        term.pseudo_labeler.register_forward_hook(lambda pseudo_labeler, given, labels: written.append(labels))
 
     made.step(labeled, unlabeled, 0.5)["loss"].backward()
     size = {name: 0.0 if value.grad is None else float(value.grad.norm()) for name, value in parameters.items()}
     assert all(math.isfinite(norm) for norm in size.values())
     unmoved = {name for name in students if parameters[name].ndim > 1 and size[name] == 0.0}
-    assert unmoved == set(), "the lessons leave a part of the student without gradient"
+    assert unmoved == set(), "the consistency terms leave a part of the student without gradient"
     moved = {name for name in parameters.keys() - students if size[name] != 0.0}
     assert moved == set(), "gradient reaches a part that only writes labels"
-    assert bool(written) == (name not in WITHOUT_LABELERS)
+    assert bool(written) == (name not in WITHOUT_PSEUDO_LABELERS)
     for labels in written:
         for head, label in labels.items():
             for tensor in (label.target, label.weight):

@@ -11,10 +11,10 @@ from torch import Tensor
 from bundle.types import Batch
 
 
-def asked(labeler: Any) -> list[tuple[Batch, dict]]:
-    """What a labeler is asked from now on, and what it writes."""
+def asked(pseudo_labeler: Any) -> list[tuple[Batch, dict]]:
+    """What a pseudo-labeler is asked from now on, and what it writes."""
     kept: list[tuple[Batch, dict]] = []
-    labeler.register_forward_hook(lambda module, given, labels: kept.append((given[0], labels)))
+    pseudo_labeler.register_forward_hook(lambda module, given, labels: kept.append((given[0], labels)))
     return kept
 
 
@@ -35,7 +35,7 @@ def passes(network: Any, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Tensor, 
 def test_the_label_is_of_the_image_as_it_is_and_the_student_sees_another(method, monkeypatch):
     made = method("fixmatch")
     labeled, unlabeled = made.batches()
-    written, seen = asked(made.step.lessons["strong"].labeler), passes(made.network, monkeypatch)
+    written, seen = asked(made.step.consistency["strong"].pseudo_labeler), passes(made.network, monkeypatch)
     made.step.train()(labeled, unlabeled, 0.5)["loss"].backward()
     assert len(seen) == 3
     assert len(written) == 1
@@ -52,14 +52,14 @@ def test_the_label_is_of_the_image_as_it_is_and_the_student_sees_another(method,
 def test_pixels_below_the_confidence_do_not_count(method):
     made = method("fixmatch")
     labeled, unlabeled = made.batches()
-    labeler = made.step.lessons["strong"].labeler
-    assert labeler.confidence == 0.95
-    written, shares = asked(labeler), []
+    pseudo_labeler = made.step.consistency["strong"].pseudo_labeler
+    assert pseudo_labeler.confidence == 0.95
+    written, shares = asked(pseudo_labeler), []
     with torch.no_grad():
         sure = made.network.train().heads(unlabeled["image"])["seg"].softmax(dim=1).amax(dim=1, keepdim=True)
     middle = sure.median().item()
     for confidence in (middle, 0.999999):
-        labeler.confidence = confidence
+        pseudo_labeler.confidence = confidence
         made.step.train()(labeled, unlabeled, 0.5)
         weight = written[-1][1]["seg"].weight
         torch.testing.assert_close(weight, (sure >= confidence).float())
@@ -72,7 +72,7 @@ def test_where_nothing_is_sure_nothing_is_learned(method):
     made = method("fixmatch")
     made.only_taught()
     labeled, unlabeled = made.batches()
-    made.step.lessons["strong"].labeler.confidence = 1.1
+    made.step.consistency["strong"].pseudo_labeler.confidence = 1.1
     result = made.step.train()(labeled, unlabeled, 0.5)
     result["loss"].backward()
     assert result["loss"].item() == 0.0

@@ -16,7 +16,7 @@ from bundle.networks import UNet
 def test_the_teacher_follows_the_student_and_is_never_taught(method):
     made = method("mean_teacher", max_epochs=2)
     teacher: MovingAverage = made.parser.get_parsed_content("teacher")
-    assert made.step.lessons["teacher"].labeler._teacher[0] is teacher.average
+    assert made.step.consistency["teacher"].pseudo_labeler._teacher[0] is teacher.average
     learnt = {id(one) for group in made.trainer.optimizer.param_groups for one in group["params"]}
     inside = {id(one) for one in made.step.parameters()}
     assert not (learnt | inside) & {id(one) for one in teacher.average.parameters()}
@@ -40,10 +40,10 @@ def test_student_and_teacher_see_different_noise(method):
     """Were it the same, or none, a teacher that equals its student would find nothing to teach."""
     made = method("mean_teacher")
     made.open_up()
-    lesson, batches = made.step.lessons["teacher"], made.batches()
+    term, batches = made.step.consistency["teacher"], made.batches()
     made.step.eval()  # without batch statistics a student that equals its teacher answers the same
     seen: dict[str, torch.Tensor] = {}
-    teacher = lesson.labeler._teacher[0]
+    teacher = term.pseudo_labeler._teacher[0]
     teacher.load_state_dict(made.network.state_dict())
     teacher.encoder.register_forward_pre_hook(lambda module, given: seen.update(teacher=given[0]))
     made.network.encoder.register_forward_pre_hook(lambda module, given: seen.update(student=given[0]))
@@ -54,7 +54,7 @@ def test_student_and_teacher_see_different_noise(method):
         assert drawn.abs().max().item() == pytest.approx(0.2, abs=1e-5)
         assert drawn.std().item() == pytest.approx(0.096, abs=0.005)
     assert abs(torch.corrcoef(torch.stack([drawn.flatten() for drawn in noise.values()]))[0, 1].item()) < 0.1
-    lesson.student_view = lesson.source_view = None
+    term.student_view = term.source_view = None
     assert made.step(*batches, 1.0)["unlabeled/teacher/seg"].item() == pytest.approx(0.0, abs=1e-10)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bundle.teaching import AdaptiveObjective, MaskLabeler, WeightedSum
+from bundle.semi_supervision import AdaptiveObjective, MaskPseudoLabeler, WeightedSum
 from bundle.transforms import boundary_band, signed_distance
 
 
@@ -22,7 +22,7 @@ def sizes(network) -> dict[str, int]:
         ("semi_moe_seg", ["seg"]),
     ],
 )
-def test_experts_are_left_out_of_network_losses_and_lessons(name, experts, method):
+def test_experts_are_left_out_of_network_losses_and_consistency_terms(name, experts, method):
     made = method(name)
     labeled, unlabeled = made.batches()
     heads = made.network.heads(labeled["image"])
@@ -36,11 +36,11 @@ def test_experts_are_left_out_of_network_losses_and_lessons(name, experts, metho
 def test_the_single_gate_teaches_all_experts_from_one_mask(method):
     made = method("semi_moe_single_gate")
     labeled, unlabeled = made.batches()
-    labeler = made.step.lessons["gates"].labeler
-    assert isinstance(labeler, MaskLabeler)
+    pseudo_labeler = made.step.consistency["gates"].pseudo_labeler
+    assert isinstance(pseudo_labeler, MaskPseudoLabeler)
     heads = made.network.heads(unlabeled["image"])
     assert {name for name in heads if name.startswith(("fused_", "gate_"))} == {"fused_seg", "gate_seg"}
-    written = labeler(unlabeled, heads, 0.0)
+    written = pseudo_labeler(unlabeled, heads, 0.0)
     mask = heads["fused_seg"].argmax(dim=1, keepdim=True)
     assert torch.equal(written["seg"].target.long(), mask)
     for name in ("sdf", "boundary"):
@@ -48,12 +48,12 @@ def test_the_single_gate_teaches_all_experts_from_one_mask(method):
         assert (held.dtype, held.shape[1:]) == (written[name].target.dtype, written[name].target.shape[1:])
 
 
-def test_a_mask_labeler_writes_the_targets_of_its_mask():
+def test_a_mask_pseudo_labeler_writes_the_targets_of_its_mask():
     mask = torch.zeros(2, 1, 9, 9, dtype=torch.uint8)
     mask[0, :, 2:6, 3:8] = 1
     logits = torch.cat([1.0 - mask.float(), mask.float()], dim=1).requires_grad_()
-    labeler = MaskLabeler("fused_seg", {"sdf": signed_distance, "boundary": boundary_band})
-    written = labeler({}, {"fused_seg": logits}, 0.0)
+    pseudo_labeler = MaskPseudoLabeler("fused_seg", {"sdf": signed_distance, "boundary": boundary_band})
+    written = pseudo_labeler({}, {"fused_seg": logits}, 0.0)
     assert torch.equal(written["sdf"].target, signed_distance(mask))
     assert torch.equal(written["sdf"].target[1], torch.full((1, 9, 9), -1.0))
     assert torch.equal(written["boundary"].target, boundary_band(mask))
@@ -67,7 +67,7 @@ def test_the_linear_loss_has_fixed_weights_and_the_same_lambda(method):
     labeled, unlabeled = made.batches()
     made.network.eval()  # no dropout in the gates, so that two passes agree
     result = made.step(labeled, unlabeled, 0.5)
-    assert made.step.lessons["gates"].ramp(0.5) == whole.step.objective.ramp(0.5) == 2.5
+    assert made.step.consistency["gates"].ramp(0.5) == whole.step.objective.ramp(0.5) == 2.5
     expected = sum(
         (0.5 if name.endswith("sdf") else 1.0) * (2.5 if name.startswith("unlabeled/") else 1.0) * float(value.detach())
         for name, value in result.items()

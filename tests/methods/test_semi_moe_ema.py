@@ -7,22 +7,22 @@ from typing import Any
 import torch
 from monai.engines.utils import IterationEvents
 
-from bundle.teaching import HeadLabeler, TeacherLabeler, written
+from bundle.semi_supervision import HeadPseudoLabeler, TeacherPseudoLabeler, to_target
 
 
 def test_the_average_writes_what_semi_moe_writes_itself(method):
     """In four steps; in the first two the average is, but for rounding, the student itself."""
-    plain = method("semi_moe").step.lessons["gates"].labeler
+    plain = method("semi_moe").step.consistency["gates"].pseudo_labeler
     made = method("semi_moe_ema", max_epochs=2)
-    labeler = made.step.lessons["gates"].labeler
-    assert type(plain) is HeadLabeler
-    assert type(labeler) is TeacherLabeler
-    assert (labeler.sources, labeler.forms) == (plain.sources, plain.forms)
+    pseudo_labeler = made.step.consistency["gates"].pseudo_labeler
+    assert type(plain) is HeadPseudoLabeler
+    assert type(pseudo_labeler) is TeacherPseudoLabeler
+    assert (pseudo_labeler.sources, pseudo_labeler.forms) == (plain.sources, plain.forms)
     teacher = made.parser.get_parsed_content("teacher")
     average = teacher.average
     assert made.parser.get_parsed_content("validate#evaluator").network is average
     last: dict[str, Any] = {}
-    labeler.register_forward_hook(lambda module, given, labels: last.update(batch=given[0], labels=labels))
+    pseudo_labeler.register_forward_hook(lambda module, given, labels: last.update(batch=given[0], labels=labels))
     from_student: list[float] = []
 
     @torch.no_grad()
@@ -30,8 +30,8 @@ def test_the_average_writes_what_semi_moe_writes_itself(method):
         """The labels of this step against what average and student say of the same images."""
         said, own = (network.eval().heads(last["batch"]["image"]) for network in (average, made.network))
         for task, form in plain.forms.items():
-            assert torch.equal(last["labels"][task].target, written(said[f"fused_{task}"], form))
-        difference = last["labels"]["sdf"].target - written(own["fused_sdf"], "tanh")
+            assert torch.equal(last["labels"][task].target, to_target(said[f"fused_{task}"], form))
+        difference = last["labels"]["sdf"].target - to_target(own["fused_sdf"], "tanh")
         from_student.append(difference.abs().max().item())
 
     made.trainer.add_event_handler(IterationEvents.FORWARD_COMPLETED, compare)

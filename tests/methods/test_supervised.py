@@ -10,7 +10,7 @@ from bundle.networks import UNet
 def test_supervised_is_a_u_net_on_the_labeled_images_alone(method):
     made = method("supervised")
     assert type(made.network) is UNet
-    assert len(made.step.lessons) == len(made.step.regularizers) == 0
+    assert len(made.step.consistency) == len(made.step.regularizers) == 0
     assert list(made.step.objective.parameters()) == []
     labeled, unlabeled = made.batches()
     assert unlabeled is None

@@ -9,11 +9,11 @@ from torch import Tensor
 from bundle.networks import UNetPlusPlus
 
 
-def gradient(made, lesson: str) -> Tensor:
-    """What one lesson alone asks of the student's logits on unlabeled images, a pixel."""
+def gradient(made, term: str) -> Tensor:
+    """What one consistency term alone asks of the student's logits on unlabeled images, a pixel."""
     made.open_up()
     made.only_taught()
-    made.step.lessons = torch.nn.ModuleDict({lesson: made.step.lessons[lesson]})
+    made.step.consistency = torch.nn.ModuleDict({term: made.step.consistency[term]})
     labeled, unlabeled = made.batches()
     answers: list[Tensor] = []
     heads = made.network.heads
@@ -30,13 +30,13 @@ def gradient(made, lesson: str) -> Tensor:
     return answers[1].grad.abs().sum(dim=1)
 
 
-def test_two_lessons_ask_one_teacher_once(method):
+def test_two_consistency_terms_ask_one_teacher_once(method):
     made = method("topo_semi_seg")
     assert type(made.network) is UNetPlusPlus
     teacher = made.parser.get_parsed_content("teacher")
     assert teacher.decay == 0.999
-    pixels, topology = made.step.lessons["pixels"], made.step.lessons["topology"]
-    assert pixels.labeler is topology.labeler
+    pixels, topology = made.step.consistency["pixels"], made.step.consistency["topology"]
+    assert pixels.pseudo_labeler is topology.pseudo_labeler
     asked: list[Tensor] = []
     teacher.average.nested.register_forward_hook(lambda module, given, answer: asked.append(given[0]))
     labeled, unlabeled = made.batches()
@@ -56,7 +56,7 @@ def test_the_topology_sets_in_late(method):
         assert float(result["loss"]) == pytest.approx(float(expected), abs=1e-5)
 
 
-def test_topology_teaches_peaks_and_saddles_and_the_other_lesson_all_pixels(method):
+def test_topology_teaches_peaks_and_saddles_and_the_other_consistency_term_all_pixels(method):
     assert gradient(method("topo_semi_seg"), "pixels").ne(0).float().mean() > 0.9
     share = gradient(method("topo_semi_seg"), "topology").ne(0).float().mean()
     assert 0.0 < share < 0.5
@@ -66,7 +66,7 @@ def test_a_student_that_equals_its_teacher_has_nothing_to_match(method):
     """The same network, the same pass: what is left of the topological loss is the student's own noise."""
     made = method("topo_semi_seg")
     made.step.eval()
-    loss = made.step.lessons["topology"].losses["seg"]
+    loss = made.step.consistency["topology"].losses["seg"]
     loss.signal, loss.noise_weight = 0.05, 0.0  # an untrained network is sure of nothing
     labeled, unlabeled = made.batches()
     with torch.no_grad():

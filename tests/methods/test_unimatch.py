@@ -24,18 +24,20 @@ def passes(network: Any, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Tensor, 
     return kept
 
 
-def labels_of(made: Any, *lessons: str) -> list[dict[str, PseudoLabel]]:
-    """What the labelers of some lessons write from now on."""
+def labels_of(made: Any, *consistency: str) -> list[dict[str, PseudoLabel]]:
+    """What the pseudo-labelers of some consistency terms write from now on."""
     kept: list[dict[str, PseudoLabel]] = []
-    for labeler in {id(one): one for one in (made.step.lessons[name].labeler for name in lessons)}.values():
-        labeler.register_forward_hook(lambda module, given, labels: kept.append(labels))
+    for pseudo_labeler in {
+        id(one): one for one in (made.step.consistency[name].pseudo_labeler for name in consistency)
+    }.values():
+        pseudo_labeler.register_forward_hook(lambda module, given, labels: kept.append(labels))
     return kept
 
 
 def test_unimatch_asks_once_and_shows_two_draws(method, monkeypatch):
     made = method("unimatch")
     labeled, unlabeled = made.batches()
-    views = [made.step.lessons[name].student_view for name in ("strong_1", "strong_2")]
+    views = [made.step.consistency[name].student_view for name in ("strong_1", "strong_2")]
     assert views[0] is not views[1]
     written, seen = labels_of(made, "strong_1", "strong_2", "dropout"), passes(made.network, monkeypatch)
     made.step.train()(labeled, unlabeled, 0.5)
@@ -49,13 +51,13 @@ def test_unimatch_asks_once_and_shows_two_draws(method, monkeypatch):
 
 
 def test_unimatch_holds_dropped_features_to_the_label_of_whole_ones(method, monkeypatch):
-    """The gradient of its lesson reaches `dropped` of the image as it is, and no other answer."""
+    """The gradient of its consistency term reaches `dropped` of the image as it is, and no other answer."""
     made = method("unimatch")
     made.open_up()
     labeled, unlabeled = made.batches()
     seen = passes(made.network, monkeypatch)
     for name in ("strong_1", "strong_2"):
-        del made.step.lessons[name]
+        del made.step.consistency[name]
     made.only_taught()
     loss = made.step.train()(labeled, unlabeled, 0.5)["loss"]
     weak = next(answer for image, answer in seen if torch.equal(image, unlabeled["image"]))
@@ -64,7 +66,7 @@ def test_unimatch_holds_dropped_features_to_the_label_of_whole_ones(method, monk
     assert gradients[1] is None
 
 
-def test_unimatch_weighs_its_lessons_to_one(method):
+def test_unimatch_weighs_its_consistency_terms_to_one(method):
     made = method("unimatch")
     made.open_up()
     result = made.step.train()(*made.batches(), 0.5)
@@ -114,7 +116,7 @@ def test_unimatch_v2_is_taught_and_evaluated_by_the_average(method):
 
 
 def test_two_copies_of_the_strong_view_are_two_draws_and_one_object_is_one(method):
-    shared = {"lessons#strong_1#student_view": "@strong_view", "lessons#strong_2#student_view": "@strong_view"}
+    shared = {"consistency#strong_1#student_view": "@strong_view", "consistency#strong_2#student_view": "@strong_view"}
     made = method("unimatch", **shared)
     made.open_up()
     result = made.step.train()(*made.batches(), 0.5)

@@ -35,7 +35,7 @@ def test_the_mean_is_a_target_without_gradient(method):
     made = method("urpc")
     made.open_up()
     labeled, unlabeled = made.batches()
-    made.step.lessons["pyramid"].losses = {"scale_8": made.step.lessons["pyramid"].losses["scale_8"]}
+    made.step.consistency["pyramid"].losses = {"scale_8": made.step.consistency["pyramid"].losses["scale_8"]}
     made.only_taught()
     made.step.train()(labeled, unlabeled, 0.5)["loss"].backward()
     gradients = {name: value.grad for name, value in made.network.named_parameters() if "head" in name}

@@ -30,7 +30,7 @@ def test_the_teacher_follows_slowly_and_its_snapshot_less_and_less_often(method)
     """Renewed at the end of epochs 1 and 3, it holds the average of then; the student has gone on."""
     made = method("weak_teacher", max_epochs=4, **SPARSE, **NOT_JUDGED)
     teacher, snapshot = (made.parser.get_parsed_content(name) for name in ("teacher", "snapshot"))
-    asked = made.step.lessons["fused"].labeler.teacher._teacher[0]
+    asked = made.step.consistency["fused"].pseudo_labeler.teacher._teacher[0]
     assert asked is snapshot.network
     assert asked is not teacher.average
     assert type(asked) is UNet
@@ -52,7 +52,7 @@ def test_the_teacher_follows_slowly_and_its_snapshot_less_and_less_often(method)
 def test_momentum_rises_and_the_threshold_falls_over_training(method):
     made = method("weak_teacher")
     decay = made.parser.get_parsed_content("teacher").decay
-    threshold = made.step.lessons["fused"].labeler.confidence
+    threshold = made.step.consistency["fused"].pseudo_labeler.confidence
     for progress, momentum, tau in ((0.0, 0.99, 0.95), (0.5, 0.9945, 0.6), (1.0, 0.999, 0.25)):
         assert decay(progress) == pytest.approx(momentum)
         assert threshold(progress) == pytest.approx(tau)
@@ -67,7 +67,7 @@ def test_annotations_teach_and_the_teacher_more_and_more(method):
     assert 0 < known.float().mean() < 1
     counted = []
     for progress in (0.0, 0.1, 0.45, 0.7):
-        label = made.step.lessons["fused"].labeler(labeled, {}, progress)["seg"]
+        label = made.step.consistency["fused"].pseudo_labeler(labeled, {}, progress)["seg"]
         assert torch.equal(label.target[known], labeled["label"][known].long())
         assert label.target.max() <= 1
         assert (label.weight[known] == 1).all()
@@ -82,7 +82,7 @@ def test_with_full_labels_it_is_supervised_learning(method):
     labeled, _ = made.batches()
     result = made.step.train()(labeled, None, 0.0)
     assert result["counted/fused/seg"] == 1.0
-    loss = made.step.lessons["fused"].losses["seg"]
+    loss = made.step.consistency["fused"].losses["seg"]
     assert result["loss"].item() == pytest.approx(
         loss(made.network(labeled["image"]), labeled["label"]).item(), rel=1e-5
     )
@@ -116,15 +116,15 @@ def test_the_header_lists_the_ablations():
 @pytest.mark.parametrize(("key", "value"), ABLATIONS)
 def test_an_ablation_of_the_header_is_a_setting(key, value, method):
     made = method("weak_teacher", **NOT_JUDGED, **{key: value if value.startswith("$") else yaml.safe_load(value)})
-    labeler = made.step.lessons["fused"].labeler
+    pseudo_labeler = made.step.consistency["fused"].pseudo_labeler
     teacher = made.parser.get_parsed_content("teacher")
     if key == "evaluated":
         assert made.parser.get_parsed_content("validate#evaluator").network is teacher.average
     elif key == "teacher#decay":
         made.trainer.run()
         assert torch.equal(weights(teacher.average), weights(made.network))
-    elif key == "lessons#fused#labeler#teacher":
-        assert labeler.teacher._teacher[0] is teacher.average
+    elif key == "consistency#fused#pseudo_labeler#teacher":
+        assert pseudo_labeler.teacher._teacher[0] is teacher.average
     else:
-        assert key in ("lessons#fused#labeler#confidence", "lessons#fused#labeler#warm_up")
-        assert getattr(labeler, key.rpartition("#")[2]) == float(value)
+        assert key in ("consistency#fused#pseudo_labeler#confidence", "consistency#fused#pseudo_labeler#warm_up")
+        assert getattr(pseudo_labeler, key.rpartition("#")[2]) == float(value)

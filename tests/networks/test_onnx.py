@@ -119,7 +119,7 @@ def test_every_network_answers_from_its_file(method, tmp_path):
     assert all(torch.equal(named[name], heads[name]) for name in named)
 
     path = tmp_path / "model.onnx"
-    if method in FIRST:  # the others' graph of the answer alone is that of one of these, or part of their other graph
+    if method in {"supervised", "semi_moe"}:  # for the others this graph is a part of the graph of all heads
         assert write_onnx(one, path, {}) == ["pred"]
         assert check_onnx(one, path, SHAPES) < 1e-4
     names = write_onnx(every, path, {})

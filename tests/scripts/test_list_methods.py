@@ -11,7 +11,7 @@ HEADER = """# Mean of two: two networks and their mean.
 # Paper: Nobody 2020, arXiv 0000.00000.
 # Differs from the paper: it does not, as far
 #   as anybody knows.
-# Who teaches whom: seg <- a|b.
+# Consistency: seg <- a|b.
 # Cost: twice.
 # python -m monai.bundle run training --config_file x
 method: mean_of_two

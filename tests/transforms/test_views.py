@@ -192,11 +192,11 @@ def test_blur_is_that_of_scipy_and_its_width_is_drawn_for_each_image():
 
 
 def soft_label(image: Tensor) -> Tensor:
-    """A labeler that looks at single pixels, so that it writes the same wherever they are."""
+    """A pseudo-labeler that looks at single pixels, so that it writes the same wherever they are."""
     return torch.cat([image[:, :1], -image[:, 1:2]], dim=1).softmax(dim=1)
 
 
-LABELERS: dict[str, Callable[[Tensor], PseudoLabel]] = {
+PSEUDO_LABELERS: dict[str, Callable[[Tensor], PseudoLabel]] = {
     "hard": lambda image: PseudoLabel((image[:, :1] > image[:, 1:2]).long()),
     "soft": lambda image: PseudoLabel(soft_label(image)),
     "weighted": lambda image: PseudoLabel(
@@ -206,13 +206,13 @@ LABELERS: dict[str, Callable[[Tensor], PseudoLabel]] = {
 
 
 @pytest.mark.parametrize("view", ["cutmix", "twice", "together"])
-@pytest.mark.parametrize("form", LABELERS)
+@pytest.mark.parametrize("form", PSEUDO_LABELERS)
 def test_carrying_the_label_equals_labeling_the_view(form, view):
     boxes = CutMix([0.1, 0.4], [0.3, 3.3])
     shown = {"cutmix": boxes, "twice": ViewChain([boxes, boxes]), "together": ViewsTogether([boxes, boxes])}[view](
         batch := batch_of()
     )
-    carried, expected = shown.carry(LABELERS[form](batch["image"])), LABELERS[form](shown.batch["image"])
+    carried, expected = shown.carry(PSEUDO_LABELERS[form](batch["image"])), PSEUDO_LABELERS[form](shown.batch["image"])
     assert torch.equal(carried.target, expected.target)
     assert carried.target.dtype == expected.target.dtype
     if expected.weight is None:
@@ -220,7 +220,7 @@ def test_carrying_the_label_equals_labeling_the_view(form, view):
     else:
         assert carried.weight is not None
         assert torch.equal(carried.weight, expected.weight)
-    moved = LABELERS[form](batch["image"]).target
+    moved = PSEUDO_LABELERS[form](batch["image"]).target
     assert not torch.equal(carried.target[: len(moved)], moved)
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bundle.teaching import ConstantRamp, LinearRamp, UncertaintyLabeler
+from bundle.semi_supervision import ConstantRamp, LinearRamp, UncertaintyPseudoLabeler
 from bundle.types import Batch, Heads, PseudoLabel
 
 
@@ -51,8 +51,10 @@ def entropy(*probabilities: float) -> float:
 def test_the_label_is_the_mean_over_the_passes() -> None:
     """Softmax of (0, 0), (1, 0) and (2, 0): the mean of probabilities and not of logits."""
     teacher, view = Answers(), Turn()
-    labeler = UncertaintyLabeler(teacher, {"seg": "seg", "aux": "other"}, view, ConstantRamp(1.0), passes=3)
-    labels = labeler({"image": torch.zeros(1, 2, 1, 1)}, {}, 0.0)
+    pseudo_labeler = UncertaintyPseudoLabeler(
+        teacher, {"seg": "seg", "aux": "other"}, view, ConstantRamp(1.0), passes=3
+    )
+    labels = pseudo_labeler({"image": torch.zeros(1, 2, 1, 1)}, {}, 0.0)
     shares = [1 / (1 + math.exp(-value)) for value in (0.0, 1.0, 2.0)]
     mean = sum(shares) / 3
     assert labels["seg"].target.flatten().tolist() == pytest.approx([mean, 1 - mean])
@@ -70,10 +72,12 @@ def test_pixels_count_by_the_entropy_of_the_mean_and_a_threshold_that_rises() ->
     assert shares[0] < 0.75 < shares[1] < 0.875 < shares[2] < shares[3] < 1.0
     image = torch.tensor(answers).T.reshape(1, 3, 1, 5).log()
     image[..., 4] = 0.0
-    labeler = UncertaintyLabeler(Answers(), {"seg": "seg"}, Same(), LinearRamp(initial=0.75, maximum=1.0), passes=1)
+    pseudo_labeler = UncertaintyPseudoLabeler(
+        Answers(), {"seg": "seg"}, Same(), LinearRamp(initial=0.75, maximum=1.0), passes=1
+    )
     counted = []
     for progress in (0.0, 0.5, 1.0):
-        weight = labeler({"image": image}, {}, progress)["seg"].weight
+        weight = pseudo_labeler({"image": image}, {}, progress)["seg"].weight
         assert weight is not None
         assert weight.shape == (1, 1, 1, 5)
         counted.append(weight.flatten().tolist())
@@ -93,9 +97,13 @@ def test_passes_that_disagree_are_unsure_though_each_is_sure() -> None:
     """Logits 4 - 8 n of the first class: sure of it, then sure of the other."""
     teacher = Answers()
     batch = {"image": torch.tensor([4.0, 0.0]).reshape(1, 2, 1, 1)}
-    sure = UncertaintyLabeler(teacher, {"seg": "seg"}, Same(), ConstantRamp(0.75), passes=2)(batch, {}, 0.0)["seg"]
+    sure = UncertaintyPseudoLabeler(teacher, {"seg": "seg"}, Same(), ConstantRamp(0.75), passes=2)(batch, {}, 0.0)[
+        "seg"
+    ]
     with torch.no_grad():
-        other = UncertaintyLabeler(teacher, {"seg": "seg"}, Flip(), ConstantRamp(0.75), passes=2)(batch, {}, 0.0)["seg"]
+        other = UncertaintyPseudoLabeler(teacher, {"seg": "seg"}, Flip(), ConstantRamp(0.75), passes=2)(batch, {}, 0.0)[
+            "seg"
+        ]
     assert sure.weight is not None
     assert other.weight is not None
     assert (sure.weight.item(), other.weight.item()) == (1.0, 0.0)
@@ -109,9 +117,9 @@ class Flip(Turn):
         return Turn({"image": batch["image"].flip(1) if self.calls % 2 else batch["image"]})
 
 
-def test_the_teacher_is_no_part_of_the_labeler_and_one_pass_is_the_least() -> None:
-    labeler = UncertaintyLabeler(Answers(), {"seg": "seg"}, Turn(), ConstantRamp(1.0))
-    assert list(labeler.parameters()) == []
-    assert not labeler.needs_heads
-    with pytest.raises(ValueError, match="one pass"):
-        UncertaintyLabeler(Answers(), {"seg": "seg"}, Turn(), ConstantRamp(1.0), passes=0)
+def test_the_teacher_is_no_part_of_the_pseudo_labeler_and_one_pass_is_the_least() -> None:
+    pseudo_labeler = UncertaintyPseudoLabeler(Answers(), {"seg": "seg"}, Turn(), ConstantRamp(1.0))
+    assert list(pseudo_labeler.parameters()) == []
+    assert not pseudo_labeler.needs_heads
+    with pytest.raises(ValueError, match="1 or more, got"):
+        UncertaintyPseudoLabeler(Answers(), {"seg": "seg"}, Turn(), ConstantRamp(1.0), passes=0)

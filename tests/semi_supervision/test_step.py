@@ -14,15 +14,15 @@ from torch.nn.functional import cross_entropy, mse_loss
 
 from bundle.losses import SignedDistanceLoss
 from bundle.networks import SemiMoE
-from bundle.teaching import (
+from bundle.semi_supervision import (
     BalanceRegularizer,
+    ConsistencyTerm,
     ConstantRamp,
     EntropyRegularizer,
-    HeadLabeler,
-    Lesson,
+    HeadPseudoLabeler,
     LinearRamp,
     Step,
-    TeacherLabeler,
+    TeacherPseudoLabeler,
     WeightedSum,
 )
 from bundle.types import Batch, Heads, PseudoLabel, Scalars, View, Viewed
@@ -100,7 +100,7 @@ class Noisy:
 
 
 class Told:
-    """A labeler that writes what it was told, and keeps what it was asked."""
+    """A pseudo-labeler that writes what it was told, and keeps what it was asked."""
 
     def __init__(self, labels: Mapping[str, PseudoLabel], needs_heads: bool = False) -> None:
         self.labels = dict(labels)
@@ -112,8 +112,8 @@ class Told:
         return self.labels
 
 
-class OnlyLessons(nn.Module):
-    """An objective that counts the lessons alone, so that their gradient is seen."""
+class OnlyConsistency(nn.Module):
+    """An objective that counts the consistency terms alone, so that their gradient is seen."""
 
     def forward(self, labeled: Scalars, unlabeled: Scalars, progress: float) -> tuple[Tensor, Scalars]:
         return torch.stack(list(unlabeled.values())).sum(), {}
@@ -129,11 +129,11 @@ def unlabeled_batch(images: int = 2, side: int = 8) -> Batch:
     return {"image": torch.randn(images, 3, side, side)}
 
 
-def step_of(network: nn.Module, *lessons: Lesson, **rest: Any) -> Step:
-    """A step whose loss is that of its lessons, unless another objective is given."""
-    settings: dict[str, Any] = {"objective": OnlyLessons(), **rest}
-    named = {f"lesson_{index}": lesson for index, lesson in enumerate(lessons)}
-    return Step(network, {"seg": "label"}, {"seg": DICE}, lessons=named, **settings)
+def step_of(network: nn.Module, *consistency: ConsistencyTerm, **rest: Any) -> Step:
+    """A step whose loss is that of its consistency terms, unless another objective is given."""
+    settings: dict[str, Any] = {"objective": OnlyConsistency(), **rest}
+    named = {f"term_{index}": term for index, term in enumerate(consistency)}
+    return Step(network, {"seg": "label"}, {"seg": DICE}, consistency=named, **settings)
 
 
 def gradients(module: nn.Module) -> dict[str, Tensor]:
@@ -165,9 +165,9 @@ def test_no_gradient_flows_through_a_pseudo_label(form: str) -> None:
     """Both peers write, so a leak would reach them: the gradient is that of the labels as constants."""
     network = Toy()
     loss: Callable = soft_mse if form == "soft" else DICE
-    lesson = Lesson(HeadLabeler(PEERS, dict.fromkeys(PEERS, form)), dict.fromkeys(PEERS, loss))
+    term = ConsistencyTerm(HeadPseudoLabeler(PEERS, dict.fromkeys(PEERS, form)), dict.fromkeys(PEERS, loss))
     images = unlabeled_batch()
-    taught = backward(network, step_of(network, lesson)(batch(), images, 0.0)["loss"])
+    taught = backward(network, step_of(network, term)(batch(), images, 0.0)["loss"])
     answers = network.heads(images["image"])
     constant = {
         head: value.argmax(1, keepdim=True) if form == "hard" else value.softmax(1) for head, value in answers.items()
@@ -179,15 +179,15 @@ def test_no_gradient_flows_through_a_pseudo_label(form: str) -> None:
 
 def test_parameters_that_only_the_source_uses_get_none() -> None:
     network = Toy()
-    lesson = Lesson(HeadLabeler({"seg": "peer"}, {"seg": "soft"}), {"seg": soft_mse})
-    backward(network, step_of(network, lesson)(batch(), unlabeled_batch(), 0.0)["loss"])
+    term = ConsistencyTerm(HeadPseudoLabeler({"seg": "peer"}, {"seg": "soft"}), {"seg": soft_mse})
+    backward(network, step_of(network, term)(batch(), unlabeled_batch(), 0.0)["loss"])
     assert all(parameter.grad is None for parameter in network.branches["peer"].parameters())
     assert all(parameter.grad is not None for parameter in network.branches["seg"].parameters())
 
 
 @dataclass
 class Careless:
-    """A labeler that asks a network itself and forgets that nothing may flow back."""
+    """A pseudo-labeler that asks a network itself and forgets that nothing may flow back."""
 
     network: Toy
     needs_heads: bool = False
@@ -196,23 +196,27 @@ class Careless:
         return {"seg": PseudoLabel(self.network.heads(batch["image"])["peer"].softmax(dim=1))}
 
 
-def test_a_labeler_cannot_leak_gradient() -> None:
+def test_a_pseudo_labeler_cannot_leak_gradient() -> None:
     network = Toy()
-    lesson = Lesson(Careless(network), {"seg": soft_mse})
-    found = backward(network, step_of(network, lesson)(batch(), unlabeled_batch(), 0.0)["loss"])
+    term = ConsistencyTerm(Careless(network), {"seg": soft_mse})
+    found = backward(network, step_of(network, term)(batch(), unlabeled_batch(), 0.0)["loss"])
     assert network.graphs == [True, False, True]
     assert all(gradient.any() == name.startswith("branches.seg.") for name, gradient in found.items())
 
 
 def semi_moe_step(**arguments: Any) -> tuple[SemiMoE, Step]:
-    """Semi-MoE as configs/train.json has it, with the loss of its lesson alone."""
+    """Semi-MoE as configs/train.json has it, with the loss of its consistency term alone."""
     network = SemiMoE(widths=(4, 4, 6, 6, 8), **arguments)
     heads = {"seg": "label", "sdf": "sdf", "boundary": "boundary"}
     losses = {"seg": DICE, "sdf": SignedDistanceLoss(), "boundary": DICE}
     targets = heads | {f"fused_{name}": key for name, key in heads.items()}
     all_losses = losses | {f"fused_{name}": loss for name, loss in losses.items()}
-    labeler = HeadLabeler({name: f"fused_{name}" for name in heads}, {"seg": "hard", "sdf": "tanh", "boundary": "hard"})
-    return network, Step(network, targets, all_losses, OnlyLessons(), {"gates": Lesson(labeler, losses)})
+    pseudo_labeler = HeadPseudoLabeler(
+        {name: f"fused_{name}" for name in heads}, {"seg": "hard", "sdf": "tanh", "boundary": "hard"}
+    )
+    return network, Step(
+        network, targets, all_losses, OnlyConsistency(), {"gates": ConsistencyTerm(pseudo_labeler, losses)}
+    )
 
 
 def full_batch() -> Batch:
@@ -253,8 +257,8 @@ def test_semi_moe_logs_parts_and_gate_weights_of_both_streams() -> None:
 def test_in_pass_labels_cost_no_second_pass() -> None:
     network = Toy()
     labeled, unlabeled = batch(), unlabeled_batch()
-    lesson = Lesson(HeadLabeler(PEERS, HARD), PEER_LOSSES)
-    step_of(network, lesson)(labeled, unlabeled, 0.0)
+    term = ConsistencyTerm(HeadPseudoLabeler(PEERS, HARD), PEER_LOSSES)
+    step_of(network, term)(labeled, unlabeled, 0.0)
     assert [id(image) for image in network.shown] == [id(labeled["image"]), id(unlabeled["image"])]
     assert network.graphs == [True, True]
 
@@ -263,7 +267,7 @@ def test_in_pass_labels_are_those_of_the_students_own_pass() -> None:
     """With batch statistics and dropout a second pass would answer otherwise."""
     network = Toy()
     network.branches["peer"].append(nn.Dropout(0.5))
-    labeler = Told({"seg": PseudoLabel(torch.zeros(2, 1, 8, 8, dtype=torch.long))}, needs_heads=True)
+    pseudo_labeler = Told({"seg": PseudoLabel(torch.zeros(2, 1, 8, 8, dtype=torch.long))}, needs_heads=True)
     answers: list[Heads] = []
     ask = network.heads
 
@@ -272,8 +276,8 @@ def test_in_pass_labels_are_those_of_the_students_own_pass() -> None:
         return answers[-1]
 
     network.heads = heads_kept
-    step_of(network, Lesson(labeler, {"seg": DICE}))(batch(), unlabeled_batch(), 0.25)
-    ((_, heads, progress),) = labeler.asked
+    step_of(network, ConsistencyTerm(pseudo_labeler, {"seg": DICE}))(batch(), unlabeled_batch(), 0.25)
+    ((_, heads, progress),) = pseudo_labeler.asked
     assert progress == 0.25
     assert set(heads) == {"seg", "peer"}
     for name, head in heads.items():
@@ -286,8 +290,10 @@ def test_a_weak_source_and_a_strong_student_are_two_passes() -> None:
     network = Toy()
     strong = Noise()
     unlabeled = unlabeled_batch()
-    lesson = Lesson(HeadLabeler({"seg": "seg"}, {"seg": "hard"}, 0.95), {"seg": soft_mse}, student_view=strong)
-    step_of(network, lesson)(batch(), unlabeled, 0.0)
+    term = ConsistencyTerm(
+        HeadPseudoLabeler({"seg": "seg"}, {"seg": "hard"}, 0.95), {"seg": soft_mse}, student_view=strong
+    )
+    step_of(network, term)(batch(), unlabeled, 0.0)
     assert strong.calls == 1
     assert network.graphs == [True, False, True]
     assert network.shown[1] is unlabeled["image"]
@@ -295,24 +301,32 @@ def test_a_weak_source_and_a_strong_student_are_two_passes() -> None:
 
 
 def test_two_strong_views_share_one_weak_pass() -> None:
-    """UniMatch; with labelers of their own too."""
+    """UniMatch; with pseudo-labelers of their own too."""
     network = Toy()
     views = Noise(), Noise()
-    lessons = [
-        Lesson(HeadLabeler({"seg": "seg"}, {"seg": "hard"}, confidence), {"seg": soft_mse}, student_view=view)
+    consistency = [
+        ConsistencyTerm(
+            HeadPseudoLabeler({"seg": "seg"}, {"seg": "hard"}, confidence), {"seg": soft_mse}, student_view=view
+        )
         for confidence, view in zip((0.5, 0.95), views, strict=True)
     ]
-    step_of(network, *lessons)(batch(), unlabeled_batch(), 0.0)
+    step_of(network, *consistency)(batch(), unlabeled_batch(), 0.0)
     assert network.graphs.count(False) == 1
     assert network.graphs.count(True) == 3
 
 
-def test_a_view_is_drawn_once_a_step_though_two_lessons_use_it() -> None:
+def test_a_view_is_drawn_once_a_step_though_two_consistency_terms_use_it() -> None:
     network = Toy()
     noise = Noise()
-    first, second = Told({"seg": PseudoLabel(torch.zeros(2, 2, 8, 8))}), HeadLabeler({"peer": "seg"}, {"peer": "hard"})
-    lessons = Lesson(first, {"seg": soft_mse}, noise, noise), Lesson(second, {"peer": DICE}, noise, noise)
-    step = step_of(network, *lessons)
+    first, second = (
+        Told({"seg": PseudoLabel(torch.zeros(2, 2, 8, 8))}),
+        HeadPseudoLabeler({"peer": "seg"}, {"peer": "hard"}),
+    )
+    consistency = (
+        ConsistencyTerm(first, {"seg": soft_mse}, noise, noise),
+        ConsistencyTerm(second, {"peer": DICE}, noise, noise),
+    )
+    step = step_of(network, *consistency)
     step(batch(), unlabeled_batch(), 0.0)
     assert noise.calls == 1
     assert len(network.shown) == 2
@@ -322,32 +336,38 @@ def test_a_view_is_drawn_once_a_step_though_two_lessons_use_it() -> None:
     assert not torch.equal(network.shown[1], network.shown[3])
 
 
-def test_two_lessons_that_share_a_labeler_ask_it_once() -> None:
+def test_two_consistency_terms_that_share_a_pseudo_labeler_ask_it_once() -> None:
     """One label, carried into two views: the loss of each is worked out with the label that belongs there."""
     network = Toy()
     target = torch.randint(0, 2, (2, 1, 8, 8))
-    labeler = Told({"seg": PseudoLabel(target)})
-    lessons = Lesson(labeler, {"seg": DICE}), Lesson(labeler, {"seg": DICE}, student_view=Flip())
+    pseudo_labeler = Told({"seg": PseudoLabel(target)})
+    consistency = (
+        ConsistencyTerm(pseudo_labeler, {"seg": DICE}),
+        ConsistencyTerm(pseudo_labeler, {"seg": DICE}, student_view=Flip()),
+    )
     unlabeled = unlabeled_batch()
-    result = step_of(network, *lessons)(batch(), unlabeled, 0.0)
-    assert len(labeler.asked) == 1
+    result = step_of(network, *consistency)(batch(), unlabeled, 0.0)
+    assert len(pseudo_labeler.asked) == 1
     image = unlabeled["image"]
     for index, flip in enumerate((lambda value: value, lambda value: value.flip(-1))):
         expected = DICE(network.heads(flip(image))["seg"], flip(target))
-        torch.testing.assert_close(result[f"unlabeled/lesson_{index}/seg"], expected.detach())
+        torch.testing.assert_close(result[f"unlabeled/term_{index}/seg"], expected.detach())
 
 
-def test_lessons_that_share_a_labeler_may_read_labels_of_other_names() -> None:
-    """One labeler, asked once, gives one head two labels."""
+def test_consistency_terms_that_share_a_pseudo_labeler_may_read_labels_of_other_names() -> None:
+    """One pseudo-labeler, asked once, gives one head two labels."""
     network = Toy()
     zeros = torch.zeros(2, 1, 8, 8, dtype=torch.long)
-    labeler = Told({"seg": PseudoLabel(zeros), "agreed": PseudoLabel(zeros + 1)})
-    lessons = Lesson(labeler, {"seg": DICE}), Lesson(labeler, {"seg": DICE}, labels={"seg": "agreed"})
-    result = step_of(network, *lessons)(batch(), unlabeled_batch(), 0.0)
-    assert len(labeler.asked) == 1
-    assert result["foreground/lesson_0/seg"].item() == 0.0
-    assert result["foreground/lesson_1/seg"].item() == 1.0
-    assert result["unlabeled/lesson_0/seg"] != result["unlabeled/lesson_1/seg"]
+    pseudo_labeler = Told({"seg": PseudoLabel(zeros), "agreed": PseudoLabel(zeros + 1)})
+    consistency = (
+        ConsistencyTerm(pseudo_labeler, {"seg": DICE}),
+        ConsistencyTerm(pseudo_labeler, {"seg": DICE}, labels={"seg": "agreed"}),
+    )
+    result = step_of(network, *consistency)(batch(), unlabeled_batch(), 0.0)
+    assert len(pseudo_labeler.asked) == 1
+    assert result["foreground/term_0/seg"].item() == 0.0
+    assert result["foreground/term_1/seg"].item() == 1.0
+    assert result["unlabeled/term_0/seg"] != result["unlabeled/term_1/seg"]
 
 
 # Views
@@ -371,8 +391,8 @@ class Twice:
 def test_a_view_may_show_each_image_more_than_once() -> None:
     network = Toy()
     target = torch.randint(0, 2, (2, 1, 8, 8))
-    lesson = Lesson(Told({"seg": PseudoLabel(target)}), {"seg": DICE}, student_view=Twice())
-    result = step_of(network, lesson)(batch(), unlabeled_batch(), 0.0)
+    term = ConsistencyTerm(Told({"seg": PseudoLabel(target)}), {"seg": DICE}, student_view=Twice())
+    result = step_of(network, term)(batch(), unlabeled_batch(), 0.0)
     assert network.shown[1].shape == (4, 3, 8, 8)
     expected = DICE(network.heads(network.shown[1])["seg"], torch.cat([target, target]))
     assert result["loss"].item() == pytest.approx(expected.item())
@@ -384,8 +404,8 @@ def test_a_view_carries_its_pseudo_label(kernel_size: int) -> None:
     network = Toy(kernel_size)
     images = unlabeled_batch()
     label = PseudoLabel(torch.rand(2, 2, 8, 8), torch.rand(2, 1, 8, 8))
-    lesson = Lesson(Told({"seg": label}), {"seg": soft_mse}, student_view=Flip())
-    result = step_of(network, lesson)(batch(), images, 0.0)
+    term = ConsistencyTerm(Told({"seg": label}), {"seg": soft_mse}, student_view=Flip())
+    result = step_of(network, term)(batch(), images, 0.0)
     assert label.weight is not None
     expected = soft_mse(network.heads(images["image"].flip(-1))["seg"], label.target.flip(-1), label.weight.flip(-1))
     not_carried = soft_mse(network.heads(images["image"].flip(-1))["seg"], label.target, label.weight)
@@ -397,10 +417,12 @@ def test_warping_the_label_equals_labeling_the_warped_image() -> None:
     """For a writer that looks at one pixel at a time, the flip may come before or after."""
     network = Toy(kernel_size=1)
     images = unlabeled_batch()
-    labeler = HeadLabeler({"seg": "peer"}, {"seg": "hard"}, confidence=0.6)
-    result = step_of(network, Lesson(labeler, {"seg": soft_mse}, student_view=Flip()))(batch(), images, 0.0)
+    pseudo_labeler = HeadPseudoLabeler({"seg": "peer"}, {"seg": "hard"}, confidence=0.6)
+    result = step_of(network, ConsistencyTerm(pseudo_labeler, {"seg": soft_mse}, student_view=Flip()))(
+        batch(), images, 0.0
+    )
     heads = network.heads(images["image"].flip(-1))
-    warped = labeler({}, heads, 0.0)["seg"]
+    warped = pseudo_labeler({}, heads, 0.0)["seg"]
     assert warped.weight is not None
     assert 0 < warped.weight.mean() < 1
     assert result["loss"].item() == pytest.approx(soft_mse(heads["seg"], warped.target, warped.weight).item())
@@ -413,8 +435,8 @@ def test_a_teacher_is_asked_and_left_alone() -> None:
     network, teacher = Toy(), Toy()
     before = {name: value.clone() for name, value in teacher.state_dict().items()}
     noise = Noise()
-    labeler = TeacherLabeler(teacher, {"seg": "peer"}, {"seg": "soft"})
-    step = step_of(network, Lesson(labeler, {"seg": soft_mse}, source_view=noise)).train()
+    pseudo_labeler = TeacherPseudoLabeler(teacher, {"seg": "peer"}, {"seg": "soft"})
+    step = step_of(network, ConsistencyTerm(pseudo_labeler, {"seg": soft_mse}, source_view=noise)).train()
     result = step(batch(), unlabeled_batch(), 0.0)
     result["loss"].backward()
     assert not teacher.training
@@ -430,27 +452,27 @@ def test_a_teacher_is_asked_and_left_alone() -> None:
 # Streams, losses, regularizers
 
 
-def test_a_lesson_on_the_labeled_stream() -> None:
-    """The labeler sees the labeled batch, its label too; the labeled images pass through the network once."""
+def test_a_consistency_term_on_the_labeled_stream() -> None:
+    """The pseudo-labeler sees the labeled batch, its label too; the labeled images pass through the network once."""
     network = Toy()
     labeled = batch()
-    labeler = Told({"peer": PseudoLabel(1 - labeled["label"])}, needs_heads=True)
-    step = step_of(network, Lesson(labeler, {"peer": DICE}, stream="labeled"))
+    pseudo_labeler = Told({"peer": PseudoLabel(1 - labeled["label"])}, needs_heads=True)
+    step = step_of(network, ConsistencyTerm(pseudo_labeler, {"peer": DICE}, stream="labeled"))
     result = step(labeled, None, 0.0)
-    assert labeler.asked[0][0] is labeled
+    assert pseudo_labeler.asked[0][0] is labeled
     assert len(network.shown) == 1
     assert not step.needs_unlabeled
     expected = DICE(network.heads(labeled["image"])["peer"], 1 - labeled["label"])
-    assert result["labeled/lesson_0/peer"].item() == pytest.approx(expected.item())
+    assert result["labeled/term_0/peer"].item() == pytest.approx(expected.item())
     assert result["loss"].item() == pytest.approx(expected.item())
 
 
-def test_without_unlabeled_images_the_lessons_on_them_rest() -> None:
+def test_without_unlabeled_images_the_consistency_terms_on_them_rest() -> None:
     network = Toy()
-    lesson = Lesson(HeadLabeler(PEERS, HARD), PEER_LOSSES)
+    term = ConsistencyTerm(HeadPseudoLabeler(PEERS, HARD), PEER_LOSSES)
     terms = {"entropy": EntropyRegularizer("seg", ConstantRamp())}
     labeled = batch()
-    step = step_of(network, lesson, objective=WeightedSum(), regularizers=terms)
+    step = step_of(network, term, objective=WeightedSum(), regularizers=terms)
     result = step(labeled, None, 0.5)
     assert step.needs_unlabeled
     assert len(network.shown) == 1
@@ -460,28 +482,32 @@ def test_without_unlabeled_images_the_lessons_on_them_rest() -> None:
 
 
 @pytest.mark.parametrize(
-    ("lesson_stream", "term_stream", "needed"),
+    ("consistency_stream", "regularizer_stream", "needed"),
     [
         *((None, None, False), ("labeled", None, False), (None, "labeled", False)),
         *(("unlabeled", None, True), (None, "unlabeled", True), ("labeled", "unlabeled", True)),
     ],
 )
-def test_needs_unlabeled(lesson_stream: str | None, term_stream: str | None, needed: bool) -> None:
-    lessons = [Lesson(HeadLabeler(PEERS, HARD), PEER_LOSSES, stream=lesson_stream)] if lesson_stream else []
-    terms = {"entropy": EntropyRegularizer("seg", ConstantRamp(), term_stream)} if term_stream else {}
-    assert step_of(Toy(), *lessons, regularizers=terms).needs_unlabeled is needed
+def test_needs_unlabeled(consistency_stream: str | None, regularizer_stream: str | None, needed: bool) -> None:
+    consistency = (
+        [ConsistencyTerm(HeadPseudoLabeler(PEERS, HARD), PEER_LOSSES, stream=consistency_stream)]
+        if consistency_stream
+        else []
+    )
+    terms = {"entropy": EntropyRegularizer("seg", ConstantRamp(), regularizer_stream)} if regularizer_stream else {}
+    assert step_of(Toy(), *consistency, regularizers=terms).needs_unlabeled is needed
 
 
 def test_a_ramp_weighs_the_loss_and_not_what_is_logged() -> None:
     network = Toy()
     labeled, unlabeled = batch(), unlabeled_batch()
-    lesson = Lesson(HeadLabeler({"seg": "peer"}, {"seg": "hard"}), {"seg": DICE}, ramp=LinearRamp(4.0))
-    step = step_of(network, lesson, objective=WeightedSum())
+    term = ConsistencyTerm(HeadPseudoLabeler({"seg": "peer"}, {"seg": "hard"}), {"seg": DICE}, ramp=LinearRamp(4.0))
+    step = step_of(network, term, objective=WeightedSum())
     for progress, weight in ((0.0, 0.0), (0.25, 1.0), (1.0, 4.0)):
         result = step(labeled, unlabeled, progress)
-        expected = result["labeled/seg"] + weight * result["unlabeled/lesson_0/seg"]
+        expected = result["labeled/seg"] + weight * result["unlabeled/term_0/seg"]
         assert result["loss"].item() == pytest.approx(expected.item())
-        assert result["ramp/lesson_0"].item() == weight
+        assert result["ramp/term_0"].item() == weight
 
 
 def test_losses_get_a_weight_only_where_there_is_one() -> None:
@@ -497,26 +523,26 @@ def test_losses_get_a_weight_only_where_there_is_one() -> None:
     target = torch.zeros(2, 1, 8, 8, dtype=torch.long)
     half = torch.zeros(2, 1, 8, 8)
     half[..., :2] = 1.0
-    labeler = Told({"seg": PseudoLabel(target, half), "peer": PseudoLabel(target)})
-    lesson = Lesson(labeler, {name: counting(name) for name in ("seg", "peer")})
-    result = step_of(Toy(), lesson)(batch(), unlabeled_batch(), 0.0)
+    pseudo_labeler = Told({"seg": PseudoLabel(target, half), "peer": PseudoLabel(target)})
+    term = ConsistencyTerm(pseudo_labeler, {name: counting(name) for name in ("seg", "peer")})
+    result = step_of(Toy(), term)(batch(), unlabeled_batch(), 0.0)
     assert given == {"seg": 1, "peer": 0}
-    assert result["counted/lesson_0/seg"].item() == 0.25
-    assert "counted/lesson_0/peer" not in result
+    assert result["counted/term_0/seg"].item() == 0.25
+    assert "counted/term_0/peer" not in result
 
 
 def test_monais_masked_dice_works_as_such() -> None:
     network = Toy()
     unlabeled = unlabeled_batch()
     loss = MaskedDiceLoss(softmax=True, to_onehot_y=True, include_background=False)
-    labeler = HeadLabeler({"seg": "peer"}, {"seg": "hard"}, confidence=0.55)
-    result = step_of(network, Lesson(labeler, {"seg": loss}))(batch(), unlabeled, 0.0)
+    pseudo_labeler = HeadPseudoLabeler({"seg": "peer"}, {"seg": "hard"}, confidence=0.55)
+    result = step_of(network, ConsistencyTerm(pseudo_labeler, {"seg": loss}))(batch(), unlabeled, 0.0)
     heads = network.heads(unlabeled["image"])
     sure = (heads["peer"].softmax(1).amax(1, keepdim=True) >= 0.55).float()
     assert 0 < sure.mean() < 1
     expected = loss(heads["seg"], heads["peer"].argmax(1, keepdim=True), sure)
     assert result["loss"].item() == pytest.approx(expected.item())
-    assert result["counted/lesson_0/seg"].item() == pytest.approx(sure.mean().item())
+    assert result["counted/term_0/seg"].item() == pytest.approx(sure.mean().item())
 
 
 def test_labeled_targets_go_to_their_heads() -> None:
@@ -564,15 +590,17 @@ def test_targets_and_losses_name_the_same_heads() -> None:
 
 
 def test_labeled_images_must_teach() -> None:
-    """By targets, or by a lesson from sparse labels."""
-    lesson = {"own": Lesson(HeadLabeler(PEERS, HARD), PEER_LOSSES)}
+    """By targets, or by a consistency term from sparse labels."""
+    term = {"own": ConsistencyTerm(HeadPseudoLabeler(PEERS, HARD), PEER_LOSSES)}
     sparse = {
-        "sparse": Lesson(Told({"peer": PseudoLabel(torch.rand(2, 2, 8, 8))}), {"peer": soft_mse}, stream="labeled")
+        "sparse": ConsistencyTerm(
+            Told({"peer": PseudoLabel(torch.rand(2, 2, 8, 8))}), {"peer": soft_mse}, stream="labeled"
+        )
     }
-    for lessons in (None, lesson):
+    for consistency in (None, term):
         with pytest.raises(ValueError, match="nothing is learned from labeled images"):
-            Step(Toy(), {}, {}, WeightedSum(), lessons)
-    result = Step(Toy(), {}, {}, WeightedSum(), lesson | sparse)(batch(), None, 0.0)
+            Step(Toy(), {}, {}, WeightedSum(), consistency)
+    result = Step(Toy(), {}, {}, WeightedSum(), term | sparse)(batch(), None, 0.0)
     assert result["loss"].item() == pytest.approx(result["labeled/sparse/peer"].item())
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bundle.losses import CrossEntropy, CrossEntropyDice, Dice
-from bundle.teaching import CosineRamp, FusingLabeler, Lesson, Step, WeightedSum
+from bundle.semi_supervision import ConsistencyTerm, CosineRamp, FusionPseudoLabeler, Step, WeightedSum
 from bundle.types import IGNORE, Batch, Heads, PseudoLabel
 
 
@@ -29,7 +29,7 @@ BATCH: Batch = {
 
 
 def fused(confidence: Any, progress: float = 0.0, batch: Batch = BATCH) -> PseudoLabel:
-    return FusingLabeler(Says(), {"seg": "seg"}, confidence)(batch, {}, progress)["seg"]
+    return FusionPseudoLabeler(Says(), {"seg": "seg"}, confidence)(batch, {}, progress)["seg"]
 
 
 @pytest.mark.parametrize(
@@ -55,28 +55,30 @@ def test_the_threshold_follows_its_curriculum() -> None:
 
 
 def test_the_annotations_teach_alone_while_the_teacher_is_untrained() -> None:
-    labeler = FusingLabeler(Says(), {"seg": "seg"}, 0.0, warm_up=0.2)
-    counted = [labeler(BATCH, {}, progress)["seg"].weight for progress in (0.0, 0.19, 0.2, 1.0)]
+    pseudo_labeler = FusionPseudoLabeler(Says(), {"seg": "seg"}, 0.0, warm_up=0.2)
+    counted = [pseudo_labeler(BATCH, {}, progress)["seg"].weight for progress in (0.0, 0.19, 0.2, 1.0)]
     assert [weight.mean().item() for weight in counted if weight is not None] == [0.5, 0.5, 1.0, 1.0]
 
 
 def test_three_classes_and_annotations_by_name() -> None:
     teacher = nn.Module()
     teacher.heads = lambda image: {"all": torch.tensor([0.0, 0.0, 9.0]).reshape(1, 3, 1, 1).expand(2, 3, 4, 4)}  # type: ignore[assignment]
-    labeler = FusingLabeler(teacher, {"seg": "all"}, 0.9, annotations={"seg": "drawn"})  # type: ignore[arg-type]
+    pseudo_labeler = FusionPseudoLabeler(teacher, {"seg": "all"}, 0.9, annotations={"seg": "drawn"})  # type: ignore[arg-type]
     drawn = torch.full((2, 1, 4, 4), IGNORE, dtype=torch.uint8)
     drawn[0, 0, 0] = 1
-    label = labeler({"image": torch.zeros(2, 3, 4, 4), "drawn": drawn}, {}, 0.0)["seg"]
+    label = pseudo_labeler({"image": torch.zeros(2, 3, 4, 4), "drawn": drawn}, {}, 0.0)["seg"]
     assert (label.target[0, 0, 0] == 1).all()
     assert (label.target == 2).sum() == 28
-    with pytest.raises(ValueError, match="no annotation 'drawn' of head 'seg'; give the lesson stream: labeled"):
-        labeler({"image": torch.zeros(2, 3, 4, 4)}, {}, 0.0)
+    with pytest.raises(
+        ValueError, match="no annotation 'drawn' of head 'seg'; give the consistency term stream: labeled"
+    ):
+        pseudo_labeler({"image": torch.zeros(2, 3, 4, 4)}, {}, 0.0)
 
 
-def test_the_teacher_is_no_part_of_the_labeler() -> None:
-    labeler = FusingLabeler(nn.Conv2d(3, 2, 1), {"seg": "seg"}, 0.5)  # type: ignore[arg-type]
-    assert list(labeler.parameters()) == []
-    assert not labeler.needs_heads
+def test_the_teacher_is_no_part_of_the_pseudo_labeler() -> None:
+    pseudo_labeler = FusionPseudoLabeler(nn.Conv2d(3, 2, 1), {"seg": "seg"}, 0.5)  # type: ignore[arg-type]
+    assert list(pseudo_labeler.parameters()) == []
+    assert not pseudo_labeler.needs_heads
 
 
 @pytest.mark.parametrize("loss", [CrossEntropyDice(), Dice(), Dice(squared=False), CrossEntropy()])
@@ -91,13 +93,15 @@ def test_pixels_that_nobody_knows_reach_no_term_of_the_loss(loss: nn.Module) -> 
     assert value.item() == pytest.approx(loss(prediction[..., 1:, :], label.target[..., 1:, :]).item())
 
 
-def test_a_lesson_on_the_labeled_images_is_all_that_is_learned() -> None:
+def test_a_consistency_term_on_the_labeled_images_is_all_that_is_learned() -> None:
     """One part, weighted by nothing else; what is counted is logged."""
     network = nn.Module()
     network.conv = nn.Conv2d(3, 2, 1)
     network.heads = lambda image: {"seg": network.conv(image)}  # type: ignore[assignment]
-    lesson = Lesson(FusingLabeler(Says(), {"seg": "seg"}, 0.8), {"seg": CrossEntropyDice()}, stream="labeled")
-    step = Step(network, {}, {}, WeightedSum(), {"fused": lesson})
+    term = ConsistencyTerm(
+        FusionPseudoLabeler(Says(), {"seg": "seg"}, 0.8), {"seg": CrossEntropyDice()}, stream="labeled"
+    )
+    step = Step(network, {}, {}, WeightedSum(), {"fused": term})
     assert not step.needs_unlabeled
     result = step(BATCH, None, 0.0)
     label = fused(0.8)

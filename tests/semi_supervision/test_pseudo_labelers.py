@@ -1,4 +1,4 @@
-"""Labelers: forms, confidence, and that what they write carries no gradient."""
+"""Pseudo-labelers: forms, confidence, and that what they write carries no gradient."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bundle.teaching import HeadLabeler, TeacherLabeler, written
+from bundle.semi_supervision import HeadPseudoLabeler, MeanPseudoLabeler, TeacherPseudoLabeler, to_target
 from bundle.types import Heads
 
 LOGITS = torch.tensor([[[[2.0, -1.0]], [[0.0, 1.0]]]])
@@ -28,34 +28,34 @@ class Teacher(nn.Module):
 
 
 def test_hard_is_a_class_index() -> None:
-    target = written(LOGITS, "hard")
+    target = to_target(LOGITS, "hard")
     assert target.dtype == torch.int64
     assert torch.equal(target, torch.tensor([[[[0, 1]]]]))
 
 
 def test_soft_is_a_probability() -> None:
     expected = torch.tensor([[[[0.8808, 0.1192]], [[0.1192, 0.8808]]]])
-    torch.testing.assert_close(written(LOGITS, "soft"), expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(to_target(LOGITS, "soft"), expected, atol=1e-4, rtol=0)
 
 
 def test_tanh_is_a_signed_distance() -> None:
     expected = torch.tensor([[[[0.9640, -0.7616]]]])
-    torch.testing.assert_close(written(LOGITS[:, :1], "tanh"), expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(to_target(LOGITS[:, :1], "tanh"), expected, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("form", ["soft", "tanh"])
 def test_numbers_are_written_in_float32(form: str) -> None:
-    assert written(LOGITS.half(), form).dtype == torch.float32
+    assert to_target(LOGITS.half(), form).dtype == torch.float32
 
 
 def test_another_form_is_refused() -> None:
     with pytest.raises(ValueError, match="'hard', 'soft' or 'tanh', got 'sharp'"):
-        written(LOGITS, "sharp")
+        to_target(LOGITS, "sharp")
 
 
 def test_sources_and_forms_name_the_same_heads() -> None:
     with pytest.raises(ValueError, match=r"sources name the heads \['seg'\], forms \['sdf'\]"):
-        HeadLabeler({"seg": "fused_seg"}, {"sdf": "tanh"})
+        HeadPseudoLabeler({"seg": "fused_seg"}, {"sdf": "tanh"})
 
 
 def test_heads_write_for_one_another_without_gradient() -> None:
@@ -64,21 +64,21 @@ def test_heads_write_for_one_another_without_gradient() -> None:
         "fused_sdf": LOGITS[:, :1].clone().requires_grad_(),
         "fused_boundary": -LOGITS.clone().requires_grad_(),
     }
-    labeler = HeadLabeler(
+    pseudo_labeler = HeadPseudoLabeler(
         {"seg": "fused_seg", "sdf": "fused_sdf", "boundary": "fused_boundary"},
         {"seg": "hard", "sdf": "tanh", "boundary": "soft"},
     )
-    labels = labeler({}, heads, 0.5)
-    assert torch.equal(labels["seg"].target, written(LOGITS, "hard"))
-    assert torch.equal(labels["sdf"].target, written(LOGITS[:, :1], "tanh"))
-    assert torch.equal(labels["boundary"].target, written(-LOGITS, "soft"))
+    labels = pseudo_labeler({}, heads, 0.5)
+    assert torch.equal(labels["seg"].target, to_target(LOGITS, "hard"))
+    assert torch.equal(labels["sdf"].target, to_target(LOGITS[:, :1], "tanh"))
+    assert torch.equal(labels["boundary"].target, to_target(-LOGITS, "soft"))
     assert {label.weight for label in labels.values()} == {None}
     assert not any(label.target.requires_grad for label in labels.values())
 
 
 def test_peers_teach_each_other() -> None:
     heads = {"seg": LOGITS, "peer": -LOGITS}
-    labels = HeadLabeler({"seg": "peer", "peer": "seg"}, {"seg": "hard", "peer": "hard"})({}, heads, 0.0)
+    labels = HeadPseudoLabeler({"seg": "peer", "peer": "seg"}, {"seg": "hard", "peer": "hard"})({}, heads, 0.0)
     assert labels["seg"].target.flatten().tolist() == [1, 0]
     assert labels["peer"].target.flatten().tolist() == [0, 1]
 
@@ -88,16 +88,16 @@ def test_pixels_below_the_confidence_get_no_weight(form: str) -> None:
     """Largest probabilities sigmoid(0.4) = 0.599, sigmoid(3) = 0.953, sigmoid(2.9) = 0.948, exactly one half."""
     first = torch.tensor([0.4, -3.0, 2.9, 0.0])
     logits = torch.stack([first, torch.zeros(4)])[None, :, None]
-    label = HeadLabeler({"seg": "weak"}, {"seg": form}, confidence=0.95)({}, {"weak": logits}, 0.0)["seg"]
+    label = HeadPseudoLabeler({"seg": "weak"}, {"seg": form}, confidence=0.95)({}, {"weak": logits}, 0.0)["seg"]
     assert label.weight is not None
     assert label.weight.shape == (1, 1, 1, 4)
     assert label.weight.flatten().tolist() == [0.0, 1.0, 0.0, 0.0]
-    assert torch.equal(label.target, written(logits, form))
+    assert torch.equal(label.target, to_target(logits, form))
 
 
 def test_confidence_is_no_matter_of_signed_distances() -> None:
-    labeler = HeadLabeler({"seg": "weak", "sdf": "far"}, {"seg": "hard", "sdf": "tanh"}, confidence=0.9)
-    labels = labeler({}, {"weak": LOGITS, "far": LOGITS[:, :1]}, 0.0)
+    pseudo_labeler = HeadPseudoLabeler({"seg": "weak", "sdf": "far"}, {"seg": "hard", "sdf": "tanh"}, confidence=0.9)
+    labels = pseudo_labeler({}, {"weak": LOGITS, "far": LOGITS[:, :1]}, 0.0)
     assert labels["seg"].weight is not None
     assert labels["sdf"].weight is None
 
@@ -105,27 +105,57 @@ def test_confidence_is_no_matter_of_signed_distances() -> None:
 def test_a_teacher_answers_in_evaluation_mode_and_stays_as_it_is() -> None:
     teacher = Teacher().train()
     before = {name: value.clone() for name, value in teacher.state_dict().items()}
-    labeler = TeacherLabeler(teacher, {"seg": "seg"}, {"seg": "soft"})
-    assert not labeler.needs_heads
+    pseudo_labeler = TeacherPseudoLabeler(teacher, {"seg": "seg"}, {"seg": "soft"})
+    assert not pseudo_labeler.needs_heads
     image = torch.randn(2, 3, 4, 4, requires_grad=True) + 5
-    label = labeler({"image": image}, {}, 0.0)["seg"]
+    label = pseudo_labeler({"image": image}, {}, 0.0)["seg"]
     assert teacher.modes == [False]
     assert not label.target.requires_grad
     torch.testing.assert_close(label.target, teacher.heads(image)["seg"].softmax(dim=1).detach())
     assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
 
 
-def test_a_teacher_is_no_part_of_the_labeler() -> None:
+def test_a_teacher_is_no_part_of_the_pseudo_labeler() -> None:
     """Neither the optimiser nor DistributedDataParallel nor train() reaches it."""
     teacher = Teacher().eval()
-    labeler = TeacherLabeler(teacher, {"seg": "seg"}, {"seg": "soft"}).train()
-    assert list(labeler.parameters()) == list(labeler.buffers()) == []
+    pseudo_labeler = TeacherPseudoLabeler(teacher, {"seg": "seg"}, {"seg": "soft"}).train()
+    assert list(pseudo_labeler.parameters()) == list(pseudo_labeler.buffers()) == []
     assert not teacher.training
 
 
 def test_a_teacher_may_be_unsure_too() -> None:
-    label = TeacherLabeler(Teacher(), {"seg": "seg"}, {"seg": "hard"}, confidence=0.999)(
+    label = TeacherPseudoLabeler(Teacher(), {"seg": "seg"}, {"seg": "hard"}, confidence=0.999)(
         {"image": torch.zeros(1, 3, 2, 2)}, {}, 0.0
     )["seg"]
     assert label.weight is not None
     assert not label.weight.any()
+
+
+def three_heads() -> dict[str, torch.Tensor]:
+    """Three heads of one pixel, with probabilities 0.9, 0.2 and 0.5 of class 1."""
+    chances = {"one": 0.9, "two": 0.2, "other": 0.5}
+    return {
+        name: torch.tensor([1 - chance, chance]).log().view(1, 2, 1, 1).add(3.0).requires_grad_()
+        for name, chance in chances.items()
+    }
+
+
+def test_the_mean_of_probabilities_labels_its_sources() -> None:
+    """And not of logits, which would give 0.6."""
+    labels = MeanPseudoLabeler(["one", "two"])({}, three_heads(), 0.5)
+    assert set(labels) == {"one", "two"}
+    for label in labels.values():
+        assert label.weight is None
+        assert not label.target.requires_grad
+        torch.testing.assert_close(label.target.flatten(), torch.tensor([0.45, 0.55]))
+
+
+def test_a_mean_may_label_other_heads() -> None:
+    labels = MeanPseudoLabeler(["one", "two"], heads=["other"])({}, three_heads(), 0.5)
+    assert set(labels) == {"other"}
+    torch.testing.assert_close(labels["other"].target.sum(dim=1), torch.ones(1, 1, 1))
+
+
+def test_a_mean_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one source head"):
+        MeanPseudoLabeler([])

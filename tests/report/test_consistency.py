@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bundle.report import Cell, lesson_table
+from bundle.report import Cell, consistency_table
 
 
 def cell(seed: int, last: float) -> Cell:
@@ -23,23 +23,23 @@ def cell(seed: int, last: float) -> Cell:
 
 
 def test_a_row_a_column_with_the_mean_of_the_seeds():
-    head, rows = lesson_table([cell(0, 0.1), cell(1, 0.0)])
+    head, rows = consistency_table([cell(0, 0.1), cell(1, 0.0)])
     assert head == ["method", "labels", "column", "first epoch", "middle", "last epoch"]
     assert rows == [
         ["semi_moe", "10 %", "counted/gates/seg", "100.0 %", "100.0 %", "25.0 %"],
         ["semi_moe", "10 %", "foreground/gates/seg", "50.0 %", "30.0 %", "5.0 %"],
     ]
-    assert lesson_table([cell(0, 0.1)], ["unlabeled"])[1] == [
+    assert consistency_table([cell(0, 0.1)], ["unlabeled"])[1] == [
         ["semi_moe", "10 %", "unlabeled/gates/seg", "0.1235", "0.1", "0.05"]
     ]
 
 
 def test_an_unknown_kind_is_named():
     with pytest.raises(ValueError, match="no kind 'colour'"):
-        lesson_table([cell(0, 0.1)], ["colour"])
+        consistency_table([cell(0, 0.1)], ["colour"])
 
 
 def test_the_program_says_what_is_missing(load_program, tmp_path, capsys):
-    program = load_program("show_lessons")
+    program = load_program("show_consistency")
     assert program.main(["--cells", str(tmp_path / "none")]) == 1
     assert "no folder" in capsys.readouterr().err

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bundle.teaching import BalanceRegularizer, ConstantRamp, EntropyRegularizer, Regularizer
+from bundle.semi_supervision import BalanceRegularizer, ConstantRamp, EntropyRegularizer, Regularizer
 
 
 def entropy(logits: Tensor) -> Tensor:
@@ -81,5 +81,5 @@ def test_balance_moves_the_gate_to_the_neglected() -> None:
 
 
 def test_a_regularizer_that_says_nothing_is_refused() -> None:
-    with pytest.raises(TypeError, match="Regularizer does not say what it measures"):
+    with pytest.raises(TypeError, match="Regularizer does not implement forward"):
         Regularizer(ConstantRamp())({}, 0.0)

@@ -14,17 +14,17 @@ KINDS = {
     "labeled": "loss on labels",
     "ramp": "weight",
 }
-"""What the training's table says of a lesson, by how the names of its columns begin."""
+"""What the training's table says of a consistency term, by how the names of its columns begin."""
 WHEN = ("first epoch", "middle", "last epoch")
 
 
-def lesson_table(cells: Sequence[Cell], kinds: Sequence[str] = ("foreground", "counted")) -> Table:
-    """Each lesson's numbers at the begin, in the middle and at the end of the training, mean over the seeds.
+def consistency_table(cells: Sequence[Cell], kinds: Sequence[str] = ("foreground", "counted")) -> Table:
+    """Each consistency term's numbers at the begin, in the middle and at the end of the training, mean over the seeds.
 
     Args:
         cells: finished cells of one benchmark.
         kinds: any of ``KINDS``: ``foreground`` and ``counted`` (shares of pixels, in percent), ``unlabeled``,
-            ``labeled`` (losses), ``ramp`` (weight of a lesson).
+            ``labeled`` (losses), ``ramp`` (weight of a consistency term).
 
     Returns:
         Head and rows: method, share of labels, column of the training's table, and the three numbers.

@@ -1,4 +1,4 @@
-"""Terms without a target: ``(heads, progress) -> scalar``."""
+"""Regularizers: losses without a target, called as ``(heads, progress)``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bundle.types import Heads, Ramp
 
 
 class Regularizer(nn.Module):
-    """A term on the student's own heads on one stream.
+    """Base class of losses on the student's own heads, on one stream.
 
     Args:
         ramp: weight over training.
@@ -24,12 +24,12 @@ class Regularizer(nn.Module):
         self.stream = stream
 
     def forward(self, heads: Heads, progress: float) -> Tensor:
-        """The term before its ramp, a tensor without dimensions."""
-        raise TypeError(f"{type(self).__name__} does not say what it measures")
+        """Return the loss, a 0-d tensor, without the ramp."""
+        raise TypeError(f"{type(self).__name__} does not implement forward")
 
 
 class EntropyRegularizer(Regularizer):
-    """Normalised entropy of a head, -sum p log p / log C, in [0, 1] (Vu et al. 2019, arXiv 1811.12833).
+    """Normalized entropy of a head, -sum p log p / log C, in [0, 1] (Vu et al. 2019, arXiv 1811.12833).
 
     Args:
         head: name of a head of logits (B, C, H, W), C >= 2.
@@ -42,16 +42,18 @@ class EntropyRegularizer(Regularizer):
         self.head = head
 
     def forward(self, heads: Heads, progress: float) -> Tensor:
-        """Mean over all pixels."""
+        """Return the mean entropy over all pixels."""
         logarithms = heads[self.head].float().log_softmax(dim=1)  # `entr` of a probability 0 has no gradient
         return -(logarithms.exp() * logarithms).sum(dim=1).mean() / math.log(logarithms.shape[1])
 
 
 class BalanceRegularizer(Regularizer):
-    """log K - H(mean gate weights) >= 0: 0 for equal use of the experts, log K when one expert takes all.
+    """Load balancing of a gate: log K - H(mean gate weights).
+
+    It is 0 if all experts are used equally, and log K if one expert gets all the weight.
 
     Differs from the paper: the project page of Semi-MoE prints -sum mean(g) log mean(g), the entropy, whose
-    minimum is the collapse that the term is meant to prevent.
+    minimum is the collapse that the loss is meant to prevent.
 
     Args:
         head: name of a head of gate weights (B, K).
@@ -64,6 +66,6 @@ class BalanceRegularizer(Regularizer):
         self.head = head
 
     def forward(self, heads: Heads, progress: float) -> Tensor:
-        """How far the use of the experts, averaged over the batch, is from equal (in nats)."""
+        """Return how far the mean gate weights of the batch are from uniform, in nats."""
         use = heads[self.head].float().mean(dim=0).clamp_min(torch.finfo(torch.float32).tiny)  # as above
         return math.log(use.numel()) - torch.special.entr(use).sum()

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from bundle.losses import CrossEntropyDice
-from bundle.teaching import CollaborativeLabeler, ConstantRamp, LinearRamp
-from bundle.teaching.collaborative import combined_class, consistent
+from bundle.semi_supervision import CollaborativePseudoLabeler, ConstantRamp, LinearRamp
+from bundle.semi_supervision.collaborative import combined_class, consistent
 from bundle.types import Heads, PseudoLabel
 
 BATCH = {"image": torch.zeros(1, 3, 1, 4)}
@@ -91,7 +91,7 @@ def test_the_combination_takes_the_mean_background_and_each_heads_own_class() ->
 def test_three_sources_for_each_head_and_one_question() -> None:
     generalist = sure_of([0, 1, 2, 1], [0.99, 0.97, 0.6, 0.96])
     teacher = Teacher(generalist, said((0, 0), (1, 2), (2, 1), (1, 1), sure=0.96)).train()
-    labels = CollaborativeLabeler(teacher, confidence=0.95)(BATCH, {}, 0.0)
+    labels = CollaborativePseudoLabeler(teacher, confidence=0.95)(BATCH, {}, 0.0)
     heads = ("seg", "specialist_1", "specialist_2")
     assert list(labels) == [
         *(f"{source}/seg" for source in ("own", "combined", "agreed")),
@@ -112,7 +112,7 @@ def test_three_sources_for_each_head_and_one_question() -> None:
 
 def test_where_the_two_sides_disagree_nothing_is_agreed() -> None:
     generalist = sure_of([2, 1, 0, 0], [0.9] * 4)
-    labels = CollaborativeLabeler(Teacher(generalist, said((1, 2), (1, 2), (0, 0), (2, 1))))(BATCH, {}, 0.0)
+    labels = CollaborativePseudoLabeler(Teacher(generalist, said((1, 2), (1, 2), (0, 0), (2, 1))))(BATCH, {}, 0.0)
     assert row(labels["combined/seg"]) == [1, 1, 0, 2]
     assert kept(labels["agreed/seg"]) == [0, 1, 1, 0]
 
@@ -121,7 +121,7 @@ def test_where_the_two_sides_disagree_nothing_is_agreed() -> None:
 def test_any_number_of_specialists(specialists: int) -> None:
     said_by_all = said((0,) * specialists, (1, *(2,) * (specialists - 1)))
     generalist = sure_of([0, 1], [0.99, 0.99], specialists + 1)
-    labels = CollaborativeLabeler(Teacher(generalist, said_by_all))({"image": torch.zeros(1, 3, 1, 2)}, {}, 0.0)
+    labels = CollaborativePseudoLabeler(Teacher(generalist, said_by_all))({"image": torch.zeros(1, 3, 1, 2)}, {}, 0.0)
     assert len(labels) == 3 * (specialists + 1)
     assert row(labels[f"combined/specialist_{specialists}"]) == [0, 2]
     assert row(labels["combined/seg"]) == [0, 1]
@@ -130,20 +130,20 @@ def test_any_number_of_specialists(specialists: int) -> None:
 @pytest.mark.parametrize(("confidence", "counted"), [(0.0, 4), (0.65, 3), (ConstantRamp(0.97), 2)])
 def test_the_confidence_is_a_number_or_a_ramp(confidence: float | ConstantRamp, counted: int) -> None:
     teacher = Teacher(sure_of([0, 1, 2, 1], [0.99, 0.98, 0.6, 0.7]), said((0, 0), (0, 0), (0, 0), (0, 0)))
-    labels = CollaborativeLabeler(teacher, confidence)(BATCH, {}, 0.5)
+    labels = CollaborativePseudoLabeler(teacher, confidence)(BATCH, {}, 0.5)
     assert sum(kept(labels["own/seg"])) == sum(kept(labels["combined/specialist_1"])) == counted
 
 
 def test_a_ramp_follows_progress() -> None:
     teacher = Teacher(sure_of([0] * 4, [0.8] * 4), said(*[(0, 0)] * 4))
-    labeler = CollaborativeLabeler(teacher, LinearRamp(initial=0.7, maximum=0.9))
-    assert [sum(kept(labeler(BATCH, {}, progress)["own/seg"])) for progress in (0.0, 0.4, 1.0)] == [4, 4, 0]
+    pseudo_labeler = CollaborativePseudoLabeler(teacher, LinearRamp(initial=0.7, maximum=0.9))
+    assert [sum(kept(pseudo_labeler(BATCH, {}, progress)["own/seg"])) for progress in (0.0, 0.4, 1.0)] == [4, 4, 0]
 
 
 def test_the_mask_reaches_the_dice_term() -> None:
     """Neither cross-entropy nor Dice learns from a pixel that the specialists contradict one another about."""
     teacher = Teacher(sure_of([0, 1, 2, 1], [0.99] * 4), said((0, 0), (1, 2), (2, 1), (1, 1)))
-    label = CollaborativeLabeler(teacher)(BATCH, {}, 0.0)["combined/seg"]
+    label = CollaborativePseudoLabeler(teacher)(BATCH, {}, 0.0)["combined/seg"]
     loss = CrossEntropyDice()
     for term in (loss, loss.cross_entropy, loss.dice):
         logits = torch.randn(1, 3, 1, 4, requires_grad=True)
@@ -156,4 +156,4 @@ def test_the_mask_reaches_the_dice_term() -> None:
 def test_a_teacher_without_specialists_is_refused() -> None:
     teacher = Teacher(sure_of([0], [0.9]), torch.empty(0, 1, 3, 1, 1))
     with pytest.raises(ValueError, match=r"no specialists, only \['seg'\]"):
-        CollaborativeLabeler(teacher)(BATCH, {}, 0.0)
+        CollaborativePseudoLabeler(teacher)(BATCH, {}, 0.0)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bundle.teaching import AdaptiveObjective, ConstantRamp, LinearRamp, WeightedSum
+from bundle.semi_supervision import AdaptiveObjective, ConstantRamp, LinearRamp, WeightedSum
 
 TASKS = {"seg": ["seg", "fused_seg"], "sdf": ["sdf", "fused_sdf"], "boundary": ["boundary", "fused_boundary"]}
 

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from bundle.teaching import ConstantRamp, CosineRamp, LinearRamp, SigmoidRamp
+from bundle.semi_supervision import ConstantRamp, CosineRamp, LinearRamp, SigmoidRamp
 from bundle.types import Ramp
 
 GRID = [step / 20 for step in range(21)]

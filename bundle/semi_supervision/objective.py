@@ -1,4 +1,4 @@
-"""One number of the parts: a fixed weighting, or weights that are learnt with the network."""
+"""Objectives: combine the losses of a step into one number, with fixed or learned weights."""
 
 from __future__ import annotations
 
@@ -11,16 +11,22 @@ from bundle.types import Ramp, Scalars
 
 
 def head_of(part: str) -> str:
-    """The head that a part speaks of: ``seg`` of ``gates/seg``."""
+    """Return the head of a loss name: ``seg`` for ``gates/seg``."""
     return part.rsplit("/", 1)[-1]
 
 
 class WeightedSum(nn.Module):
-    """The sum of all parts, each with a fixed weight; lessons carry ramps of their own.
+    """Sum of all losses with fixed weights. Each consistency term also has its own ramp.
 
     Args:
-        weights: name of a part (``seg`` on labeled images, ``LESSON/seg`` in a lesson) or of a head (all its parts)
-            -> weight; the part's own name wins, and what is not named weighs 1.
+        weights: name of a loss (``seg`` on labeled images, ``TERM/seg`` in a consistency term) or of a head (all its
+            losses) -> weight. The name of the loss takes precedence. The default weight is 1.
+
+    Example::
+
+        >>> total, _ = WeightedSum({"sdf": 0.5})({"seg": torch.tensor(1.0), "sdf": torch.tensor(2.0)}, {}, progress=0.0)
+        >>> total
+        tensor(2.)
     """
 
     def __init__(self, weights: Mapping[str, float] | None = None) -> None:
@@ -28,7 +34,7 @@ class WeightedSum(nn.Module):
         self.weights = dict(weights or {})
 
     def forward(self, labeled: Scalars, unlabeled: Scalars, progress: float) -> tuple[Tensor, Scalars]:
-        """The sum, a tensor without dimensions, and nothing to log."""
+        """Return the sum, a 0-d tensor, and nothing to log."""
         parts = [*labeled.items(), *unlabeled.items()]
         total = torch.stack([self._weight(name) * part for name, part in parts]).sum()
         return total, {}
@@ -40,20 +46,20 @@ class WeightedSum(nn.Module):
 class AdaptiveObjective(nn.Module):
     """Adaptive multi-objective loss of Semi-MoE (BMVC 2025, eq. 7 and 11).
 
-    A(l) = sum_j exp(-s_j) c_j l_j + gamma sum_j exp(s_j) over the tasks j, with learnt s, the same for both streams;
-    the total is A(labeled) + lambda(progress) A(unlabeled). Minimised over s it is 2 sqrt(gamma c l) a task.
+    A(l) = sum_j exp(-s_j) c_j l_j + gamma sum_j exp(s_j) over the tasks j. The s_j are learned and shared by both
+    streams. The total is A(labeled) + lambda(progress) A(unlabeled). Its minimum over s is 2 sqrt(gamma c l) per task.
 
     Differs from the paper: c is a setting (the paper "absorbs" the 1/2 of the signed distance).
 
     Args:
-        tasks: task -> heads whose parts belong to it.
-        gamma: weight of the term that keeps s small; it scales the whole gradient, not the balance.
-        factors: task -> c; 1 where not named.
-        initial: s of every task at the start.
-        ramp: lambda, the weight of the unlabeled parts over training.
+        tasks: task -> heads that belong to it.
+        ramp: lambda, the weight of the unlabeled losses over training.
+        gamma: weight of the term that keeps s small. It scales the whole gradient, not the balance between tasks.
+        factors: task -> c, 1 by default.
+        initial: initial value of every s.
 
     Raises:
-        ValueError: when called with a part that belongs to no task.
+        ValueError: if called with the loss of a head that belongs to no task.
     """
 
     def __init__(
@@ -72,7 +78,7 @@ class AdaptiveObjective(nn.Module):
         self.s = nn.ParameterDict({task: nn.Parameter(torch.tensor(float(initial))) for task in tasks})
 
     def adaptive(self, losses: Mapping[str, Tensor]) -> Tensor:
-        """A(l) of one loss a task; a task without loss takes no part."""
+        """Return A(l) for one loss per task; tasks without a loss are left out."""
         terms = [
             torch.exp(-self.s[task]) * self.factors[task] * loss + self.gamma * torch.exp(self.s[task])
             for task, loss in losses.items()
@@ -80,7 +86,7 @@ class AdaptiveObjective(nn.Module):
         return torch.stack(terms).sum() if terms else next(self.parameters()).new_zeros(())
 
     def forward(self, labeled: Scalars, unlabeled: Scalars, progress: float) -> tuple[Tensor, Scalars]:
-        """The total, a tensor without dimensions, and the numbers to log: task weights exp(-s) and lambda."""
+        """Return the total, a 0-d tensor, and the numbers to log: task weights exp(-s) and lambda."""
         total = self.adaptive(self._by_task(labeled))
         weight = float(self.ramp(progress))
         if unlabeled:

@@ -1,6 +1,6 @@
 """Show what the pseudo-labels of each method did in a benchmark: share of foreground, share of pixels that count.
 
-python scripts/show_lessons.py --cells runs/first --methods mean_teacher cps
+python scripts/show_consistency.py --cells runs/first --methods mean_teacher cps
 A pseudo-label whose foreground goes to 0 or 100 %, or counts nowhere, teaches nothing.
 """
 
@@ -13,8 +13,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bundle.report import chosen, lesson_table, load_cells, markdown
-from bundle.report.lessons import KINDS
+from bundle.report import chosen, consistency_table, load_cells, markdown
+from bundle.report.consistency import KINDS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,9 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     given = parser.parse_args(arguments)
     try:
-        print(markdown(lesson_table(chosen(load_cells(given.cells), given.methods), given.kinds)))
+        print(markdown(consistency_table(chosen(load_cells(given.cells), given.methods), given.kinds)))
     except (OSError, ValueError) as error:
-        print(f"show_lessons: {error}", file=sys.stderr)
+        print(f"show_consistency: {error}", file=sys.stderr)
         return 1
     return 0
 
