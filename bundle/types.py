@@ -50,7 +50,7 @@ FILES = "files"
 Heads = dict[str, Tensor]
 """What a network answers: every map that a method needs, (B, C, H, W) logits or values, and gate weights (B, K)."""
 Batch = dict[str, Any]
-"""What a loader gives: ``image`` (B, 3, H, W), normalised; on labeled images ``label`` and further targets."""
+"""What a loader gives: ``image`` (B, 3, H, W), normalized; on labeled images ``label`` and further targets."""
 Scalars = dict[str, Tensor]
 """Named numbers of one step, each a tensor without dimensions."""
 Ramp = Callable[[float], float]
@@ -89,7 +89,7 @@ class Viewed(Protocol):
 
 
 class View(Protocol):
-    """A way of showing a batch: noise, colour, CutMix. It draws once a call and changes no argument."""
+    """A way of showing a batch: noise, color, CutMix. It draws once a call and changes no argument."""
 
     def __call__(self, batch: Batch) -> Viewed:
         """Show ``batch``; images are (B, 3, H, W), or (n B, 3, H, W) where ``carry`` repeats the labels n times."""

@@ -9,7 +9,7 @@ OUTPUT/cells/METHOD-LABELS-seedSEED/ with cell.json, log.txt, models/, training/
 goes on: finished cells stay as they are, a stopped one loses at most its last epoch. A cell of another configuration is
 never overwritten: --force moves it to OUTPUT/replaced/ first.
 
-All cells make the same number of optimiser steps in the same number of epochs, without early stopping, and each keeps
+All cells make the same number of optimizer steps in the same number of epochs, without early stopping, and each keeps
 the checkpoint that its protocol chooses. So no method gains by stopping late or by having more images to run through,
 and learning rates, ramps and validations follow the same clock. Without --budget an epoch has as many steps as labeled
 and unlabeled images together make batches. All epochs are equally long, so steps are rounded up to a multiple of the

@@ -9,7 +9,7 @@ phantom is drawn into dataset/ on first use. Nothing is written else.
 - loader: both streams as the trainer takes them, epoch after epoch, start of workers included; crops with targets and
   augmentation, from the cache and, for comparison, decoded anew each time.
 - one core: time that crop, augmentation, targets and collation take of one core, which is what one worker can give.
-- training: whole optimiser steps on this device, on one batch that is there already.
+- training: whole optimizer steps on this device, on one batch that is there already.
 
 Each of the figures takes --seconds, and the cache as long as it takes to decode all tiles once.
 """

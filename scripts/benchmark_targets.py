@@ -50,7 +50,7 @@ def drawn_masks(count: int, size: int, seed: int = 0) -> list[NDArray[np.int32]]
 
 
 def read_masks(folder: Path, size: int) -> list[NDArray[np.int32]]:
-    """Read the masks of a folder, resized to (size, size) by nearest neighbour."""
+    """Read the masks of a folder, resized to (size, size) by nearest neighbor."""
     files = sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
     if not files:
         raise SystemExit(f"no mask ({', '.join(sorted(SUFFIXES))}) in {folder}")

@@ -36,7 +36,7 @@ DOMAIN = "lab_a"
 EDGE = 8.0
 """Width of the edge of an island, um."""
 EMPTY = 215
-"""Grey value in all colours above which 32 x 32 px of a square hold no tissue."""
+"""Gray value in all colors above which 32 x 32 px of a square hold no tissue."""
 DEFLATE = 4
 """Level of the compression; the noise of a sensor leaves little to gain by more."""
 MOST = 200_000
@@ -115,8 +115,8 @@ def write(path: Path, slide: PhantomSlide, kind: str, mpp: float | None, progres
     with tifffile.TiffWriter(path, bigtiff=True) as file:
         for level in range(slide.levels):
             width, height = slide.level_size(level)
-            per_centimetre = None if mpp is None else 1e4 / (mpp * 2**level)
-            resolution = {} if per_centimetre is None else {"resolution": (per_centimetre, per_centimetre)}
+            per_centimeter = None if mpp is None else 1e4 / (mpp * 2**level)
+            resolution = {} if per_centimeter is None else {"resolution": (per_centimeter, per_centimeter)}
             file.write(
                 encoded(level),
                 shape=(height, width, *samples),
@@ -239,7 +239,7 @@ class PhantomSlide:
         return self.field[part], np.unique(self.islands[part])
 
     def _places(self, start: int, level: int) -> NDArray[np.float64]:
-        """Where a tile's rows or columns lie on the map of islands, cells; 0 is the centre of the first."""
+        """Where a tile's rows or columns lie on the map of islands, cells; 0 is the center of the first."""
         places = (np.arange(start, start + self.tile) + 0.5) * 2**level / self.cell - 0.5
         return np.clip(places, 0, CELLS)
 

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from bundle.annotation import draw_instances, read_annotations
-from bundle.handlers.drawing import INK, PALE, PAPER, PREDICTION, TRUTH, Colour, sheet
+from bundle.handlers.drawing import INK, PALE, PAPER, PREDICTION, TRUTH, Color, sheet
 from bundle.inference.files import hidden_until_done
 from bundle.inference.polygons import outlines
 from bundle.report.charts import Frame, number, ticks, widened
@@ -36,7 +36,7 @@ SHOWN = 3
 FINER = 2
 """The picture is drawn so many times larger and then made small, so that lines are smooth."""
 SERVED = (("outlined by the server", PREDICTION),)
-LINE: Colour = (213, 94, 0)
+LINE: Color = (213, 94, 0)
 
 
 def main() -> int:
@@ -93,7 +93,7 @@ def ranking(folder: Path, scores: Mapping[str, float]) -> np.ndarray:
     return sheet(title, columns, [(said, pictures)], cell, SERVED)
 
 
-def traced(folder: Path, name: str, shapes: Shapes, colour: Colour, cell: int) -> np.ndarray:
+def traced(folder: Path, name: str, shapes: Shapes, color: Color, cell: int) -> np.ndarray:
     """A tile, ``cell`` px wide, with the rings of shapes, whose coordinates are px of the tile."""
     with Image.open(folder / "drawn" / "image" / f"{name}.png") as opened:
         scale = FINER * cell / opened.width
@@ -103,7 +103,7 @@ def traced(folder: Path, name: str, shapes: Shapes, colour: Colour, cell: int) -
     rings = [ring for shape in shapes for part in shapely.get_parts(shape) for ring in (part.exterior, *part.interiors)]
     for width, shade in (
         (3 * FINER, INK),
-        (2 * FINER - 1, colour),
+        (2 * FINER - 1, color),
     ):  # a dark border: the stain is pale here and dark there
         for ring in rings:
             places = [(scale * x, scale * y) for x, y in shapely.get_coordinates(ring).tolist()]

@@ -29,8 +29,8 @@ sys.path.insert(0, str(ROOT))
 MODEL = "model.pt"
 TOLD = {
     **{key: key for key in ("method", "classes", "pixel_size", "crop_size")},
-    "mean": "normalisation#1#subtrahend",
-    "std": "normalisation#1#divisor",
+    "mean": "normalization#1#subtrahend",
+    "std": "normalization#1#divisor",
 }
 """Metadata of the file, and the keys of the configs whose values they are."""
 

@@ -133,11 +133,11 @@ def add_glas(sources: Any) -> None:
 
 def run_glas(options: argparse.Namespace) -> None:
     """Prepare GlaS from its download; reads ``source``, ``output`` and ``mpp``."""
-    from bundle.data.glas import LICENCE, prepare_glas  # here, so that --help need not wait for torch
+    from bundle.data.glas import LICENSE, prepare_glas  # here, so that --help need not wait for torch
 
     with Bar("GlaS") as progress:
         lists = prepare_glas(options.source, options.output, options.mpp, progress)
-    print(LICENCE)
+    print(LICENSE)
     _say_end(options.output, lists, "glas")
 
 
@@ -152,11 +152,11 @@ def add_crag(sources: Any) -> None:
 
 def run_crag(options: argparse.Namespace) -> None:
     """Prepare CRAG from its download; reads ``source``, ``output`` and ``mpp``."""
-    from bundle.data.crag import LICENCE, PATIENTS, prepare_crag
+    from bundle.data.crag import LICENSE, PATIENTS, prepare_crag
 
     with Bar("CRAG") as progress:
         lists = prepare_crag(options.source, options.output, options.mpp, progress)
-    print(LICENCE)
+    print(LICENSE)
     print(PATIENTS)
     _say_end(options.output, lists, "crag")
 

@@ -4,7 +4,7 @@
         --config_file "['configs/train.json','configs/evaluate.json','configs/readings/watershed.yaml']"
 
 Takes the words of the evaluating run: its configs and its overrides. Shown are the tiles of the test part in which most
-pairs of glands touch, one a patient; colours only tell neighbours apart. docs/figures/instances.png shows a network
+pairs of glands touch, one a patient; colors only tell neighbors apart. docs/figures/instances.png shows a network
 trained on the embedded tiles, by
 
     CHANGES="--objective#ramp#maximum 0.5 --network_def#gate equal --ckpt_dir runs/demo"
@@ -27,12 +27,12 @@ from numpy.typing import NDArray
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-COLOURS = ((255, 238, 0), (86, 180, 233), (0, 255, 80), (230, 159, 0), (255, 255, 255), (204, 121, 167))
-"""Of glands; neighbours get different ones, as far as there are enough."""
+COLORS = ((255, 238, 0), (86, 180, 233), (0, 255, 80), (230, 159, 0), (255, 255, 255), (204, 121, 167))
+"""Of glands; neighbors get different ones, as far as there are enough."""
 VEIL = 0.25
-"""How much of its colour lies over a gland; its outline has all of it."""
+"""How much of its color lies over a gland; its outline has all of it."""
 NEAR = 6
-"""Glands at most so many px apart are neighbours."""
+"""Glands at most so many px apart are neighbors."""
 READINGS = ("components", "watershed")
 """Columns beside the truth: names of the transforms in the config."""
 
@@ -125,14 +125,14 @@ def touching(instances: NDArray[Any], reach: int) -> set[tuple[int, int]]:
     return pairs
 
 
-def colour_numbers(instances: NDArray[Any]) -> dict[int, int]:
-    """A number of a colour for each gland of a map (H, W): the first that no neighbour before it has."""
-    neighbours = touching(instances, NEAR)
+def color_numbers(instances: NDArray[Any]) -> dict[int, int]:
+    """A number of a color for each gland of a map (H, W): the first that no neighbor before it has."""
+    neighbors = touching(instances, NEAR)
     chosen: dict[int, int] = {}
     for gland in np.unique(instances[instances > 0]).tolist():
-        taken = {chosen.get(low if high == gland else high) for low, high in neighbours if gland in (low, high)}
-        free = [number for number in range(len(COLOURS)) if number not in taken]
-        chosen[gland] = free[0] if free else gland % len(COLOURS)
+        taken = {chosen.get(low if high == gland else high) for low, high in neighbors if gland in (low, high)}
+        free = [number for number in range(len(COLORS)) if number not in taken]
+        chosen[gland] = free[0] if free else gland % len(COLORS)
     return chosen
 
 
@@ -145,14 +145,14 @@ def _row(tile: Tile, cell: int) -> tuple[str, list[NDArray[np.uint8]]]:
     small = drawing.resized(photo, size)
     pictures = []
     for instances in maps.values():
-        colours = colour_numbers(instances)
+        colors = color_numbers(instances)
         shown = _nearest(instances, size)
         drawn = small
-        for number, colour in enumerate(COLOURS):
-            glands = [gland for gland, chosen in colours.items() if chosen == number]
+        for number, color in enumerate(COLORS):
+            glands = [gland for gland, chosen in colors.items() if chosen == number]
             own = np.where(np.isin(shown, glands), shown, 0)
-            veiled = ((1 - VEIL) * drawn + VEIL * np.array(colour)).astype(np.uint8)
-            drawn = drawing.outlined(np.where(own[..., None] > 0, veiled, drawn), own, colour, thick=True)
+            veiled = ((1 - VEIL) * drawn + VEIL * np.array(color)).astype(np.uint8)
+            drawn = drawing.outlined(np.where(own[..., None] > 0, veiled, drawn), own, color, thick=True)
         pictures.append(drawn)
     counts = ", ".join(f"{column} {len(np.unique(one[one > 0]))}" for column, one in maps.items())
     return f"{name}    glands: {counts}", pictures

@@ -88,7 +88,7 @@ def show(
     items = [dataset[int(place)] for place in places]
     batch = {name: torch.stack([item[name] for item in items]) for name in ("image", "label")}
     shown = [batch, *(view(batch).batch for _ in range(counts[1]))]
-    scale = tuple(parser.get_parsed_content(f"normalisation#1#{name}") for name in ("subtrahend", "divisor"))
+    scale = tuple(parser.get_parsed_content(f"normalization#1#{name}") for name in ("subtrahend", "divisor"))
     columns = [[_tile(*pair, scale, cell) for pair in zip(one["image"], one["label"], strict=True)] for one in shown]
     names = [Path(dataset.data[int(place)]["image"]).name for place in places]
     rows = [(name, list(pictures)) for name, pictures in zip(names, zip(*columns, strict=True), strict=True)]
@@ -100,14 +100,14 @@ def show(
 
 
 def _tile(image: Any, label: Any, scale: tuple[list[float], ...], cell: int) -> NDArray[np.uint8]:
-    """One normalised image (3, W, H) with the contour of its label (1, W, H), upright, ``cell`` px wide."""
+    """One normalized image (3, W, H) with the contour of its label (1, W, H), upright, ``cell`` px wide."""
     from bundle.handlers import drawing
 
     mean, deviation = (np.reshape(numbers, (3, 1, 1)) for numbers in scale)
-    colours = (255.0 * (image.numpy() * deviation + mean)).round().clip(0, 255).astype(np.uint8).T
-    size = (round(cell * colours.shape[0] / colours.shape[1]), cell)
+    colors = (255.0 * (image.numpy() * deviation + mean)).round().clip(0, 255).astype(np.uint8).T
+    size = (round(cell * colors.shape[0] / colors.shape[1]), cell)
     classes = drawing.resized(label[0].numpy().T, size, smooth=False)
-    return drawing.outlined(drawing.resized(colours, size), classes, drawing.TRUTH)
+    return drawing.outlined(drawing.resized(colors, size), classes, drawing.TRUTH)
 
 
 if __name__ == "__main__":

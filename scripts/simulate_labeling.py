@@ -57,7 +57,7 @@ FIXED = ("seed", "epoch_length", "patience", "resume", "output_dir", "ckpt_dir",
 PARTS = ("train#dataset#data", "train#unlabeled_dataset#data", "unlabeled")
 """Settings that this program makes itself, and of them what a round trains on."""
 LOOKS = {"disagreement": ((213, 94, 0), 32), "random": ((0, 114, 178), 4), "first": ((0, 130, 100), 3)}
-"""By strategy: colour (of Okabe and Ito's palette, told apart by colour-blind readers), and corners of its mark."""
+"""By strategy: color (of Okabe and Ito's palette, told apart by color-blind readers), and corners of its mark."""
 
 Record = dict[str, Any]
 say = functools.partial(print, flush=True)
@@ -281,17 +281,17 @@ def draw_plot(found: Mapping[str, Mapping[int, list[float]]], counts: list[int],
     words = f"{title} on test over outlined tiles; lines: mean, small marks: each seed"
     draw.text((right, frame.height - 30), words, INK, font, anchor="rs")
     for place, (strategy, series) in enumerate(found.items()):
-        colour, corners = LOOKS[strategy]
+        color, corners = LOOKS[strategy]
         means = [(frame.across(count), frame.down(sum(some) / len(some))) for count, some in series.items()]
-        draw.line(means, colour, 6, joint="curve")
+        draw.line(means, color, 6, joint="curve")
         key = frame.left + 30 + 480 * place
         draw.text((key + 40, 50), strategy, INK, font, anchor="lm")
         for x, y in [*means, (key, 50)]:
-            draw.regular_polygon((x, y, 20), corners, fill=colour, outline=PAPER)
+            draw.regular_polygon((x, y, 20), corners, fill=color, outline=PAPER)
         for count, some in series.items():
             for value in some:  # beside the line, so that strategies do not hide each other
                 spot = (frame.across(count) + 28 * (place - 1), frame.down(value), 10)
-                draw.regular_polygon(spot, corners, outline=colour, width=3)
+                draw.regular_polygon(spot, corners, outline=color, width=3)
     with hidden_until_done(path) as hidden:
         canvas.resize((frame.width // 2, frame.height // 2), Image.Resampling.LANCZOS).save(hidden)
 

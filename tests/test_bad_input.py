@@ -206,9 +206,9 @@ BAD_DATA: dict[str, tuple[Callable[[Case], None], str]] = {
         other_mask(np.linspace(0, 1, 48 * 64, dtype=np.float32).reshape(48, 64), ".tif"),
         r"/data/mask\.tif: some values are fractions or not finite; give a mask of whole numbers",
     ),
-    "mask of colours": (
+    "mask of colors": (
         other_mask(noise(48, 64, 3)),
-        r"/data/mask\.png: a mask has one channel, this one has colours; save",
+        r"/data/mask\.png: a mask has one channel, this one has colors; save",
     ),
     "truncated image": (
         truncated("training"),
@@ -271,7 +271,7 @@ def test_bad_pictures_to_predict_are_said(case: Case, trained: Path) -> None:
 
 
 def test_pictures_of_any_kind_are_converted_with_a_note(case: Case, trained: Path) -> None:
-    """16 bits, grey, palette, transparent: in training, validation and inference."""
+    """16 bits, gray, palette, transparent: in training, validation and inference."""
     files = [case.data / entry["image"] for part in ("training", "validation") for entry in case.parts[part]]
     pictures = [Image.open(file).convert("RGB") for file in files]
     wide = np.asarray(pictures[0].convert("L")).astype(np.uint16) * 257
@@ -281,8 +281,8 @@ def test_pictures_of_any_kind_are_converted_with_a_note(case: Case, trained: Pat
     for file, picture in zip(files, [*changed, clear], strict=False):
         picture.save(file)
     notes = [
-        "16 bits scaled to 8, grey repeated to RGB",
-        "grey repeated to RGB",
+        "16 bits scaled to 8, gray repeated to RGB",
+        "gray repeated to RGB",
         "palette to RGB",
         "opaque alpha left out",
     ]
@@ -324,7 +324,7 @@ def test_images_smaller_than_crop_and_stride_are_used(case: Case) -> None:
         ),
         (
             ["--crop_size", "[16,16]", "--batch_size", "1"],
-            r"batch normalisation needs more pixels; raise --crop_size or",
+            r"batch normalization needs more pixels; raise --crop_size or",
         ),
         (["--network_def#widths", "[4,8]"], r"a U-Net here has five levels, got widths \(4, 8\)"),
         (["--resume", "maybe"], r"resume is 'maybe'; write True or False"),

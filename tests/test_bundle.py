@@ -21,7 +21,7 @@ from bundle.networks import SemiMoE
 
 OVERLAPS = {f"{kind}_{name}" for kind in ("pooled", "mean", "class_mean") for name in ("dice", "jaccard")}
 OBJECTS = {"object_f1", "object_dice", "object_hausdorff"}
-COLOUR_RULE = {"_target_": "torch.nn.Conv2d", "in_channels": 3, "out_channels": 2, "kernel_size": 1}
+COLOR_RULE = {"_target_": "torch.nn.Conv2d", "in_channels": 3, "out_channels": 2, "kernel_size": 1}
 """A network that needs no training: what is dark is gland. With it, each step from file to mask has a known answer."""
 
 
@@ -196,7 +196,7 @@ def dark_shape() -> np.ndarray:
 
 
 def picture(shape: np.ndarray) -> Image.Image:
-    """The shape in the colour of nuclei on pale ground, RGB."""
+    """The shape in the color of nuclei on pale ground, RGB."""
     return Image.fromarray(np.where(shape[..., None], [90, 40, 120], [240, 225, 240]).astype(np.uint8))
 
 
@@ -248,21 +248,21 @@ def test_inference_writes_a_mask_for_each_picture(resumed, elsewhere, pictures, 
 
 
 @pytest.fixture
-def by_colour(tmp_path) -> dict[str, Any]:
-    """Settings that put the colour rule in the network's place, with its weights."""
+def by_color(tmp_path) -> dict[str, Any]:
+    """Settings that put the color rule in the network's place, with its weights."""
     weight = torch.zeros(2, 3, 1, 1)
     weight[0, 1] = 1.0  # green above its mean is background
     (tmp_path / "models").mkdir()
     torch.save({"weight": weight, "bias": torch.zeros(2)}, tmp_path / "models" / "model.pt")
-    return {"network_def": dict(COLOUR_RULE), "ckpt_dir": str(tmp_path / "models"), "device": "cpu", "amp": False}
+    return {"network_def": dict(COLOR_RULE), "ckpt_dir": str(tmp_path / "models"), "device": "cpu", "amp": False}
 
 
 @pytest.mark.parametrize(("mpp", "least"), [(None, 1.0), (0.5, 0.93), (2.0, 1.0)])
-def test_a_mask_lies_on_its_picture(mpp, least, by_colour, copy_bundle, pictures, tmp_path, monkeypatch):
+def test_a_mask_lies_on_its_picture(mpp, least, by_color, copy_bundle, pictures, tmp_path, monkeypatch):
     """At any scale the mask has the picture's size, and nothing is turned, mirrored or moved."""
     monkeypatch.chdir(tmp_path)
     made = copy_bundle("oriented", data=False)
-    settings = by_colour | {"bundle_root": str(made.root), "dataset_dir": str(pictures), "mpp": mpp}
+    settings = by_color | {"bundle_root": str(made.root), "dataset_dir": str(pictures), "mpp": mpp}
     config = str(made.root / "configs" / "inference.json")
     monai_bundle.run("run", config_file=config, logging_file=False, output_dir=str(tmp_path / "masks"), **settings)
     for path in pictures.iterdir():
@@ -276,7 +276,7 @@ def test_a_mask_lies_on_its_picture(mpp, least, by_colour, copy_bundle, pictures
     assert overlap(square, dark_shape()[:64, :64].T) < 0.9
 
 
-def test_a_perfect_network_scores_1_at_the_size_of_the_file(by_colour, copy_bundle, tmp_path, monkeypatch):
+def test_a_perfect_network_scores_1_at_the_size_of_the_file(by_color, copy_bundle, tmp_path, monkeypatch):
     """Labels and predictions meet at native size and in the same orientation, whatever the working resolution."""
     monkeypatch.chdir(tmp_path)
     made = copy_bundle("perfect", data=False)
@@ -288,7 +288,7 @@ def test_a_perfect_network_scores_1_at_the_size_of_the_file(by_colour, copy_bund
         Image.fromarray(shape.astype(np.uint8) * 7).save(folder / f"{name}_anno.png")
         entries.append({"image": f"{name}.png", "label": f"{name}_anno.png", "mpp": 2.0})
     (folder / "list.json").write_text(json.dumps({"training": [], "validation": [], "test": entries}))
-    settings = by_colour | {
+    settings = by_color | {
         "bundle_root": str(made.root),
         "dataset_dir": str(folder),
         "data_list": "list.json",

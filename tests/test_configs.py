@@ -230,8 +230,8 @@ def test_trainer_and_evaluator_are_made_with_every_overlay(names, tiny, tmp_path
     assert (evaluated is trainer.network) != teaches
     assert evaluated.state_dict().keys() == trainer.network.state_dict().keys()
     assert trainer.step.network is trainer.network
-    learnt = {id(parameter) for group in trainer.optimizer.param_groups for parameter in group["params"]}
-    assert learnt == {id(parameter) for parameter in trainer.step.parameters()}
+    learned = {id(parameter) for group in trainer.optimizer.param_groups for parameter in group["params"]}
+    assert learned == {id(parameter) for parameter in trainer.step.parameters()}
     files = {Path(entry["image"]).name for entry in evaluator.data_loader.dataset.data}
     assert len(files) == (3 if "evaluate.json" in names else 2)
 
@@ -254,13 +254,13 @@ def test_run_is_another_name_for_what_the_config_does(name, list_name):
 # Training, validation and inference agree
 
 
-def test_all_configs_read_and_normalise_alike():
+def test_all_configs_read_and_normalize_alike():
     train, inference = read("train.json"), read("inference.json")
     steps = {step["_target_"]: step for step in inference["image_reading"]}
     image_reading = train["image_reading"][0]
     assert steps["LoadImaged"] == image_reading
     assert steps["LoadImaged"]["reader"]["_target_"] == "bundle.data.PictureReader"
-    assert inference["normalisation"] == train["normalisation"]
+    assert inference["normalization"] == train["normalization"]
     validation = {step["_target_"]: step for step in train["validate"]["fixed_transforms"] if isinstance(step, dict)}
     assert steps["Spacingd"] == validation["Spacingd"]
     assert steps["bundle.transforms.PixelSized"]["default"] == "@pixel_size"
@@ -285,7 +285,7 @@ def test_the_network_sees_the_same_picture_in_validation_and_inference(tiny, pha
     assert -7 < float(seen.min()) < float(seen.max()) < 3
 
 
-def test_the_normalisation_is_that_of_the_metadata():
+def test_the_normalization_is_that_of_the_metadata():
     low, high = read("metadata.json")["network_data_format"]["inputs"]["image"]["value_range"]
     defaults = read("train.json")["defaults"]
     for mean, deviation in zip(defaults["mean"], defaults["std"], strict=True):
@@ -418,7 +418,7 @@ def test_the_default_size_fits_into_the_repository(tiny):
 
 @pytest.fixture
 def schedule(tiny) -> Callable[..., Any]:
-    """Optimiser and learning-rate schedule of train.json with an overlay."""
+    """Optimizer and learning-rate schedule of train.json with an overlay."""
 
     def make(*overlays: str) -> tuple[torch.optim.Optimizer, Any]:
         settings = {key: value for key, value in tiny.items() if key != "max_epochs"}

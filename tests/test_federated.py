@@ -34,8 +34,8 @@ def test_a_round_starts_from_the_servers_weights_and_returns_what_changed(client
     returned = algo.get_weights()
     assert returned.weight_type == WeightType.WEIGHT_DIFF
     assert returned.weights.keys() == sent.keys()
-    learnt = {name: value for name, value in returned.weights.items() if sent[name].ndim == 4}
-    assert all(0 < float(value.abs().max()) < 0.1 for value in learnt.values())
+    learned = {name: value for name, value in returned.weights.items() if sent[name].ndim == 4}
+    assert all(0 < float(value.abs().max()) < 0.1 for value in learned.values())
     assert algo.trainer.state.epoch == 1
     assert returned.statistics["num_executed_iterations"] == 2
 

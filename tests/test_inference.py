@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nnodes=1", "--nproc_per_node=2")
-COLOUR_RULE = {"_target_": "torch.nn.Conv2d", "in_channels": 3, "out_channels": 2, "kernel_size": 1}
+COLOR_RULE = {"_target_": "torch.nn.Conv2d", "in_channels": 3, "out_channels": 2, "kernel_size": 1}
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def served(copy_bundle) -> Any:
     weight[0, 1] = 1.0
     (made.root / "models").mkdir()
     torch.save({"weight": weight, "bias": torch.zeros(2)}, made.root / "models" / "model.pt")
-    made.edit("inference.json", {"network_def": COLOUR_RULE})
+    made.edit("inference.json", {"network_def": COLOR_RULE})
     return made
 
 

@@ -255,7 +255,7 @@ def test_disagreement_is_that_of_the_network_whatever_else_is_asked(settings):
             np.testing.assert_allclose(shown, found.numpy(), atol=1e-5)
 
 
-def test_three_classes_have_names_and_colours(settings):
+def test_three_classes_have_names_and_colors(settings):
     torch.save(SemiMoE(widths=(4, 8, 8, 8, 8), out_channels=3).state_dict(), Path(settings["ckpt_dir"]) / "model.pt")
     words = {**settings, "classes": 3, "class_names": ["benign", "malignant"], "network_def#out_channels": 3}
     folder = inferred([name for name in WRITES if name != "turns"], words)

@@ -103,7 +103,7 @@ def test_uneven_streams_share_no_image(tiny, repository_root, world, sizes):
 
 
 def test_all_processes_hold_the_same_weights(ranks):
-    """Of the network and of the objective, and after an epoch the same running means of batch normalisation."""
+    """Of the network and of the objective, and after an epoch the same running means of batch normalization."""
     assert all(found["wrapper"] == "DistributedDataParallel" and found["same_network"] for found in ranks)
     first, second = (found["weights"] for found in ranks)
     assert any(name.endswith("running_mean") for name in first)

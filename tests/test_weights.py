@@ -47,11 +47,11 @@ def test_the_default_network_takes_them_and_finds_drawn_glands(model, repository
     parser.update({"bundle_root": str(repository_root), "device": "cpu"})
     network = parser.get_parsed_content("network")
     ModelCheckpointLoader(network, model).load()
-    normalise = parser.get_parsed_content("normalisation")
+    normalize = parser.get_parsed_content("normalization")
     shared = total = 0.0
     for entry in load_data_list(phantom_dir, "heldout_50_seed0.json")["test"]:
         record = {"image": torch.tensor(read_image(entry["image"]).pixels.copy()).permute(2, 0, 1).float()}
-        for step in normalise:
+        for step in normalize:
             record = step(record)
         with torch.inference_mode():
             found = network.eval()(record["image"].as_tensor()[None])[0].argmax(0) == 1

@@ -13,7 +13,7 @@ FORM = re.compile(r"([0-9]+(?:\.[0-9]+)?) *(steps|minutes)")
 
 @dataclass(frozen=True)
 class Budget:
-    """What one training may cost: optimiser steps, or minutes of the slowest method."""
+    """What one training may cost: optimizer steps, or minutes of the slowest method."""
 
     amount: float
     unit: Unit
@@ -38,7 +38,7 @@ class Length:
 
     @property
     def steps(self) -> int:
-        """All optimiser steps."""
+        """All optimizer steps."""
         return self.epochs * self.epoch_length
 
 

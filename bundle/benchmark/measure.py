@@ -26,7 +26,7 @@ class RunMeasure:
 
     The file holds ``epochs`` (seconds of each), ``device`` and its ``device_mib`` (largest memory that torch held on
     CUDA; ``None`` elsewhere), ``host_mib`` (largest resident memory of the process), ``threads``, ``parameters``
-    (``network``: all of the network that is evaluated; ``training``: all that the optimiser moves) and ``selected``
+    (``network``: all of the network that is evaluated; ``training``: all that the optimizer moves) and ``selected``
     (epoch, metric and value of the best model).
 
     Args:
@@ -78,7 +78,7 @@ class RunMeasure:
         if cuda:
             self._device_mib = max(self._device_mib, torch.cuda.max_memory_allocated(device) / MEBIBYTE)
         self._host_mib = max(self._host_mib, host_mib())
-        learnt = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        learned = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         evaluated: Any = self.evaluator.state
         return {
             "format": FORMAT,
@@ -87,7 +87,7 @@ class RunMeasure:
             "device_mib": self._device_mib if cuda else None,
             "host_mib": self._host_mib,
             "threads": torch.get_num_threads(),
-            "parameters": {"network": _count(list(self.network.parameters())), "training": _count(learnt)},
+            "parameters": {"network": _count(list(self.network.parameters())), "training": _count(learned)},
             "selected": {
                 "epoch": self.best_model.epoch,
                 "metric": evaluated.key_metric_name,

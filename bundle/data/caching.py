@@ -27,9 +27,9 @@ logger = logging.getLogger(__name__)
 GIB = 2**30
 ENTRY_BYTES = 16 * 1024
 """What MONAI keeps with each tile: names, affines, what was done to it."""
-COLOURS = 3
+COLORS = 3
 FLOAT_BYTES = 4
-"""Validation tiles are cached as they go to the network; training tiles in 8 bits a colour."""
+"""Validation tiles are cached as they go to the network; training tiles in 8 bits a color."""
 BYTE_MODES = ("1", "L", "P")
 """Pillow's names of label files whose numbers fit into one byte."""
 TRIM_EVERY = 32
@@ -137,12 +137,12 @@ def _measured(entry: Entry, measure: Callable[[Entry], float]) -> float | None:
 def _training_bytes(entry: Entry, pixel_size: float, least: Sequence[int]) -> float:
     height, width = _working_size(entry, pixel_size)
     # The first axis of MONAI's arrays is the width.
-    return max(width, least[0]) * max(height, least[1]) * (COLOURS + _label_bytes(entry)) + ENTRY_BYTES
+    return max(width, least[0]) * max(height, least[1]) * (COLORS + _label_bytes(entry)) + ENTRY_BYTES
 
 
 def _validation_bytes(entry: Entry, pixel_size: float) -> float:
     label = math.prod(picture_size(entry[IMAGE])) if LABEL in entry else 0
-    return math.prod(_working_size(entry, pixel_size)) * COLOURS * FLOAT_BYTES + label + ENTRY_BYTES
+    return math.prod(_working_size(entry, pixel_size)) * COLORS * FLOAT_BYTES + label + ENTRY_BYTES
 
 
 def _working_size(entry: Entry, pixel_size: float) -> tuple[int, int]:

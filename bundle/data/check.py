@@ -44,8 +44,8 @@ class Checked:
 
     @property
     def digest(self) -> str:
-        """What tells the image by its content; empty where it cannot be read, or has one colour as empty glass has."""
-        return "" if self.image is None or self.image.one_colour else self.image.digest
+        """What tells the image by its content; empty where it cannot be read, or has one color as empty glass has."""
+        return "" if self.image is None or self.image.one_color else self.image.digest
 
 
 @dataclass(frozen=True)

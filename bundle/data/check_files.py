@@ -51,7 +51,7 @@ class ImageFacts(FileFacts):
 
     digest: str = ""
     """Hash of size and decoded pixels: equal for the same picture as PNG and as BMP."""
-    one_colour: bool = False
+    one_color: bool = False
     """Whether all pixels are alike, as on empty glass."""
 
 
@@ -86,14 +86,14 @@ def look_at_image(path: str) -> ImageFacts:
         return ImageFacts(path, WRONG_VALUES, f"{path}: {error}", size)
     digest = hashlib.blake2b(repr(size).encode(), digest_size=16)
     digest.update(pixels.data)
-    one_colour = bool((pixels[0] == pixels[0, 0]).all() and (pixels == pixels[0, 0]).all())
+    one_color = bool((pixels[0] == pixels[0, 0]).all() and (pixels == pixels[0, 0]).all())
     return ImageFacts(
         path,
         size=size,
         note=note,
         orientation=_orientation(path),
         digest=digest.hexdigest(),
-        one_colour=one_colour,
+        one_color=one_color,
     )
 
 

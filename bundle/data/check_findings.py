@@ -180,7 +180,7 @@ def _on_images(entries: Sequence[Checked], crop: Sequence[int], pixel_size: floa
         height, width = (round(side * scale) for side in entry.image.size)
         if height < crop[0] or width < crop[1]:
             small.append(f"{entry.image_path}: {_px((height, width))}")
-        if entry.image.one_colour:
+        if entry.image.one_color:
             plain.append(entry.image_path)
     return [
         *_warning(
@@ -189,7 +189,7 @@ def _on_images(entries: Sequence[Checked], crop: Sequence[int], pixel_size: floa
             f"{counted(len(small), 'image')} smaller at {pixel_size:g} um/px than a crop of {_px(crop)} "
             f"({some(small)}); training pads them",
         ),
-        *_warning("one_colour", plain, f"{counted(len(plain), 'image')} of one colour ({some(plain)})"),
+        *_warning("one_color", plain, f"{counted(len(plain), 'image')} of one color ({some(plain)})"),
     ]
 
 

@@ -17,7 +17,7 @@ def find_overlaps(checked: CheckedList) -> list[Finding]:
     """Findings on images and patients that stand twice.
 
     Only ``training`` and ``unlabeled`` may share an image: a few methods want a labeled image as an unlabeled one too.
-    Test images of patients that are learned from are a warning, as published sets have them. Images of one colour are
+    Test images of patients that are learned from are a warning, as published sets have them. Images of one color are
     not compared: empty glass looks alike without being the same.
     """
     parts = {part: [entry for entry in checked.part(part) if entry.image is not None] for part in PARTS}

@@ -18,13 +18,13 @@ def to_rgb(stored: Stored) -> tuple[NDArray[np.uint8], str | None]:
     """(H, W, 3) uint8 RGB and a note.
 
     Raises:
-        ValueError: where values have no right reading as colours.
+        ValueError: where values have no right reading as colors.
     """
     values, alpha = stored.values, stored.alpha
     notes: list[str | None] = []
     if stored.palette is not None:
-        colours = stored.palette[values]
-        values, alpha = colours[..., :3], colours[..., 3] if alpha is None else alpha
+        colors = stored.palette[values]
+        values, alpha = colors[..., :3], colors[..., 3] if alpha is None else alpha
         notes.append("palette to RGB")
     pixels, note = to_bytes(values, stored.bits)
     notes.append(note)
@@ -37,7 +37,7 @@ def to_rgb(stored: Stored) -> tuple[NDArray[np.uint8], str | None]:
         notes.append("CMYK to RGB")
     if pixels.ndim == 2:
         pixels = np.repeat(pixels[..., None], 3, axis=2)
-        notes.append("grey repeated to RGB")
+        notes.append("gray repeated to RGB")
     # A palette without transparency has an alpha of 255 that no file holds.
     if alpha is not None and not (stored.alpha is None and stored.palette is not None and (alpha == 255).all()):
         pixels, note = _over_white(pixels, to_bytes(alpha)[0], stored.premultiplied)
@@ -49,7 +49,7 @@ def to_label(stored: Stored, classes: int | None = None) -> tuple[NDArray[np.int
     """Label map (H, W) int32 and a note.
 
     Raises:
-        ValueError: where pixels are colours, or what is background is not certain, or ``reading_of`` refuses them.
+        ValueError: where pixels are colors, or what is background is not certain, or ``reading_of`` refuses them.
     """
     values, notes = stored.values, []
     if stored.white_is_zero:
@@ -60,7 +60,7 @@ def to_label(stored: Stored, classes: int | None = None) -> tuple[NDArray[np.int
         notes.append("opaque alpha left out")
     if values.ndim == 3:
         if (values != values[..., :1]).any():
-            raise ValueError("a mask has one channel, this one has colours; save the numbers of its glands instead")
+            raise ValueError("a mask has one channel, this one has colors; save the numbers of its glands instead")
         values = values[..., 0]
         notes.append("equal channels taken as one")
     if stored.palette is not None:
@@ -133,7 +133,7 @@ def _over_white(
 def _check_palette(values: NDArray[Any], palette: NDArray[np.uint8]) -> None:
     """Refuse black and white whose indices say the opposite: programs that make palettes small order them freely."""
     used = np.flatnonzero(np.bincount(values.ravel(), minlength=256))
-    colours = palette[used, :3]
-    grey = (colours == colours[:, :1]).all()
-    if grey and colours.any() and ((used == 0) != (colours[:, 0] == 0)).any():
-        raise ValueError("its palette shows another index than 0 as black, or 0 as no black; save it as plain grey")
+    colors = palette[used, :3]
+    gray = (colors == colors[:, :1]).all()
+    if gray and colors.any() and ((used == 0) != (colors[:, 0] == 0)).any():
+        raise ValueError("its palette shows another index than 0 as black, or 0 as no black; save it as plain gray")

@@ -19,7 +19,7 @@ from bundle.data.sentences import counted, some
 from bundle.data.splits import PERCENTS, draw_split, heldout_lists, nested_draws, share_count
 from bundle.data.writing import Progress, check_new, natural_order, write_set
 
-LICENCE = (
+LICENSE = (
     "CRAG is for research only, no commercial use (check the terms of your download); cite Graham et al., MILD-Net, "
     "Medical Image Analysis 2019, doi 10.1016/j.media.2018.12.001."
 )
@@ -137,7 +137,7 @@ def prepare_crag(
     Raises:
         FileNotFoundError: as ``check_crag``.
         ValueError: as ``check_crag``; or ``output`` is not empty, ``mpp`` is not above 0, a picture is damaged, or a
-            mask has colours.
+            mask has colors.
     """
     if not 0 < mpp < float("inf"):
         raise ValueError(f"mpp is {mpp}; give the width of a pixel in um, above 0")

@@ -1,6 +1,6 @@
-"""What lies in a picture file, before any conversion: values, colours and alpha as stored.
+"""What lies in a picture file, before any conversion: values, colors and alpha as stored.
 
-Pillow reads nearly all. What it does not do right is done here: it cuts 16-bit colours to their upper byte, turns TIFFs
+Pillow reads nearly all. What it does not do right is done here: it cuts 16-bit colors to their upper byte, turns TIFFs
 (and no other format) as their orientation asks, and does not know rarer TIFFs, which tifffile reads.
 """
 
@@ -38,8 +38,8 @@ REDUCED, WIDTH, HEIGHT, BITS, PHOTOMETRIC, ORIENTATION, SAMPLES, PLANES, SAMPLE_
     *(254, 256, 257, 258, 262, 274, 277, 284, 339),
 )
 """TIFF tags."""
-COLOURS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3, 8: 3}
-"""Channels of colour for each value of the tag: grey (small is bright, or dark), RGB, palette, CMYK, YCbCr, LAB."""
+COLORS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3, 8: 3}
+"""Channels of color for each value of the tag: gray (small is bright, or dark), RGB, palette, CMYK, YCbCr, LAB."""
 
 
 def decode(path: str | Path) -> Stored:
@@ -100,7 +100,7 @@ def _by_pillow(path: str | Path) -> Stored:
         if SAMPLES in tags:
             _check_channels(path, tags[SAMPLES], tags.get(PHOTOMETRIC, 0))
         if mode not in MODES:
-            raise PictureError(f"{path} has colours of the kind {mode}, which are not read; save it as RGB")
+            raise PictureError(f"{path} has colors of the kind {mode}, which are not read; save it as RGB")
         lossy = picture.format in ("JPEG", "MPO") or "jpeg" in str(info.get("compression"))
         turn = tags.get(ORIENTATION, 1)
         if ";16" in raw and mode in ("RGB", "RGBA", "CMYK"):
@@ -134,7 +134,7 @@ def _by_tifffile(path: str | Path) -> Stored:
         check_size(path, page.imagelength * page.imagewidth)
         photometric = page.photometric
         if photometric not in (0, 1, 2, 5):
-            raise PictureError(f"{path} has colours of the kind {photometric}, which are not read; save it as RGB")
+            raise PictureError(f"{path} has colors of the kind {photometric}, which are not read; save it as RGB")
         _check_channels(path, page.samplesperpixel, photometric)
         if len(page.databytecounts) != math.prod(page.chunked) or not all(page.databytecounts):
             raise ValueError("parts of it are missing")  # tifffile would take zeros for them
@@ -142,7 +142,7 @@ def _by_tifffile(path: str | Path) -> Stored:
         planes = page.planarconfig == tifffile.PLANARCONFIG.SEPARATE
         extra = page.extrasamples[0] if page.extrasamples else tifffile.EXTRASAMPLE.UNASSALPHA
     values = _native(np.moveaxis(values, 0, -1) if planes and values.ndim == 3 else values)
-    values, alpha = _cut(values, COLOURS[photometric]) if values.ndim == 3 else (values, None)
+    values, alpha = _cut(values, COLORS[photometric]) if values.ndim == 3 else (values, None)
     if extra == tifffile.EXTRASAMPLE.UNSPECIFIED:
         alpha = None
     premultiplied = extra == tifffile.EXTRASAMPLE.ASSOCALPHA
@@ -167,15 +167,15 @@ def _check_pages(path: str | Path, picture: ImageFile.ImageFile) -> None:
 
 
 def _check_channels(path: str | Path, count: int, photometric: int) -> None:
-    """Refuse what is not colours, or colours and alpha."""
-    if count > 4 or count - COLOURS.get(photometric, count) not in (0, 1):
+    """Refuse what is not colors, or colors and alpha."""
+    if count > 4 or count - COLORS.get(photometric, count) not in (0, 1):
         raise PictureError(f"{path} has {count} channels; save those that make an RGB picture as a file of their own")
 
 
 def _sixteen_bits(path: str | Path, raw: str, turn: int) -> NDArray[np.uint16]:
     """All 16 bits of each channel, (H, W, C).
 
-    Pillow keeps the upper byte of 16-bit colours. Told that the bytes stand the other way round, it keeps the lower
+    Pillow keeps the upper byte of 16-bit colors. Told that the bytes stand the other way round, it keeps the lower
     one: two passes give both.
     """
 
@@ -184,12 +184,12 @@ def _sixteen_bits(path: str | Path, raw: str, turn: int) -> NDArray[np.uint16]:
             return _pixels(picture, mode, turn).astype(np.uint16)
 
     if raw == "LA;16B":
-        both = read("RGBA")  # as many bytes a pixel: the two of grey, then the two of alpha
+        both = read("RGBA")  # as many bytes a pixel: the two of gray, then the two of alpha
         return both[..., ::2] * np.uint16(256) + both[..., 1::2]
-    colours, order = raw.replace("RGBa", "RGBA").split(";16")
+    colors, order = raw.replace("RGBa", "RGBA").split(";16")
     big = order == "B" or (order == "N" and sys.byteorder == "big")
     upper, lower = ("B", "L") if big else ("L", "B")
-    return read(f"{colours};16{upper}") * np.uint16(256) + read(f"{colours};16{lower}")
+    return read(f"{colors};16{upper}") * np.uint16(256) + read(f"{colors};16{lower}")
 
 
 def _pixels(picture: ImageFile.ImageFile, raw: str, turn: int) -> NDArray[Any]:
@@ -223,10 +223,10 @@ def _palette(picture: ImageFile.ImageFile) -> NDArray[np.uint8]:
     return np.asarray(ramp.convert("RGBA"))[0]
 
 
-def _cut(values: NDArray[Any], colours: int) -> tuple[NDArray[Any], NDArray[Any] | None]:
-    """Channels of colour, as (H, W) if it is one, and the channel behind them."""
-    behind = values[..., colours] if values.shape[2] > colours else None
-    return (values[..., 0] if colours == 1 else values[..., :colours]), behind
+def _cut(values: NDArray[Any], colors: int) -> tuple[NDArray[Any], NDArray[Any] | None]:
+    """Channels of color, as (H, W) if it is one, and the channel behind them."""
+    behind = values[..., colors] if values.shape[2] > colors else None
+    return (values[..., 0] if colors == 1 else values[..., :colors]), behind
 
 
 def _native(values: NDArray[Any]) -> NDArray[Any]:

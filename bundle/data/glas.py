@@ -22,7 +22,7 @@ from bundle.data.sentences import some
 from bundle.data.splits import PERCENTS, draw_split, heldout_lists, patient_folds
 from bundle.data.writing import Progress, check_new, natural_order, write_set
 
-LICENCE = (
+LICENSE = (
     "GlaS is for research only, no commercial use; cite Sirinukunwattana et al., Medical Image Analysis 2017, "
     "doi 10.1016/j.media.2016.08.008, and IEEE TMI 2015, doi 10.1109/TMI.2015.2433900."
 )
@@ -186,7 +186,7 @@ def prepare_glas(
     Raises:
         FileNotFoundError: as ``check_glas``.
         ValueError: as ``check_glas``; or ``output`` is not empty, ``mpp`` is not above 0, a picture is damaged, or a
-            mask has colours.
+            mask has colors.
     """
     if not 0 < mpp < float("inf"):
         raise ValueError(f"mpp is {mpp}; give the width of a pixel in um, above 0")

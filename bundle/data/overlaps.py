@@ -93,7 +93,7 @@ def _check_patients(parts: Parts, path: Path) -> None:
 def same_content(one: Iterable[Path], other: Iterable[Path]) -> list[tuple[Path, Path]]:
     """Find pictures of ``one`` that hold the same bytes as one of ``other``, whatever their names.
 
-    Only files of equal size are opened, and only those whose middle is alike are read whole. Pictures of one colour
+    Only files of equal size are opened, and only those whose middle is alike are read whole. Pictures of one color
     are left out: empty glass and the outer slices of volumes look alike without being the same.
 
     Returns:
@@ -103,7 +103,7 @@ def same_content(one: Iterable[Path], other: Iterable[Path]) -> list[tuple[Path,
     looks: tuple[Callable[[Path], Hashable], ...] = (_size, _middle, _whole)
     for look in looks:
         groups = [group for lefts, rights in groups for group in _matches(lefts, rights, look)]
-    return [(left, rights[0]) for lefts, rights in groups if not _has_one_colour(rights[0]) for left in lefts]
+    return [(left, rights[0]) for lefts, rights in groups if not _has_one_color(rights[0]) for left in lefts]
 
 
 def _matches(
@@ -134,6 +134,6 @@ def _whole(file: Path) -> bytes:
     return hashlib.sha256(file.read_bytes()).digest()
 
 
-def _has_one_colour(file: Path) -> bool:
+def _has_one_color(file: Path) -> bool:
     pixels = read_image(file).pixels
     return bool((pixels == pixels[:1, :1]).all())

@@ -27,7 +27,7 @@ from .phantom_draw import DOMAINS, GRADES, draw_tile
 from .splits import PERCENTS, draw_split, heldout_lists, share_count
 from .writing import naming
 
-LICENCE = "Apache-2.0"
+LICENSE = "Apache-2.0"
 DESCRIPTION = "Phantom: drawn H&E-like colon tissue with gland instances; no patient's tissue is in it."
 MARKER = "phantom.json"
 """File that says that a folder is a phantom, and how it was made."""
@@ -190,7 +190,7 @@ def _fill(draft: Path, settings: Mapping[str, Any]) -> None:
     split = draw_split(learned, held, PERCENTS, SEEDS)
     for name, data_list in heldout_lists(learned, entries["test"], split).items():
         (draft / name).write_text(json.dumps(data_list, indent=1) + "\n", encoding="utf-8")
-    marker = {"description": DESCRIPTION, "licence": LICENCE, **settings}
+    marker = {"description": DESCRIPTION, "license": LICENSE, **settings}
     (draft / MARKER).write_text(json.dumps(marker, indent=1) + "\n", encoding="utf-8")
 
 

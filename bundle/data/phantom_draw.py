@@ -31,9 +31,9 @@ class Laboratory:
         haematoxylin: optical density of red, green and blue at density 1.
         eosin: the same for eosin.
         strength: factors on both densities.
-        light: colour of the empty slide in [0, 1], red, green, blue.
+        light: color of the empty slide in [0, 1], red, green, blue.
         blur: standard deviation of the optics, um.
-        sensor: standard deviation of the noise, grey values in [0, 255].
+        sensor: standard deviation of the noise, gray values in [0, 255].
     """
 
     haematoxylin: tuple[float, float, float]

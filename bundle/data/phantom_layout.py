@@ -22,13 +22,13 @@ class Layout:
     Attributes:
         radius: half width of a gland.
         reach: half length of a gland's straight part; 0 is a round cross-section, 80 a test tube.
-        gap: typical stroma between neighbours.
+        gap: typical stroma between neighbors.
         gap_spread: how much the gap varies from place to place; glands touch where it falls below 0.
         warp: how far outlines are bent.
         warp_length: over which distance the bending varies.
         arms: most capsules that one gland consists of (branching).
         missing: share of places in [0, 1] that hold no gland.
-        pairs: share of glands in [0, 1] that are drawn towards their neighbour until they touch.
+        pairs: share of glands in [0, 1] that are drawn towards their neighbor until they touch.
     """
 
     radius: float
@@ -61,8 +61,8 @@ class Glands:
     angle: float
 
 
-def _centres(generator: np.random.Generator, extent: NDArray, layout: Layout, angle: float) -> NDArray[np.float64]:
-    """Jittered brick pattern of gland centres (N, 2) in um that covers ``extent`` (height, width) and its margin."""
+def _centers(generator: np.random.Generator, extent: NDArray, layout: Layout, angle: float) -> NDArray[np.float64]:
+    """Jittered brick pattern of gland centers (N, 2) in um that covers ``extent`` (height, width) and its margin."""
     across = 2 * layout.radius + layout.gap
     along = across + 2 * layout.reach
     half = 0.5 * float(np.hypot(*extent)) + along
@@ -73,34 +73,34 @@ def _centres(generator: np.random.Generator, extent: NDArray, layout: Layout, an
     place += generator.uniform(-0.5, 0.5, place.shape) * np.array([0.28 * across, 0.28 * along])
     place += generator.uniform(-0.5, 0.5, 2) * np.array([across, along])
     turn = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
-    centre = place @ turn.T + 0.5 * extent
+    center = place @ turn.T + 0.5 * extent
     margin = layout.radius + layout.reach
-    near = np.all((centre > -margin) & (centre < extent + margin), axis=1)
-    return centre[near]
+    near = np.all((center > -margin) & (center < extent + margin), axis=1)
+    return center[near]
 
 
-def _capsules(generator: np.random.Generator, centre: NDArray, layout: Layout, angle: float) -> NDArray[np.float64]:
+def _capsules(generator: np.random.Generator, center: NDArray, layout: Layout, angle: float) -> NDArray[np.float64]:
     """The capsules of one gland, (K, 5): row, column, half length, radius (um) and angle (radians)."""
     radius = layout.radius * generator.uniform(0.82, 1.12)
     own = angle + generator.normal(0, 0.12 if layout.reach > 12 else 0.6)
-    capsules = [[centre[0], centre[1], layout.reach * generator.uniform(0.6, 1.2), radius, own]]
+    capsules = [[center[0], center[1], layout.reach * generator.uniform(0.6, 1.2), radius, own]]
     for _ in range(generator.integers(0, layout.arms)):
         turn = own + generator.choice([-1, 1]) * generator.uniform(0.6, 1.5)
         length = generator.uniform(0.5, 1.1) * layout.radius
-        start = centre + generator.uniform(-1, 1) * layout.reach * np.array([math.sin(own), math.cos(own)])
+        start = center + generator.uniform(-1, 1) * layout.reach * np.array([math.sin(own), math.cos(own)])
         arm = start + (length + 0.4 * radius) * np.array([math.sin(turn), math.cos(turn)])
         capsules.append([arm[0], arm[1], length, radius * generator.uniform(0.55, 0.8), turn])
     return np.array(capsules)
 
 
 def _close_gaps(
-    generator: np.random.Generator, gap: Map, centres: NDArray, layout: Layout, rows: Map, columns: Map
+    generator: np.random.Generator, gap: Map, centers: NDArray, layout: Layout, rows: Map, columns: Map
 ) -> Map:
-    """Lower the wanted ``gap`` (H, W), um, below 0 between some neighbours, so that these pairs touch."""
-    for number in np.flatnonzero(generator.uniform(size=len(centres)) < layout.pairs):
-        distance = np.hypot(*(centres - centres[number]).T)
+    """Lower the wanted ``gap`` (H, W), um, below 0 between some neighbors, so that these pairs touch."""
+    for number in np.flatnonzero(generator.uniform(size=len(centers)) < layout.pairs):
+        distance = np.hypot(*(centers - centers[number]).T)
         distance[number] = FAR
-        middle = 0.5 * (centres[number] + centres[distance.argmin()]).astype(np.float32)
+        middle = 0.5 * (centers[number] + centers[distance.argmin()]).astype(np.float32)
         apart = ((rows - middle[0]) ** 2 + (columns - middle[1]) ** 2) / np.float32(2 * (0.8 * layout.radius) ** 2)
         gap = gap - np.float32(1.3 * layout.gap + 12) * np.exp(-apart)
     return gap
@@ -173,13 +173,13 @@ def lay_glands(
     rows = (np.arange(shape[0], dtype=np.float32) * mpp)[:, None] + bend
     columns = (np.arange(shape[1], dtype=np.float32) * mpp)[None] + sway
     gap = layout.gap + layout.gap_spread * noise(generator, shape, 45 / mpp)
-    centres = _centres(generator, extent, layout, angle)
-    present = generator.uniform(size=len(centres)) >= layout.missing
+    centers = _centers(generator, extent, layout, angle)
+    present = generator.uniform(size=len(centers)) >= layout.missing
     if not present.any():
-        centres, present = 0.5 * extent[None], np.array([True])
-    centres = centres[present]
-    gap = _close_gaps(generator, gap, centres, layout, rows, columns)
-    capsules = [_capsules(generator, centre, layout, angle) for centre in centres]
+        centers, present = 0.5 * extent[None], np.array([True])
+    centers = centers[present]
+    gap = _close_gaps(generator, gap, centers, layout, rows, columns)
+    capsules = [_capsules(generator, center, layout, angle) for center in centers]
     first, second, owner = _compete(capsules, rows, columns, mpp, slack=2.5 * layout.warp + layout.gap + 20)
     inside = (first < np.clip(-gap, 0, 0.5 * layout.gap + 6)) & (second - first > np.maximum(gap, 0))
     smallest = 0.25 * math.pi * layout.radius**2 / mpp**2

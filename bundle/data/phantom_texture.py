@@ -91,7 +91,7 @@ def noise(generator: np.random.Generator, shape: tuple[int, int], length: float)
 
 
 def look_up(bank: Map, rows: Map, columns: Map) -> Map:
-    """Read a periodic bank at places given in px, nearest neighbour; the answer has their shape."""
+    """Read a periodic bank at places given in px, nearest neighbor; the answer has their shape."""
     return bank[np.floor(rows).astype(np.int32) % BANK_SIDE, np.floor(columns).astype(np.int32) % BANK_SIDE]
 
 
@@ -155,7 +155,7 @@ def stamp_map(
     Args:
         generator: chooses variants and strengths.
         shape: canvas, px.
-        places: centres (N, 2) as row and column, px.
+        places: centers (N, 2) as row and column, px.
         angles: long axes (N,), radians.
         bank: from ``stamp_bank``.
     """

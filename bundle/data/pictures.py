@@ -1,7 +1,7 @@
 """Pictures and masks of users: many kinds of files in, RGB of 8 bits or a label map out.
 
 Nothing is guessed in silence: each conversion has a note, and a file without a right reading raises one sentence. The
-orientation that EXIF may ask for is not applied, to no format, because masks fit the pixels as stored; colour profiles
+orientation that EXIF may ask for is not applied, to no format, because masks fit the pixels as stored; color profiles
 are not applied either.
 """
 
@@ -85,7 +85,7 @@ def read_image(path: str | Path) -> Picture:
 
 
 def read_label(path: str | Path, classes: int | None = None) -> Picture:
-    """Read a label wholly: (H, W) int32 as stored, palette indices and not their colours.
+    """Read a label wholly: (H, W) int32 as stored, palette indices and not their colors.
 
     Args:
         path: a picture with one channel, or three equal ones.
@@ -93,7 +93,7 @@ def read_label(path: str | Path, classes: int | None = None) -> Picture:
 
     Raises:
         FileNotFoundError: where there is no such file.
-        ValueError: where the file is damaged, has colours or transparent parts, or ``reading_of`` refuses its values.
+        ValueError: where the file is damaged, has colors or transparent parts, or ``reading_of`` refuses its values.
     """
     stored = _stored(path)
     try:
@@ -108,7 +108,7 @@ def volume_slices(
     """Slices of a NIfTI volume along an axis, with their index from 0.
 
     Args:
-        path: a NIfTI file of the shape (X, Y, Z), or (X, Y, Z, 3) with colours.
+        path: a NIfTI file of the shape (X, Y, Z), or (X, Y, Z, 3) with colors.
         axis: 0, 1 or 2; of the two axes left the first runs right and the second down.
         kind: ``image`` gives (H, W, 3) uint8 RGB, scaled alike for the whole volume; ``label`` gives (H, W) int32.
         classes: number of classes, background included, of labels whose values are classes.

@@ -23,7 +23,7 @@ class Stored:
     """Pixels as a file holds them."""
 
     values: NDArray[Any]
-    """(H, W) grey values or palette indices, or (H, W, C) with C = 3 (RGB) or 4 (CMYK); any dtype."""
+    """(H, W) gray values or palette indices, or (H, W, C) with C = 3 (RGB) or 4 (CMYK); any dtype."""
     alpha: NDArray[Any] | None = None
     """(H, W), 0 is transparent."""
     palette: NDArray[np.uint8] | None = None
@@ -31,7 +31,7 @@ class Stored:
     bits: int | None = None
     """Bits of a value where the dtype does not say it."""
     premultiplied: bool = False
-    """Whether colours are multiplied by alpha already."""
+    """Whether colors are multiplied by alpha already."""
     white_is_zero: bool = False
     """Whether small values are bright (TIFF's MinIsWhite)."""
     lossy: bool = False

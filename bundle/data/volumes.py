@@ -18,7 +18,7 @@ from bundle.data.stored import PictureError, Stored, check_size, reading
 NIFTI = (".nii", ".nii.gz")
 """How the name of a NIfTI file ends, in small letters."""
 CHANNELS = (3, 4)
-"""Length of a last axis that holds colours, without and with alpha."""
+"""Length of a last axis that holds colors, without and with alpha."""
 
 
 def is_nifti(path: str | Path) -> bool:
@@ -39,7 +39,7 @@ def flat_size(path: str | Path) -> tuple[int, int]:
 
 
 def decode_flat(path: str | Path) -> Stored:
-    """Decode a NIfTI of shape (W, H), (W, H, 1), (W, H, 1, 1), or with colours as last axis or type (RGB24, RGBA32).
+    """Decode a NIfTI of shape (W, H), (W, H, 1), (W, H, 1, 1), or with colors as last axis or type (RGB24, RGBA32).
 
     Raises:
         FileNotFoundError: where there is no such file.
@@ -74,7 +74,7 @@ def slices_of(volume: NDArray[Any], axis: int) -> Iterator[tuple[int, Stored]]:
 
 
 def _values(file: Any) -> NDArray[Any]:
-    """Values with the scaling of the header; colours of a structured type as a last axis."""
+    """Values with the scaling of the header; colors of a structured type as a last axis."""
     values = np.asarray(file.dataobj)
     if values.dtype.names is not None:
         return np.stack([values[name] for name in values.dtype.names], axis=-1)

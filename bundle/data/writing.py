@@ -117,7 +117,7 @@ def write_set(
         progress: told after each image.
 
     Raises:
-        ValueError: where ``output`` is not empty, a picture is damaged, or a mask has colours.
+        ValueError: where ``output`` is not empty, a picture is damaged, or a mask has colors.
     """
     with new_folder(output) as folder:
         (folder / "image").mkdir()
@@ -151,7 +151,7 @@ def write_image(source: Path, target: Path) -> Picture:
 
 
 def write_instances(source: Path, target: Path) -> Picture:
-    """Write a mask whose values are numbers of glands as PNG; an 8-bit grey PNG is copied byte for byte.
+    """Write a mask whose values are numbers of glands as PNG; an 8-bit gray PNG is copied byte for byte.
 
     Returns:
         Label map (H, W) int32, and what was converted.

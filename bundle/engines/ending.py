@@ -37,7 +37,7 @@ KNOWN = (
     ("exited unexpectedly", "a loader process ended; go on with --resume True, or without any by --num_workers 0"),
     ("shared memory", "the shared memory is full; lower --num_workers, 0 needs none"),
     ("Output size is too small", "a crop is smaller than the network takes; raise --crop_size, to 16 at least"),
-    ("more than 1 value per channel", "batch normalisation needs more pixels; raise --crop_size or --batch_size"),
+    ("more than 1 value per channel", "batch normalization needs more pixels; raise --crop_size or --batch_size"),
     (
         "equal size, but got",
         "crops of one batch differ in size; --crop_size wants two equal numbers, for crops are turned",

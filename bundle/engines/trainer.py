@@ -43,7 +43,7 @@ def file_names(batch: Batch | None) -> list[str]:
 class SemiSupervisedTrainer(SupervisedTrainer):
     """MONAI's ``SupervisedTrainer`` whose iteration takes a labeled and an unlabeled batch through a ``Step``.
 
-    It knows no method, head or pseudo-labeler. All events of MONAI are kept; one backward and one optimiser step an
+    It knows no method, head or pseudo-labeler. All events of MONAI are kept; one backward and one optimizer step an
     iteration; both streams restart with each epoch, so that an epoch depends on seed and number alone. After an
     iteration ``state.output`` holds ``image``, ``label`` and ``loss``, ``state.step`` all that the step logged,
     detached: numbers, and gate weights (B, K).
@@ -148,7 +148,7 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         return batch
 
     def _iteration(self, engine: SupervisedTrainer, batchdata: Batch) -> dict:
-        """One iteration: both batches, the step, one backward, one optimiser step (unless accumulated)."""
+        """One iteration: both batches, the step, one backward, one optimizer step (unless accumulated)."""
         unlabeled_data = self._next_unlabeled()
         labeled = tensors_of(batchdata, self.state.device, self.non_blocking)
         unlabeled = unlabeled_data and tensors_of(unlabeled_data, self.state.device, self.non_blocking)
@@ -178,7 +178,7 @@ class SemiSupervisedTrainer(SupervisedTrainer):
                 torch.distributed.broadcast(buffer, src=0)
 
     def _accumulation(self) -> tuple[bool, bool]:
-        """Whether this iteration is the first and the last of those that share an optimiser step."""
+        """Whether this iteration is the first and the last of those that share an optimizer step."""
         length = self.state.epoch_length
         place = (self.state.iteration - 1) % length
         last = (place + 1) % self.accumulation_steps == 0 or place + 1 == length

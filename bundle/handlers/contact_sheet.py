@@ -19,8 +19,8 @@ from bundle.handlers import drawing
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
-CONTOUR: drawing.Colour = drawing.TRUTH
-RULE: drawing.Colour = (224, 224, 228)
+CONTOUR: drawing.Color = drawing.TRUTH
+RULE: drawing.Color = (224, 224, 228)
 FINER = 2
 """Contours are drawn on a picture so many times finer and then made small, so that they are smooth."""
 MARGIN, GAP, HEAD, PART_HEAD, CAPTION = 20, 14, 58, 34, 40

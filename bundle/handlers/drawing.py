@@ -1,4 +1,4 @@
-"""How a montage draws: colours of maps, contours, bars and lines of text. Pictures are HWC uint8, RGB."""
+"""How a montage draws: colors of maps, contours, bars and lines of text. Pictures are HWC uint8, RGB."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from skimage.segmentation import find_boundaries
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 
-TRUTH: Colour = (0, 255, 80)
+TRUTH: Color = (0, 255, 80)
 """Contour of the truth: green, which no stain of H&E has."""
-PREDICTION: Colour = (255, 238, 0)
+PREDICTION: Color = (255, 238, 0)
 """Contour of the prediction: yellow, thin enough to leave the truth's to be seen beneath."""
-CONTOURS: tuple[tuple[str, Colour], ...] = (("truth", TRUTH), ("prediction", PREDICTION))
-"""What the colours of contours mean."""
-INK: Colour = (32, 32, 36)
-PALE: Colour = (112, 112, 120)
-PAPER: Colour = (255, 255, 255)
-EXPERT_COLOURS: tuple[Colour, ...] = ((0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167), (86, 180, 233))
-"""Bars of the experts, and classes from 1 on (Okabe and Ito's palette, told apart by colour-blind readers)."""
+CONTOURS: tuple[tuple[str, Color], ...] = (("truth", TRUTH), ("prediction", PREDICTION))
+"""What the colors of contours mean."""
+INK: Color = (32, 32, 36)
+PALE: Color = (112, 112, 120)
+PAPER: Color = (255, 255, 255)
+EXPERT_COLORS: tuple[Color, ...] = ((0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167), (86, 180, 233))
+"""Bars of the experts, and classes from 1 on (Okabe and Ito's palette, told apart by color-blind readers)."""
 
 DIVERGING = ((5, 48, 97), (67, 147, 195), (247, 247, 247), (214, 96, 77), (103, 0, 31))
 """Values from -1 (blue, outside) over 0 (white, the boundary) to 1 (red, inside)."""
@@ -28,7 +28,7 @@ SEQUENTIAL = ((0, 0, 4), (81, 18, 124), (183, 55, 121), (252, 137, 97), (252, 25
 """Values from 0 (black) to 1 (pale yellow)."""
 
 
-def coloured(values: np.ndarray, stops: Sequence[Colour], low: float, high: float) -> np.ndarray:
+def colored(values: np.ndarray, stops: Sequence[Color], low: float, high: float) -> np.ndarray:
     """Picture (H, W, 3) of a map (H, W): ``stops`` spread evenly from ``low`` to ``high``, beyond them cut."""
     positions = np.linspace(low, high, len(stops))
     channels = [np.interp(values, positions, [stop[channel] for stop in stops]) for channel in range(3)]
@@ -41,23 +41,23 @@ def resized(picture: np.ndarray, size: tuple[int, int], smooth: bool = True) -> 
     return np.asarray(Image.fromarray(picture.astype(np.uint8)).resize(size[::-1], how))
 
 
-def outlined(picture: np.ndarray, classes: np.ndarray, colour: Colour, thick: bool = False) -> np.ndarray:
+def outlined(picture: np.ndarray, classes: np.ndarray, color: Color, thick: bool = False) -> np.ndarray:
     """The picture with the contours of a class map (H, W), one px wide inside the regions, or three px."""
     edges = find_boundaries(classes, mode="inner", background=0)
     if thick:
         edges = edges | find_boundaries(classes, mode="thick", background=0)
     answer = picture.copy()
-    answer[edges] = colour
+    answer[edges] = color
     return answer
 
 
-def class_colour(index: int) -> Colour:
-    """The colour of a class from 1 on; they repeat after the fifth."""
-    return EXPERT_COLOURS[(index - 1) % len(EXPERT_COLOURS)]
+def class_color(index: int) -> Color:
+    """The color of a class from 1 on; they repeat after the fifth."""
+    return EXPERT_COLORS[(index - 1) % len(EXPERT_COLORS)]
 
 
 def in_classes(picture: np.ndarray, predicted: np.ndarray, truth: np.ndarray | None, classes: int) -> np.ndarray:
-    """The picture tinted by predicted class, with contours in the colours of the true classes.
+    """The picture tinted by predicted class, with contours in the colors of the true classes.
 
     Args:
         picture: (H, W, 3).
@@ -68,20 +68,20 @@ def in_classes(picture: np.ndarray, predicted: np.ndarray, truth: np.ndarray | N
     answer = picture.copy()
     for index in range(1, classes):
         here = predicted == index
-        answer[here] = (0.4 * picture[here] + 0.6 * np.asarray(class_colour(index))).round()
+        answer[here] = (0.4 * picture[here] + 0.6 * np.asarray(class_color(index))).round()
     if truth is not None:
         for index in range(1, classes):
-            answer = outlined(answer, (truth == index).astype(np.uint8), class_colour(index), thick=True)
+            answer = outlined(answer, (truth == index).astype(np.uint8), class_color(index), thick=True)
     return answer
 
 
 def in_palette(picture: np.ndarray) -> Image.Image:
-    """A picture in 256 colours, a third of the bytes; contours and bars keep theirs however rare they are."""
-    fixed = (TRUTH, PREDICTION, INK, PAPER, *EXPERT_COLOURS)
+    """A picture in 256 colors, a third of the bytes; contours and bars keep theirs however rare they are."""
+    fixed = (TRUTH, PREDICTION, INK, PAPER, *EXPERT_COLORS)
     full = Image.fromarray(picture)
     palette = full.quantize(256 - len(fixed), method=Image.Quantize.MEDIANCUT)
-    colours = (palette.getpalette() or [])[: 3 * (256 - len(fixed))]
-    palette.putpalette(colours + [channel for colour in fixed for channel in colour])
+    colors = (palette.getpalette() or [])[: 3 * (256 - len(fixed))]
+    palette.putpalette(colors + [channel for color in fixed for channel in color])
     return full.quantize(palette=palette, dither=Image.Dither.NONE)
 
 
@@ -115,7 +115,7 @@ def bars(
             draw.rectangle((left, top + 0.15 * line, right, top + 0.85 * line), fill=(238, 238, 240))
             draw.rectangle(
                 (left, top + 0.15 * line, max(end, left + 1), top + 0.85 * line),
-                fill=EXPERT_COLOURS[number % len(EXPERT_COLOURS)],
+                fill=EXPERT_COLORS[number % len(EXPERT_COLORS)],
             )
             draw.text((width - 3, middle), f"{value:.2f}", INK, font, anchor="rm")
             top += line
@@ -128,16 +128,16 @@ def sheet(
     columns: Sequence[str],
     rows: Sequence[tuple[str, Sequence[np.ndarray]]],
     cell: int,
-    key: Sequence[tuple[str, Colour]] = CONTOURS,
+    key: Sequence[tuple[str, Color]] = CONTOURS,
 ) -> np.ndarray:
     """A picture of rows of pictures under titled columns.
 
     Args:
         title: the line on top.
-        columns: a title a column; beside those of ``sdf`` and ``boundary`` heads stands the key to their colours.
+        columns: a title a column; beside those of ``sdf`` and ``boundary`` heads stands the key to their colors.
         rows: a caption, and pictures at most ``cell`` wide, all of a row equally high.
         cell: width of a column, px.
-        key: what colours mean, beside the title.
+        key: what colors mean, beside the title.
 
     Returns:
         The sheet, HWC uint8.
@@ -151,8 +151,8 @@ def sheet(
     large, small = ImageFont.load_default(size=16), ImageFont.load_default(size=13)
     draw.text((gap, 18), title, INK, large, anchor="lm")
     left = gap + draw.textlength(title, large) + 28
-    for text, colour in key:
-        draw.rectangle((left, 14, left + 20, 22), fill=colour, outline=PALE)
+    for text, color in key:
+        draw.rectangle((left, 14, left + 20, 22), fill=color, outline=PALE)
         draw.text((left + 26, 18), text, INK, small, anchor="lm")
         left += 26 + draw.textlength(text, small) + 18
     for number, column in enumerate(columns):
@@ -170,13 +170,13 @@ def sheet(
 
 
 def _column_title(draw: ImageDraw.ImageDraw, canvas: Image.Image, title: str, at: tuple[int, int], cell: int) -> None:
-    """Title of a column, with the key to its colours."""
+    """Title of a column, with the key to its colors."""
     left, middle = at
     font, tiny = ImageFont.load_default(size=13), ImageFont.load_default(size=11)
     draw.text((left, middle), title, INK, font, anchor="lm")
     if title.endswith(("sdf", "boundary")):
         stops, low, high = (DIVERGING, -1.0, 1.0) if title.endswith("sdf") else (SEQUENTIAL, 0.0, 1.0)
-        scale = coloured(np.tile(np.linspace(low, high, 80), (9, 1)), stops, low, high)
+        scale = colored(np.tile(np.linspace(low, high, 80), (9, 1)), stops, low, high)
         start = left + cell - 80 - 14
         canvas.paste(Image.fromarray(scale), (start, middle - 4))
         draw.text((start - 4, middle), f"{low:.0f}", PALE, tiny, anchor="rm")

@@ -29,14 +29,14 @@ class ValidationMontage:
     """One PNG a validation, a row for each of the first images. For the evaluator; rank 0 only.
 
     Columns, as far as the network has them: the image; truth (green) and prediction (yellow) as contours; where there
-    are more than two classes, areas in the colours of the predicted and contours in those of the true ones; the signed
+    are more than two classes, areas in the colors of the predicted and contours in those of the true ones; the signed
     distance after tanh, its zero level in black; the probability of a boundary; the weights of every gate.
     Where a gate mixed the experts, its head (``fused_seg``) is shown, else the expert's (``seg``).
 
-    What is shown is the centre of the image at working resolution, cut so that both sides are multiples of
+    What is shown is the center of the image at working resolution, cut so that both sides are multiples of
     ``multiple`` and at most ``largest_side`` px (an image smaller than ``multiple`` is continued at its borders);
     the network answers it once, in evaluation mode, without the window of the evaluator. A label of another size
-    is taken to cover the same field and resized to the image (nearest). The Dice of a row is that of the centre
+    is taken to cover the same field and resized to the image (nearest). The Dice of a row is that of the center
     shown, foreground against background, 1 where both are empty: it is no result.
 
     Images are taken as the loader gives them, before any postprocessing; validation must not shuffle them, so
@@ -45,8 +45,8 @@ class ValidationMontage:
     Args:
         network: the network without DDP's wrapper; one without ``heads`` is asked for its logits alone.
         output_dir: folder of the sheets; made when missing. All are kept (about 0.5 MB each at the defaults,
-            in 256 colours), and the last one also stands as ``montage_latest.png``.
-        mean: mean of the normalisation to undo, one number a channel, for images in [0, 1].
+            in 256 colors), and the last one also stands as ``montage_latest.png``.
+        mean: mean of the normalization to undo, one number a channel, for images in [0, 1].
         std: standard deviation of it.
         image_count: number of rows.
         experts: names of the experts, in the order of the columns of the gate weights (B, K).
@@ -89,7 +89,7 @@ class ValidationMontage:
         self.multiple = multiple
         self.cell = cell
         self._rows: list[tuple[str, dict[str, np.ndarray]]] = []
-        self._class_key: tuple[tuple[str, drawing.Colour], ...] = ()
+        self._class_key: tuple[tuple[str, drawing.Color], ...] = ()
 
     def attach(self, engine: Engine) -> None:
         """Watch an evaluator."""
@@ -132,8 +132,8 @@ class ValidationMontage:
         """Caption and pictures by column of one image: ``image`` (3, H, W) and, where known, ``label`` (C, H', W')."""
         image = _plain(item[IMAGE]).float()
         label = _on_pixels_of(image, _plain(item[LABEL])) if LABEL in item else None
-        image = self._centre(image)
-        truth = None if label is None else self._centre(label)[0].cpu().numpy()
+        image = self._center(image)
+        truth = None if label is None else self._center(label)[0].cpu().numpy()
         heads = self._answer(image)
         if self.width_first:
             image, truth = image.mT, None if truth is None else truth.T
@@ -148,12 +148,12 @@ class ValidationMontage:
         truth = None if truth is None else drawing.resized(truth, size, smooth=False)
         answer = {IMAGE: photo, name: _contours(photo, predicted, truth)}
         if (classes := len(heads[name])) > 2:
-            self._class_key = tuple((f"class {k}", drawing.class_colour(k)) for k in range(1, classes))
+            self._class_key = tuple((f"class {k}", drawing.class_color(k)) for k in range(1, classes))
             answer[CLASSES] = drawing.in_classes(photo, predicted, truth, classes)
         return caption, answer | self._maps(heads, size)
 
     def _photo(self, image: Tensor) -> tuple[np.ndarray, tuple[int, int]]:
-        """The image (3, H, W) without its normalisation, as wide or high as a column, and its (height, width)."""
+        """The image (3, H, W) without its normalization, as wide or high as a column, and its (height, width)."""
         values = image.cpu().numpy().transpose(1, 2, 0) * self.std + self.mean
         scale = self.cell / max(values.shape[:2])
         size = (max(round(values.shape[0] * scale), 1), max(round(values.shape[1] * scale), 1))
@@ -165,14 +165,14 @@ class ValidationMontage:
         name = _best(heads, SDF)
         if name in heads:
             distance = heads[name][0].tanh().cpu().numpy()
-            picture = drawing.resized(drawing.coloured(distance, drawing.DIVERGING, -1.0, 1.0), size)
+            picture = drawing.resized(drawing.colored(distance, drawing.DIVERGING, -1.0, 1.0), size)
             inside = drawing.resized((distance > 0).astype(np.uint8), size, smooth=False)
             answer[name] = drawing.outlined(picture, inside, drawing.INK)
         name = _best(heads, BOUNDARY)
         if name in heads:
             logits = heads[name]
             chance = logits.softmax(dim=0)[1] if logits.shape[0] > 1 else logits[0].sigmoid()
-            picture = drawing.coloured(chance.cpu().numpy(), drawing.SEQUENTIAL, 0.0, 1.0)
+            picture = drawing.colored(chance.cpu().numpy(), drawing.SEQUENTIAL, 0.0, 1.0)
             answer[name] = drawing.resized(picture, size)
         gates = {key.removeprefix(GATE): head.tolist() for key, head in heads.items() if key.startswith(GATE)}
         if any(len(weights) != len(self.experts) for weights in gates.values()):
@@ -182,8 +182,8 @@ class ValidationMontage:
             answer[GATES] = drawing.bars(gates, self.experts, (size[0], self.cell))
         return answer
 
-    def _centre(self, maps: Tensor) -> Tensor:
-        """The centre of maps (C, H, W) as the class describes it."""
+    def _center(self, maps: Tensor) -> Tensor:
+        """The center of maps (C, H, W) as the class describes it."""
         height, width = (
             max(min(side, self.largest_side) // self.multiple, 1) * self.multiple for side in maps.shape[1:]
         )

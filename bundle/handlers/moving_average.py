@@ -16,15 +16,15 @@ from bundle.types import Ramp
 class MovingAverage:
     """The exponential moving average of a network in training (Tarvainen, Valpola 2017, arXiv 1703.01780).
 
-    After each optimiser step: average <- d average + (1 - d) network, d = min(1 - 1 / (n + 1), decay), n = 0, 1, ...
+    After each optimizer step: average <- d average + (1 - d) network, d = min(1 - 1 / (n + 1), decay), n = 0, 1, ...
     being the number of updates so far. So it begins as the plain mean of the first networks, and nothing is left of
     the random weights that it was made with. Ignite's ``EMAHandler`` does the arithmetic; its momentum is 1 - d.
 
     It stands among the trainer's handlers and, for going on after a stop, among the items of the resume file.
 
-    - Buffers follow: running statistics of batch normalisation are averaged with the same d as the weights, because
+    - Buffers follow: running statistics of batch normalization are averaged with the same d as the weights, because
       they describe the activations of those weights; whole numbers are the network's own.
-    - Where gradients are accumulated there is one update an optimiser step, not one an iteration: ``decay`` then
+    - Where gradients are accumulated there is one update an optimizer step, not one an iteration: ``decay`` then
       means the same for any number of accumulated batches.
     - When the first epoch starts the network is copied anew, as weights may have been loaded since construction. A
       resumed training starts with a later epoch, and its average comes from the resume file.
@@ -85,7 +85,7 @@ class MovingAverage:
 
     @staticmethod
     def _has_stepped(engine: Any, iteration: int) -> bool:
-        """Whether this iteration ended with an optimiser step; the trainer makes one at the end of an epoch, too."""
+        """Whether this iteration ended with an optimizer step; the trainer makes one at the end of an epoch, too."""
         place = (iteration - 1) % engine.state.epoch_length + 1
         return place % getattr(engine, "accumulation_steps", 1) == 0 or place == engine.state.epoch_length
 

@@ -34,7 +34,7 @@ class WatchTeaching:
 
     After each epoch ``engine.state.teaching`` (``dict[str, float]``) holds the mean of every scalar; mean and
     spread over images of every gate weight (``unlabeled/gate_seg/sdf/mean``, ``.../spread``); ``learning_rate`` of
-    the last step (``learning_rate/NAME`` where the optimiser has several parameter groups, NAME being the group's
+    the last step (``learning_rate/NAME`` where the optimizer has several parameter groups, NAME being the group's
     ``name`` or its number); and ``seconds`` of the training steps, validation not counted. All ranks get the same
     numbers; rank 0 logs and writes them.
 

@@ -51,13 +51,13 @@ def feature(
         The feature; rings are closed and turn as RFC 7946 has it. Coordinates have at most two decimals.
 
     Raises:
-        ValueError: for an empty shape, another object type, a colour out of range or a measurement that is not finite.
+        ValueError: for an empty shape, another object type, a color out of range or a measurement that is not finite.
     """
     if object_type not in OBJECT_TYPES:
         raise ValueError(f"the object type is {object_type!r}; it must be one of {', '.join(OBJECT_TYPES)}")
     properties: dict[str, Any] = {
         "objectType": object_type,
-        "classification": {"name": classification, "color": plain_colour(color)},
+        "classification": {"name": classification, "color": plain_color(color)},
     }
     if name is not None:
         properties["name"] = name
@@ -150,7 +150,7 @@ def _ring(ring: shapely.LinearRing) -> list[list[float]]:
     return [[int(value) if value.is_integer() else value for value in point] for point in points]
 
 
-def plain_colour(color: Sequence[int]) -> list[int]:
+def plain_color(color: Sequence[int]) -> list[int]:
     """Red, green, blue as plain numbers.
 
     Raises:
@@ -158,7 +158,7 @@ def plain_colour(color: Sequence[int]) -> list[int]:
     """
     parts = [part for part in color if isinstance(part, int | np.integer) and 0 <= part <= 255]
     if len(color) != 3 or len(parts) != 3:
-        raise ValueError(f"the colour is {color!r}; it must be red, green and blue, each 0 to 255")
+        raise ValueError(f"the color is {color!r}; it must be red, green and blue, each 0 to 255")
     return [int(part) for part in parts]
 
 

@@ -23,7 +23,7 @@ def check_areas(connectivity: int, **areas: float) -> None:
         ValueError: names the setting, its value and what it may be.
     """
     if connectivity not in (1, 2):
-        raise ValueError(f"connectivity is {connectivity!r}; write 1 (four neighbours) or 2 (eight)")
+        raise ValueError(f"connectivity is {connectivity!r}; write 1 (four neighbors) or 2 (eight)")
     for name, area in areas.items():
         if not area >= 0:
             raise ValueError(f"{name} is {area!r} px; it must be 0 or more")
@@ -88,7 +88,7 @@ def watershed_instances(
     distance lies above ``seed_level`` and the boundary not above ``boundary_level``. Where a piece of the foreground
     holds two or more, they grow from the lowest place up, on the landscape ``boundary_weight`` x boundary - distance,
     until they meet. A piece with one seed or none stays whole. A part smaller than ``min_area`` gives up its seed, and
-    its neighbours in the piece take its place. So the foreground is exactly that of :func:`component_instances` with
+    its neighbors in the piece take its place. So the foreground is exactly that of :func:`component_instances` with
     the same areas; only where it is parted differs.
 
     Args:
@@ -101,9 +101,9 @@ def watershed_instances(
         boundary_weight: how high a boundary of probability 1 stands in the landscape, in units of the distance, 0 or
             more; 0 lets seeds meet at the neck of the distance alone.
         min_seed_area: seeds of fewer px are dropped.
-        min_area: glands of fewer px are joined to a neighbour in their piece; pieces of fewer px are dropped.
+        min_area: glands of fewer px are joined to a neighbor in their piece; pieces of fewer px are dropped.
         hole_area: holes of at most so many px are filled first, 0 fills none.
-        connectivity: of the pieces, and of the neighbours into which seeds grow; 1 by sides, 2 by corners too.
+        connectivity: of the pieces, and of the neighbors into which seeds grow; 1 by sides, 2 by corners too.
 
     Returns:
         (H, W) int32, 0 background, 1..N.

@@ -108,13 +108,13 @@ class SaveDisagreementd(Output):
 
 
 class SaveDoubtd(Output):
-    """Writes NAME_doubt.png: the picture in grey, and over it in colour where not to trust the mask.
+    """Writes NAME_doubt.png: the picture in gray, and over it in color where not to trust the mask.
 
     Args:
         output_dir: folder of the file.
         reader: MONAI's ``ImageReader`` for the pictures, which gives (W, H, 3).
         color: red, green, blue of full doubt, each 0 to 255.
-        power: the share of the colour at a pixel is the map's value to this power, above 0. Entropy rises fast: a
+        power: the share of the color at a pixel is the map's value to this power, above 0. Entropy rises fast: a
             mean opinion of 0.75 is at 0.81 already, so a higher power shows what is worst.
         key: the map (1, W, H) in [0, 1].
 
@@ -137,10 +137,10 @@ class SaveDoubtd(Output):
         self.settings = {"color": list(color), "power": power}
 
     def write(self, record: Record, path: Path) -> Path:
-        """Write the picture in grey with its veil."""
+        """Write the picture in gray with its veil."""
         doubt = planes(record[self.key])[0][..., None] ** self.power
-        grey = picture_of(record, self.reader).mean(axis=2, keepdims=True, dtype=np.float32)
-        return write_picture((grey + doubt * (self.color - grey)).round().astype(np.uint8), path)
+        gray = picture_of(record, self.reader).mean(axis=2, keepdims=True, dtype=np.float32)
+        return write_picture((gray + doubt * (self.color - gray)).round().astype(np.uint8), path)
 
 
 def write_maps(maps: NDArray[np.float32], texts: Sequence[str], path: Path, mpp: float | None) -> Path:

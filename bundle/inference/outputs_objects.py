@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from bundle.inference.files import hidden_until_done
-from bundle.inference.geojson import OBJECT_TYPES, GeoJSONWriter, feature, plain_colour
+from bundle.inference.geojson import OBJECT_TYPES, GeoJSONWriter, feature, plain_color
 from bundle.inference.outputs import (
     Output,
     Record,
@@ -145,14 +145,14 @@ class SaveContoursd(GlandOutput):
         if width < 1:
             raise ValueError(f"width is {width!r} px; an outline has 1 or more")
         self.reader, self.width = reader, width
-        self.colors = [plain_colour(color) for color in class_colors]
+        self.colors = [plain_color(color) for color in class_colors]
         self.settings = {**self.settings, "class_colors": self.colors, "width": width}
 
     def write(self, record: Record, path: Path) -> Path:
         """Draw the outlines.
 
         Raises:
-            ValueError: where a class has no colour.
+            ValueError: where a class has no color.
         """
         glands = self.glands(record)
         check_colors(self.colors, len(record[self.key]))
@@ -203,7 +203,7 @@ class SaveGeoJSONd(GlandOutput):
             raise ValueError(f"object_type is {object_type!r}; choose from {', '.join(OBJECT_TYPES)}")
         if not simplify >= 0:
             raise ValueError(f"simplify is {simplify!r} px; it must be 0 or more")
-        self.names, self.colors = list(class_names), [plain_colour(color) for color in class_colors]
+        self.names, self.colors = list(class_names), [plain_color(color) for color in class_colors]
         self.object_type, self.simplify, self.mpp = object_type, simplify, mpp
         own = {"class_names": self.names, "class_colors": self.colors, "object_type": object_type, "simplify": simplify}
         self.settings = {**self.settings, **own}
@@ -212,7 +212,7 @@ class SaveGeoJSONd(GlandOutput):
         """Write an object for each gland.
 
         Raises:
-            ValueError: where a class has no name or no colour.
+            ValueError: where a class has no name or no color.
         """
         check_names(self.names, len(record[self.key]))
         check_colors(self.colors, len(record[self.key]))
@@ -234,13 +234,13 @@ class SaveGeoJSONd(GlandOutput):
 
 
 def check_colors(class_colors: Sequence[Sequence[int]], classes: int) -> None:
-    """Refuse colours that are fewer than the classes beside background.
+    """Refuse colors that are fewer than the classes beside background.
 
     Raises:
         ValueError: says how many there must be.
     """
     if len(class_colors) < classes - 1:
         raise ValueError(
-            f"class_colors has {len(class_colors)} colours, but the network tells {classes - 1} classes beside "
-            "background; give each its colour"
+            f"class_colors has {len(class_colors)} colors, but the network tells {classes - 1} classes beside "
+            "background; give each its color"
         )

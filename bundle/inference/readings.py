@@ -96,7 +96,7 @@ class WatershedInstancesd(MapTransform):
             boundary_level: probability above which a pixel is none, in [0, 1].
             boundary_weight: height of a boundary in the landscape, in units of the distance, 0 or more.
             min_seed_area: seeds of fewer px are dropped.
-            min_area: glands of fewer px are joined to a neighbour, or dropped where they have none.
+            min_area: glands of fewer px are joined to a neighbor, or dropped where they have none.
             hole_area: holes of at most so many px are filled first, 0 fills none.
             connectivity: 1 joins pixels by their sides, 2 by their corners too.
             allow_missing_keys: whether a record may lack the prediction.

@@ -31,7 +31,7 @@ class DisagreementScorer:
 
     Args:
         network: the bare network. For ``disagreement`` it has ``heads(image)`` with the heads of ``OPINIONS``.
-        preprocessing: transform of the records, from a path to a normalised image (3, W, H).
+        preprocessing: transform of the records, from a path to a normalized image (3, W, H).
         inferer: MONAI's; slides a window over the image and blends what overlaps.
         score: ``disagreement`` or ``entropy``.
         device: where the network is, by name or as torch has it.

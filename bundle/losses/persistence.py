@@ -50,8 +50,8 @@ def components_of(maps: Levels, patch_size: int) -> Components:
 
     While a level falls from the highest value to 0, the pixels at or above it grow components; pixels touch
     by their sides, within one patch. Where two meet, the one with the lower peak dies. All patches of all maps are
-    worked on at once: each pixel climbs to the peak above it (the steepest neighbour, again and again), peaks are
-    joined by the highest saddle between neighbouring basins, and the maximum spanning tree of these saddles holds all
+    worked on at once: each pixel climbs to the peak above it (the steepest neighbor, again and again), peaks are
+    joined by the highest saddle between neighboring basins, and the maximum spanning tree of these saddles holds all
     that ever merge. So the loop runs over peaks, and not over pixels.
 
     Args:
@@ -101,8 +101,8 @@ def _meetings(one: Indices, other: Indices, basin: Indices) -> Indices:
     """The place where each basin joins an older one, by its number; ``NEVER`` for the oldest of each patch.
 
     Args:
-        one: place of a pixel, for each two neighbours.
-        other: place of its neighbour.
+        one: place of a pixel, for each two neighbors.
+        other: place of its neighbor.
         basin: number of the basin of each place; the older a basin, the lower its number.
     """
     count = int(basin.max()) + 1

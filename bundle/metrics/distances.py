@@ -19,7 +19,7 @@ class Shape:
 
     Attributes:
         points: (n, 2) row and column of each pixel.
-        on_edge: (n,) whether one of its four neighbours is no pixel of the object, or lies outside the image.
+        on_edge: (n,) whether one of its four neighbors is no pixel of the object, or lies outside the image.
         low, high: (2,) smallest and largest row and column.
     """
 

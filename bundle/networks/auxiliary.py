@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bundle.networks.encoders import Encoder, encoders_for, kaiming_initialised
+from bundle.networks.encoders import Encoder, encoders_for, kaiming_initialized
 from bundle.networks.outputs import PRED, NamedOutputs
 from bundle.networks.unet import UNetDecoder
 from bundle.types import Heads
@@ -108,7 +108,7 @@ class AuxiliaryUNet(NamedOutputs):
             [UNetDecoder(widths, dropout, self.encoder, output_stride) for _ in perturbations]
         )
         self.auxiliary_heads = nn.ModuleList([nn.Conv2d(self.head.in_channels, out_channels, 1) for _ in perturbations])
-        kaiming_initialised(self)
+        kaiming_initialized(self)
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits of the main decoder (B, out_channels, H, W) of images (B, in_channels, H, W), sides >= 16 px."""
@@ -132,7 +132,7 @@ class PyramidUNet(NamedOutputs):
     """A U-Net that answers at each of the four scales of its decoder (Luo et al. 2021, URPC, arXiv 2012.07042).
 
     ``seg`` is the answer at full size, which alone is evaluated; ``scale_2``, ``scale_4`` and ``scale_8`` come from
-    features of a half, a quarter and an eighth of it, brought to full size (nearest neighbour, on logits).
+    features of a half, a quarter and an eighth of it, brought to full size (nearest neighbor, on logits).
 
     Args:
         in_channels: channels of the image.
@@ -161,7 +161,7 @@ class PyramidUNet(NamedOutputs):
         self.scale_heads = nn.ModuleDict(
             {f"scale_{2**level}": nn.Conv2d(widths[level], out_channels, kernel_size=1) for level in (1, 2, 3)}
         )
-        kaiming_initialised(self)
+        kaiming_initialized(self)
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits at full size (B, out_channels, H, W) of images (B, in_channels, H, W), sides >= 16 px."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bundle.networks.encoders import Encoder, encoders_for, kaiming_initialised
+from bundle.networks.encoders import Encoder, encoders_for, kaiming_initialized
 from bundle.networks.outputs import PRED, NamedOutputs
 from bundle.networks.unet import UNetDecoder
 from bundle.types import Heads
@@ -73,7 +73,7 @@ class DroppedUNet(NamedOutputs):
     """A U-Net with two heads that share all weights: ``seg``, and ``dropped`` from features without some channels.
 
     The decoder sees both kinds of features in one pass, as in the code of UniMatch (Yang et al. 2023, arXiv
-    2208.09910). So batch normalisation takes its statistics from both, in training as later in evaluation. Nothing is
+    2208.09910). So batch normalization takes its statistics from both, in training as later in evaluation. Nothing is
     dropped in evaluation: then ``dropped`` is ``seg``.
 
     Args:
@@ -101,7 +101,7 @@ class DroppedUNet(NamedOutputs):
         self.decoder = UNetDecoder(widths, 0.0, self.encoder, output_stride)
         self.dropout = dropout
         self.head = nn.Conv2d(self.decoder.channels, out_channels, kernel_size=1)
-        kaiming_initialised(self)
+        kaiming_initialized(self)
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits (B, out_channels, H, W) of images (B, in_channels, H, W), sides >= 16 px; nothing is dropped."""

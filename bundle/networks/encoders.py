@@ -17,7 +17,7 @@ PRETRAINED = "pretrained"
 """Argument of encoders that says whether they load weights when they are made."""
 SUBTRAHEND = (0.788, 0.512, 0.785)
 DIVISOR = (0.168, 0.248, 0.132)
-"""Both as in ``normalisation`` of the configs."""
+"""Both as in ``normalization`` of the configs."""
 
 
 class Encoder(nn.Module):
@@ -56,7 +56,7 @@ class Encoder(nn.Module):
 
 
 class UNetEncoder(Encoder):
-    """The contracting half of a U-Net (Ronneberger et al. 2015, arXiv 1505.04597) with batch normalisation.
+    """The contracting half of a U-Net (Ronneberger et al. 2015, arXiv 1505.04597) with batch normalization.
 
     Args:
         in_channels: channels of the image.
@@ -150,7 +150,7 @@ def encoders_for(
     return [encoder, *(copy.deepcopy(encoder) for _ in range(count - 1))]
 
 
-def kaiming_initialised(module: nn.Module) -> None:
+def kaiming_initialized(module: nn.Module) -> None:
     """Draw the weights of all convolutions below ``module`` as He et al. do (2015, arXiv 1502.01852; fan-in, ReLU).
 
     Linear layers keep the smaller weights that torch draws: so gates start near equal shares, and starve no expert.

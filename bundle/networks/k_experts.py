@@ -10,7 +10,7 @@ import torch
 from monai.networks.blocks import Convolution
 from torch import Tensor, nn
 
-from bundle.networks.encoders import ACTIVATION, NORM, Encoder, kaiming_initialised
+from bundle.networks.encoders import ACTIVATION, NORM, Encoder, kaiming_initialized
 from bundle.networks.gate import Gate
 from bundle.networks.outputs import PRED, NamedOutputs
 from bundle.networks.unet import UNet
@@ -56,7 +56,7 @@ class KExperts(NamedOutputs):
         out_channels: number of classes, background counted.
         widths: channels of the five levels of each U-Net; the first four are those of the gate's convolutions.
         experts: names of the experts' heads; their number is K, at least 2.
-        gate: ``paper`` (learnt) or ``equal`` (the plain mean).
+        gate: ``paper`` (learned) or ``equal`` (the plain mean).
         gate_dropout: probability of dropout in the gate.
         dropout: probability of dropout in the U-Nets.
         outputs: as for :class:`NamedOutputs`.
@@ -93,7 +93,7 @@ class KExperts(NamedOutputs):
         )
         self.gate = ImageGate(in_channels, len(experts), widths[:4], gate, gate_dropout)
         self.least_weight = torch.finfo(torch.float32).tiny  # of a gate so sure that it says 0, which has no logarithm
-        kaiming_initialised(self.gate)
+        kaiming_initialized(self.gate)
 
     def forward(self, image: Tensor) -> Tensor:
         """Log-probabilities (B, out_channels, H, W), float32, of images (B, in_channels, H, W), sides >= 16 px."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from bundle.networks.encoders import Encoder, encoders_for, kaiming_initialised
+from bundle.networks.encoders import Encoder, encoders_for, kaiming_initialized
 from bundle.networks.gate import GatedTask
 from bundle.networks.outputs import PRED, NamedOutputs
 from bundle.networks.unet import UNetDecoder
@@ -70,7 +70,7 @@ class SemiMoE(NamedOutputs):
         self.tasks = nn.ModuleDict(
             {name: GatedTask(width, len(experts), channels[name], gate, gate_dropout) for name in tasks}
         )
-        kaiming_initialised(self)
+        kaiming_initialized(self)
 
     @staticmethod
     def _check(experts: Sequence[str], tasks: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ from monai.networks.nets.basic_unet import TwoConv, UpCat
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bundle.networks.encoders import ACTIVATION, NORM, Encoder, encoders_for, kaiming_initialised
+from bundle.networks.encoders import ACTIVATION, NORM, Encoder, encoders_for, kaiming_initialized
 from bundle.networks.outputs import PRED, NamedOutputs
 from bundle.types import Heads
 
@@ -133,7 +133,7 @@ class UNet(NamedOutputs):
         (self.encoder,) = encoders_for(1, encoder, in_channels, widths, dropout)
         self.decoder = UNetDecoder(widths, dropout, self.encoder, output_stride)
         self.head = nn.Conv2d(self.decoder.channels, out_channels, kernel_size=1)
-        kaiming_initialised(self)
+        kaiming_initialized(self)
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits (B, out_channels, H, W) of images (B, in_channels, H, W).

@@ -8,7 +8,7 @@ import torch
 from monai.networks.nets import BasicUNetPlusPlus
 from torch import Tensor, nn
 
-from bundle.networks.encoders import ACTIVATION, NORM, Encoder, kaiming_initialised
+from bundle.networks.encoders import ACTIVATION, NORM, Encoder, kaiming_initialized
 from bundle.networks.outputs import PRED, NamedOutputs
 from bundle.types import Heads
 
@@ -16,7 +16,7 @@ from bundle.types import Heads
 class UNetPlusPlus(NamedOutputs):
     """MONAI's U-Net++ in two dimensions with one head, ``seg`` (Zhou et al. 2018, arXiv 1807.10165).
 
-    Differs from the paper: without deep supervision. Normalisation, activation and first weights are those of
+    Differs from the paper: without deep supervision. Normalization, activation and first weights are those of
     :class:`bundle.networks.UNet`, so that a comparison of the two is one of their shapes.
 
     Args:
@@ -63,7 +63,7 @@ class UNetPlusPlus(NamedOutputs):
         )
         # the heads of the shallower nodes are for deep supervision: MONAI asks them even where it drops the answers
         self.nested.final_conv_0_1 = self.nested.final_conv_0_2 = self.nested.final_conv_0_3 = nn.Identity()
-        kaiming_initialised(self)
+        kaiming_initialized(self)
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits (B, out_channels, H, W) of images (B, in_channels, H, W); sides of at least 16 px, also odd ones."""

@@ -9,7 +9,7 @@ from monai.networks.blocks import Convolution
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bundle.networks.encoders import ACTIVATION, NORM, Encoder, encoders_for, kaiming_initialised
+from bundle.networks.encoders import ACTIVATION, NORM, Encoder, encoders_for, kaiming_initialized
 from bundle.networks.outputs import PRED, NamedOutputs
 from bundle.networks.unet import UNetDecoder
 from bundle.types import Heads
@@ -63,8 +63,8 @@ class XNet(NamedOutputs):
 
     The branch for low frequencies answers (``seg``); that takes both encoders and one decoder.
 
-    Differs from the paper: Haar (there the wavelet is chosen for each data set), colour in both branches (in the
-    authors' code the high frequencies are grey), plain U-Net blocks, and features exchanged at their own scale (there
+    Differs from the paper: Haar (there the wavelet is chosen for each data set), color in both branches (in the
+    authors' code the high frequencies are gray), plain U-Net blocks, and features exchanged at their own scale (there
     also between the fourth level and the fifth). In the authors' code the branch that validates better is reported;
     here it is chosen beforehand, so that this method too has one answer.
 
@@ -97,7 +97,7 @@ class XNet(NamedOutputs):
         self.high_decoder = UNetDecoder(widths, dropout, self.low_encoder, output_stride)
         self.low_head = nn.Conv2d(self.low_decoder.channels, out_channels, kernel_size=1)
         self.high_head = nn.Conv2d(self.low_decoder.channels, out_channels, kernel_size=1)
-        kaiming_initialised(self)
+        kaiming_initialized(self)
 
     def _encoded(self, image: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Levels of both encoders, before the exchange."""

@@ -22,8 +22,8 @@ def calibration(cells: Sequence[Cell]) -> str:
     found = []
     for method in methods_of(cells):
         lines = [
-            charts.Line(f"{labels} % labels, seed {cell.seed}", points, colour)
-            for colour, labels in enumerate(labels_of(cells))
+            charts.Line(f"{labels} % labels, seed {cell.seed}", points, color)
+            for color, labels in enumerate(labels_of(cells))
             for cell in group(cells, method, labels)
             if (points := reliability(cell))
         ]

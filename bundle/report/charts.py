@@ -1,4 +1,4 @@
-"""Charts of a report as inline SVG: they need no library, scale with the page and take their colours from its style."""
+"""Charts of a report as inline SVG: they need no library, scale with the page and take their colors from its style."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Literal
 
-COLOURS = 8
-"""How many colours ``page.css`` has; they are Okabe and Ito's, told apart by colour-blind readers."""
+COLORS = 8
+"""How many colors ``page.css`` has; they are Okabe and Ito's, told apart by color-blind readers."""
 WIDE = 380
 """Width of a chart in its own units; near its width on a phone, so that its text stays legible there."""
 SMALL = (240, 166)
@@ -27,14 +27,14 @@ class Line:
     Attributes:
         name: shown when pointed at.
         points: points that are no numbers break the line.
-        colour: number of the colour, 0 the first.
+        color: number of the color, 0 the first.
         kind: ``line``; ``reference``, dashed, to compare with; or ``pale``, behind the others.
         dots: whether its points are marked.
     """
 
     name: str
     points: Points
-    colour: int = 0
+    color: int = 0
     kind: Literal["line", "reference", "pale"] = "line"
     dots: bool = False
 
@@ -136,8 +136,8 @@ def line_chart(
 
 
 def legend(names: Sequence[str], marks: Sequence[tuple[str, str]] = ()) -> str:
-    """Key to the colours, in their order, and to ``marks``: (class of the style, words)."""
-    items = [f'<li><i class="c{place % COLOURS}"></i>{escape(name)}</li>' for place, name in enumerate(names)]
+    """Key to the colors, in their order, and to ``marks``: (class of the style, words)."""
+    items = [f'<li><i class="c{place % COLORS}"></i>{escape(name)}</li>' for place, name in enumerate(names)]
     items += [f'<li><i class="{kind}"></i>{escape(words)}</li>' for kind, words in marks]
     return f'<ul class="legend">{"".join(items)}</ul>' if items else ""
 
@@ -192,4 +192,4 @@ def _path(frame: Frame, line: Line) -> str:
         drawn += [
             f'<circle cx="{place.split(",")[0]}" cy="{place.split(",")[1]}" r="2"/>' for run in kept for place in run
         ]
-    return f'<g class="c{line.colour % COLOURS} {line.kind}"><title>{escape(line.name)}</title>{"".join(drawn)}</g>'
+    return f'<g class="c{line.color % COLORS} {line.kind}"><title>{escape(line.name)}</title>{"".join(drawn)}</g>'

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from bundle.report.charts import COLOURS, LETTER, Frame, signed, text, ticks, widened
+from bundle.report.charts import COLORS, LETTER, Frame, signed, text, ticks, widened
 from bundle.report.charts import number as plain
 
 LANE = 9
@@ -25,7 +25,7 @@ class Series:
 
     Attributes:
         mean: where the mark stands.
-        colour: number of the colour, 0 the first.
+        color: number of the color, 0 the first.
         values: single values, drawn as dots; the mean is then a bar across.
         ends: ends of an interval around the mean.
         hollow: whether the mark is a hollow diamond, for a second reading of the same answers.
@@ -33,7 +33,7 @@ class Series:
     """
 
     mean: float
-    colour: int = 0
+    color: int = 0
     values: Sequence[float] = ()
     ends: tuple[float, float] | None = None
     hollow: bool = False
@@ -64,7 +64,7 @@ def row_chart(
         x_title: of the axis below.
         label: what the chart shows, in words.
         include: values that the axis must hold.
-        references: places of dashed lines from top to foot, each with the number of its colour, ``None`` for ink.
+        references: places of dashed lines from top to foot, each with the number of its color, ``None`` for ink.
         signs: whether the ticks show signs, as differences do.
     """
     kept = [row for row in rows if row.series]
@@ -87,8 +87,8 @@ def row_chart(
     names = {value: (signed if signs else plain)(value) for value in ticks(*frame.x, count=4)}
     frame.axis_below(x_title, names, grid=True)
     foot = frame.height - frame.bottom
-    for value, colour in references:
-        kind = "rule" if colour is None else f"rule c{colour % COLOURS}"
+    for value, color in references:
+        kind = "rule" if color is None else f"rule c{color % COLORS}"
         frame.rule(kind, (frame.across(value), frame.top, frame.across(value), foot))
     top = float(frame.top)
     for row, height in zip(kept, heights, strict=True):
@@ -113,4 +113,4 @@ def _marks(frame: Frame, series: Series, y: float) -> str:
         parts.append(f'<rect class="mean" x="{x - 1.3:.1f}" y="{y - 5:.1f}" width="2.6" height="10"/>')
     else:
         parts.append(f'<circle class="mean" cx="{x:.1f}" cy="{y:.1f}" r="3.6"/>')
-    return f'<g class="c{series.colour % COLOURS}"><title>{escape(series.name)}</title>{"".join(parts)}</g>'
+    return f'<g class="c{series.color % COLORS}"><title>{escape(series.name)}</title>{"".join(parts)}</g>'

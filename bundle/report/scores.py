@@ -129,17 +129,17 @@ def _scores(cells: Sequence[Cell], name: str, against: str) -> str:
     readings = READINGS if name.startswith(OBJECTS) else {"": ""}
     marks: dict[str, list[Series]] = {}
     references = []
-    for colour, share in enumerate(labels):
+    for color, share in enumerate(labels):
         for method in ranked(cells, share, name):
             for reading, words in readings.items():
                 found = score(group(cells, method, share), reading + name)
                 if found is None:
                     continue
                 if method == against and not reading:
-                    references.append((found.mean, colour))
+                    references.append((found.mean, color))
                 told = f"{method}, {share} % labels, {words}".removesuffix(", ")
                 told = f"{told}: {found.mean:.{meaning.digits}f}, {len(found.values)} runs"
-                series = Series(found.mean, colour, found.values, hollow=bool(reading), name=told)
+                series = Series(found.mean, color, found.values, hollow=bool(reading), name=told)
                 marks.setdefault(method, []).append(series)
     rows = [Row(method, series, method == against) for method, series in marks.items()]
     label = f"{meaning.title} by method at {labels[0]} % labels, the best first: {_told(rows)}"
@@ -157,7 +157,7 @@ def _differences(found: Sequence[tuple[str, str, Comparison]], labels: Sequence[
         marks.setdefault(method, []).append(series)
     sign = 1.0 if definition(name).larger_is_better is False else -1.0
     order = sorted(marks, key=lambda method: sign * marks[method][0].mean)
-    rows = [Row(method, sorted(marks[method], key=lambda one: one.colour), method == against) for method in order]
+    rows = [Row(method, sorted(marks[method], key=lambda one: one.color), method == against) for method in order]
     unit = f", {definition(name).unit}" if definition(name).unit else ""
     title = f"difference to {against}{unit}; {_better(name)}"
     label = f"{definition(name).title}, mean {title}: {_told(rows)}"

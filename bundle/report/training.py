@@ -36,9 +36,9 @@ def curves(cells: Sequence[Cell], against: str) -> str:
     x, y = _extent(points)
     means = [
         charts.Line(
-            f"{against}, {share} % labels", mean_curve(group(cells, against, share), column), colour, "reference"
+            f"{against}, {share} % labels", mean_curve(group(cells, against, share), column), color, "reference"
         )
-        for colour, share in enumerate(labels)
+        for color, share in enumerate(labels)
     ]
     found = []
     for method in methods_of(cells):
@@ -115,21 +115,21 @@ def mean_curve(cells: Sequence[Cell], column: str) -> list[tuple[float, float]]:
     return [(step, sum(table[step] for table in tables) / len(tables)) for step in sorted(shared)]
 
 
-def _weights(shown: Sequence[tuple[Cell, Mapping[str, str]]], expert: str, colour: int) -> list[charts.Line]:
+def _weights(shown: Sequence[tuple[Cell, Mapping[str, str]]], expert: str, color: int) -> list[charts.Line]:
     """Lines of an expert's weight: pale ones for the runs, given with the columns of a gate, and their mean."""
     found = [(cell, columns[expert]) for cell, columns in shown if expert in columns]
     if not found:
         return []
-    runs = [charts.Line(f"{expert}, seed {cell.seed}", cell.curve(column), colour, "pale") for cell, column in found]
+    runs = [charts.Line(f"{expert}, seed {cell.seed}", cell.curve(column), color, "pale") for cell, column in found]
     mean = mean_curve([cell for cell, _ in found], found[0][1])
-    return [*runs, charts.Line(f"{expert}, mean over seeds", mean, colour)]
+    return [*runs, charts.Line(f"{expert}, mean over seeds", mean, color)]
 
 
 def _runs(cells: Sequence[Cell], method: str, column: str, dots: bool = True) -> list[charts.Line]:
-    """A line a run of a method, coloured by the share of labels."""
+    """A line a run of a method, colored by the share of labels."""
     return [
-        charts.Line(f"{labels} % labels, seed {cell.seed}", cell.curve(column), colour, dots=dots)
-        for colour, labels in enumerate(labels_of(cells))
+        charts.Line(f"{labels} % labels, seed {cell.seed}", cell.curve(column), color, dots=dots)
+        for color, labels in enumerate(labels_of(cells))
         for cell in group(cells, method, labels)
     ]
 

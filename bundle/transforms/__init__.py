@@ -2,11 +2,11 @@
 
 from bundle.transforms.blur import GaussianBlur
 from bundle.transforms.classes import ClassFromGraded, ClassIndexd, SpecialistTargetsd, class_index
-from bundle.transforms.colour import ColourJitter
+from bundle.transforms.color import ColorJitter
 from bundle.transforms.compact import EightBitd, PlainTensors, SmallestIntegerd
 from bundle.transforms.cutmix import CutMix
 from bundle.transforms.noise import GaussianNoiseView
-from bundle.transforms.recolour import Change, ColourView
+from bundle.transforms.recolor import Change, ColorView
 from bundle.transforms.scale import PixelSized
 from bundle.transforms.sparse import KeepInstancesd
 from bundle.transforms.stain import StainJitter
@@ -25,8 +25,8 @@ __all__ = [
     "Change",
     "ClassFromGraded",
     "ClassIndexd",
-    "ColourJitter",
-    "ColourView",
+    "ColorJitter",
+    "ColorView",
     "CutMix",
     "EightBitd",
     "ForegroundClassd",

@@ -18,9 +18,9 @@ INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32)
 
 
 class EightBitd(MapTransform):
-    """Rounds colours to whole numbers of 8 bits, so that a cached tile takes a quarter of the memory.
+    """Rounds colors to whole numbers of 8 bits, so that a cached tile takes a quarter of the memory.
 
-    Place it last among the fixed transforms, and normalise after the random crop: fewer pixels, and the same numbers
+    Place it last among the fixed transforms, and normalize after the random crop: fewer pixels, and the same numbers
     to within half a step of 256.
 
     Args:

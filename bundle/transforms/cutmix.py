@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bundle.transforms.recolour import refuse_probability, uniform
+from bundle.transforms.recolor import refuse_probability, uniform
 from bundle.types import IMAGE, Batch, PseudoLabel, Viewed
 
 
@@ -44,7 +44,7 @@ class CutMix:
     Yun et al. 2019 (arXiv 1905.04899) for classification, French et al. 2020 (arXiv 1906.01916) for segmentation, where
     the label is pasted likewise. It tears context apart: what a pixel is must be told from what is near.
 
-    The images of a batch stand in a random ring and each takes from its neighbour, so none takes from itself; a batch
+    The images of a batch stand in a random ring and each takes from its neighbor, so none takes from itself; a batch
     of one image stays as it is. Each has a box of its own.
 
     Differs from UniMatch, whose amounts these are: partners are of the same batch; a box too long for the image is cut

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from bundle.transforms.recolour import Recoloured
+from bundle.transforms.recolor import Recolored
 from bundle.types import IMAGE, Batch, Viewed
 
 
@@ -18,7 +18,7 @@ class GaussianNoiseView:
     different noise, each needs a view of its own.
 
     Args:
-        sd: standard deviation before the cut, in units of the normalised image; 0 or more.
+        sd: standard deviation before the cut, in units of the normalized image; 0 or more.
         limit: largest size of the noise, in the same units, 0 or more.
 
     Raises:
@@ -37,4 +37,4 @@ class GaussianNoiseView:
         """Show ``batch`` with noise on ``image`` (B, 3, H, W); its other entries are the same."""
         image = batch[IMAGE]
         noise = torch.randn_like(image).mul_(self.sd).clamp_(-self.limit, self.limit)
-        return Recoloured(batch | {IMAGE: image + noise})
+        return Recolored(batch | {IMAGE: image + noise})

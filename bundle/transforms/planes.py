@@ -52,7 +52,7 @@ def distance_within(mask: NDArray[np.bool_], reach: int) -> NDArray[np.float32]:
         reach: longest distance (px), at least 1.
 
     Returns:
-        (H, W) float32, px between centres, 0 outside ``mask``.
+        (H, W) float32, px between centers, 0 outside ``mask``.
     """
     if reach > NEAR:
         distance = np.full(mask.shape, reach) if mask.all() else distance_transform_edt(mask)
@@ -79,7 +79,7 @@ def clipped_distance(inside: NDArray[np.bool_], maximum_distance: float) -> NDAr
 
 
 def pixel_distance(inside: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Measure the distance (px between centres) to the nearest pixel of the other kind, negative outside; (H, W).
+    """Measure the distance (px between centers) to the nearest pixel of the other kind, negative outside; (H, W).
 
     Infinite where there is no other kind.
     """
@@ -91,7 +91,7 @@ def pixel_distance(inside: NDArray[np.bool_]) -> NDArray[np.float64]:
 def scaled_distance(signed: NDArray[np.float64], unknown: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Turn distances into shares of the largest that is known of their side, 0 on the gland's edge pixels.
 
-    An edge pixel is a gland pixel with background among its 4 neighbours: its distance is 1.
+    An edge pixel is a gland pixel with background among its 4 neighbors: its distance is 1.
 
     Args:
         signed: (H, W) as :func:`pixel_distance` gives it.

@@ -70,7 +70,7 @@ def signed_distance(
 ) -> NdarrayOrTensor:
     """Measure how far each pixel lies from the gland boundary: positive inside, negative outside, within [-1, 1].
 
-    Both modes start from the Euclidean distance d (px, at least 1) between the centres of a pixel and of the nearest
+    Both modes start from the Euclidean distance d (px, at least 1) between the centers of a pixel and of the nearest
     pixel of the other kind. The image border is no boundary: a gland that the image cuts goes on behind it.
 
     - ``clip``: (d - 1/2) / ``maximum_distance``, cut at 1. The zero crossing is the edge between a gland pixel and a
@@ -78,7 +78,7 @@ def signed_distance(
       One unit is the same length in every crop, so windows can be stitched. Pixels nearer to the border of a crop than
       ``maximum_distance`` may lie too far from 0, because a boundary outside of the crop is not seen.
     - ``maximum``: the one of the Semi-MoE code: d divided by its largest value in the image, inside and outside each
-      by its own, and 0 on the gland pixels with background among their 4 neighbours. The unit depends on what the
+      by its own, and 0 on the gland pixels with background among their 4 neighbors. The unit depends on what the
       image shows. Differs from the code: masks that are empty or full do not crash.
 
     Args:

@@ -27,7 +27,7 @@ class ShownInTurn:
 
 @dataclass(frozen=True)
 class ViewChain:
-    """Views one after another: the strong view is colours first, then CutMix.
+    """Views one after another: the strong view is colors first, then CutMix.
 
     Args:
         views: each sees what the one before it shows; none shows the batch as it is.

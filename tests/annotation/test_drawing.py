@@ -106,15 +106,15 @@ def test_no_annotation_and_an_empty_one_give_background():
 
 
 def test_classes_are_found_by_name_in_any_case():
-    shapes = [Annotation("GLAND", shapely.box(0, 0, 1, 1)), Annotation(" tumour", shapely.box(1, 0, 2, 1))]
-    picture = draw_classes(shapes, (3, 1), {"Gland": 1, "Tumour": 255})
+    shapes = [Annotation("GLAND", shapely.box(0, 0, 1, 1)), Annotation(" tumor", shapely.box(1, 0, 2, 1))]
+    picture = draw_classes(shapes, (3, 1), {"Gland": 1, "Tumor": 255})
     assert picture.tolist() == [[1, 255, 0]]
     assert picture.dtype == np.uint8
 
 
 def test_a_name_without_a_number_is_refused():
-    with pytest.raises(AnnotationError, match=r"'Stroma'.*known are: Gland, Tumour"):
-        draw_classes([Annotation("Stroma", shapely.box(0, 0, 1, 1))], (2, 2), {"Gland": 1, "Tumour": 2})
+    with pytest.raises(AnnotationError, match=r"'Stroma'.*known are: Gland, Tumor"):
+        draw_classes([Annotation("Stroma", shapely.box(0, 0, 1, 1))], (2, 2), {"Gland": 1, "Tumor": 2})
 
 
 def test_numbers_sizes_and_scales_that_cannot_be_are_refused():

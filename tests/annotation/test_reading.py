@@ -91,7 +91,7 @@ def test_utf_16_is_read(read):
 @pytest.mark.parametrize(
     ("name", "group", "told"),
     [
-        ("Annotation 7", "Tumour", "Tumour"),  # as ASAP writes it
+        ("Annotation 7", "Tumor", "Tumor"),  # as ASAP writes it
         ("Gland", "None", "Gland"),
         ("Gland", "", "Gland"),
         ("Annotation 7", "None", "Stroma"),

@@ -27,7 +27,7 @@ from bundle.annotation.shapes import filled
 from bundle.inference.geojson import GeoJSONWriter, feature
 from bundle.inference.polygons import outlines, pieces
 
-COLORS = {"Gland": (0, 158, 115), "Tumour": (255, 0, 10)}
+COLORS = {"Gland": (0, 158, 115), "Tumor": (255, 0, 10)}
 HOLED = Polygon([(0, 0), (9, 0), (9, 9), (0, 9)], [[(2, 2), (4, 2), (4, 4), (2, 4)]])
 TRIANGLE = Polygon([(0.5, 0), (9, 0.25), (4, 7)])
 
@@ -75,11 +75,11 @@ def test_texts_are_escaped(tmp_path):
 
 def test_several_polygons_are_several_annotations_of_one_group(tmp_path):
     shape = MultiPolygon([HOLED, shapely.box(20, 0, 22, 2)])
-    write_asap(tmp_path / "a.xml", [Annotation("Gland", shape), Annotation("Tumour", TRIANGLE)], COLORS, "a")
+    write_asap(tmp_path / "a.xml", [Annotation("Gland", shape), Annotation("Tumor", TRIANGLE)], COLORS, "a")
     found = read_annotations(tmp_path / "a.xml")
-    assert [one.name for one in found] == ["Gland", "Gland", "Tumour"]
+    assert [one.name for one in found] == ["Gland", "Gland", "Tumor"]
     assert same(found[0].shape.union(found[1].shape), shape)
-    assert [one.get("Name") for one in ElementTree.parse(tmp_path / "a.xml").iter("Group")] == ["Gland", "Tumour"]
+    assert [one.get("Name") for one in ElementTree.parse(tmp_path / "a.xml").iter("Group")] == ["Gland", "Tumor"]
 
 
 def test_a_file_without_annotations_is_valid(tmp_path):
@@ -217,16 +217,16 @@ def test_the_document_of_histomics(tmp_path):
 
 def test_the_document_of_cvat():
     thin = shapely.box(0, 0, 0.4, 9)
-    shapes = [("Gland", MultiPolygon([HOLED, TRIANGLE])), ("Tumour", shapely.box(20, 0, 30.6, 9.4)), ("Gland", thin)]
+    shapes = [("Gland", MultiPolygon([HOLED, TRIANGLE])), ("Tumor", shapely.box(20, 0, 30.6, 9.4)), ("Gland", thin)]
     made = contours_document([Annotation(*shape) for shape in shapes], COLORS, (5, 6), (np.int64(40), 30))
     found = json.loads(json.dumps(made))["annotations"][0]["annotation"]
     assert (found["location"], found["size"]) == ([5, 6], [40, 30])
-    assert found["labels"] == {"Gland": [0, 158, 115], "Tumour": [255, 0, 10]}
-    assert [element["label"] for element in found["elements"]] == ["Gland", "Tumour"]
-    glands, tumours = (element["contours"] for element in found["elements"])
+    assert found["labels"] == {"Gland": [0, 158, 115], "Tumor": [255, 0, 10]}
+    assert [element["label"] for element in found["elements"]] == ["Gland", "Tumor"]
+    glands, tumors = (element["contours"] for element in found["elements"])
     assert [len(contour) for contour in glands] == [4, 3]
     assert same(Polygon(glands[0]), Polygon(HOLED.exterior))
-    assert Polygon(tumours[0]).bounds == (20, 0, 31, 9)
+    assert Polygon(tumors[0]).bounds == (20, 0, 31, 9)
     assert all(isinstance(value, int) for contour in glands for point in contour for value in point)
 
 
@@ -283,12 +283,12 @@ def test_a_mask_comes_back(tmp_path, write: Writer, offset):
 
 @pytest.mark.parametrize("write", [as_asap, as_geojson, as_dsa])
 def test_classes_of_noise_come_back(tmp_path, write: Writer):
-    names = ("", "Gland", "Tumour")
+    names = ("", "Gland", "Tumor")
     plane = np.random.default_rng(5).integers(0, 3, (40, 61)).astype(np.uint8)
     for traced in (outlines, pieces):  # a MultiPolygon a class, a polygon a piece
         write(tmp_path / "a", [Annotation(names[outline.value], outline.shape) for outline in traced(plane)])
         read = read_annotations(tmp_path / "a")
-        assert np.array_equal(draw_classes(read, (61, 40), {"gland": 1, "tumour": 2}), plane)
+        assert np.array_equal(draw_classes(read, (61, 40), {"gland": 1, "tumor": 2}), plane)
 
 
 def test_contours_give_a_mask_without_holes():

@@ -106,7 +106,7 @@ def test_a_begun_cell_that_is_asked_for_takes_the_plan_of_now(cell):
         check_company([cell(), cell("a-10-seed1")])
 
 
-def test_a_damaged_neighbour_is_told(cell):
+def test_a_damaged_neighbor_is_told(cell):
     leave(cell("b-10-seed0"), config=[])
     with pytest.raises(ValueError, match=r"b-10-seed0/cell\.json is damaged: it has no config"):
         check_company([cell()])

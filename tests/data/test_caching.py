@@ -228,15 +228,15 @@ def test_training_leaves_the_cached_tiles_as_they_are(train):
 
 
 def test_training_and_validation_see_the_same_values_but_for_rounding(train):
-    """Half a step of 256, divided by the deviation of the colour."""
+    """Half a step of 256, divided by the deviation of the color."""
     changes = {"pixel_size": 0.7, "crop_size": [8, 8], "train#random_transforms": []}
     parser = train(**changes)
     entry = parser.get_parsed_content("datalist")["training"][0]
-    learnt = parser.get_parsed_content("train#preprocessing")(entry)["image"]
+    learned = parser.get_parsed_content("train#preprocessing")(entry)["image"]
     judged = parser.get_parsed_content("validate#preprocessing")(entry)["image"].as_tensor()
     step = torch.tensor([1 / 0.168, 1 / 0.248, 1 / 0.132])[:, None, None] / 255
-    assert ((learnt - judged).abs() <= 0.501 * step).all()
-    assert not torch.equal(learnt, judged)
+    assert ((learned - judged).abs() <= 0.501 * step).all()
+    assert not torch.equal(learned, judged)
 
 
 @pytest.mark.parametrize("threads", [1, 3])

@@ -102,7 +102,7 @@ def no_picture(folder: Path, parts: Parts) -> None:
     (folder / "label_1.png").write_text("not a picture", encoding="utf-8")
 
 
-def colours(folder: Path, parts: Parts) -> None:
+def colors(folder: Path, parts: Parts) -> None:
     save(noise(99), folder / "label_1.png")
 
 
@@ -178,7 +178,7 @@ PROBLEMS: list[tuple[Callable[[Path, Parts], None], str, str]] = [
     (missing_mask, "missing_file", "1 file missing (label_1.png)"),
     (truncated, "unreadable_file", "1 file that cannot be decoded: image_1.png is no picture that can be read"),
     (no_picture, "unreadable_file", "label_1.png is no PNG, JPEG, BMP or TIFF that can be read"),
-    (colours, "wrong_values", "1 file whose values have no right reading: label_1.png: a mask has one channel"),
+    (colors, "wrong_values", "1 file whose values have no right reading: label_1.png: a mask has one channel"),
     (smoothed, "wrong_values", "as in a mask smoothed by JPEG or resizing"),
     (other_size, "size_mismatch", "1 mask of another size than the image (label_1.png 60 x 48 px for 64 x 48 px)"),
     (turned, "size_mismatch", "(label_1.png 48 x 64 px for 64 x 48 px, turned as an orientation tag asks)"),
@@ -305,7 +305,7 @@ def oriented(folder: Path, parts: Parts) -> None:
     save(noise(3), folder / "image_3.png", exif=exif)
 
 
-def one_colour(folder: Path, parts: Parts) -> None:
+def one_color(folder: Path, parts: Parts) -> None:
     for number in (0, 5):
         save(np.full((*SIZE, 3), 243, np.uint8), folder / f"image_{number}.png")
 
@@ -314,7 +314,7 @@ def no_validation(folder: Path, parts: Parts) -> None:
     del parts["validation"]
 
 
-def misspelt(folder: Path, parts: Parts) -> None:
+def misspelled(folder: Path, parts: Parts) -> None:
     parts["val"] = parts["validation"]
 
 
@@ -333,9 +333,9 @@ WARNINGS: list[tuple[Callable[[Path, Parts], None], str, str]] = [
     (specks, "specks", f"1 speck of {SPECK} px or less in 1 mask (label_0.png: 1)"),
     (plain_masks, "not_numbered", "7 masks that say where glands are and not which"),
     (oriented, "orientation", "1 file with an orientation tag (image_3.png: 3)"),
-    (one_colour, "one_colour", "2 images of one colour (image_0.png, image_5.png)"),
+    (one_color, "one_color", "2 images of one color (image_0.png, image_5.png)"),
     (no_validation, "no_validation", "no image under validation: no checkpoint can be chosen"),
-    (misspelt, "unknown_part", "'val' with entries that nothing reads"),
+    (misspelled, "unknown_part", "'val' with entries that nothing reads"),
 ]
 
 
@@ -383,8 +383,8 @@ def test_conversions_are_counted(tmp_path: Path, parts: Parts) -> None:
     for number in (0, 1, 3):
         save(noise(number)[..., 0], tmp_path / f"image_{number}.png")
     checked, findings = check(tmp_path, parts)
-    assert as_data(checked, findings)["parts"]["training"]["image_conversions"] == {"grey repeated to RGB": 2}
-    assert "- 3 images: grey repeated to RGB" in table(checked, findings).splitlines()
+    assert as_data(checked, findings)["parts"]["training"]["image_conversions"] == {"gray repeated to RGB": 2}
+    assert "- 3 images: gray repeated to RGB" in table(checked, findings).splitlines()
 
 
 def test_each_file_is_decoded_once_and_progress_is_told(tmp_path: Path, parts: Parts) -> None:

@@ -100,15 +100,15 @@ def test_lists_do_not_follow_the_order_of_the_file_system(mine: Path, tmp_path: 
 
 def test_conversions_are_counted_and_right(mine: Path, tmp_path: Path) -> None:
     images, masks, data = mine / "images", mine / "masks", tmp_path / "data"
-    colours = {number: pixels(images / f"tïle {number:02d}.png") for number in range(12)}
+    colors = {number: pixels(images / f"tïle {number:02d}.png") for number in range(12)}
     for number in (0, 1, 2):
         (images / f"tïle {number:02d}.png").unlink()
-        tifffile.imwrite(images / f"tïle {number:02d}.TIF", colours[number].astype(np.uint16) * 257, photometric="rgb")
+        tifffile.imwrite(images / f"tïle {number:02d}.TIF", colors[number].astype(np.uint16) * 257, photometric="rgb")
     (images / "tïle 03.png").unlink()
-    Image.fromarray(colours[3]).save(images / "tïle 03.bmp")
-    nibabel.save(nibabel.Nifti1Image(colours[4].transpose(1, 0, 2), np.eye(4)), images / "tïle 04.nii.gz")
+    Image.fromarray(colors[3]).save(images / "tïle 03.bmp")
+    nibabel.save(nibabel.Nifti1Image(colors[4].transpose(1, 0, 2), np.eye(4)), images / "tïle 04.nii.gz")
     (images / "tïle 04.png").unlink()
-    Image.fromarray(colours[5][..., 0]).save(images / "tïle 05.png")
+    Image.fromarray(colors[5][..., 0]).save(images / "tïle 05.png")
     save_mask(masks / "tïle 00.png", 255, 255)
     numbers = np.zeros((6, 8), np.uint16)
     numbers[0, 0], numbers[5, 5] = 7, 900
@@ -117,11 +117,11 @@ def test_conversions_are_counted_and_right(mine: Path, tmp_path: Path) -> None:
     made = prepare(mine)
     for number in range(12):
         written = pixels(data / "image" / f"tïle {number:02d}.png")
-        expected = colours[number][..., :1].repeat(3, axis=2) if number == 5 else colours[number]
+        expected = colors[number][..., :1].repeat(3, axis=2) if number == 5 else colors[number]
         np.testing.assert_array_equal(written, expected)
     assert made.notes[:3] == [
         "3 of 12 images: 16 bits scaled to 8",
-        "1 of 12 images: grey repeated to RGB",
+        "1 of 12 images: gray repeated to RGB",
         "1 of 10 masks: one value for all glands, connected pieces numbered",
     ]
     assert np.unique(pixels(data / "label" / "tïle 00.png")).tolist() == [0, 1, 2]

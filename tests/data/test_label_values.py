@@ -16,7 +16,7 @@ from bundle.data.pictures import read_label
 
 
 def rings(height: int = 96, width: int = 128, count: int = 6) -> np.ndarray:
-    """Numbered ellipses with holes; neighbours touch."""
+    """Numbered ellipses with holes; neighbors touch."""
     y, x = np.mgrid[:height, :width]
     label = np.zeros((height, width), np.uint8)
     for number in range(count):

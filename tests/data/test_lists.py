@@ -150,7 +150,7 @@ def test_the_same_picture_under_two_names_is_refused(tmp_path: Path, held: str, 
         load_data_list(tmp_path, "list.json")
 
 
-def test_pictures_of_one_colour_are_not_the_same(tmp_path: Path) -> None:
+def test_pictures_of_one_color_are_not_the_same(tmp_path: Path) -> None:
     make_folder(tmp_path, {"training": [entry("a")], "test": [entry("b")]})
     for name in "ab":
         Image.new("RGB", (4, 5), "white").save(tmp_path / f"image/{name}.png")

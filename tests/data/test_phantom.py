@@ -57,9 +57,9 @@ def test_domains_stain_the_same_tissue_differently() -> None:
     drawn = {name: draw_tile(1, (96, 96), domain=name) for name in DOMAINS}
     masks = [instances for _, instances in drawn.values()]
     assert all(np.array_equal(masks[0], mask) for mask in masks)
-    colours = np.array([image.mean(axis=(0, 1)) for image, _ in drawn.values()])
-    distances = np.linalg.norm(colours[:, None] - colours[None], axis=-1)
-    assert distances[~np.eye(len(colours), dtype=bool)].min() > 15
+    colors = np.array([image.mean(axis=(0, 1)) for image, _ in drawn.values()])
+    distances = np.linalg.norm(colors[:, None] - colors[None], axis=-1)
+    assert distances[~np.eye(len(colors), dtype=bool)].min() > 15
 
 
 def test_instances_are_numbered_without_holes(tiles: list) -> None:

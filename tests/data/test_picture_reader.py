@@ -137,7 +137,7 @@ def test_each_kind_of_conversion_is_told_once(tmp_path: Path, caplog: pytest.Log
     for path in sorted(tmp_path.iterdir()):
         load({"image": path})
     assert [record.message for record in caplog.records] == [
-        f"{tmp_path / 'a.png'}: grey repeated to RGB; others alike are not named",
+        f"{tmp_path / 'a.png'}: gray repeated to RGB; others alike are not named",
         f"{tmp_path / 'a_alpha.png'}: opaque alpha left out; others alike are not named",
     ]
     LoadImaged("image", reader=PictureReader("image"))({"image": tmp_path / "a.png"})

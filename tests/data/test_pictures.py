@@ -18,7 +18,7 @@ from bundle.data.pictures import is_picture, picture_size, read_image, read_labe
 
 HEIGHT, WIDTH = 5, 7
 RGB = np.random.default_rng(1).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
-GREY = RGB[..., 0]
+GRAY = RGB[..., 0]
 ALPHA = np.where(np.arange(WIDTH) < 3, 255, 0).astype(np.uint8)[None].repeat(HEIGHT, 0)
 WIDE = np.random.default_rng(2).integers(0, 65536, (HEIGHT, WIDTH, 3), dtype=np.uint16)
 WIDE[0, 0] = 65535
@@ -31,8 +31,8 @@ def over_white(pixels: np.ndarray) -> np.ndarray:
     return np.where(ALPHA[..., None] > 0, pixels, 255).astype(np.uint8)
 
 
-def thrice(grey: np.ndarray) -> np.ndarray:
-    return grey[..., None].repeat(3, 2)
+def thrice(gray: np.ndarray) -> np.ndarray:
+    return gray[..., None].repeat(3, 2)
 
 
 def scaled(values: np.ndarray, top: int) -> np.ndarray:
@@ -42,7 +42,7 @@ def scaled(values: np.ndarray, top: int) -> np.ndarray:
 def write_png(
     path: Path, bits: int, kind: int, rows: list[bytes], *chunks: tuple[bytes, bytes], width: int = WIDTH
 ) -> None:
-    """A PNG of the depths that Pillow does not write; kind is 0 grey, 2 RGB, 4 grey and alpha, 6 RGBA."""
+    """A PNG of the depths that Pillow does not write; kind is 0 gray, 2 RGB, 4 gray and alpha, 6 RGBA."""
     header = struct.pack(">IIBBBBB", width, len(rows), bits, kind, 0, 0, 0)
     data = zlib.compress(b"".join(b"\0" + row for row in rows))
     with path.open("wb") as file:
@@ -98,11 +98,11 @@ def palette_picture(transparent: int | None = None) -> Callable[[Path], None]:
     return write
 
 
-REPEATED = "grey repeated to RGB"
+REPEATED = "gray repeated to RGB"
 ON_WHITE = "transparent parts laid over white"
 BITS_16 = "16 bits scaled to 8"
 AS_RGB = {"photometric": "rgb"}
-COLOURS = np.array([[255, 255, 255], [255, 0, 0], [0, 0, 255]], np.uint8)
+COLORS = np.array([[255, 255, 255], [255, 0, 0], [0, 0, 255]], np.uint8)
 RGB24 = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
 TURNED = RGB.transpose(1, 0, 2)
 LOW = WIDE // 16
@@ -118,20 +118,20 @@ IMAGES: dict[str, tuple[str, Callable[[Path], None], np.ndarray, str | None]] = 
     "tiff tiles": (".tif", tiff(RGB, **AS_RGB, tile=(16, 16), compression="zlib"), RGB, None),
     "nifti": (".nii", nifti(TURNED), RGB, None),
     "nifti packed": (".nii.gz", nifti(TURNED), RGB, None),
-    "nifti colours behind": (".nii", nifti(TURNED[:, :, None, None]), RGB, None),
+    "nifti colors behind": (".nii", nifti(TURNED[:, :, None, None]), RGB, None),
     "nifti rgb type": (".nii", nifti(np.ascontiguousarray(TURNED).view(RGB24)[..., 0]), RGB, None),
-    "nifti grey": (".nii", nifti(GREY.T), thrice(GREY), REPEATED),
-    "nifti one slice": (".nii", nifti(GREY.T[..., None]), thrice(GREY), REPEATED),
-    "nifti two axes more": (".NII.GZ", nifti(GREY.T[..., None, None]), thrice(GREY), REPEATED),
-    "grey": (".png", save(GREY), thrice(GREY), REPEATED),
-    "grey jpeg": (".jpg", save(np.full_like(GREY, 200)), np.full_like(RGB, 200), REPEATED),
-    "grey 4 bits": (".png", png(4, 0, nibbles(GREY // 16)), thrice(GREY // 16 * 17), f"4 bits scaled to 8, {REPEATED}"),
+    "nifti gray": (".nii", nifti(GRAY.T), thrice(GRAY), REPEATED),
+    "nifti one slice": (".nii", nifti(GRAY.T[..., None]), thrice(GRAY), REPEATED),
+    "nifti two axes more": (".NII.GZ", nifti(GRAY.T[..., None, None]), thrice(GRAY), REPEATED),
+    "gray": (".png", save(GRAY), thrice(GRAY), REPEATED),
+    "gray jpeg": (".jpg", save(np.full_like(GRAY, 200)), np.full_like(RGB, 200), REPEATED),
+    "gray 4 bits": (".png", png(4, 0, nibbles(GRAY // 16)), thrice(GRAY // 16 * 17), f"4 bits scaled to 8, {REPEATED}"),
     "1 bit": (".png", save(ALPHA, "1"), thrice(ALPHA), f"1 bit scaled to 8, {REPEATED}"),
     "1 bit bmp": (".bmp", save(ALPHA, "1"), thrice(ALPHA), f"1 bit scaled to 8, {REPEATED}"),
     "white is 0": (
         ".tif",
-        tiff(GREY, photometric="miniswhite"),
-        thrice(255 - GREY),
+        tiff(GRAY, photometric="miniswhite"),
+        thrice(255 - GRAY),
         f"inverted, as white is stored as 0, {REPEATED}",
     ),
     "white is 0, 16 bits": (
@@ -140,13 +140,13 @@ IMAGES: dict[str, tuple[str, Callable[[Path], None], np.ndarray, str | None]] = 
         thrice(255 - BYTES[..., 0]),
         f"{BITS_16}, inverted, as white is stored as 0, {REPEATED}",
     ),
-    "palette": (".png", palette_picture(), COLOURS[MASK], "palette to RGB"),
-    "palette bmp": (".bmp", palette_picture(), COLOURS[MASK], "palette to RGB"),
-    "palette tiff": (".tif", palette_picture(), COLOURS[MASK], "palette to RGB"),
+    "palette": (".png", palette_picture(), COLORS[MASK], "palette to RGB"),
+    "palette bmp": (".bmp", palette_picture(), COLORS[MASK], "palette to RGB"),
+    "palette tiff": (".tif", palette_picture(), COLORS[MASK], "palette to RGB"),
     "palette transparent": (
         ".png",
         palette_picture(1),
-        np.where(MASK[..., None] == 1, 255, COLOURS[MASK]),
+        np.where(MASK[..., None] == 1, 255, COLORS[MASK]),
         f"palette to RGB, {ON_WHITE}",
     ),
     "rgba": (".png", save(np.dstack([RGB, ALPHA])), over_white(RGB), ON_WHITE),
@@ -170,23 +170,23 @@ IMAGES: dict[str, tuple[str, Callable[[Path], None], np.ndarray, str | None]] = 
         ON_WHITE,
     ),
     "fourth of no meaning": (".tif", tiff(np.dstack([RGB, ALPHA]), **AS_RGB, extrasamples=["unspecified"]), RGB, None),
-    "la": (".png", save(np.dstack([GREY, ALPHA])), thrice(np.where(ALPHA > 0, GREY, 255)), f"{REPEATED}, {ON_WHITE}"),
+    "la": (".png", save(np.dstack([GRAY, ALPHA])), thrice(np.where(ALPHA > 0, GRAY, 255)), f"{REPEATED}, {ON_WHITE}"),
     "la tiff": (
         ".tif",
-        save(np.dstack([GREY, ALPHA])),
-        thrice(np.where(ALPHA > 0, GREY, 255)),
+        save(np.dstack([GRAY, ALPHA])),
+        thrice(np.where(ALPHA > 0, GRAY, 255)),
         f"{REPEATED}, {ON_WHITE}",
     ),
-    "grey with a clear value": (
+    "gray with a clear value": (
         ".png",
         png(8, 0, [row.tobytes() for row in MASK], (b"tRNS", struct.pack(">H", 2))),
         thrice(np.where(MASK == 2, 255, MASK)),
         f"{REPEATED}, {ON_WHITE}",
     ),
-    "rgb with a clear colour": (
+    "rgb with a clear color": (
         ".png",
-        png(8, 2, [row.tobytes() for row in COLOURS[MASK]], (b"tRNS", struct.pack(">HHH", 0, 0, 255))),
-        np.where(MASK[..., None] == 2, 255, COLOURS[MASK]),
+        png(8, 2, [row.tobytes() for row in COLORS[MASK]], (b"tRNS", struct.pack(">HHH", 0, 0, 255))),
+        np.where(MASK[..., None] == 2, 255, COLORS[MASK]),
         ON_WHITE,
     ),
     "1 bit with black clear": (
@@ -202,7 +202,7 @@ IMAGES: dict[str, tuple[str, Callable[[Path], None], np.ndarray, str | None]] = 
         np.full_like(RGB, (200, 100, 40)),
         "CMYK to RGB",
     ),
-    "16 bits grey": (".png", save(WIDE[..., 0]), thrice(BYTES[..., 0]), f"{BITS_16}, {REPEATED}"),
+    "16 bits gray": (".png", save(WIDE[..., 0]), thrice(BYTES[..., 0]), f"{BITS_16}, {REPEATED}"),
     "16 bits png": (".png", png(16, 2, wide_rows(WIDE)), BYTES, BITS_16),
     "16 bits rgba": (
         ".png",
@@ -227,7 +227,7 @@ IMAGES: dict[str, tuple[str, Callable[[Path], None], np.ndarray, str | None]] = 
     "16 bits tiff tiles": (".tif", tiff(WIDE, **AS_RGB, tile=(16, 16)), BYTES, BITS_16),
     "16 bits tiff planes": (".tif", tiff(WIDE.transpose(2, 0, 1), **AS_RGB, planarconfig="separate"), BYTES, BITS_16),
     "16 bits big tiff": (".tif", tiff(WIDE, **AS_RGB, bigtiff=True), BYTES, BITS_16),
-    "16 bits grey big end": (
+    "16 bits gray big end": (
         ".tif",
         tiff(WIDE[..., 0], byteorder=">"),
         thrice(BYTES[..., 0]),
@@ -250,25 +250,25 @@ IMAGES: dict[str, tuple[str, Callable[[Path], None], np.ndarray, str | None]] = 
     "12 bits nifti": (".nii", nifti(LOW.transpose(1, 0, 2)), scaled(LOW, 4095), "12 bits in 16 scaled to 8"),
     "8 bits in 16": (".tif", tiff(RGB.astype(np.uint16), **AS_RGB), RGB, "8 bits in 16 taken as they are"),
     "32 bits": (".tif", tiff(WIDE.astype(np.uint32), **AS_RGB), BYTES, "16 bits in 32 scaled to 8"),
-    "64 bits": (".tif", tiff(GREY.astype(np.int64)), thrice(GREY), f"8 bits in 64 taken as they are, {REPEATED}"),
+    "64 bits": (".tif", tiff(GRAY.astype(np.int64)), thrice(GRAY), f"8 bits in 64 taken as they are, {REPEATED}"),
     "nifti 32 bits": (
         ".nii",
-        nifti(GREY.T.astype(np.int32)),
-        thrice(GREY),
+        nifti(GRAY.T.astype(np.int32)),
+        thrice(GRAY),
         f"8 bits in 32 taken as they are, {REPEATED}",
     ),
     "float to 1": (".tif", tiff((RGB / 255).astype(np.float32), **AS_RGB), RGB, "floats in [0, 1] scaled to 8 bits"),
     "float to 255": (".tif", tiff(RGB.astype(np.float64), **AS_RGB), RGB, "floats in [0, 255] scaled to 8 bits"),
     "half float": (
         ".tif",
-        tiff(GREY.astype(np.float16)),
-        thrice(GREY),
+        tiff(GRAY.astype(np.float16)),
+        thrice(GRAY),
         f"floats in [0, 255] scaled to 8 bits, {REPEATED}",
     ),
-    "float grey": (
+    "float gray": (
         ".tif",
-        save((GREY / 255).astype(np.float32)),
-        thrice(GREY),
+        save((GRAY / 255).astype(np.float32)),
+        thrice(GRAY),
         f"floats in [0, 1] scaled to 8 bits, {REPEATED}",
     ),
     "float nifti": (".nii.gz", nifti((TURNED / 255).astype(np.float32)), RGB, "floats in [0, 1] scaled to 8 bits"),
@@ -386,7 +386,7 @@ def test_classes_are_read_where_they_fit(tmp_path: Path) -> None:
 
 
 def swapped_palette(path: Path) -> None:
-    """Black glands on white by colour, though white has index 0."""
+    """Black glands on white by color, though white has index 0."""
     picture = Image.fromarray(MASK % 2).convert("P")
     picture.putdata((MASK % 2).ravel().tolist())
     picture.putpalette([255, 255, 255, 0, 0, 0])
@@ -421,7 +421,7 @@ def without_a_strip(path: Path) -> None:
 BAD_IMAGES: dict[str, tuple[str, Callable[[Path], None], str]] = {
     "empty": (".png", lambda path: path.touch(), "is empty; copy or export it again"),
     "text": (".png", lambda path: path.write_text("hello"), "is no PNG, JPEG, BMP or TIFF that can be read; export"),
-    "gif": (".png", save(GREY, format="gif"), "is no PNG, JPEG, BMP or TIFF that can be read"),
+    "gif": (".png", save(GRAY, format="gif"), "is no PNG, JPEG, BMP or TIFF that can be read"),
     "text as tiff": (".tif", lambda path: path.write_bytes(b"II*\0hello"), "is no picture that can be read"),
     "text as nifti": (".nii", lambda path: path.write_text("hello"), "is no picture that can be read"),
     "text as packed nifti": (".nii.gz", lambda path: path.write_text("hello"), "is no picture that can be read"),
@@ -435,20 +435,20 @@ BAD_IMAGES: dict[str, tuple[str, Callable[[Path], None], str]] = {
         tiff(np.zeros((8, 8, 5), np.uint8), photometric="rgb", extrasamples=["unspecified"] * 2),
         "has 5 channels; save those that make an RGB picture",
     ),
-    "grey and two more": (".tif", tiff(RGB, photometric="minisblack", planarconfig="contig"), "has 3 channels; save"),
-    "lab of 16 bits": (".tif", tiff(WIDE, photometric="cielab"), "has colours of the kind .*, which are not read"),
+    "gray and two more": (".tif", tiff(RGB, photometric="minisblack", planarconfig="contig"), "has 3 channels; save"),
+    "lab of 16 bits": (".tif", tiff(WIDE, photometric="cielab"), "has colors of the kind .*, which are not read"),
     "no pixel": (".nii", nifti(np.zeros((0, 5), np.uint8)), "is no picture that can be read"),
     "a strip of no bytes": (".tif", without_a_strip, "is no picture that can be read .parts of it are missing"),
     "7 floats": (".tif", tiff(np.zeros((8, 8, 7)), photometric="minisblack", planarconfig="contig"), "has 7 channels"),
-    "lab": (".tif", lambda path: Image.new("LAB", (3, 4)).save(path), "has colours of the kind LAB, which are not"),
+    "lab": (".tif", lambda path: Image.new("LAB", (3, 4)).save(path), "has colors of the kind LAB, which are not"),
     "planes of lzw": (".tif", lzw_planes, "is no picture that can be read .*imagecodecs"),
     "volume": (".nii", nifti(np.zeros((5, 6, 9), np.uint8)), r"of the shape \(5, 6, 9\), not a flat picture"),
     "line": (".nii", nifti(np.zeros(5, np.uint8)), r"is a volume of the shape \(5,\), not a flat picture"),
     "film": (".nii", nifti(np.zeros((5, 6, 1, 9), np.uint8)), "is a volume of the shape"),
     "complex": (".nii", nifti(np.zeros((5, 6), np.complex64)), "values are of the type complex64"),
-    "negative": (".tif", tiff(GREY.astype(np.int32) - 300), r"the lowest value is -\d+; save it with values from 0"),
+    "negative": (".tif", tiff(GRAY.astype(np.int32) - 300), r"the lowest value is -\d+; save it with values from 0"),
     "signed bytes": (".tif", tiff(np.full((4, 4), -1, np.int8)), "the lowest value is -1"),
-    "nifti negative": (".nii", nifti(GREY.T.astype(np.int16) - 1000), "the lowest value is -"),
+    "nifti negative": (".nii", nifti(GRAY.T.astype(np.int16) - 1000), "the lowest value is -"),
     "not a number": (".tif", tiff(np.full((4, 4), np.nan, np.float32)), "some values are not finite"),
     "float above": (".tif", tiff(np.full((4, 4), 256, np.float32)), r"256, which fits neither \[0, 1\] nor \[0, 255\]"),
     "float just above 1": (".tif", tiff(np.full((4, 4), 1.02, np.float32)), r"1\.02, which fits neither"),
@@ -456,9 +456,9 @@ BAD_IMAGES: dict[str, tuple[str, Callable[[Path], None], str]] = {
     "wholly transparent": (".png", save(np.dstack([RGB, ALPHA * 0])), "it is transparent everywhere"),
 }  # fmt: skip
 BAD_LABELS: dict[str, tuple[str, Callable[[Path], None], str]] = {
-    "colours": (".png", save(RGB), "a mask has one channel, this one has colours; save the numbers of its glands"),
+    "colors": (".png", save(RGB), "a mask has one channel, this one has colors; save the numbers of its glands"),
     "transparent": (".png", save(np.dstack([thrice(MASK), ALPHA])), "a mask has no transparent parts; save it without"),
-    "transparent grey": (".png", save(np.dstack([MASK, ALPHA])), "a mask has no transparent parts"),
+    "transparent gray": (".png", save(np.dstack([MASK, ALPHA])), "a mask has no transparent parts"),
     "white is 0": (".tif", tiff(MASK, photometric="miniswhite"), r"white is stored as 0 \(MinIsWhite\)"),
     "palette the other way": (".png", swapped_palette, "its palette shows another index than 0 as black"),
     "negative": (".tif", tiff(MASK.astype(np.int16) - 1), "the lowest value is -1; give a mask of whole numbers"),
@@ -530,11 +530,11 @@ def test_a_picture_beyond_pillows_limit_is_refused(
 ) -> None:
     path = tmp_path / f"a{suffix}"
     if suffix == ".nii":
-        nifti(GREY.T)(path)
+        nifti(GRAY.T)(path)
     elif suffix == "_float.tif":
-        tiff(GREY.astype(np.float64))(path)
+        tiff(GRAY.astype(np.float64))(path)
     else:
-        save(GREY)(path)
+        save(GRAY)(path)
     read_image(path)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
     with pytest.raises(ValueError, match=r"more pixels than are read at once \(20\); cut it into tiles$"):

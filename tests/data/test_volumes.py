@@ -11,7 +11,7 @@ import pytest
 from bundle.data.pictures import read_image, volume_slices
 
 SHAPE = (4, 5, 6)
-GREY = np.arange(120, dtype=np.uint8).reshape(SHAPE)
+GRAY = np.arange(120, dtype=np.uint8).reshape(SHAPE)
 RGB = np.random.default_rng(0).integers(0, 256, (*SHAPE, 3), dtype=np.uint8)
 LABEL = (np.arange(120).reshape(SHAPE) // 30 * 300).astype(np.int16)
 
@@ -27,18 +27,18 @@ def save(path: Path, array: np.ndarray, slope: float | None = None) -> Path:
 @pytest.mark.parametrize("axis", [0, 1, 2])
 @pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
 def test_slices_lie_as_flat_pictures_do(axis: int, name: str, tmp_path: Path) -> None:
-    path = save(tmp_path / name, GREY)
+    path = save(tmp_path / name, GRAY)
     slices = list(volume_slices(path, axis))
     assert [index for index, _ in slices] == list(range(SHAPE[axis]))
     for index, pixels in slices:
-        flat = save(tmp_path / "flat.nii", GREY.take(index, axis))
+        flat = save(tmp_path / "flat.nii", GRAY.take(index, axis))
         assert pixels.dtype == np.uint8
         np.testing.assert_array_equal(pixels, read_image(flat).pixels)
-        np.testing.assert_array_equal(pixels[..., 0], GREY.take(index, axis).T)
+        np.testing.assert_array_equal(pixels[..., 0], GRAY.take(index, axis).T)
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
-def test_slices_of_colours(axis: int, tmp_path: Path) -> None:
+def test_slices_of_colors(axis: int, tmp_path: Path) -> None:
     kind = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
     for array in (RGB, RGB[:, :, :, None], np.ascontiguousarray(RGB).view(kind)[..., 0]):
         for index, pixels in volume_slices(save(tmp_path / "a.nii", array), axis):
@@ -83,12 +83,12 @@ def test_classes_of_slices_are_checked(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("array", "axis", "kind", "words"),
     [
-        (GREY, 3, "image", "a volume has no axis 3; give 0, 1 or 2"),
-        (GREY, 0, "mask", "slices are of no kind 'mask'; give image or label"),
-        (GREY[0], 0, "image", r"a\.nii has the shape \(5, 6\), which is no volume"),
-        (GREY[..., None].repeat(7, 3), 0, "image", r"shape \(4, 5, 6, 7\), which is no volume"),
-        (GREY.astype(np.int16) - 100, 0, "image", "the lowest value is -100"),
-        (GREY.astype(np.int16) - 100, 0, "label", "the lowest value is -100"),
+        (GRAY, 3, "image", "a volume has no axis 3; give 0, 1 or 2"),
+        (GRAY, 0, "mask", "slices are of no kind 'mask'; give image or label"),
+        (GRAY[0], 0, "image", r"a\.nii has the shape \(5, 6\), which is no volume"),
+        (GRAY[..., None].repeat(7, 3), 0, "image", r"shape \(4, 5, 6, 7\), which is no volume"),
+        (GRAY.astype(np.int16) - 100, 0, "image", "the lowest value is -100"),
+        (GRAY.astype(np.int16) - 100, 0, "label", "the lowest value is -100"),
         (RGB, 0, "label", "a mask has one channel"),
     ],
 )

@@ -85,7 +85,7 @@ def flat(numbers: Sequence[Sequence[int]]) -> list[int]:
 
 @pytest.mark.parametrize(("accumulation_steps", "shuffle"), [(1, False), (1, True), (2, True)])
 def test_the_supervised_step_equals_monais_trainer(accumulation_steps: int, shuffle: bool) -> None:
-    """Two epochs of three iterations, the last of which is flushed where two share an optimiser step."""
+    """Two epochs of three iterations, the last of which is flushed where two share an optimizer step."""
     items, loss = pictures(6), DiceLoss(softmax=True, to_onehot_y=True, squared_pred=True)
     network = UNet(widths=WIDTHS)
     twin = copy.deepcopy(network)
@@ -138,7 +138,7 @@ def test_all_events_fire_in_monais_order() -> None:
     assert orders[0][4:8] == ["FORWARD_COMPLETED", "LOSS_COMPLETED", "BACKWARD_COMPLETED", "MODEL_COMPLETED"]
 
 
-def test_gradients_stand_between_backward_and_the_optimiser_step() -> None:
+def test_gradients_stand_between_backward_and_the_optimizer_step() -> None:
     """Handlers that clip gradients hang on BACKWARD_COMPLETED."""
     step = Listening()
     trainer, _ = listening(2, None, epochs=1, step=step)
@@ -156,7 +156,7 @@ def test_gradients_stand_between_backward_and_the_optimiser_step() -> None:
 
 
 @pytest.mark.parametrize("accumulation_steps", [1, 2, 3])
-def test_accumulated_iterations_share_an_optimiser_step(accumulation_steps: int) -> None:
+def test_accumulated_iterations_share_an_optimizer_step(accumulation_steps: int) -> None:
     """The gradient of the weight is 1 an iteration: a shared step is their mean, the epoch's rest is flushed."""
     step = Listening()
     trainer, _ = listening(5, None, epochs=1, step=step, accumulation_steps=accumulation_steps)

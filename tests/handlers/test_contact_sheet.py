@@ -7,24 +7,24 @@ import pytest
 
 from bundle.handlers.contact_sheet import CONTOUR, Tile, contact_sheet, spread, with_contours
 
-GREY = 200
+GRAY = 200
 
 
 def tile(name: str, height: int = 40, width: int = 60, labeled: bool = False, read: list[str] | None = None) -> Tile:
-    """A grey picture, with a square gland where it is labeled; what is read goes to ``read``."""
+    """A gray picture, with a square gland where it is labeled; what is read goes to ``read``."""
 
     def load() -> tuple[np.ndarray, np.ndarray | None]:
         if read is not None:
             read.append(name)
         label = np.zeros((height, width), np.int32)
         label[10:30, 10:30] = 300  # more than a byte holds
-        return np.full((height, width, 3), GREY, np.uint8), label if labeled else None
+        return np.full((height, width, 3), GRAY, np.uint8), label if labeled else None
 
     return Tile(name, load, f"{width} x {height} px")
 
 
 def is_contour(picture: np.ndarray) -> np.ndarray:
-    """Where the colour of contours is, as nearly as smoothing leaves it."""
+    """Where the color of contours is, as nearly as smoothing leaves it."""
     return (np.abs(picture.astype(int) - CONTOUR) < 40).all(axis=-1)
 
 
@@ -75,7 +75,7 @@ def test_the_sheet_is_bounded_and_reads_only_what_it_shows() -> None:
 def test_labeled_images_have_contours_and_unlabeled_ones_have_none() -> None:
     labeled = contact_sheet("a", {"training": [tile("a", labeled=True)]}, columns=2, cell=120)
     plain = contact_sheet("a", {"training": [tile("a")]}, columns=2, cell=120)
-    # The key beside the title has the colour on both sheets.
+    # The key beside the title has the color on both sheets.
     assert contour_pixels(labeled) > contour_pixels(plain) + 100
     assert contour_pixels(plain) == contour_pixels(contact_sheet("a", {}, columns=2, cell=120))
 
@@ -83,27 +83,27 @@ def test_labeled_images_have_contours_and_unlabeled_ones_have_none() -> None:
 def test_a_contour_lies_on_the_rim_of_the_gland() -> None:
     label = np.zeros((40, 60), np.int32)
     label[10:30, 10:30] = 7
-    picture = with_contours(np.full((40, 60, 3), GREY, np.uint8), label, (80, 120))
+    picture = with_contours(np.full((40, 60, 3), GRAY, np.uint8), label, (80, 120))
     assert is_contour(picture)[[20, 40], [40, 20]].all()
-    assert (picture[30:50, 30:50] == GREY).all()
-    assert (picture[:, 80:] == GREY).all()
+    assert (picture[30:50, 30:50] == GRAY).all()
+    assert (picture[:, 80:] == GRAY).all()
 
 
 def test_touching_glands_are_parted_by_a_contour() -> None:
     label = np.zeros((40, 60), np.int32)
     label[10:30, 10:30], label[10:30, 30:50] = 256, 512  # equal, if only a byte were kept
-    picture = with_contours(np.full((40, 60, 3), GREY, np.uint8), label, (80, 120))
+    picture = with_contours(np.full((40, 60, 3), GRAY, np.uint8), label, (80, 120))
     assert is_contour(picture)[40, 60]
 
 
 def test_pictures_keep_their_proportions() -> None:
-    def colours(height: int, width: int) -> int:
+    def colors(height: int, width: int) -> int:
         sheet = contact_sheet("a", {"training": [tile("a", height, width)]}, columns=1, cell=100)
-        return int((sheet == GREY).all(axis=-1).sum())
+        return int((sheet == GRAY).all(axis=-1).sum())
 
-    assert colours(50, 100) == pytest.approx(50 * 100, rel=0.02)
-    assert colours(100, 50) == pytest.approx(50 * 100, rel=0.02)
-    assert colours(3, 1000) >= 1
+    assert colors(50, 100) == pytest.approx(50 * 100, rel=0.02)
+    assert colors(100, 50) == pytest.approx(50 * 100, rel=0.02)
+    assert colors(3, 1000) >= 1
 
 
 def test_long_names_stay_in_their_column() -> None:

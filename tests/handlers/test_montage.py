@@ -88,8 +88,8 @@ def test_a_network_with_gates_gets_all_columns(tmp_path: Path) -> None:
     assert picture.shape[0] == 74 + 3 * (22 + 8) + 64 + 96 + 19
     assert network.shapes == [(1, 3, 32, 48), (1, 3, 32, 32), (1, 3, 16, 80)]
     assert network.training
-    for colour in (drawing.TRUTH, drawing.PREDICTION, drawing.EXPERT_COLOURS[1]):
-        assert (picture == colour).all(axis=-1).any()
+    for color in (drawing.TRUTH, drawing.PREDICTION, drawing.EXPERT_COLORS[1]):
+        assert (picture == color).all(axis=-1).any()
     assert (picture == opened(tmp_path / "montage_latest.png")).all()
 
 
@@ -101,7 +101,7 @@ def test_a_plain_network_gets_what_it_has(tmp_path: Path) -> None:
     assert opened(tmp_path / "sheet.png").shape[1] == 8 + 2 * (96 + 8)
 
 
-def test_rows_show_the_centre_and_its_dice(tmp_path: Path) -> None:
+def test_rows_show_the_center_and_its_dice(tmp_path: Path) -> None:
     """The fused head answers right, the expert wrong; large images are cut, small ones continued."""
     montage = montage_of(GatedNetwork(), tmp_path, largest_side=64)
     caption, pictures = montage._row(item((100, 200), (50, 100)))

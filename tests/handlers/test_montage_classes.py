@@ -27,18 +27,18 @@ def test_areas_show_the_predicted_class_and_contours_the_true_one(tmp_path: Path
     _, pictures = montage._row({"image": torch.zeros(3, 96, 96), "label": truth})
     assert list(pictures) == ["image", "seg", "classes"]
     shown = pictures["classes"].astype(int)
-    first, second = (np.array(drawing.class_colour(index)) for index in (1, 2))
-    grey = pictures["image"][5, 5].astype(int)
-    assert (shown[48, 10] == grey).all()
-    assert np.abs(shown[5, 48] - (0.4 * grey + 0.6 * first)).max() <= 1
-    assert np.abs(shown[5, 90] - (0.4 * grey + 0.6 * second)).max() <= 1
+    first, second = (np.array(drawing.class_color(index)) for index in (1, 2))
+    gray = pictures["image"][5, 5].astype(int)
+    assert (shown[48, 10] == gray).all()
+    assert np.abs(shown[5, 48] - (0.4 * gray + 0.6 * first)).max() <= 1
+    assert np.abs(shown[5, 90] - (0.4 * gray + 0.6 * second)).max() <= 1
     assert (shown[32, 48] == second).all()  # the true class where another is predicted
     assert (shown[48, 32] == second).all()
     assert [text for text, _ in montage._class_key] == ["class 1", "class 2"]
 
 
-def test_class_colours_are_no_colour_of_contours() -> None:
-    colours = {drawing.class_colour(index) for index in range(1, 6)}
-    assert len(colours) == 5
-    assert not colours & {drawing.TRUTH, drawing.PREDICTION}
-    assert drawing.class_colour(6) == drawing.class_colour(1)
+def test_class_colors_are_no_color_of_contours() -> None:
+    colors = {drawing.class_color(index) for index in range(1, 6)}
+    assert len(colors) == 5
+    assert not colors & {drawing.TRUTH, drawing.PREDICTION}
+    assert drawing.class_color(6) == drawing.class_color(1)

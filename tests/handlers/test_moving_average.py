@@ -19,7 +19,7 @@ from bundle.semi_supervision import LinearRamp, Step, WeightedSum
 
 
 class OneWeight(nn.Module):
-    """A network of one weight and one batch normalisation of one channel."""
+    """A network of one weight and one batch normalization of one channel."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -157,7 +157,7 @@ def trainer_of(network: UNet, handler: MovingAverage, **settings: Any) -> SemiSu
 
 
 @pytest.mark.parametrize("accumulated", [1, 2, 3])
-def test_one_update_an_optimiser_step(accumulated: int) -> None:
+def test_one_update_an_optimizer_step(accumulated: int) -> None:
     """Four iterations an epoch: of three that share a step, the last alone makes one of its own."""
     network = UNet(widths=(3, 3, 4, 4, 4))
     handler = MovingAverage(network)

@@ -13,11 +13,11 @@ NOWHERE = 1.0
 """Boundary level above which no probability lies: the boundary is not asked."""
 
 
-def disks(shape: tuple[int, int], *centres: tuple[int, int], radius: int) -> np.ndarray:
+def disks(shape: tuple[int, int], *centers: tuple[int, int], radius: int) -> np.ndarray:
     """Instance map of disks, the later over the earlier."""
     rows, columns = np.indices(shape)
     drawn = np.zeros(shape, np.int32)
-    for number, (row, column) in enumerate(centres, start=1):
+    for number, (row, column) in enumerate(centers, start=1):
         drawn[(rows - row) ** 2 + (columns - column) ** 2 <= radius**2] = number
     return drawn
 
@@ -112,7 +112,7 @@ def test_a_small_seed_is_dropped():
     assert watershed_instances(mask, distance, 0 * distance, **seeds, min_seed_area=2).max() == 1
 
 
-def test_a_small_part_is_joined_to_its_neighbour_and_a_small_piece_is_dropped():
+def test_a_small_part_is_joined_to_its_neighbor_and_a_small_piece_is_dropped():
     mask = np.zeros((12, 40), bool)
     mask[2:10, 2:28] = True
     mask[4:6, 34:36] = True

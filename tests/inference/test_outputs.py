@@ -127,7 +127,7 @@ def test_names_that_do_not_fit_the_classes_are_refused(tmp_path):
     for name in ("probability.tif", "geojson"):
         with pytest.raises(ValueError, match=r"class_names has 1 names \(gland\), but the network tells 2 classes"):
             outputs(tmp_path / "out")[name](record)
-    with pytest.raises(ValueError, match="class_colors has 1 colours, but the network tells 2 classes"):
+    with pytest.raises(ValueError, match="class_colors has 1 colors, but the network tells 2 classes"):
         SaveContoursd(tmp_path / "out", reading(), PictureReader(), [GREEN])(record)
     assert not (tmp_path / "out").exists()
 
@@ -167,7 +167,7 @@ def test_contours_lie_on_the_picture_two_px_wide(tmp_path):
     assert (shown[~line] == 200).all()
 
 
-def test_contours_have_the_colour_of_the_class_and_part_glands_that_touch(tmp_path):
+def test_contours_have_the_color_of_the_class_and_part_glands_that_touch(tmp_path):
     class Halves(ComponentInstancesd):
         """Two glands side by side."""
 
@@ -298,7 +298,7 @@ def test_disagreement_is_made_of_the_maps_beside_the_answer(tmp_path):
         Disagreementd(["pred", "pred"], ["sdf", "fused_sdf"])(record_of(TWO, tmp_path / "in"))
 
 
-def test_doubt_is_the_colour_over_the_grey_picture(tmp_path):
+def test_doubt_is_the_color_over_the_gray_picture(tmp_path):
     record = doubted(record_of(plane(*["....."] * 3), tmp_path / "in"))
     SaveDoubtd(tmp_path, PictureReader(), (255, 0, 0), power=2)(record)
     shown = np.asarray(Image.open(tmp_path / "tile.one_doubt.png"))

@@ -78,7 +78,7 @@ def test_a_tile_has_the_pixels_that_inference_sees_and_the_outlines_where_they_a
     numbers = np.zeros((HEIGHT, WIDTH), int)
     numbers[121:163, 203:261], numbers[150:223, 270:301] = 1, 2
     expected = numbers[y : y + height, x : x + width]
-    if ratio == 2:  # a working pixel is centred on the first of its two
+    if ratio == 2:  # a working pixel is centerd on the first of its two
         expected = expected[::2, ::2]
     np.testing.assert_array_equal(label, expected)
     assert label.dtype == np.uint16
@@ -95,8 +95,8 @@ def test_places_between_the_pixels_are_no_half_pixel_off(slide, tmp_path):
         scale = scale_of(opened, 0.8)
         np.testing.assert_array_equal(pixels_of(record), read_working(opened, scale, x0, y0, x0 + width, y0 + height))
     rows, columns = np.mgrid[y0 : y0 + height, x0 : x0 + width]
-    centres = columns * scale.ratio + 0.5, rows * scale.ratio + 0.5
-    inside = (centres[0] > box[0]) & (centres[0] < box[2]) & (centres[1] > box[1]) & (centres[1] < box[3])
+    centers = columns * scale.ratio + 0.5, rows * scale.ratio + 0.5
+    inside = (centers[0] > box[0]) & (centers[0] < box[2]) & (centers[1] > box[1]) & (centers[1] < box[3])
     np.testing.assert_array_equal(label, inside)
 
 

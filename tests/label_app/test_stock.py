@@ -139,7 +139,7 @@ def test_a_jpeg_gets_a_true_mask_if_asked_for_png(client, server, expected):
     assert (mask == expected("oblong_1")).mean() > 0.95
 
 
-def test_labels_are_learnt_from_and_the_next_answer_uses_what_was_learnt(client, server, expected, bundle, tiles):
+def test_labels_are_learned_from_and_the_next_answer_uses_what_was_learned(client, server, expected, bundle, tiles):
     """The last test of the file: the model is another one after it."""
     for name in LABELED:
         with tiles[name][1].open("rb") as file:

@@ -1,4 +1,4 @@
-"""Entropy minimisation: nobody teaches; the network is asked to be sure."""
+"""Entropy minimization: nobody teaches; the network is asked to be sure."""
 
 from __future__ import annotations
 

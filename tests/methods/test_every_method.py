@@ -58,7 +58,7 @@ def test_two_steps_teach_the_whole_network_and_its_folder_is_enough_to_use_it(
     assert all(math.isfinite(loss) for loss in losses)
     after = copied(made.step)
     assert all(torch.isfinite(value).all() for value in after.values())
-    # biases before a batch normalisation have no gradient but rounding, so ask for the weights
+    # biases before a batch normalization have no gradient but rounding, so ask for the weights
     still = {name for name, value in after.items() if value.ndim > 1 and torch.equal(value, before[name])}
     assert still == set()
     saved = torch.load(tmp_path / "models" / "model.pt", weights_only=True)
@@ -108,8 +108,8 @@ def test_two_steps_with_another_encoder(name, method):
     made = method(name, encoder="lite0", **settings)
     groups = made.trainer.optimizer.param_groups
     assert [group["lr"] for group in groups[2:]] == [0.0]
-    learnt = {id(parameter) for group in groups for parameter in group["params"]}
-    assert learnt == {id(parameter) for parameter in made.step.parameters()}
+    learned = {id(parameter) for group in groups for parameter in group["params"]}
+    assert learned == {id(parameter) for parameter in made.step.parameters()}
     encoders = {id(parameter) for parameter in groups[2]["params"]}
     assert encoders == {id(parameter) for parameter in made.network.encoder_parameters()} != set()
     before = copied(made.network)

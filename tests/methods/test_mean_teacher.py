@@ -17,9 +17,9 @@ def test_the_teacher_follows_the_student_and_is_never_taught(method):
     made = method("mean_teacher", max_epochs=2)
     teacher: MovingAverage = made.parser.get_parsed_content("teacher")
     assert made.step.consistency["teacher"].pseudo_labeler._teacher[0] is teacher.average
-    learnt = {id(one) for group in made.trainer.optimizer.param_groups for one in group["params"]}
+    learned = {id(one) for group in made.trainer.optimizer.param_groups for one in group["params"]}
     inside = {id(one) for one in made.step.parameters()}
-    assert not (learnt | inside) & {id(one) for one in teacher.average.parameters()}
+    assert not (learned | inside) & {id(one) for one in teacher.average.parameters()}
     expected: list[torch.Tensor] = []
 
     def by_hand(engine: Any) -> None:

@@ -71,7 +71,7 @@ def test_scores_by_hand(name: str) -> None:
 
 
 def test_the_farthest_pixel_may_lie_inside() -> None:
-    """A ring, found as a full square: its centre is 2 px from the ring, though the contours are the same."""
+    """A ring, found as a full square: its center is 2 px from the ring, though the contours are the same."""
     ring = drawn("11111", "1...1", "1...1", "1...1", "11111")
     assert scores(torch.ones(1, 5, 5), ring) == pytest.approx([1, 32 / 41, 2])
 

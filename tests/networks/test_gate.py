@@ -38,7 +38,7 @@ def test_weights_are_shares(kind: str, experts: int) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_image_has_weights_of_its_own(kind: str) -> None:
-    """An image's weights do not depend on its neighbours in the batch."""
+    """An image's weights do not depend on its neighbors in the batch."""
     gate = Gate(FEATURES, EXPERTS, kind).eval()
     features = pooled()
     torch.testing.assert_close(gate(features)[2:3], gate(features[2:3]))

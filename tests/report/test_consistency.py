@@ -35,8 +35,8 @@ def test_a_row_a_column_with_the_mean_of_the_seeds():
 
 
 def test_an_unknown_kind_is_named():
-    with pytest.raises(ValueError, match="no kind 'colour'"):
-        consistency_table([cell(0, 0.1)], ["colour"])
+    with pytest.raises(ValueError, match="no kind 'color'"):
+        consistency_table([cell(0, 0.1)], ["color"])
 
 
 def test_the_program_says_what_is_missing(load_program, tmp_path, capsys):

@@ -45,15 +45,15 @@ def test_it_draws_each_tile_three_times(program, words, tmp_path, capsys):
     assert len(np.unique(rows.reshape(-1, 3), axis=0)) > 50
 
 
-def test_touching_glands_are_told_and_coloured_apart(program):
+def test_touching_glands_are_told_and_colored_apart(program):
     glands = np.zeros((12, 12), int)
     glands[:6, :6], glands[:6, 6:], glands[6:, :6], glands[9:, 9:] = 5, 9, 12, 300
     assert program.touching(glands, 1) == {(5, 9), (5, 12)}
     assert program.touching(glands, 4) == {(5, 9), (5, 12), (9, 300), (12, 300)}
-    colours = program.colour_numbers(glands)
-    assert set(colours) == {5, 9, 12, 300}
-    assert all(colours[low] != colours[high] for low, high in program.touching(glands, 4))
-    assert program.colour_numbers(np.zeros((3, 3), int)) == {}
+    colors = program.color_numbers(glands)
+    assert set(colors) == {5, 9, 12, 300}
+    assert all(colors[low] != colors[high] for low, high in program.touching(glands, 4))
+    assert program.color_numbers(np.zeros((3, 3), int)) == {}
 
 
 def test_many_glands_keep_their_numbers_when_made_small(program):

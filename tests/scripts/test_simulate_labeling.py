@@ -161,10 +161,10 @@ def test_table_and_plot_show_every_round(finished):
         assert float(found[name]["pooled_dice"]) == one["metrics"]["pooled_dice"]
         assert 0 <= one["metrics"]["pooled_dice"] <= 1
     with Image.open(finished / "dice.png") as picture:
-        colours = {colour for _, colour in picture.convert("RGB").getcolors(2**20)}
+        colors = {color for _, color in picture.convert("RGB").getcolors(2**20)}
         assert picture.size == (800, 550)
-    assert {(213, 94, 0), (0, 114, 178)} <= colours
-    assert (0, 130, 100) not in colours, "a strategy that did not run"
+    assert {(213, 94, 0), (0, 114, 178)} <= colors
+    assert (0, 130, 100) not in colors, "a strategy that did not run"
 
 
 def test_the_same_command_again_does_nothing_and_other_settings_are_refused(finished, program, phantom_dir, capsys):

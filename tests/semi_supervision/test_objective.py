@@ -37,7 +37,7 @@ def test_adaptive_loss_of_the_authors(reference: Mapping[str, np.ndarray]) -> No
 
 
 @pytest.mark.parametrize("gamma", [0.4, 0.8])
-def test_minimised_over_s_it_is_twice_the_root(gamma: float) -> None:
+def test_minimized_over_s_it_is_twice_the_root(gamma: float) -> None:
     """Each s at its optimum exp(s) = sqrt(c l / gamma): value 2 sqrt(gamma c l) a task, gradient 0."""
     objective = adaptive(gamma=gamma)
     losses = {"seg": 0.8, "sdf": 0.3, "boundary": 0.05}

@@ -14,7 +14,7 @@ LOGITS = torch.tensor([[[[2.0, -1.0]], [[0.0, 1.0]]]])
 
 
 class Teacher(nn.Module):
-    """Batch normalisation and a head; says what it was asked."""
+    """Batch normalization and a head; says what it was asked."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -116,7 +116,7 @@ def test_a_teacher_answers_in_evaluation_mode_and_stays_as_it_is() -> None:
 
 
 def test_a_teacher_is_no_part_of_the_pseudo_labeler() -> None:
-    """Neither the optimiser nor DistributedDataParallel nor train() reaches it."""
+    """Neither the optimizer nor DistributedDataParallel nor train() reaches it."""
     teacher = Teacher().eval()
     pseudo_labeler = TeacherPseudoLabeler(teacher, {"seg": "seg"}, {"seg": "soft"}).train()
     assert list(pseudo_labeler.parameters()) == list(pseudo_labeler.buffers()) == []

@@ -233,7 +233,7 @@ def test_the_gates_of_semi_moe_teach_the_experts_and_learn_nothing_from_it(share
     source = {name for name in found if name.startswith("tasks.")}
     assert source
     assert not any(found[name].any() for name in source)
-    # a bias before batch normalisation moves nothing; rounding is all that it gets
+    # a bias before batch normalization moves nothing; rounding is all that it gets
     experts = {name for name in found.keys() - source if not name.endswith("conv.bias")}
     assert {name.split(".")[0] for name in experts} == {"encoders", "decoders", "expert_heads"}
     assert all(found[name].isfinite().all() and found[name].any() for name in experts)

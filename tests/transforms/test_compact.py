@@ -18,20 +18,20 @@ def meta(values: Any, dtype: torch.dtype = torch.float32) -> MetaTensor:
     return MetaTensor(torch.as_tensor(values, dtype=dtype), affine=affine, meta={"filename_or_obj": "/data/tile.png"})
 
 
-def test_colours_are_rounded_and_not_cut_down():
-    colours = meta([[[0.0, 0.4, 0.6, 127.49, 127.51, 254.6, 255.0]]])
-    found = EightBitd()({"image": colours})["image"]
+def test_colors_are_rounded_and_not_cut_down():
+    colors = meta([[[0.0, 0.4, 0.6, 127.49, 127.51, 254.6, 255.0]]])
+    found = EightBitd()({"image": colors})["image"]
     assert found.dtype == torch.uint8
     assert found.flatten().tolist() == [0, 0, 1, 127, 128, 255, 255]
-    assert colours.dtype == torch.float32, "the record that was given stays as it was"
+    assert colors.dtype == torch.float32, "the record that was given stays as it was"
 
 
-def test_colours_beyond_8_bits_do_not_wrap_around():
+def test_colors_beyond_8_bits_do_not_wrap_around():
     found = EightBitd()({"image": meta([[[-3.0, 255.4, 300.0]]])})["image"]
     assert found.flatten().tolist() == [0, 255, 255]
 
 
-def test_8_bit_colours_pass_untouched():
+def test_8_bit_colors_pass_untouched():
     image = meta([[[1, 2, 255]]], torch.uint8)
     assert EightBitd()({"image": image})["image"] is image
 

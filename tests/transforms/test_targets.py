@@ -52,7 +52,7 @@ def reference() -> Any:
 
 
 def test_clip_has_sign_and_unit() -> None:
-    """A 3 x 3 gland: half a pixel on either side of its edge, the centre 1.5 px inside."""
+    """A 3 x 3 gland: half a pixel on either side of its edge, the center 1.5 px inside."""
     distance = signed_distance(SQUARE, "clip", 4.0)[0]
     assert distance.dtype == np.float32
     np.testing.assert_allclose(distance[3] * 4, [-1.5, -0.5, 0.5, 1.5, 0.5, -0.5, -1.5])
@@ -68,7 +68,7 @@ def test_clip_is_cut_at_one() -> None:
 
 
 def test_maximum_scales_each_side() -> None:
-    """Gland edge 0, centre +1, outermost corner -1."""
+    """Gland edge 0, center +1, outermost corner -1."""
     distance = signed_distance(SQUARE, "maximum")[0]
     farthest = 8**0.5
     np.testing.assert_allclose(distance[3], np.array([-2, -1, 0, farthest, 0, -1, -2]) / farthest, rtol=1e-6)

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from bundle.transforms import (
     Change,
-    ColourJitter,
-    ColourView,
+    ColorJitter,
+    ColorView,
     CutMix,
     GaussianBlur,
     StainJitter,
@@ -27,41 +27,41 @@ MEAN, DEVIATION = (0.788, 0.512, 0.785), (0.168, 0.248, 0.132)
 LUMA = torch.tensor([0.299, 0.587, 0.114])
 
 
-def normalised(colours: Tensor) -> Tensor:
-    return (colours - torch.tensor(MEAN)[:, None, None]) / torch.tensor(DEVIATION)[:, None, None]
+def normalized(colors: Tensor) -> Tensor:
+    return (colors - torch.tensor(MEAN)[:, None, None]) / torch.tensor(DEVIATION)[:, None, None]
 
 
-def colours_of(image: Tensor) -> Tensor:
+def colors_of(image: Tensor) -> Tensor:
     return image * torch.tensor(DEVIATION)[:, None, None] + torch.tensor(MEAN)[:, None, None]
 
 
-def coloured(*changes: Change) -> ColourView:
-    return ColourView(changes, MEAN, DEVIATION)
+def colored(*changes: Change) -> ColorView:
+    return ColorView(changes, MEAN, DEVIATION)
 
 
 def all_changes(amount: float = 1.0) -> list[Change]:
     return [
         StainJitter(0.25 * amount, 0.03 * amount),
-        ColourJitter(0.2 * amount, 0.3 * amount, 0.3 * amount, 0.05 * amount),
+        ColorJitter(0.2 * amount, 0.3 * amount, 0.3 * amount, 0.05 * amount),
         GaussianBlur([0.0, 1.5 * amount]),
     ]
 
 
 def strong() -> ViewChain:
-    return ViewChain([coloured(*all_changes()), CutMix([0.1, 0.4], [0.3, 3.3])])
+    return ViewChain([colored(*all_changes()), CutMix([0.1, 0.4], [0.3, 3.3])])
 
 
 def batch_of(images: int = 4) -> Batch:
     """Random images, oblong, with black and white pixels in them, and a label."""
-    colours = torch.rand(images, 3, 20, 28)
-    colours[..., 0, 0], colours[..., 0, 1] = 0.0, 1.0
-    return {"image": normalised(colours), "label": torch.randint(0, 3, (images, 1, 20, 28))}
+    colors = torch.rand(images, 3, 20, 28)
+    colors[..., 0, 0], colors[..., 0, 1] = 0.0, 1.0
+    return {"image": normalized(colors), "label": torch.randint(0, 3, (images, 1, 20, 28))}
 
 
 VIEWS: dict[str, Callable[[], View]] = {
-    "stain": lambda: coloured(StainJitter(0.25, 0.03)),
-    "colour": lambda: coloured(ColourJitter(0.2, 0.3, 0.3, 0.05)),
-    "blur": lambda: coloured(GaussianBlur([0.2, 1.5])),
+    "stain": lambda: colored(StainJitter(0.25, 0.03)),
+    "color": lambda: colored(ColorJitter(0.2, 0.3, 0.3, 0.05)),
+    "blur": lambda: colored(GaussianBlur([0.2, 1.5])),
     "cutmix": lambda: CutMix([0.1, 0.4], [0.3, 3.3]),
     "strong": strong,
     "together": lambda: ViewsTogether([strong(), strong()]),
@@ -95,15 +95,15 @@ def test_a_view_changes_no_argument_and_each_image(name):
         assert not torch.equal(image, batch["image"][index % 4])
 
 
-@pytest.mark.parametrize("name", ["stain", "colour", "blur"])
+@pytest.mark.parametrize("name", ["stain", "color", "blur"])
 def test_each_image_has_a_draw_of_its_own(name):
     alike = {"image": batch_of(1)["image"].expand(5, -1, -1, -1)}
     shown = VIEWS[name]()(alike).batch["image"]
     assert len({round(float(image.sum()), 3) for image in shown}) == 5
 
 
-def test_a_colour_view_works_in_float32_under_autocast():
-    batch, view = batch_of(), coloured(*all_changes())
+def test_a_color_view_works_in_float32_under_autocast():
+    batch, view = batch_of(), colored(*all_changes())
     torch.manual_seed(1)
     plain = view(batch).batch["image"]
     torch.manual_seed(1)
@@ -111,7 +111,7 @@ def test_a_colour_view_works_in_float32_under_autocast():
         assert torch.equal(view(batch).batch["image"], plain)
 
 
-# Colours
+# Colors
 
 
 @pytest.mark.parametrize("number", range(3))
@@ -119,12 +119,12 @@ def test_a_colour_view_works_in_float32_under_autocast():
 def test_zero_amounts_and_a_probability_of_0_leave_the_image(number, amount, probability):
     batch, change = batch_of(), all_changes(amount)[number]
     change.probability = probability
-    torch.testing.assert_close(coloured(change)(batch).batch["image"], batch["image"], atol=2e-5, rtol=0)
+    torch.testing.assert_close(colored(change)(batch).batch["image"], batch["image"], atol=2e-5, rtol=0)
 
 
 def test_the_probability_is_the_share_of_changed_images():
-    batch = {"image": normalised(torch.rand(400, 3, 2, 2))}
-    shown = coloured(StainJitter(0.2, 0.05, probability=0.25))(batch).batch["image"]
+    batch = {"image": normalized(torch.rand(400, 3, 2, 2))}
+    shown = colored(StainJitter(0.2, 0.05, probability=0.25))(batch).batch["image"]
     changed = ((shown - batch["image"]).abs() > 1e-4).flatten(1).any(dim=1)
     assert 0.15 < changed.float().mean().item() < 0.35
 
@@ -149,27 +149,27 @@ def test_stain_jitter_multiplies_and_shifts_what_scikit_image_calls_stains():
 
 
 def test_stain_jitter_without_shift_leaves_glass_and_black_alone():
-    colours = torch.ones(2, 3, 4, 4)
-    colours[:, :, :2] = 0.0
-    assert torch.equal(StainJitter(scale=0.5, shift=0.0)(colours), colours)
+    colors = torch.ones(2, 3, 4, 4)
+    colors[:, :, :2] = 0.0
+    assert torch.equal(StainJitter(scale=0.5, shift=0.0)(colors), colors)
 
 
-def test_hue_and_saturation_keep_luma_and_greys():
+def test_hue_and_saturation_keep_luma_and_grays():
     image = 0.4 + 0.2 * torch.rand(3, 3, 6, 6)
-    changed = ColourJitter(0.0, 0.0, saturation=0.5, hue=0.5)(image)
+    changed = ColorJitter(0.0, 0.0, saturation=0.5, hue=0.5)(image)
     luma = [torch.einsum("c,bchw->bhw", LUMA, one) for one in (image, changed)]
     torch.testing.assert_close(luma[1], luma[0], atol=1e-5, rtol=0)
     assert (changed - image).abs().amax() > 0.01
-    grey = torch.rand(3, 1, 6, 6).expand(-1, 3, -1, -1)
-    torch.testing.assert_close(ColourJitter(0.0, 0.0, 0.5, 0.5)(grey), grey, atol=1e-5, rtol=0)
+    gray = torch.rand(3, 1, 6, 6).expand(-1, 3, -1, -1)
+    torch.testing.assert_close(ColorJitter(0.0, 0.0, 0.5, 0.5)(gray), gray, atol=1e-5, rtol=0)
 
 
 def test_brightness_is_a_factor_and_contrast_keeps_the_mean_luma():
     image = 0.4 + 0.2 * torch.rand(3, 3, 6, 6)
-    ratio = (ColourJitter(0.4, 0.0, 0.0, 0.0)(image) / image).flatten(1)
+    ratio = (ColorJitter(0.4, 0.0, 0.0, 0.0)(image) / image).flatten(1)
     torch.testing.assert_close(ratio, ratio[:, :1].expand_as(ratio), atol=1e-4, rtol=0)
     assert (ratio[:, 0] - 1.0).abs().max() > 0.01
-    changed = ColourJitter(0.0, 0.4, 0.0, 0.0)(image)
+    changed = ColorJitter(0.0, 0.4, 0.0, 0.0)(image)
     means = [torch.einsum("c,bchw->b", LUMA, one) / 36 for one in (image, changed)]
     torch.testing.assert_close(means[1], means[0], atol=1e-5, rtol=0)
     spread = changed.std(dim=(2, 3)) / image.std(dim=(2, 3))
@@ -269,7 +269,7 @@ def test_a_single_image_and_one_that_is_not_drawn_stay():
 
 def test_views_together_show_each_view_once_in_order():
     batch = batch_of(2)
-    dark = coloured(ColourJitter(1.0, 0.0, 0.0, 0.0))
+    dark = colored(ColorJitter(1.0, 0.0, 0.0, 0.0))
     shown = ViewsTogether([ViewChain([]), dark])(batch)
     assert shown.batch["image"].shape == (4, 3, 20, 28)
     assert torch.equal(shown.batch["image"][:2], batch["image"])
@@ -288,10 +288,10 @@ def test_views_together_show_each_view_once_in_order():
         (lambda: StainJitter(1.5, 0.0), "scale lies in"),
         (lambda: StainJitter(0.1, -0.1), "shift is 0 or more"),
         (lambda: StainJitter(0.1, 0.1, probability=1.5), "a probability lies in"),
-        (lambda: ColourJitter(0.1, 0.1, 0.1, 0.6), r"hue in \[0, 0.5\]"),
-        (lambda: ColourJitter(-0.1, 0.1, 0.1, 0.1), "amounts lie in"),
+        (lambda: ColorJitter(0.1, 0.1, 0.1, 0.6), r"hue in \[0, 0.5\]"),
+        (lambda: ColorJitter(-0.1, 0.1, 0.1, 0.1), "amounts lie in"),
         (lambda: GaussianBlur([2.0, 1.0]), "the smaller first"),
-        (lambda: ColourView([], MEAN, (0.0, 1.0, 1.0)), "divides by numbers above 0"),
+        (lambda: ColorView([], MEAN, (0.0, 1.0, 1.0)), "divides by numbers above 0"),
         (lambda: CutMix([0.4, 1.4], [0.5, 2.0]), "area is a range"),
         (lambda: CutMix([0.1, 0.4], [0.0, 2.0]), "aspect one above 0"),
         (lambda: CutMix([0.1, 0.4], [0.5, 2.0], probability=-1.0), "a probability lies in"),

@@ -57,7 +57,7 @@ class BlockDataset(Dataset):
         """Read one region.
 
         Returns:
-            ``image``, uint8 (3, W, H) RGB in [0, 255], a view whose colours lie together in memory; ``region``, its
+            ``image``, uint8 (3, W, H) RGB in [0, 255], a view whose colors lie together in memory; ``region``, its
             number; ``seconds``, how long reading took.
 
         Raises:

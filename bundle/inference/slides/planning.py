@@ -14,7 +14,7 @@ from bundle.inference.slides.tissue import Tissue
 from bundle.inference.slides.view import SlideView, grown
 
 SURROUNDINGS = 1000.0
-"""How much of a slide around a box is looked at to tell its tissue, um: the colour of the glass shows there, and no
+"""How much of a slide around a box is looked at to tell its tissue, um: the color of the glass shows there, and no
 speck or hole is cut to another size."""
 
 FindTissue = Callable[[Slide, Scale], Tissue]

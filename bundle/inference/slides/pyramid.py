@@ -237,8 +237,8 @@ class MaskPyramid:
                 for side in "XY":
                     said["metadata"] |= {f"PhysicalSize{side}": self.mpp, f"PhysicalSize{side}Unit": "µm"}
         if self.mpp is not None:
-            per_centimetre = 10_000 / (self.mpp * 2**number)
-            said |= {"resolution": (per_centimetre, per_centimetre), "resolutionunit": "CENTIMETER"}
+            per_centimeter = 10_000 / (self.mpp * 2**number)
+            said |= {"resolution": (per_centimeter, per_centimeter), "resolutionunit": "CENTIMETER"}
         return said
 
     def _fingerprint(self) -> bytes:

@@ -105,12 +105,12 @@ class OpenSlideSlide(Slide):
 
 
 def over_glass(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Lay colours with alpha (H, W, 4) over white: (H, W, 3)."""
-    colours, alpha = pixels[..., :3], pixels[..., 3:]
+    """Lay colors with alpha (H, W, 4) over white: (H, W, 3)."""
+    colors, alpha = pixels[..., :3], pixels[..., 3:]
     if alpha.min() == GLASS:
-        return np.ascontiguousarray(colours)
+        return np.ascontiguousarray(colors)
     seen = alpha.astype(np.uint16)
-    return ((colours * seen + GLASS * (GLASS - seen) + GLASS // 2) // GLASS).astype(np.uint8)
+    return ((colors * seen + GLASS * (GLASS - seen) + GLASS // 2) // GLASS).astype(np.uint8)
 
 
 def _pixel_sizes(properties: Mapping[str, str]) -> list[microns.Pair]:

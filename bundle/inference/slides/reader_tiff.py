@@ -125,7 +125,7 @@ class TiffSlide(Slide):
 
 
 def as_rgb(pixels: NDArray[np.uint8], inverted: bool) -> NDArray[np.uint8]:
-    """Colours (H, W, 3) of samples (H, W, 1..4): gray, gray with alpha, RGB or RGBA; ``inverted`` gray has white 0."""
+    """Colors (H, W, 3) of samples (H, W, 1..4): gray, gray with alpha, RGB or RGBA; ``inverted`` gray has white 0."""
     samples = pixels.shape[-1]
     if samples in (1, 2):
         gray = GLASS - pixels[..., :1] if inverted else pixels[..., :1]
@@ -140,9 +140,9 @@ def _check(page: Page, path: os.PathLike[str]) -> None:
         SlideError: in one sentence for each reason.
     """
     if page.bitspersample != 8 or page.dtype != np.uint8:
-        raise SlideError(f"{path} has {page.bitspersample} bits a colour ({page.dtype}); convert it to 8 bits")
+        raise SlideError(f"{path} has {page.bitspersample} bits a color ({page.dtype}); convert it to 8 bits")
     if page.planarconfig != 1 and page.samplesperpixel > 1:
-        raise OtherReaderError(f"{path} keeps red, green and blue apart (planar); save it with the colours together")
+        raise OtherReaderError(f"{path} keeps red, green and blue apart (planar); save it with the colors together")
     if page.photometric not in (INVERTED, GRAY, RGB, YCBCR) or page.samplesperpixel > 4 or page.imagedepth > 1:
         kind = getattr(page.photometric, "name", page.photometric)
         raise OtherReaderError(f"{path} has {page.samplesperpixel} samples a pixel of the kind {kind}; save it as RGB")

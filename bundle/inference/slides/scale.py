@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Scale:
-    """How the working pixels of a slide lie on its own: pixel ``i`` is centred on native pixel ``i * ratio``.
+    """How the working pixels of a slide lie on its own: pixel ``i`` is centerd on native pixel ``i * ratio``.
 
     Attributes:
         size: (width, height) of level 0, px.
@@ -123,7 +123,7 @@ def sample(pixels: NDArray[np.uint8], across: NDArray[np.float64], down: NDArray
 
     Args:
         pixels: (H, W, 3).
-        across: places along the width, px; 0 is the centre of the first pixel.
+        across: places along the width, px; 0 is the center of the first pixel.
         down: places along the height, likewise.
 
     Returns:

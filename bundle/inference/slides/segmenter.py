@@ -46,16 +46,16 @@ class SlideSegmenter:
     ``NAME_xX_yY_wW_hH.geojson`` and such a mask, with what the whole slide would have there.
 
     Args:
-        network: answers (B, classes, W, H) logits for normalised images (B, 3, W, H).
+        network: answers (B, classes, W, H) logits for normalized images (B, 3, W, H).
         inferer: MONAI's sliding window, or one that has its ``roi_size`` and ``overlap``.
-        normalisation: of a record with ``image``, RGB in [0, 255], (3, W, H).
+        normalization: of a record with ``image``, RGB in [0, 255], (3, W, H).
         output_dir: where the files go.
         device: of the network.
         pixel_size: working resolution, um/px.
         mpp: um/px of all slides, whatever they tell; ``None`` believes them.
         classes: number of classes, background counted.
         class_names: classification of each class above 0.
-        class_colors: its colour, RGB in [0, 255].
+        class_colors: its color, RGB in [0, 255].
         find_tissue: gives the tissue of an open slide and its scale; ``None`` takes all for tissue.
         predict_glass: take all for tissue: True, False or a word for it.
         block: side of a block, working px.
@@ -77,7 +77,7 @@ class SlideSegmenter:
         self,
         network: nn.Module,
         inferer: Any,
-        normalisation: Callable[[dict[str, Any]], Mapping[str, Any]],
+        normalization: Callable[[dict[str, Any]], Mapping[str, Any]],
         output_dir: str,
         device: torch.device | str,
         pixel_size: float,
@@ -103,7 +103,7 @@ class SlideSegmenter:
                 f"{classes} classes need {classes - 1} class_names and class_colors, without background; "
                 f"there are {len(class_names)} and {len(class_colors)}"
             )
-        self.network, self.inferer, self.normalisation = network, inferer, normalisation
+        self.network, self.inferer, self.normalization = network, inferer, normalization
         self.folder, self.device = Path(output_dir), torch.device(device)
         self.pixel_size, self.mpp, self.backend, self.layout = pixel_size, mpp, backend, layout
         self.classes, self.class_names, self.class_colors = classes, list(class_names), list(class_colors)
@@ -209,7 +209,7 @@ class SlideSegmenter:
 
     def _scores(self, image: Tensor) -> Tensor:
         """Logits (C, W, H) of a block (3, W, H) of bytes."""
-        record = self.normalisation({IMAGE: image.to(self.device, non_blocking=True).float()})
+        record = self.normalization({IMAGE: image.to(self.device, non_blocking=True).float()})
         batch = torch.as_tensor(record[IMAGE]).as_subclass(Tensor)[None].contiguous(memory_format=torch.channels_last)
         with torch.autocast("cuda", enabled=self.amp):
             scores = self.inferer(batch, self.network)

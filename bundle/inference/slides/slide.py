@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 GLASS = 255
-"""Grey value of what lies beyond the border of a slide, and of what was never scanned."""
+"""Gray value of what lies beyond the border of a slide, and of what was never scanned."""
 
 
 class SlideError(ValueError):

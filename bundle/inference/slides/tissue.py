@@ -21,12 +21,12 @@ DENSITIES = (0.06, 0.15)
 """Least and greatest threshold of optical density. Below the first, glass is uneven; above the second, all is tissue.
 Between them Otsu's threshold decides. So a slide of glass alone gives nothing, and one full of tissue gives all."""
 BLACK = 60
-"""What is darker in all three colours is border or black ink: nuclei that are averaged over a cell never are."""
+"""What is darker in all three colors is border or black ink: nuclei that are averaged over a cell never are."""
 WHITE = 254
-"""What is brighter in all three colours was never scanned: it tells nothing of the glass."""
+"""What is brighter in all three colors was never scanned: it tells nothing of the glass."""
 GLASS_LEAST, GLASS_SPREAD, GLASS_USUAL = 200, 20, 240.0
-"""The brightest pixels are taken for glass if no colour is darker than the first, and they differ by no more than the
-second; else the glass is taken to have the third in all colours."""
+"""The brightest pixels are taken for glass if no color is darker than the first, and they differ by no more than the
+second; else the glass is taken to have the third in all colors."""
 GREEN = 0.08
 """By how much the optical density of green must fall below that of red and blue for green ink: stains are the other
 way round."""
@@ -112,7 +112,7 @@ def find_tissue(
     """Find the tissue of a slide.
 
     Black borders, black ink and green ink are told from tissue; blue and red ink are not, since stains have these
-    colours: there a network looks in vain, but no tissue is left out.
+    colors: there a network looks in vain, but no tissue is left out.
 
     Args:
         slide: an open slide, of which the coarsest level that is fine enough is read once.
@@ -165,17 +165,17 @@ def tissue_of(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
     glass = _glass(picture[mask])
     table = np.log((glass + 1) / (np.arange(256, dtype=np.float32)[:, None] + 1)).astype(np.float32)
     strongest = np.empty(mask.shape, np.float32)
-    for row, colours in enumerate(picture):  # row by row: densities of the whole picture would take much memory
-        red, green, blue = (table[colours[:, channel], channel] for channel in range(3))
+    for row, colors in enumerate(picture):  # row by row: densities of the whole picture would take much memory
+        red, green, blue = (table[colors[:, channel], channel] for channel in range(3))
         strongest[row] = np.clip(np.maximum(np.maximum(red, green), blue), 0, 1)
         mask[row] &= green + GREEN >= np.minimum(red, blue)
     return mask & (strongest > np.clip(threshold_otsu(strongest[mask]), *DENSITIES)) if mask.any() else mask
 
 
-def _glass(colours: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Colour of the empty slide, (3,), from colours (N, 3) of it: that of the brightest, if it may be glass."""
-    brightness = colours.sum(axis=-1, dtype=np.uint16)
-    brightest = np.median(colours[brightness >= np.quantile(brightness, 0.98)], axis=0).astype(np.float32)
+def _glass(colors: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Color of the empty slide, (3,), from colors (N, 3) of it: that of the brightest, if it may be glass."""
+    brightness = colors.sum(axis=-1, dtype=np.uint16)
+    brightest = np.median(colors[brightness >= np.quantile(brightness, 0.98)], axis=0).astype(np.float32)
     is_glass = brightest.min() >= GLASS_LEAST and np.ptp(brightest) <= GLASS_SPREAD
     return brightest if is_glass else np.full(3, GLASS_USUAL, np.float32)
 

@@ -96,7 +96,7 @@ def _around(shape: shapely.Geometry, scale: Scale) -> Box | None:
 
 
 def _grown(box: Box, side: int, scale: Scale) -> Box:
-    """A box of at least ``side`` px about the same centre, as far as the slide goes."""
+    """A box of at least ``side`` px about the same center, as far as the slide goes."""
     edges = []
     for low, high, size in zip(box[:2], box[2:], scale.working_size, strict=True):
         length = min(max(high - low, side), size)

@@ -273,7 +273,7 @@ def _forgotten(
 
 
 def _corner(box: Box, scale: Scale) -> tuple[float, float]:
-    """Upper left corner of a tile, px of level 0: working pixel ``i`` is centred on that of number ``i * ratio``."""
+    """Upper left corner of a tile, px of level 0: working pixel ``i`` is centerd on that of number ``i * ratio``."""
     return (box.x0 - 0.5) * scale.ratio + 0.5, (box.y0 - 0.5) * scale.ratio + 0.5
 
 

@@ -20,12 +20,12 @@ HALF_MICRON: dict[str, Any] = {"resolution": (20000, 20000), "resolutionunit": "
 
 @pytest.fixture(scope="session")
 def picture() -> np.ndarray:
-    """Pixels (H, W, 3) of the test slide: smooth colours with some noise, no two places alike."""
+    """Pixels (H, W, 3) of the test slide: smooth colors with some noise, no two places alike."""
     width, height = SIZE
     rows, columns = np.mgrid[:height, :width].astype(np.float32)
     noise = np.random.default_rng(0).normal(0, 12, (height, width, 3))
-    colours = np.stack([120 + 90 * np.sin(columns / 17), 20 + rows, 200 - rows / 2 - columns / 3], axis=-1)
-    return np.clip(colours + noise, 0, 253).astype(np.uint8)
+    colors = np.stack([120 + 90 * np.sin(columns / 17), 20 + rows, 200 - rows / 2 - columns / 3], axis=-1)
+    return np.clip(colors + noise, 0, 253).astype(np.uint8)
 
 
 @pytest.fixture(scope="session")

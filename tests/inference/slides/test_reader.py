@@ -73,7 +73,7 @@ def test_openslide_reads_a_wide_rectangle_in_parts(write_slide, picture, monkeyp
         np.testing.assert_array_equal(slide.read(0, 0, 0, 203, 141), picture)
 
 
-def test_gray_and_alpha_become_colours(write_slide, picture, tmp_path):
+def test_gray_and_alpha_become_colors(write_slide, picture, tmp_path):
     gray = picture[..., 0]
     for name, white in (("minisblack", gray), ("miniswhite", 255 - gray)):
         tifffile.imwrite(tmp_path / f"{name}.tif", white, photometric=name, tile=(32, 32))
@@ -167,8 +167,8 @@ def test_all_works_without_openslide(write_slide, without_openslide, picture):
 
 
 REFUSED = [
-    (lambda pixels: (pixels.astype(np.uint16) * 257, {"photometric": "rgb"}), "has 16 bits a colour"),
-    (lambda pixels: (pixels[..., 0] > 99, {}), "has 1 bits a colour"),
+    (lambda pixels: (pixels.astype(np.uint16) * 257, {"photometric": "rgb"}), "has 16 bits a color"),
+    (lambda pixels: (pixels[..., 0] > 99, {}), "has 1 bits a color"),
     (lambda pixels: (np.moveaxis(pixels, 2, 0), {"photometric": "rgb", "planarconfig": "separate"}), "planar"),
     (
         lambda pixels: (np.stack([pixels[..., 0]] * 5), {"photometric": "minisblack", "metadata": None}),

@@ -21,14 +21,14 @@ from bundle.inference.slides import SlideSegmenter, find_tissue, open_slide, sca
 from bundle.types import FACTS, FAILED, FILES, IMAGE
 
 WIDTH, HEIGHT = 420, 310
-NORMALISATION = [
+NORMALIZATION = [
     ScaleIntensityRanged("image", 0.0, 255.0, 0.0, 1.0),
     NormalizeIntensityd("image", subtrahend=[0.788, 0.512, 0.785], divisor=[0.168, 0.248, 0.132], channel_wise=True),
 ]
 
 
 def tissue_picture() -> np.ndarray:
-    """(H, W, 3): smooth colours, light and dark, with a strip of glass at the right."""
+    """(H, W, 3): smooth colors, light and dark, with a strip of glass at the right."""
     noise = np.random.default_rng(0).normal(size=(HEIGHT, WIDTH, 3))
     smooth = np.stack([ndimage.gaussian_filter(noise[..., channel], 9) for channel in range(3)], -1)
     picture = np.clip(150 + smooth * 1500, 0, 250).astype(np.uint8)
@@ -54,12 +54,12 @@ def segmenter(folder: Path, classes: int = 2, **changes) -> SlideSegmenter:
     settings = {
         "network": network(classes),
         "inferer": SlidingWindowInferer(roi_size=[32, 32], overlap=0.5, mode="gaussian"),
-        "normalisation": Compose(NORMALISATION),
+        "normalization": Compose(NORMALIZATION),
         "output_dir": str(folder / "out"),
         "device": "cpu",
         "pixel_size": 1.0,
         "classes": classes,
-        "class_names": ["Gland", "Tumour"][: classes - 1],
+        "class_names": ["Gland", "Tumor"][: classes - 1],
         "class_colors": [[0, 158, 115], [213, 94, 0]][: classes - 1],
         "block": 96,
     }
@@ -71,7 +71,7 @@ def as_one_image(mpp: float, classes: int = 2) -> np.ndarray:
     affine = torch.diag(torch.tensor([mpp, mpp, 1.0, 1.0], dtype=torch.float64))[:3, :3]
     affine[2, 2] = 1
     image = MetaTensor(torch.from_numpy(tissue_picture()).permute(2, 1, 0).float(), affine=affine)
-    steps = Compose([Spacingd("image", (1.0, 1.0), mode="bilinear", padding_mode="border"), *NORMALISATION])
+    steps = Compose([Spacingd("image", (1.0, 1.0), mode="bilinear", padding_mode="border"), *NORMALIZATION])
     record = steps({"image": image})
     with torch.no_grad():
         inferer = SlidingWindowInferer(roi_size=[32, 32], overlap=0.5, mode="gaussian")
@@ -100,7 +100,7 @@ def test_the_mask_is_that_of_the_picture_as_one_image(tmp_path, mpp, classes, wo
         assert f'PhysicalSizeX="{mpp}"' in file.ome_metadata
 
     features = json.loads(files[1].read_text())["features"]
-    names = {name: value for value, name in enumerate(["Gland", "Tumour"], start=1)}
+    names = {name: value for value, name in enumerate(["Gland", "Tumor"], start=1)}
     area = dict.fromkeys(names.values(), 0.0)
     for feature in features:
         shape = shapely.geometry.shape(feature["geometry"])
@@ -189,7 +189,7 @@ def test_the_plain_layout_has_its_own_name(tmp_path):
     assert np.array_equal(tifffile.imread(record[FILES][0], level=0) > 0, as_one_image(1.0) > 0)
 
 
-def test_names_and_colours_fit_the_classes(tmp_path):
+def test_names_and_colors_fit_the_classes(tmp_path):
     with pytest.raises(ValueError, match="3 classes need 2 class_names and class_colors"):
         segmenter(tmp_path, 3, class_names=["Gland"])
 
@@ -232,7 +232,7 @@ def shapes_of(record: dict) -> list:
 
 
 def drawn(shapes: list) -> np.ndarray:
-    """(H, W) bool, the pixels of the slide whose centre lies in a shape."""
+    """(H, W) bool, the pixels of the slide whose center lies in a shape."""
     rows, columns = np.mgrid[:HEIGHT, :WIDTH] + 0.5
     return shapely.contains_xy(shapely.union_all(shapes), columns, rows)
 

@@ -33,15 +33,15 @@ def slide_of(tmp_path):
         slide.close()
 
 
-def drawn(colour=GLASS, size=(800, 640), noise=3.0):
-    """A slide (H, W, 3) of one colour, with the noise of a sensor."""
-    values = np.random.default_rng(0).normal(0, noise, (size[1], size[0], 3)) + colour
+def drawn(color=GLASS, size=(800, 640), noise=3.0):
+    """A slide (H, W, 3) of one color, with the noise of a sensor."""
+    values = np.random.default_rng(0).normal(0, noise, (size[1], size[0], 3)) + color
     return np.clip(values, 0, 253).astype(np.uint8)
 
 
-def paint(pixels, x0, y0, x1, y1, colour):
+def paint(pixels, x0, y0, x1, y1, color):
     """Paint a rectangle and keep the noise."""
-    part = pixels[y0:y1, x0:x1].astype(int) - GLASS + colour
+    part = pixels[y0:y1, x0:x1].astype(int) - GLASS + color
     pixels[y0:y1, x0:x1] = np.clip(part, 0, 253)
 
 
@@ -71,9 +71,9 @@ def test_glass_alone_is_no_tissue(slide_of, glass):
     assert find_tissue(constant, Scale(constant.size, 2.0, 1.0)).share == 0
 
 
-@pytest.mark.parametrize("colour", [PINK, (150, 90, 160)])
-def test_a_slide_full_of_tissue_is_all_tissue(slide_of, colour):
-    slide = slide_of(drawn(colour, noise=20))
+@pytest.mark.parametrize("color", [PINK, (150, 90, 160)])
+def test_a_slide_full_of_tissue_is_all_tissue(slide_of, color):
+    slide = slide_of(drawn(color, noise=20))
     assert find_tissue(slide, Scale(slide.size, 2.0, 1.0)).share == 1
 
 

@@ -1,4 +1,4 @@
-"""A view that changes the colours of pixels and moves none, and what its changes have in common."""
+"""A view that changes the colors of pixels and moves none, and what its changes have in common."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def uniform(image: Tensor, shape: Sequence[int], low: float, high: float) -> Ten
 
 
 class Change(ABC):
-    """A change of the colours of some images of a batch, drawn anew for each image.
+    """A change of the colors of some images of a batch, drawn anew for each image.
 
     Args:
         probability: share of the images that are changed, in [0, 1]; the others stay exactly as they are.
@@ -59,8 +59,8 @@ class Change(ABC):
 
 
 @dataclass
-class Recoloured:
-    """A batch in other colours; every pixel is where it was."""
+class Recolored:
+    """A batch in other colors; every pixel is where it was."""
 
     batch: Batch
 
@@ -69,15 +69,15 @@ class Recoloured:
         return label
 
 
-class ColourView:
-    """Images in other colours: back to RGB in [0, 1], changed, and normalised again.
+class ColorView:
+    """Images in other colors: back to RGB in [0, 1], changed, and normalized again.
 
-    It works in float32 whatever the training does, without gradient. What a normalised image has outside of [0, 1] is
+    It works in float32 whatever the training does, without gradient. What a normalized image has outside of [0, 1] is
     cut; a picture has nothing there.
 
     Args:
         changes: of RGB in [0, 1], one after another.
-        subtrahend: mean of each channel that normalisation took off, for pixels in [0, 1].
+        subtrahend: mean of each channel that normalization took off, for pixels in [0, 1].
         divisor: what it divided by.
 
     Raises:
@@ -86,21 +86,21 @@ class ColourView:
 
     def __init__(self, changes: Sequence[Change], subtrahend: Sequence[float], divisor: Sequence[float]) -> None:
         if min(divisor) <= 0.0:
-            raise ValueError(f"normalisation divides by numbers above 0, got {list(divisor)}")
+            raise ValueError(f"normalization divides by numbers above 0, got {list(divisor)}")
         self.changes = tuple(changes)
         self._mean = Constant([[[value]] for value in subtrahend])
         self._deviation = Constant([[[value]] for value in divisor])
 
     @torch.no_grad()
     def __call__(self, batch: Batch) -> Viewed:
-        """Show ``batch`` with ``image`` (B, 3, H, W) in other colours; its other entries are the same."""
+        """Show ``batch`` with ``image`` (B, 3, H, W) in other colors; its other entries are the same."""
         image: Tensor = batch[IMAGE]
         mean, deviation = self._mean.beside(image), self._deviation.beside(image)
         with torch.autocast(image.device.type, enabled=False):  # matrices would be taken for half precision
-            colours = (image.float() * deviation + mean).clamp(0.0, 1.0)
+            colors = (image.float() * deviation + mean).clamp(0.0, 1.0)
             for change in self.changes:
-                colours = change(colours)
-            return Recoloured(batch | {IMAGE: (colours - mean) / deviation})
+                colors = change(colors)
+            return Recolored(batch | {IMAGE: (colors - mean) / deviation})
 
 
 def refuse_probability(probability: float) -> None:

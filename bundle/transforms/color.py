@@ -1,4 +1,4 @@
-"""Jitter of colours: brightness, contrast, saturation and hue."""
+"""Jitter of colors: brightness, contrast, saturation and hue."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import torch
 from skimage.color.colorconv import rgb_from_yiq, yiq_from_rgb
 from torch import Tensor
 
-from bundle.transforms.recolour import Change, Constant, uniform
+from bundle.transforms.recolor import Change, Constant, uniform
 
 
-class ColourJitter(Change):
+class ColorJitter(Change):
     """Other brightness, contrast, saturation and hue, as of another scanner or lamp.
 
     All four are linear in RGB, so they are one matrix and one offset an image:
 
         rgb' = b (c (R rgb - m) + m)
 
-    R turns the colour about the axis of greys, in YIQ, by the hue's angle and stretches it by the saturation; m is the
+    R turns the color about the axis of grays, in YIQ, by the hue's angle and stretches it by the saturation; m is the
     image's mean luma, which R leaves alone; c is the contrast and b the brightness. Each factor is drawn for each image
     from [1 - amount, 1 + amount].
 
@@ -49,11 +49,11 @@ class ColourJitter(Change):
         self.saturation = saturation
         self.hue = hue
         self._to_luma = Constant(yiq_from_rgb.tolist())
-        self._to_colours = Constant(rgb_from_yiq.tolist())
+        self._to_colors = Constant(rgb_from_yiq.tolist())
 
     def changed(self, image: Tensor) -> Tensor:
-        """All images (B, 3, H, W) in other colours."""
-        to_luma, to_colours = self._to_luma.beside(image), self._to_colours.beside(image)
+        """All images (B, 3, H, W) in other colors."""
+        to_luma, to_colors = self._to_luma.beside(image), self._to_colors.beside(image)
         brightness, contrast, saturation = (
             uniform(image, (len(image),), 1.0 - amount, 1.0 + amount)
             for amount in (self.brightness, self.contrast, self.saturation)
@@ -62,7 +62,7 @@ class ColourJitter(Change):
         along, across = saturation * angle.cos(), saturation * angle.sin()
         none, one = torch.zeros_like(angle), torch.ones_like(angle)
         turned = torch.stack([one, none, none, none, along, -across, none, across, along], dim=1).view(-1, 3, 3)
-        matrix = (brightness * contrast)[:, None, None] * (to_colours @ turned @ to_luma)
+        matrix = (brightness * contrast)[:, None, None] * (to_colors @ turned @ to_luma)
         luma = image.mean(dim=(2, 3)) @ to_luma[0]
         offset = brightness * (1.0 - contrast) * luma
         return torch.einsum("bij,bjhw->bihw", matrix, image) + offset[:, None, None, None]
