@@ -39,7 +39,7 @@ Row = tuple[dict[str, Any], dict[str, float]]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; 0 is good, 1 an error that the last line explains, 2 a wrong command line, 130 a Ctrl-C."""
     from bundle.benchmark import settings_of
-    from bundle.engines.ending import sentence
+    from bundle.engines.error_summary import sentence
 
     options = _parser()
     given, words = options.parse_known_args(arguments)

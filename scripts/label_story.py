@@ -38,7 +38,7 @@ sys.path.insert(0, str(ROOT))
 from bundle.annotation import Annotation, draw_instances, read_annotations, write_asap
 from bundle.benchmark.processes import Children
 from bundle.data import load_data_list, read_label, write_phantom
-from bundle.engines.ending import sentence
+from bundle.engines.error_summary import sentence
 from bundle.inference.polygons import outlines
 from bundle.metrics import PooledOverlapMetric
 from bundle.networks import SemiMoE

@@ -42,7 +42,7 @@ Candidate = Callable[[Maps], Plane]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; 0 is good, 1 an error that the last line explains, 2 a wrong command line, 130 a Ctrl-C."""
     from bundle.benchmark import settings_of
-    from bundle.engines.ending import sentence
+    from bundle.engines.error_summary import sentence
 
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--config_file", required=True, help="configs of the evaluating run")

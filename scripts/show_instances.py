@@ -43,7 +43,7 @@ Tile = tuple[str, NDArray[np.uint8], dict[str, NDArray[Any]]]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; 0 is good, 1 an error that the last line explains, 2 a wrong command line, 130 a Ctrl-C."""
     from bundle.benchmark import settings_of
-    from bundle.engines.ending import sentence
+    from bundle.engines.error_summary import sentence
 
     options = _parser()
     given, words = options.parse_known_args(arguments)

@@ -40,7 +40,7 @@ from bundle import benchmark
 from bundle.benchmark.processes import Children
 from bundle.benchmark.results import last_line
 from bundle.data import images_digest
-from bundle.engines.ending import sentence
+from bundle.engines.error_summary import sentence
 from bundle.handlers.drawing import INK, PALE, PAPER
 from bundle.inference import outlining_order
 from bundle.inference.files import hidden_until_done

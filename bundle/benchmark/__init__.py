@@ -2,16 +2,16 @@
 
 from bundle.benchmark.budget import Budget, Length, Pace, length_of, read_budget, steps_within, whole_passes
 from bundle.benchmark.cells import CELL_FORMAT, Cell
+from bundle.benchmark.cli_overrides import settings_of
 from bundle.benchmark.configs import differences, digest, evaluation_files, merged, overlay_files, resolved
 from bundle.benchmark.files import OutputLock, move_aside, read_json, write_json
 from bundle.benchmark.measure import RunMeasure
 from bundle.benchmark.planning import Experiment
+from bundle.benchmark.preflight import check_company, check_output, faults_of
 from bundle.benchmark.probe import known_length, measured_length
 from bundle.benchmark.progress import duration
-from bundle.benchmark.room import check_company, check_output, faults_of
+from bundle.benchmark.provenance import code_state, processor, versions
 from bundle.benchmark.runner import Runner, Slot, bundle_command
-from bundle.benchmark.surroundings import code_state, processor, versions
-from bundle.benchmark.words import settings_of
 
 __all__ = [
     "CELL_FORMAT",

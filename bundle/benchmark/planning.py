@@ -13,7 +13,7 @@ from monai.bundle import ConfigParser
 from bundle.benchmark.budget import Budget, Length, length_of, whole_passes
 from bundle.benchmark.cells import Cell
 from bundle.benchmark.configs import digest, evaluation_files, merged, overlay_files, resolved
-from bundle.benchmark.surroundings import code_state, processor, versions
+from bundle.benchmark.provenance import code_state, processor, versions
 
 LEARNED = ("training", "unlabeled")
 NUMBERS = ("max_epochs", "batch_size", "val_interval")

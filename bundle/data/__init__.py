@@ -4,6 +4,7 @@ from bundle.data.caching import TileCache, cached_share
 from bundle.data.crag import check_crag, prepare_crag
 from bundle.data.folder import prepare_folder
 from bundle.data.glas import check_glas, prepare_glas
+from bundle.data.inference_dataset import PicturesToPredict, slides_to_predict
 from bundle.data.lists import image_files, images_digest, images_to_predict, load_data_list, required_part
 from bundle.data.phantom import check_phantom, phantom_data_list, write_phantom
 from bundle.data.picture_reader import PictureReader
@@ -19,7 +20,6 @@ from bundle.data.pictures import (
     volume_slices,
 )
 from bundle.data.plans import Plan
-from bundle.data.predicting import PicturesToPredict, slides_to_predict
 from bundle.data.protocols import serve_protocol
 from bundle.data.splits import draw_split, heldout_lists, nested_draws, patient_folds
 

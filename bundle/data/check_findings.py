@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from bundle.data.check import BAD_ENTRY, BAD_VALUE, OUTSIDE, Checked, CheckedList, Finding
 from bundle.data.check_files import MISSING, SPECK, UNREADABLE, UPRIGHT, WRONG_VALUES, FileFacts, LabelFacts
-from bundle.data.check_overlaps import find_overlaps
+from bundle.data.check_leakage import find_overlaps
 from bundle.data.lists import MPP, PARTS
 from bundle.data.sentences import counted, some
 

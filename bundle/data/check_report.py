@@ -11,8 +11,8 @@ from typing import Any
 
 from bundle.data.check import Checked, CheckedList, Finding
 from bundle.data.check_findings import is_numbered
+from bundle.data.leakage import PATIENT
 from bundle.data.lists import MPP, PARTS
-from bundle.data.overlaps import PATIENT
 from bundle.data.sentences import counted
 
 WIDTH, FIRST, COLUMN = 100, 24, 15

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.data.label_maps import as_classes, as_instances, has_split_numbers
-from bundle.data.overlaps import same_content
+from bundle.data.leakage import same_content
 from bundle.data.pairs import Pair, check_rows, find_pairs, read_table
 from bundle.data.pictures import Picture, read_label, volume_slices
 from bundle.data.plans import Plan, count_parts, draw_lists, tell_patients

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bundle.data.label_maps import check_pair
-from bundle.data.overlaps import check_apart
+from bundle.data.leakage import check_apart
 from bundle.data.pictures import IMAGE_SUFFIXES, is_picture, stem_of
 from bundle.data.sentences import counted, some
 from bundle.types import IMAGE, LABEL

@@ -1,9 +1,9 @@
 """The trainer, what carries it over a restart, and how a run ends that fails."""
 
 from bundle.engines.checkpoint import BestModel, LastModel, ModelCheckpointLoader
-from bundle.engines.ending import end_clearly
+from bundle.engines.error_summary import end_clearly
 from bundle.engines.files import WholePictureWriter, check_writable, save_whole
-from bundle.engines.journal import PredictionJournal
+from bundle.engines.inference_log import PredictionJournal
 from bundle.engines.model_description import ModelDescription, SaveScores, data_facts
 from bundle.engines.model_file import trained_model
 from bundle.engines.predictor import Predictor

@@ -9,8 +9,8 @@ from bundle.handlers.progress import RunProgress
 from bundle.handlers.progress_file import ProgressFile
 from bundle.handlers.snapshot import GrowingSnapshot
 from bundle.handlers.tables import ScoreTables
+from bundle.handlers.training_log import WatchTeaching
 from bundle.handlers.validation import LastValidation
-from bundle.handlers.watch import WatchTeaching
 
 __all__ = [
     "GrowingSnapshot",

@@ -15,9 +15,9 @@ from monai.inferers import Inferer
 from monai.networks.utils import eval_mode
 from torch import Tensor, nn
 
-from bundle.inference.answer import StackedHeads
 from bundle.inference.disagreement import OPINIONS, consensus_entropy
 from bundle.inference.files import hidden_until_done
+from bundle.inference.multi_head import StackedHeads
 from bundle.types import IMAGE
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bundle.losses.counting import counts, is_hard, mean_over
+from bundle.losses.pixel_weights import counts, is_hard, mean_over
 from bundle.types import IGNORE
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from monai.losses import DiceLoss
 from torch import Tensor, nn
 
-from bundle.losses.counting import as_probabilities, counts
+from bundle.losses.pixel_weights import as_probabilities, counts
 
 
 class Dice(nn.Module):

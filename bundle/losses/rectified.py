@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from bundle.losses.counting import as_probabilities, counts, mean_over
+from bundle.losses.pixel_weights import as_probabilities, counts, mean_over
 
 
 class RectifiedSquaredError(nn.Module):

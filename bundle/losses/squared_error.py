@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from bundle.losses.counting import as_probabilities, counts, mean_over
+from bundle.losses.pixel_weights import as_probabilities, counts, mean_over
 
 
 class SoftmaxSquaredError(nn.Module):

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
-from bundle.losses.counting import as_probabilities, counts
 from bundle.losses.persistence import Components, Indices, components_of
+from bundle.losses.pixel_weights import as_probabilities, counts
 
 
 class TopologicalConsistency(nn.Module):

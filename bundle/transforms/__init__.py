@@ -2,12 +2,12 @@
 
 from bundle.transforms.blur import GaussianBlur
 from bundle.transforms.classes import ClassFromGraded, ClassIndexd, SpecialistTargetsd, class_index
-from bundle.transforms.color import ColorJitter
-from bundle.transforms.compact import EightBitd, PlainTensors, SmallestIntegerd
+from bundle.transforms.color_jitter import ColorJitter
+from bundle.transforms.color_view import Change, ColorView
 from bundle.transforms.cutmix import CutMix
+from bundle.transforms.dtypes import EightBitd, PlainTensors, SmallestIntegerd
 from bundle.transforms.noise import GaussianNoiseView
-from bundle.transforms.recolor import Change, ColorView
-from bundle.transforms.scale import PixelSized
+from bundle.transforms.pixel_spacing import PixelSized
 from bundle.transforms.sparse import KeepInstancesd
 from bundle.transforms.stain import StainJitter
 from bundle.transforms.targets import (

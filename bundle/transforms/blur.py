@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bundle.transforms.recolor import Change, uniform
+from bundle.transforms.color_view import Change, uniform
 
 REACH = 3.0
 """Standard deviations at which the bell curve is cut: 0.3 % of it lies beyond."""

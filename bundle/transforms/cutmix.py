@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bundle.transforms.recolor import refuse_probability, uniform
+from bundle.transforms.color_view import refuse_probability, uniform
 from bundle.types import IMAGE, Batch, PseudoLabel, Viewed
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from bundle.transforms.recolor import Recolored
+from bundle.transforms.color_view import Recolored
 from bundle.types import IMAGE, Batch, Viewed
 
 

@@ -20,7 +20,7 @@ from monai.utils import convert_to_dst_type, convert_to_numpy
 from numpy.typing import NDArray
 from skimage.measure import label as connected_pieces
 
-from bundle.transforms.planes import UNKNOWN, distance_within
+from bundle.transforms.distance import UNKNOWN, distance_within
 from bundle.types import LABEL
 
 

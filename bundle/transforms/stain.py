@@ -6,7 +6,7 @@ import torch
 from skimage.color import hed_from_rgb, rgb_from_hed
 from torch import Tensor
 
-from bundle.transforms.recolor import Change, Constant, uniform
+from bundle.transforms.color_view import Change, Constant, uniform
 
 BLACK = 1.0 / 255.0
 """Light that is left where a pixel is 0: the least that eight bits can tell from it, as 0 has no logarithm."""

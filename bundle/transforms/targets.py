@@ -20,7 +20,7 @@ from monai.transforms.transform import MapTransform
 from monai.utils import convert_to_dst_type, ensure_tuple_rep
 from numpy.typing import NDArray
 
-from bundle.transforms.planes import (
+from bundle.transforms.distance import (
     band_between,
     clipped_distance,
     each_plane,

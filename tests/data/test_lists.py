@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bundle.data import overlaps
+from bundle.data import leakage
 from bundle.data.lists import image_files, images_to_predict, load_data_list
 
 
@@ -162,9 +162,9 @@ def test_only_files_of_one_size_are_opened_to_compare(tmp_path: Path, monkeypatc
     for file, text in zip(files, ("1", "22", "33"), strict=True):
         file.write_text(text)
     opened: list[Path] = []
-    look = overlaps._middle
-    monkeypatch.setattr(overlaps, "_middle", lambda file: opened.append(file) or look(file))
-    assert overlaps.same_content(files[:2], files[2:]) == []
+    look = leakage._middle
+    monkeypatch.setattr(leakage, "_middle", lambda file: opened.append(file) or look(file))
+    assert leakage.same_content(files[:2], files[2:]) == []
     assert opened == files[1:]
 
 

@@ -12,7 +12,7 @@ from monai.data import MetaTensor
 from numpy.typing import NDArray
 
 from bundle.transforms import ForegroundClassd, KeepInstancesd, SmallestIntegerd
-from bundle.transforms.planes import UNKNOWN
+from bundle.transforms.distance import UNKNOWN
 from bundle.types import IGNORE
 
 

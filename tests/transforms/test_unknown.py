@@ -20,7 +20,7 @@ from bundle.transforms import (
     foreground_class,
     signed_distance,
 )
-from bundle.transforms.planes import UNKNOWN
+from bundle.transforms.distance import UNKNOWN
 from bundle.types import IGNORE
 
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from bundle.inference.slides.grid import Box, Region, regions
-from bundle.inference.slides.native import native_box
 from bundle.inference.slides.scale import Scale
 from bundle.inference.slides.slide import Slide
 from bundle.inference.slides.tissue import Tissue
+from bundle.inference.slides.upsampling import native_box
 from bundle.inference.slides.view import SlideView, grown
 
 SURROUNDINGS = 1000.0

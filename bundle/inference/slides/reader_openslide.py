@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bundle.inference.slides import microns
+from bundle.inference.slides import resolution
 from bundle.inference.slides.slide import GLASS, OtherReaderError, Slide, SlideError, as_levels, existing
 
 GENERIC = "generic-tiff"
@@ -63,7 +63,7 @@ class OpenSlideSlide(Slide):
         self.levels = as_levels(handle.level_dimensions)
         self.size = self.levels[0].size
         try:
-            self.mpp = microns.first_told(_pixel_sizes(handle.properties), self.path)
+            self.mpp = resolution.first_told(_pixel_sizes(handle.properties), self.path)
         except SlideError:
             self.close()
             raise
@@ -113,13 +113,13 @@ def over_glass(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return ((colors * seen + GLASS * (GLASS - seen) + GLASS // 2) // GLASS).astype(np.uint8)
 
 
-def _pixel_sizes(properties: Mapping[str, str]) -> list[microns.Pair]:
+def _pixel_sizes(properties: Mapping[str, str]) -> list[resolution.Pair]:
     """What a file tells of its pixel size, from the most to the least trusted."""
     description = properties.get("openslide.comment", "") or properties.get("tiff.ImageDescription", "")
-    resolution = [properties.get(f"tiff.{name}") for name in ("XResolution", "YResolution", "ResolutionUnit")]
+    tags = [properties.get(f"tiff.{name}") for name in ("XResolution", "YResolution", "ResolutionUnit")]
     return [
-        microns.of_ome(description),
-        (microns.number(properties.get("openslide.mpp-x")), microns.number(properties.get("openslide.mpp-y"))),
-        microns.of_description(description),
-        microns.of_resolution(resolution[0], resolution[1], resolution[2]),
+        resolution.of_ome(description),
+        (resolution.number(properties.get("openslide.mpp-x")), resolution.number(properties.get("openslide.mpp-y"))),
+        resolution.of_description(description),
+        resolution.of_resolution(tags[0], tags[1], tags[2]),
     ]

@@ -14,7 +14,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from bundle.inference.slides import microns
+from bundle.inference.slides import resolution
 from bundle.inference.slides.reader_openslide import over_glass
 from bundle.inference.slides.slide import GLASS, OtherReaderError, Slide, SlideError, as_levels, existing
 
@@ -53,7 +53,7 @@ class TiffSlide(Slide):
                 _check(page, self.path)
             self.levels = as_levels([(page.imagewidth, page.imagelength) for page in self._pages])
             self.size = self.levels[0].size
-            self.mpp = microns.first_told(_pixel_sizes(self._pages[0]), self.path)
+            self.mpp = resolution.first_told(_pixel_sizes(self._pages[0]), self.path)
         except SlideError:
             self.close()
             raise
@@ -194,13 +194,13 @@ def _touched(page: Page, x: int, y: int, width: int, height: int) -> Iterator[in
             yield row * across + column
 
 
-def _pixel_sizes(page: Page) -> list[microns.Pair]:
+def _pixel_sizes(page: Page) -> list[resolution.Pair]:
     """What a page tells of its pixel size, from the most to the least trusted."""
     description = page.description
     tags = [page.tags.valueof(name) for name in ("XResolution", "YResolution", "ResolutionUnit")]
     unit = int(tags[2]) if isinstance(tags[2], int) else 2  # inches where the tag is missing, as TIFF says
     return [
-        microns.of_ome(description),
-        microns.of_description(description),
-        microns.of_resolution(tags[0], tags[1], unit),
+        resolution.of_ome(description),
+        resolution.of_description(description),
+        resolution.of_resolution(tags[0], tags[1], unit),
     ]

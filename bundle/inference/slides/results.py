@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from bundle.inference.geojson import GeoJSONWriter
 from bundle.inference.polygons import Outline, outlines
 from bundle.inference.slides.grid import Box
-from bundle.inference.slides.joining import OutlineJoiner
 from bundle.inference.slides.pyramid import LAYOUTS, MaskPyramid
 from bundle.inference.slides.scale import Scale
+from bundle.inference.slides.stitching import OutlineJoiner
 
 FOREGROUND = 255
 """What gland is in a mask of two classes; of more, a mask holds class indices."""

@@ -12,7 +12,7 @@ from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from monailabel.interfaces.tasks.batch_infer import BatchInferTask
 from monailabel.utils.others.generic import remove_file
 
-from bundle.engines.ending import sentence
+from bundle.engines.error_summary import sentence
 
 logger = logging.getLogger(__name__)
 

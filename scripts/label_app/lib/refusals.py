@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from fastapi import HTTPException
 
-from bundle.engines.ending import sentence
+from bundle.engines.error_summary import sentence
 
 logger = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bundle.engines import ModelCheckpointLoader
-from bundle.engines.ending import sentence
+from bundle.engines.error_summary import sentence
 from bundle.inference.slides import is_slide
 
 logger = logging.getLogger(__name__)

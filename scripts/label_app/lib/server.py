@@ -25,7 +25,7 @@ from monailabel.interfaces.exception import MONAILabelException
 from monailabel.interfaces.utils.app import app_instance
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from bundle.engines.ending import sentence
+from bundle.engines.error_summary import sentence
 
 __all__ = ["app"]
 

@@ -24,8 +24,8 @@ from PIL import Image
 from bundle.annotation import Annotation, draw_classes, draw_instances
 from bundle.engines.files import whole
 from bundle.inference.slides import Box, Scale, Slide, Tissue, open_slide, read_working, scale_of
-from bundle.inference.slides.native import native_box
 from bundle.inference.slides.planning import working_box
+from bundle.inference.slides.upsampling import native_box
 
 MARGIN = 10.0
 """um around an outline in which its author must have seen what else is there; as in the sparse annotations."""

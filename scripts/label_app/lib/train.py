@@ -24,7 +24,7 @@ from monailabel.tasks.train.bundle import BundleTrainTask
 from monailabel.utils.async_tasks.utils import tasks
 from monailabel.utils.others.generic import device_list, name_to_device
 
-from bundle.engines.ending import sentence
+from bundle.engines.error_summary import sentence
 
 logger = logging.getLogger(__name__)
 

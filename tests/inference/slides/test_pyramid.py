@@ -14,8 +14,7 @@ import pytest
 import tifffile
 
 from bundle.inference.slides import pyramid as module
-from bundle.inference.slides.halving import majority
-from bundle.inference.slides.pyramid import LAYOUTS, MaskPyramid
+from bundle.inference.slides.pyramid import LAYOUTS, MaskPyramid, majority
 
 WIDTH, HEIGHT = 2501, 1403
 

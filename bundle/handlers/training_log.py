@@ -14,8 +14,8 @@ import ignite.distributed as idist
 from ignite.engine import Engine, Events
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
+from bundle.handlers.epoch_averages import EpochSums
 from bundle.handlers.files import whole
-from bundle.handlers.sums import EpochSums
 from bundle.types import EXPERTS
 
 logger = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bundle.benchmark.cells import CELL_FORMAT, PLAN_FORMAT, Cell
-from bundle.benchmark.room import check_company, check_output, faults_of
+from bundle.benchmark.preflight import check_company, check_output, faults_of
 
 
 @pytest.fixture

@@ -144,7 +144,7 @@ def test_one_empty_step_is_no_void_epoch(tmp_path: Path, caplog: pytest.LogCaptu
 
 def test_logs_one_short_line_an_epoch(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Loss, means of its parts, learning rate; a consistency term named like a gate is no gate."""
-    caplog.set_level(logging.INFO, logger="bundle.handlers.watch")
+    caplog.set_level(logging.INFO, logger="bundle.handlers.training_log")
     step = {
         **{"loss": scalar(1.5), "labeled/seg": scalar(0.25), "labeled/sdf": scalar(0.75)},
         **{"unlabeled/gate_x/seg": scalar(0.125), "unlabeled/gate_seg": torch.tensor([[0.2, 0.8]])},
@@ -163,7 +163,7 @@ def test_logs_the_learning_rate_of_the_first_group_and_keeps_all(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The network's, which the configs give first; the objective's has a column of its own."""
-    caplog.set_level(logging.INFO, logger="bundle.handlers.watch")
+    caplog.set_level(logging.INFO, logger="bundle.handlers.training_log")
 
     def step(engine: Any) -> dict[str, Tensor]:
         if len(engine.optimizer.param_groups) == 1:

@@ -8,7 +8,7 @@ import torch
 from skimage.color.colorconv import rgb_from_yiq, yiq_from_rgb
 from torch import Tensor
 
-from bundle.transforms.recolor import Change, Constant, uniform
+from bundle.transforms.color_view import Change, Constant, uniform
 
 
 class ColorJitter(Change):

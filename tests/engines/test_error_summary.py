@@ -17,7 +17,7 @@ from monai.data import DataLoader, Dataset
 from monai.transforms import Compose, SaveImage
 from tqdm import tqdm
 
-from bundle.engines.ending import PROGRAM, Ending, end_clearly, sentence
+from bundle.engines.error_summary import PROGRAM, Ending, end_clearly, sentence
 
 SENTENCE = "tile.png is no picture;\n  export it again"
 ONE_LINE = "tile.png is no picture; export it again"

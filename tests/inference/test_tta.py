@@ -11,7 +11,7 @@ from monai.inferers import SimpleInferer, SlidingWindowInferer
 from torch import nn
 
 from bundle.inference import TurnedInferer
-from bundle.inference.turns import MEMBERS, _turned, _turned_back
+from bundle.inference.tta import MEMBERS, _turned, _turned_back
 
 
 @pytest.fixture

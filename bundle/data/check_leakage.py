@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from itertools import combinations
 
 from bundle.data.check import Checked, CheckedList, Finding
+from bundle.data.leakage import LEARNED, PATIENT
 from bundle.data.lists import PARTS
-from bundle.data.overlaps import LEARNED, PATIENT
 from bundle.data.sentences import counted, some
 
 ADVICE = "take them out of one of the two"

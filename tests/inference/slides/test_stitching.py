@@ -8,7 +8,7 @@ import shapely
 from scipy import ndimage
 
 from bundle.inference.polygons import Outline, finished, outlines, pieces
-from bundle.inference.slides.joining import OutlineJoiner
+from bundle.inference.slides.stitching import OutlineJoiner
 
 Core = tuple[int, int, int, int]
 
