@@ -67,7 +67,9 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="of draw and training (default 0 1 2)")
     what.add_argument("--protocol", default="heldout", help="configs/protocols (default heldout)")
     what.add_argument("--data", default="phantom", help="configs/data (default phantom)")
-    what.add_argument("--readings", help="configs/readings, for methods that have its heads (default: evaluate.json's)")
+    what.add_argument(
+        "--postprocessing", help="configs/postprocessing, for methods that have its heads (default: evaluate.json's)"
+    )
     what.add_argument("--encoder", help="configs/encoders (default: the plain one of a U-Net)")
     what.add_argument("--size", help="configs/sizes (default: the widths of train.json)")
     what.add_argument("--annotation", help="configs/annotations (default: labeled images are annotated whole)")
@@ -95,7 +97,7 @@ def _check(options: argparse.Namespace) -> None:
         raise ValueError("the benchmark needs Linux or macOS")
     for method in options.methods:
         files = overlay_files(ROOT, {"method": method, **axes(options)})
-        evaluation_files(ROOT, files, options.readings)
+        evaluation_files(ROOT, files, options.postprocessing)
     for labels in options.labels:
         if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", labels) or not 0 < float(labels) <= 100:
             raise ValueError(f"--labels {labels} is no percentage above 0 and up to 100")
@@ -137,7 +139,7 @@ def run(options: argparse.Namespace) -> int:
     lists = options.lists or LISTS.get(options.protocol, "heldout")
     settings = (options.dataset_dir, axes(options), lists, options.overrides)
     asked = None if options.budget is None else str(options.budget)
-    which = (options.methods, options.labels, options.seeds, options.readings)
+    which = (options.methods, options.labels, options.seeds, options.postprocessing)
     experiment = Experiment(ROOT, options.output, *settings, *which, budget=asked)
     experiment.check_numbers()
     say("reading configs and data lists")

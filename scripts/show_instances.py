@@ -1,7 +1,7 @@
 """Draw tiles with touching glands: truth, connected components and watershed, each gland with an outline of its own.
 
     python scripts/show_instances.py --picture instances.png --dataset_dir DIR --ckpt_dir DIR \
-        --config_file "['configs/train.json','configs/evaluate.json','configs/readings/watershed.yaml']"
+        --config_file "['configs/train.json','configs/evaluate.json','configs/postprocessing/watershed.yaml']"
 
 Takes the words of the evaluating run: its configs and its overrides. Shown are the tiles of the test part in which most
 pairs of glands touch, one a patient; colors only tell neighbors apart. docs/figures/instances.png shows a network
@@ -10,7 +10,7 @@ trained on the embedded tiles, by
     CHANGES="--objective#ramp#maximum 0.5 --network_def#gate equal --ckpt_dir runs/demo"
     python -m monai.bundle run training --config_file "['configs/train.json','configs/sizes/demo.yaml']" $CHANGES
     python scripts/show_instances.py --picture docs/figures/instances.png $CHANGES --config_file \
-        "['configs/train.json','configs/sizes/demo.yaml','configs/evaluate.json','configs/readings/watershed.yaml']"
+        "['configs/train.json','configs/sizes/demo.yaml','configs/evaluate.json','configs/postprocessing/watershed.yaml']"
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ VEIL = 0.25
 """How much of its color lies over a gland; its outline has all of it."""
 NEAR = 6
 """Glands at most so many px apart are neighbors."""
-READINGS = ("components", "watershed")
+POSTPROCESSING = ("components", "watershed")
 """Columns beside the truth: names of the transforms in the config."""
 
 Tile = tuple[str, NDArray[np.uint8], dict[str, NDArray[Any]]]
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config_file", required=True, help="configs of the evaluating run, the reading's last")
+    parser.add_argument("--config_file", required=True, help="configs of the evaluating run, the postprocessing's last")
     parser.add_argument("--picture", required=True, type=Path, help="PNG to write")
     parser.add_argument("--tiles", type=int, default=3, help="how many tiles (default 3)")
     parser.add_argument("--cell", type=int, default=232, help="width of a tile in the picture, px (default 232)")
@@ -86,10 +86,10 @@ def show(config_file: str, changes: dict[str, Any], picture: Path, count: int, c
 
     parser = ConfigParser()
     parser.read_config(DefaultParseValue(config_file))
-    if any(name not in parser for name in READINGS):
+    if any(name not in parser for name in POSTPROCESSING):
         raise ValueError(
             "the configs hold no `components` and `watershed`; end --config_file with 'configs/evaluate.json' and "
-            "'configs/readings/watershed.yaml'"
+            "'configs/postprocessing/watershed.yaml'"
         )
     parser.update(changes)
     wanted = ("CheckpointLoader", "RunProgress")  # the rest writes files
@@ -104,9 +104,9 @@ def show(config_file: str, changes: dict[str, Any], picture: Path, count: int, c
     parser["validate#dataset#data"] = [entries[number] for number in most]
     records = kept_answers(parser.get_parsed_content("validate#evaluator"), without=("image",))
     tiles: list[Tile] = []
-    readings = {name: parser.get_parsed_content(name) for name in READINGS}
+    variants = {name: parser.get_parsed_content(name) for name in POSTPROCESSING}
     for number, record in zip(most, records, strict=True):
-        maps = {"truth": labels[number], **{name: _upright(one, record) for name, one in readings.items()}}
+        maps = {"truth": labels[number], **{name: _upright(one, record) for name, one in variants.items()}}
         tiles.append((Path(entries[number]["image"]).name, read_image(entries[number]["image"]).pixels, maps))
     sheet = drawing.sheet("test tiles", list(tiles[0][2]), [_row(tile, cell) for tile in tiles], cell, key=())
     picture.parent.mkdir(parents=True, exist_ok=True)
@@ -166,9 +166,9 @@ def _nearest(instances: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
     return instances[rows.astype(int)[:, None], columns.astype(int)[None]]
 
 
-def _upright(reading: Any, record: dict[Hashable, Any]) -> NDArray[Any]:
-    """Instances (H, W) that a reading finds in a record, whose maps have width first."""
-    return reading(record)[reading.target_keys[0]][0].numpy().T
+def _upright(postprocessing: Any, record: dict[Hashable, Any]) -> NDArray[Any]:
+    """Instances (H, W) that a postprocessing finds in a record, whose maps have width first."""
+    return postprocessing(record)[postprocessing.target_keys[0]][0].numpy().T
 
 
 if __name__ == "__main__":

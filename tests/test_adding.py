@@ -97,7 +97,7 @@ def test_a_data_set(follow, tmp_path):
 def test_a_metric(follow, done):
     root = follow("A metric", {}, skip="evaluating")
     done("python -m monai.bundle run training --config_file configs/train.json --max_epochs 1", root)
-    words = "\"['configs/train.json','configs/evaluate.json','configs/readings/area.yaml']\""
+    words = "\"['configs/train.json','configs/evaluate.json','configs/postprocessing/area.yaml']\""
     done(f"python -m monai.bundle run evaluating --config_file {words}", root)
     folder = root / "runs" / "semi_moe" / "evaluation"
     with (folder / "per_image.csv").open(encoding="utf-8") as file:

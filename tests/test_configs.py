@@ -31,7 +31,7 @@ LAID_OVER = {
     "inference_trt.json": ["inference.json"],
 }
 OVERLAYS = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.yaml"))
-READINGS = {name: ["train.json", "evaluate.json"] for name in OVERLAYS if name.startswith("readings/")}
+POSTPROCESSING = {name: ["train.json", "evaluate.json"] for name in OVERLAYS if name.startswith("postprocessing/")}
 """Overlays of an evaluation, and what each is laid over; all others go over train.json alone."""
 INFERENCE = {name: ["inference.json"] for name in OVERLAYS if name.startswith("inference/")}
 """Overlays of an inference."""
@@ -47,13 +47,13 @@ def below(name: str) -> list[str]:
     return files[:-1]
 
 
-BELOW = READINGS | INFERENCE | {name: below(name) for name in OVERLAYS if name.startswith("methods/")}
+BELOW = POSTPROCESSING | INFERENCE | {name: below(name) for name in OVERLAYS if name.startswith("methods/")}
 """What overlays are laid over, where that may be more than train.json."""
 NAMES = {
     "data/phantom.yaml": "datalist#_target_",
     "methods/semi_moe.yaml": "method",
     "protocols/heldout.yaml": "protocol",
-    "readings/components.yaml": "reading",
+    "postprocessing/components.yaml": "postprocessing",
 }
 """Overlays of what is done by default, and the one key in which they name it."""
 OWN_LISTS = {f"protocols/{name}.yaml" for name in ("authors", "transfer", "shift")} | {"data/folder_classes.yaml"}

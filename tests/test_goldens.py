@@ -41,7 +41,7 @@ TRAININGS = sorted(
     if path.stem not in {"timm", "authors", "transfer", "shift"}  # another package, other data lists
 )
 PREDICTIONS = sorted(path.stem for path in CONFIGS.glob("inference/*.yaml") if path.stem not in {"onnx", "slides"})
-POSTPROCESSING = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.glob("readings/*.yaml"))
+POSTPROCESSING = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.glob("postprocessing/*.yaml"))
 
 
 BELONGS_TO_TORCH = {"training", "call_super_init", "dump_patches"}

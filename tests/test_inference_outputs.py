@@ -31,7 +31,7 @@ WRITES = {
     "contours": ["_contours.png"],
     "geojson": [".geojson"],
     "disagreement": ["_disagreement.tif", "_doubt.png"],
-    "turns": [],
+    "tta": [],
 }
 """What each overlay writes beside NAME_mask.png."""
 STEMS = ("plain", "alpha", "deep", "point")
@@ -91,7 +91,7 @@ def inferred(names: list[str], settings: dict[str, Any]) -> Path:
     return Path(settings["output_dir"])
 
 
-def journal_of(folder: Path) -> tuple[dict[str, Any], dict[str, list[str]]]:
+def log_of(folder: Path) -> tuple[dict[str, Any], dict[str, list[str]]]:
     """The settings that the journal keeps, and the files of each picture."""
     lines = [json.loads(line) for line in (folder / "journal_0.jsonl").read_text().splitlines()]
     return lines[0]["settings"], {Path(line["image"]).stem: line["files"] for line in lines[1:]}
@@ -127,13 +127,13 @@ def test_the_command_in_the_header_names_the_overlay(name):
 
 @pytest.mark.parametrize("name", list(WRITES))
 def test_each_alone_writes_its_files_and_leaves_the_mask(name, settings, plain_masks):
-    folder = inferred([name], settings | ({"turns": 2} if name == "turns" else {}))
-    _, files = journal_of(folder)
+    folder = inferred([name], settings | ({"turns": 2} if name == "tta" else {}))
+    _, files = log_of(folder)
     assert set(files) == set(STEMS)
     for stem, written in files.items():
         assert sorted(written) == sorted(stem + ending for ending in expected([name]))
         assert all((folder / file).is_file() for file in written)
-        if name != "turns":
+        if name != "tta":
             assert np.array_equal(np.asarray(Image.open(folder / f"{stem}_mask.png")), plain_masks[stem])
     left = {path.name for path in folder.iterdir()} - {file for written in files.values() for file in written}
     assert left == {"journal_0.jsonl", "summary.json"}
@@ -149,7 +149,7 @@ def test_all_together_in_any_order_write_the_same(settings, tmp_path):
     folders = []
     for number, names in enumerate(orders):
         folders.append(inferred(names, {**settings, "turns": 2, "output_dir": str(tmp_path / str(number))}))
-        _, files = journal_of(folders[-1])
+        _, files = log_of(folders[-1])
         for stem, written in files.items():
             assert sorted(written) == sorted(stem + ending for ending in expected(names)), "each once"
     first, *others = folders
@@ -258,7 +258,7 @@ def test_disagreement_is_that_of_the_network_whatever_else_is_asked(settings):
 def test_three_classes_have_names_and_colors(settings):
     torch.save(SemiMoE(widths=(4, 8, 8, 8, 8), out_channels=3).state_dict(), Path(settings["ckpt_dir"]) / "model.pt")
     words = {**settings, "classes": 3, "class_names": ["benign", "malignant"], "network_def#out_channels": 3}
-    folder = inferred([name for name in WRITES if name != "turns"], words)
+    folder = inferred([name for name in WRITES if name != "tta"], words)
     with tifffile.TiffFile(folder / "plain_probability.tif") as tiff:
         assert [page.description for page in tiff.pages] == [
             f"probability of {name}, from 0 to 1" for name in ("benign", "malignant")
@@ -275,16 +275,16 @@ def test_three_classes_have_names_and_colors(settings):
     assert len(default.get_parsed_content("class_colors")) == 2
 
 
-def test_turns_wrap_the_inferer_of_the_config_and_are_journalled(settings):
-    parser = parsed(["turns"], settings)
+def test_turns_wrap_the_inferer_of_the_config_and_are_logged(settings):
+    parser = parsed(["tta"], settings)
     evaluator = parser.get_parsed_content("evaluator")
     assert isinstance(evaluator.inferer, TurnedInferer)
     assert evaluator.inferer.inferer is parser.get_parsed_content("inferer")
     assert (evaluator.inferer.roi_size, evaluator.inferer.overlap) == ([32, 32], 0.5)
-    folder = inferred(["turns"], {**settings, "turns": 2})
-    assert journal_of(folder)[0]["turns"] == 2
+    folder = inferred(["tta"], {**settings, "turns": 2})
+    assert log_of(folder)[0]["turns"] == 2
     with pytest.raises(RuntimeError) as caught:
-        inferred(["turns"], {**settings, "turns": 4})
+        inferred(["tta"], {**settings, "turns": 4})
     assert "holds results of another inference (other turns)" in "".join(map(str, chain_of(caught.value)))
 
 
@@ -326,5 +326,5 @@ def test_it_runs_from_the_command_line(copy_bundle: Callable, settings, tmp_path
     words = ["--bundle_root", str(made.root), "--dataset_dir", settings["dataset_dir"], "--glands#min_area", "5"]
     done = made.run("run", "inference", "--config_file", files, *words, cwd=tmp_path)
     assert "Can't merge entry" not in done.stderr
-    _, written = journal_of(made.root / "output" / "inference")
+    _, written = log_of(made.root / "output" / "inference")
     assert all(len(names) == 4 for names in written.values())

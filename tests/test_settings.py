@@ -21,7 +21,7 @@ from monai.bundle import ConfigParser
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
 COMMAND = re.compile(r"^    python -m monai\.bundle run (\w+) --config_file (.+)$", re.MULTILINE)
-NO_SETTINGS = {"bundle_root", "method", "protocol", "reading", "rank", "world_size"}
+NO_SETTINGS = {"bundle_root", "method", "protocol", "postprocessing", "rank", "world_size"}
 """Plain keys of the configs that no table has: the page tells of the first, overlays and torchrun set the others."""
 EXPECTED = {
     "training": {"dataset_dir", "data_list", "output_dir", "ckpt_dir", "device", "amp", "num_workers", "cache_gib"}

@@ -22,7 +22,7 @@ AXES = {
     "protocol": "protocols",
 }
 """The axes of an experiment in the order in which their overlays are laid on train.json, and their folders."""
-READINGS = "readings"
+POSTPROCESSING = "postprocessing"
 """Folder of the overlays that are laid on evaluate.json."""
 SHOWN = 3
 """How many differences a sentence names."""
@@ -42,18 +42,18 @@ def overlay_files(root: Path, names: Mapping[str, str | None]) -> list[str]:
     return ["configs/train.json", *named]
 
 
-def evaluation_files(root: Path, files: Sequence[str], reading: str | None) -> list[str]:
-    """Configs that an evaluation has on top of a training's: evaluate.json, and the overlay of a reading.
+def evaluation_files(root: Path, files: Sequence[str], postprocessing: str | None) -> list[str]:
+    """Return the configs of an evaluation on top of those of the training: evaluate.json and a postprocessing overlay.
 
-    A reading that asks for heads (``answer#heads``) which the method does not train is left out: it adds scores to
+    The overlay is left out if it needs heads (``answer#heads``) that the method does not train; it only adds scores to
     those that every method has.
 
     Raises:
-        ValueError: where there is no such reading.
+        ValueError: where there is no such postprocessing.
     """
-    if reading is None:
+    if postprocessing is None:
         return ["configs/evaluate.json"]
-    overlay = _overlay(root, "reading", READINGS, reading)
+    overlay = _overlay(root, "postprocessing", POSTPROCESSING, postprocessing)
     asked = ConfigParser.load_config_file(root / overlay).get("answer", {}).get("heads", {})
     trained = merged(root, files, {}).get("targets", {})
     return ["configs/evaluate.json", *([overlay] if set(asked) <= set(trained) else [])]

@@ -39,7 +39,7 @@ class Experiment:
         methods: names of overlays.
         labels: shares of labels in percent, as text.
         seeds: of labeled draw and training.
-        reading: overlay of the evaluation, for the methods that have what it reads; ``None`` for none.
+        postprocessing: overlay of the evaluation, for the methods that have what it reads; ``None`` for none.
         budget: what was asked for, such as ``60steps``, noted in every cell; ``None`` for none.
     """
 
@@ -52,7 +52,7 @@ class Experiment:
     methods: Sequence[str]
     labels: Sequence[str]
     seeds: Sequence[int]
-    reading: str | None = None
+    postprocessing: str | None = None
     budget: str | None = None
 
     @cached_property
@@ -155,7 +155,7 @@ class Experiment:
     def cell(self, method: str, labels: str, seed: int, length: Length) -> Cell:
         """One cell without its surroundings, in ``OUTPUT/cells``; see ``cells``."""
         files = self.files(method)
-        evaluation = evaluation_files(self.root, files, self.reading)
+        evaluation = evaluation_files(self.root, files, self.postprocessing)
         name = self.list_name(labels, seed)
         overrides = {**self.overrides, "data_list": name, "seed": seed, **_lasting(length)}
         parts = self.served(labels, seed)
@@ -168,7 +168,7 @@ class Experiment:
             "labels": labels,
             "seed": seed,
             **{axis: self.axes.get(axis) for axis in ("protocol", "data", "annotation", "encoder", "schedule")},
-            "reading": self.reading,
+            "postprocessing": self.postprocessing,
             "size": self.axes.get("size") or "default",
             "data_list": name,
             "dataset_dir": str(self.dataset_dir),

@@ -3,7 +3,7 @@
 from bundle.engines.checkpoint import BestModel, LastModel, ModelCheckpointLoader
 from bundle.engines.error_summary import end_clearly
 from bundle.engines.files import WholePictureWriter, check_writable, save_whole
-from bundle.engines.inference_log import PredictionJournal
+from bundle.engines.inference_log import InferenceLog
 from bundle.engines.model_description import ModelDescription, SaveScores, data_facts
 from bundle.engines.model_file import trained_model
 from bundle.engines.predictor import Predictor
@@ -15,10 +15,10 @@ from bundle.engines.trainer import SemiSupervisedTrainer
 __all__ = [
     "BestModel",
     "EvaluationSummary",
+    "InferenceLog",
     "LastModel",
     "ModelCheckpointLoader",
     "ModelDescription",
-    "PredictionJournal",
     "Predictor",
     "ResumeFile",
     "SaveScores",

@@ -31,7 +31,7 @@ PREFIX = 16
 """Digits of a digest that are kept."""
 
 
-class PredictionJournal:
+class InferenceLog:
     """Keeps, in the folder of the results, which pictures are done; gives a run those that are left.
 
     Each process writes ``journal_RANK.jsonl``, a line a picture, after its files stand. A picture counts as done while

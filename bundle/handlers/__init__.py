@@ -9,7 +9,7 @@ from bundle.handlers.progress import RunProgress
 from bundle.handlers.progress_file import ProgressFile
 from bundle.handlers.snapshot import GrowingSnapshot
 from bundle.handlers.tables import ScoreTables
-from bundle.handlers.training_log import WatchTeaching
+from bundle.handlers.training_log import TrainingLog
 from bundle.handlers.validation import LastValidation
 
 __all__ = [
@@ -19,6 +19,6 @@ __all__ = [
     "ProgressFile",
     "RunProgress",
     "ScoreTables",
+    "TrainingLog",
     "ValidationMontage",
-    "WatchTeaching",
 ]

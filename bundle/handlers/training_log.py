@@ -29,10 +29,10 @@ LEARNING_RATE = "learning_rate"
 SECONDS = "seconds"
 
 
-class WatchTeaching:
+class TrainingLog:
     """Record of a training: what every step put in ``engine.state.step``, as one row an epoch. For the trainer.
 
-    After each epoch ``engine.state.teaching`` (``dict[str, float]``) holds the mean of every scalar; mean and
+    After each epoch ``engine.state.training_log`` (``dict[str, float]``) holds the mean of every scalar; mean and
     spread over images of every gate weight (``unlabeled/gate_seg/sdf/mean``, ``.../spread``); ``learning_rate`` of
     the last step (``learning_rate/NAME`` where the optimizer has several parameter groups, NAME being the group's
     ``name`` or its number); and ``seconds`` of the training steps, validation not counted. All ranks get the same
@@ -112,7 +112,7 @@ class WatchTeaching:
         teaching.update(self._rates)
         teaching[SECONDS] = self._ended - self._started
         state: Any = engine.state
-        state.teaching = teaching
+        state.training_log = teaching
         if idist.get_rank() != 0 or self._rows is None:
             return
         epoch = state.epoch
@@ -174,7 +174,7 @@ def summary(teaching: Mapping[str, float]) -> str:
     All other numbers of the epoch stand in the table and in TensorBoard.
 
     Args:
-        teaching: an epoch's numbers by name, as ``WatchTeaching`` makes them. Of several learning rates the first is
+        teaching: an epoch's numbers by name, as ``TrainingLog`` makes them. Of several learning rates the first is
             shown: the configs give the network's parameters to the optimizer first.
     """
     streams = []

@@ -1,6 +1,6 @@
 """From a map of glands to single glands: connected components, and a watershed seeded by distance and boundary.
 
-Functions on planes (H, W) in numpy. Both readings give a map of instances: 0 background, 1..N one number a gland.
+Functions on planes (H, W) in numpy. Both give a map of instances: 0 background, 1..N one number per gland.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def check_levels(seed_level: float, boundary_level: float, boundary_weight: floa
 def component_instances(
     foreground: Plane, connectivity: int = 2, min_area: float = 0, hole_area: float = 0
 ) -> Instances:
-    """Give each connected piece of the foreground a number: the plain reading. Glands that touch are one.
+    """Number the connected components of the foreground. Glands that touch are one.
 
     Args:
         foreground: (H, W), any value above 0 is gland.

@@ -17,9 +17,9 @@ class StackedHeads(nn.Module):
     """A network that answers with several heads of another, side by side on the channel axis.
 
     An evaluator slides its window over one tensor, blends it and brings it back to the size of the image. With this
-    network in place of the bare one, that tensor holds what a reading needs beside the segmentation, and every map goes
-    the same way. Each channel is treated by itself, so the segmentation stays what it was. Logits are blended as
-    logits; distances and probabilities as such, because their mean is what windows that overlap should agree on.
+    network in place of the bare one, that tensor also holds what the postprocessing needs beside the segmentation, and
+    every map goes the same way. Each channel is treated by itself, so the segmentation stays what it was. Logits are
+    blended as logits; distances and probabilities as such, because overlapping windows should agree on their mean.
 
     The network inside is shared, not copied: load weights into it, not into this one, whose keys carry a prefix.
 
@@ -53,7 +53,7 @@ class StackedHeads(nn.Module):
         if missing:
             raise ValueError(
                 f"{type(self.network).__name__} has no head {', '.join(map(repr, missing))}, only {sorted(heads)}; "
-                "choose a method whose network has it, or evaluate without this reading"
+                "choose a method whose network has it, or evaluate without this postprocessing"
             )
         return torch.cat([_formed(heads[name], form) for name, form in self.shown.items()], dim=1)
 

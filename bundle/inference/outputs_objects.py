@@ -31,8 +31,8 @@ from bundle.inference.polygons import outlines
 
 logger = logging.getLogger(__name__)
 
-Reading = Callable[[Record], Record]
-"""Transform that adds numbered glands to a record, with ``target_keys`` and ``settings``: a reading of this package."""
+FindInstances = Callable[[Record], Record]
+"""Transform that adds numbered glands to a record, with ``target_keys`` and ``settings``: ComponentInstancesd, ..."""
 
 
 class Glands(NamedTuple):
@@ -48,27 +48,27 @@ class Glands(NamedTuple):
 
 
 class GlandOutput(Output):
-    """A file made of the glands that a reading finds; the first output of a record reads them for all.
+    """A file made of the numbered glands; the first output of a record reads them for all.
 
     Args:
         output_dir: folder of the file.
         postfix: what its name gets.
         suffix: how its name ends.
-        reading: numbers the glands of a record, under the first of its ``target_keys``.
+        find_instances: numbers the glands of a record, under the first of its ``target_keys``.
         key: scores (C, W, H), class 0 is background.
     """
 
     def __init__(
-        self, output_dir: str | os.PathLike[str], postfix: str, suffix: str, reading: Any, key: Hashable
+        self, output_dir: str | os.PathLike[str], postfix: str, suffix: str, find_instances: Any, key: Hashable
     ) -> None:
         super().__init__(output_dir, postfix, suffix, key)
-        self.reading: Reading = reading
-        self.target_key: Hashable = reading.target_keys[0]
-        self.settings = {"reading": type(reading).__name__, **reading.settings}
+        self.find_instances: FindInstances = find_instances
+        self.target_key: Hashable = find_instances.target_keys[0]
+        self.settings = {"find_instances": type(find_instances).__name__, **find_instances.settings}
 
     def prepared(self, record: Record) -> Record:
         """The record with its glands."""
-        return record if self.target_key in record else self.reading(record)
+        return record if self.target_key in record else self.find_instances(record)
 
     def numbers(self, record: Record) -> NDArray[np.int32]:
         """Number of the gland at each pixel (H, W), 0 background."""
@@ -95,12 +95,12 @@ class SaveInstancesd(GlandOutput):
 
     Args:
         output_dir: folder of the file.
-        reading: numbers the glands.
+        find_instances: numbers the glands.
         key: scores (C, W, H).
     """
 
-    def __init__(self, output_dir: str | os.PathLike[str], reading: Any, key: Hashable = "pred") -> None:
-        super().__init__(output_dir, "instances", ".png", reading, key)
+    def __init__(self, output_dir: str | os.PathLike[str], find_instances: Any, key: Hashable = "pred") -> None:
+        super().__init__(output_dir, "instances", ".png", find_instances, key)
 
     def write(self, record: Record, path: Path) -> Path:
         """Write the numbers."""
@@ -121,7 +121,7 @@ class SaveContoursd(GlandOutput):
 
     Args:
         output_dir: folder of the file.
-        reading: numbers the glands.
+        find_instances: numbers the glands.
         reader: MONAI's ``ImageReader`` for the pictures, which gives (W, H, 3).
         class_colors: red, green, blue by class, without background, each 0 to 255; more than there are classes do no
             harm.
@@ -135,13 +135,13 @@ class SaveContoursd(GlandOutput):
     def __init__(
         self,
         output_dir: str | os.PathLike[str],
-        reading: Any,
+        find_instances: Any,
         reader: Any,
         class_colors: Sequence[Sequence[int]],
         width: int = 2,
         key: Hashable = "pred",
     ) -> None:
-        super().__init__(output_dir, "contours", ".png", reading, key)
+        super().__init__(output_dir, "contours", ".png", find_instances, key)
         if width < 1:
             raise ValueError(f"width is {width!r} px; an outline has 1 or more")
         self.reader, self.width = reader, width
@@ -175,7 +175,7 @@ class SaveGeoJSONd(GlandOutput):
 
     Args:
         output_dir: folder of the file.
-        reading: numbers the glands.
+        find_instances: numbers the glands.
         class_names: by class, without background.
         class_colors: red, green, blue by class, without background, each 0 to 255.
         object_type: ``annotation``, which a person may edit, or ``detection``, of which QuPath takes many.
@@ -190,7 +190,7 @@ class SaveGeoJSONd(GlandOutput):
     def __init__(
         self,
         output_dir: str | os.PathLike[str],
-        reading: Any,
+        find_instances: Any,
         class_names: Sequence[str],
         class_colors: Sequence[Sequence[int]],
         object_type: str = "annotation",
@@ -198,7 +198,7 @@ class SaveGeoJSONd(GlandOutput):
         mpp: float | None = None,
         key: Hashable = "pred",
     ) -> None:
-        super().__init__(output_dir, "", ".geojson", reading, key)
+        super().__init__(output_dir, "", ".geojson", find_instances, key)
         if object_type not in OBJECT_TYPES:
             raise ValueError(f"object_type is {object_type!r}; choose from {', '.join(OBJECT_TYPES)}")
         if not simplify >= 0:

@@ -148,7 +148,7 @@ def _single(record: Mapping[Hashable, Any], key: Hashable) -> Plane:
     if key not in record:
         raise KeyError(
             f"no {key!r} in the record, which has {sorted(map(str, record))}; the watershed reads the signed distance "
-            "and the boundary beside the segmentation, see configs/readings/watershed.yaml"
+            "and the boundary beside the segmentation, see configs/postprocessing/watershed.yaml"
         )
     value = record[key]
     if value.ndim != 3 or value.shape[0] != 1:

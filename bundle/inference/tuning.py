@@ -1,4 +1,4 @@
-"""Choosing a reading: answers of an evaluator, kept, and scores of one reading after another on them."""
+"""Choosing a postprocessing: answers of an evaluator, kept, and scores of one postprocessing after another on them."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def kept_answers(evaluator: Engine, without: Sequence[Hashable] = ()) -> list[Re
 
 
 def reading_scores(
-    records: Sequence[Record], reading: Callable[[Record], Record], metrics: Mapping[str, Metric]
+    records: Sequence[Record], postprocessing: Callable[[Record], Record], metrics: Mapping[str, Metric]
 ) -> dict[str, float]:
-    """Score one reading of answers that were kept.
+    """Score one postprocessing of answers that were kept.
 
     Args:
         records: answers; left as they are.
-        reading: transform that adds instances to a copy of a record.
+        postprocessing: transform that adds instances to a copy of a record.
         metrics: handlers by name, as an evaluator has them; they take what they need from a list of records.
 
     Returns:
@@ -53,8 +53,8 @@ def reading_scores(
         ValueError: without records.
     """
     if not records:
-        raise ValueError("no image to score a reading on")
-    engine = Engine(lambda _, record: [reading(record)])
+        raise ValueError("no image to score a postprocessing on")
+    engine = Engine(lambda _, record: [postprocessing(record)])
     for name, metric in metrics.items():
         metric.attach(engine, name)
     engine.run(records, max_epochs=1)

@@ -18,8 +18,8 @@ FREE = (
 )
 """Settings that may differ between cells of one table: what is compared, and where it ran."""
 
-CHOICES = ("methods", "readings")
-"""Folders of overlays that may differ: what is compared, and readings, which only methods with their heads have."""
+CHOICES = ("methods", "postprocessing")
+"""Folders of overlays that may differ: methods, and postprocessing, which only some methods have the heads for."""
 
 
 @dataclass(frozen=True)

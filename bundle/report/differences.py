@@ -6,29 +6,29 @@ from collections.abc import Sequence
 
 from bundle.report.cells import Cell
 from bundle.report.statistics import Comparison, compare, mean_per_image
-from bundle.report.tables import OBJECTS, READINGS, Table, entry, group, labels_of, methods_of
+from bundle.report.tables import OBJECTS, POSTPROCESSING, Table, entry, group, labels_of, methods_of
 
 
 def comparisons(cells: Sequence[Cell], metric: str, against: str) -> list[tuple[str, str, Comparison]]:
     """(labels, method, comparison with ``against``) for every other method; each image's score is the mean over seeds.
 
-    Only seeds that both methods have count, so that both saw the same labels. Of a score of objects each reading that
-    a method has is compared with the plain reading of ``against``, and named after the method: ``semi_moe, watershed``.
+    Only seeds that both methods have count, so that both saw the same labels. Object scores are compared for each
+    postprocessing of a method with the components of ``against``, and named ``semi_moe, watershed``.
     """
-    readings = list(READINGS) if metric.startswith(OBJECTS) else [""]
+    variants = list(POSTPROCESSING) if metric.startswith(OBJECTS) else [""]
     found = []
     for labels in labels_of(cells):
         base = {cell.seed: cell.per_image(metric) for cell in group(cells, against, labels)}
         for method in methods_of(cells):
-            for reading in readings:
-                other = {cell.seed: cell.per_image(reading + metric) for cell in group(cells, method, labels)}
+            for postprocessing in variants:
+                other = {cell.seed: cell.per_image(postprocessing + metric) for cell in group(cells, method, labels)}
                 seeds = [seed for seed in sorted(set(base) & set(other)) if base[seed] and other[seed]]
-                if not seeds or (method == against and not reading):
+                if not seeds or (method == against and not postprocessing):
                     continue
                 first = mean_per_image([other[seed] for seed in seeds])
                 second = mean_per_image([base[seed] for seed in seeds])
                 if set(first) & set(second):
-                    found.append((labels, entry(method, reading), compare(first, second)))
+                    found.append((labels, entry(method, postprocessing), compare(first, second)))
     return found
 
 

@@ -12,11 +12,12 @@ from bundle.report.tables import is_of_objects, plain_reading
 OBJECT_WORDS = (
     "An object is what has one number in a map of instances. The truth is taken as it is stored, or its connected "
     "pieces where it tells classes and not objects. The answer is read as connected pieces, those below the smallest "
-    "area left out; a second reading, watershed, parts pieces at their necks. The partner of an object is the one on "
-    "the other side that shares the most pixels with it, of several the one with the lowest number; this need not be "
-    "mutual. A true object is found where a predicted object whose partner it is covers at least half of it. Object "
-    "Dice and Hausdorff are means weighted by area, once over the predicted and once over the true objects, and then "
-    "the mean of both. An object without partner has the Dice 0 and the distance to the nearest object."
+    "area left out; a second postprocessing, watershed, splits pieces at their necks. The partner of an object is "
+    "the one on the other side that shares the most pixels with it, of several the one with the lowest number; this "
+    "need not be mutual. A true object is found where a predicted object whose partner it is covers at least half of "
+    "it. Object Dice and Hausdorff are means weighted by area, once over the predicted and once over the true "
+    "objects, and then the mean of both. An object without partner has the Dice 0 and the distance to the nearest "
+    "object."
 )
 EMPTY = (
     ("Dice and Jaccard of pixels", ("pooled_dice", "pooled_jaccard", "mean_dice", "mean_jaccard"), "1", "0"),

@@ -15,7 +15,7 @@ from bundle.report.cells import FREE, Cell, load_cells
 from bundle.report.comparing import check_comparable, differing_versions
 from bundle.report.definitions import definition
 from bundle.report.differences import comparisons
-from bundle.report.tables import READINGS, group, is_of_objects, labels_of, methods_of, metrics_of, score
+from bundle.report.tables import POSTPROCESSING, group, is_of_objects, labels_of, methods_of, metrics_of, score
 
 Entry = dict[str, Any]
 Rows = dict[str, dict[str, Any]]
@@ -130,7 +130,11 @@ def command_of_cells(cells: Sequence[Cell], name: str, root: Path) -> list[str]:
     content, config = cells[0].content, cells[0].content["config"]
     drawn = str(content["data"]).startswith("phantom")
     given = {"data": content["data"], "protocol": content["protocol"], "size": content["size"]}
-    given |= {"readings": next((cell.content["reading"] for cell in cells if cell.content.get("reading")), None)}
+    given |= {
+        "postprocessing": next(
+            (cell.content["postprocessing"] for cell in cells if cell.content.get("postprocessing")), None
+        )
+    }
     given |= {key: content.get(key) for key in ("annotation", "schedule")}
     usual = {"data": "phantom", "protocol": "heldout", "size": "default"}
     lists = str(content["data_list"]).rsplit("_", 2)[0]
@@ -174,7 +178,7 @@ def _column(metric: str) -> dict[str, Any]:
 
 
 def _scores(cells: Sequence[Cell], before: Mapping[str, Any] | None) -> dict[str, Any]:
-    """A row a share of labels, method and reading: mean and deviation over seeds."""
+    """A row a share of labels, method and postprocessing: mean and deviation over seeds."""
     there = metrics_of(cells)
     old = before["tables"]["scores"]["columns"] if before else {}
     names = [name for name in old or SCORES if name in there]
@@ -183,16 +187,16 @@ def _scores(cells: Sequence[Cell], before: Mapping[str, Any] | None) -> dict[str
     rows: Rows = {}
     for labels in labels_of(cells):
         for method in methods_of(cells):
-            for reading, words in READINGS.items():
-                found = {key: score(group(cells, method, labels), reading + key) for key in names}
+            for postprocessing, words in POSTPROCESSING.items():
+                found = {key: score(group(cells, method, labels), postprocessing + key) for key in names}
                 values = {
                     key: [round(value.mean, 5), *([] if value.deviation is None else [round(value.deviation, 5)])]
                     for key, value in found.items()
-                    if value is not None and (not reading or is_of_objects(key))
+                    if value is not None and (not postprocessing or is_of_objects(key))
                 }
                 if values:
-                    told = f"`{method}`" + (f", read by {words}" if reading else "")
-                    key = " ".join([method, labels, *([words] if reading else [])])
+                    told = f"`{method}`" + (f", read by {words}" if postprocessing else "")
+                    key = " ".join([method, labels, *([words] if postprocessing else [])])
                     rows[key] = {"labels": labels, "method": told, **values}
     columns = {"labels": {"title": "labels, %"}, "method": {"title": "method"}}
     kept = {name: column for name, column in old.items() if name in (*columns, *names)}

@@ -28,7 +28,7 @@ class Series:
         color: number of the color, 0 the first.
         values: single values, drawn as dots; the mean is then a bar across.
         ends: ends of an interval around the mean.
-        hollow: whether the mark is a hollow diamond, for a second reading of the same answers.
+        hollow: whether the mark is a hollow diamond, for a second postprocessing of the same answers.
         name: shown when pointed at.
     """
 

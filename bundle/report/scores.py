@@ -12,7 +12,7 @@ from bundle.report.row_chart import Row, Series, row_chart
 from bundle.report.statistics import Comparison
 from bundle.report.tables import (
     OBJECTS,
-    READINGS,
+    POSTPROCESSING,
     cost_table,
     group,
     labels_of,
@@ -27,10 +27,10 @@ CHARTED = ("object_f1", "object_dice", "object_hausdorff")
 """Scores that get a chart beside the leading one, as far as the cells have them."""
 COMPARED = ("mean_dice", *CHARTED)
 """Scores of single images that are compared."""
-HOLLOW = ("hollow", f"hollow mark: objects read by {READINGS['watershed_']}, others by {READINGS['']}")
-"""Key to the marks of the second reading."""
+HOLLOW = ("hollow", f"hollow mark: objects read by {POSTPROCESSING['watershed_']}, others by {POSTPROCESSING['']}")
+"""Key to the marks of the second postprocessing."""
 SECOND = f"watershed_{OBJECTS}"
-"""How the names of the scores of the second reading begin."""
+"""How the names of the scores of the second postprocessing begin."""
 SHARE = "{} % labels"
 """Heading of the rows of a share of labels."""
 COSTS = (
@@ -68,8 +68,8 @@ def overview(cells: Sequence[Cell], metrics: Sequence[str], against: str) -> str
     for title, content in score_tables(cells, metrics, lead):
         caption = (
             f"{title}: mean ± standard deviation over seeds; rows in the order of {definition(lead).title}. Bold: the "
-            f"best mean of a column at a share of labels. Objects are read by {READINGS['']} where no other reading "
-            "is named."
+            f"best mean of a column at a share of labels. Objects are found by {POSTPROCESSING['']} unless another "
+            "postprocessing is named."
         )
         tables += [f"<h3>{title}</h3>", markup.table(content, caption, groups=SHARE)]
     return "\n".join(
@@ -105,7 +105,9 @@ def compared(cells: Sequence[Cell], against: str) -> str:
         "number of comparisons."
     )
     second = any(name.startswith(SECOND) for cell in cells for name in cell.content.get("per_image") or {})
-    words += f" A second reading of objects is compared with the plain reading of {against}." if second else ""
+    words += (
+        f" A second postprocessing of objects is compared with the plain postprocessing of {against}." if second else ""
+    )
     key = charts.legend([f"{share} % labels" for share in labels], [HOLLOW] if second else [])
     return "\n".join([markup.paragraph(words), key, markup.figures(drawn, "tall"), *tables])
 
@@ -126,20 +128,20 @@ def cost(cells: Sequence[Cell]) -> str:
 def _scores(cells: Sequence[Cell], name: str, against: str) -> str:
     """A chart of one score, a row a method, the best at the fewest labels on top."""
     labels, meaning = labels_of(cells), definition(name)
-    readings = READINGS if name.startswith(OBJECTS) else {"": ""}
+    variants = POSTPROCESSING if name.startswith(OBJECTS) else {"": ""}
     marks: dict[str, list[Series]] = {}
     references = []
     for color, share in enumerate(labels):
         for method in ranked(cells, share, name):
-            for reading, words in readings.items():
-                found = score(group(cells, method, share), reading + name)
+            for postprocessing, words in variants.items():
+                found = score(group(cells, method, share), postprocessing + name)
                 if found is None:
                     continue
-                if method == against and not reading:
+                if method == against and not postprocessing:
                     references.append((found.mean, color))
                 told = f"{method}, {share} % labels, {words}".removesuffix(", ")
                 told = f"{told}: {found.mean:.{meaning.digits}f}, {len(found.values)} runs"
-                series = Series(found.mean, color, found.values, hollow=bool(reading), name=told)
+                series = Series(found.mean, color, found.values, hollow=bool(postprocessing), name=told)
                 marks.setdefault(method, []).append(series)
     rows = [Row(method, series, method == against) for method, series in marks.items()]
     label = f"{meaning.title} by method at {labels[0]} % labels, the best first: {_told(rows)}"
@@ -150,10 +152,10 @@ def _differences(found: Sequence[tuple[str, str, Comparison]], labels: Sequence[
     """A chart of the differences in one score, a row a method, the best first."""
     marks: dict[str, list[Series]] = {}
     for share, entry, result in found:
-        method, _, reading = entry.partition(", ")
+        method, _, postprocessing = entry.partition(", ")
         ends = None if result.low is None or result.high is None else (result.low, result.high)
         words = f"{entry}, {share} % labels: {result.difference:+.3f}, p {result.p:.3f}"
-        series = Series(result.difference, labels.index(share), ends=ends, hollow=bool(reading), name=words)
+        series = Series(result.difference, labels.index(share), ends=ends, hollow=bool(postprocessing), name=words)
         marks.setdefault(method, []).append(series)
     sign = 1.0 if definition(name).larger_is_better is False else -1.0
     order = sorted(marks, key=lambda method: sign * marks[method][0].mean)

@@ -12,10 +12,10 @@ from bundle.report.statistics import Spread, spread
 Table = tuple[list[str], list[list[str]]]
 """Titles of the columns, and rows of texts."""
 
-READINGS = {"": "components", "watershed_": "watershed"}
+POSTPROCESSING = {"": "components", "watershed_": "watershed"}
 """Ways to read objects from an answer, by what stands before the names of their scores; the first is the plain one."""
 OBJECTS = "object_"
-"""How the name of every score of objects starts, after that of its reading."""
+"""How the name of every score of objects starts, after that of its postprocessing."""
 
 
 class Best(str):
@@ -46,18 +46,18 @@ def metrics_of(cells: Sequence[Cell]) -> list[str]:
 
 def is_of_objects(metric: str) -> bool:
     """Whether a score is of objects and not of pixels."""
-    return any(metric.startswith(reading + OBJECTS) for reading in READINGS)
+    return any(metric.startswith(postprocessing + OBJECTS) for postprocessing in POSTPROCESSING)
 
 
 def plain_reading(metric: str) -> str:
-    """Name that a score of objects has under the plain reading."""
-    reading = next(name for name in reversed(READINGS) if metric.startswith(name))
-    return metric.removeprefix(reading)
+    """Name that a score of objects has under the plain postprocessing."""
+    postprocessing = next(name for name in reversed(POSTPROCESSING) if metric.startswith(name))
+    return metric.removeprefix(postprocessing)
 
 
-def entry(method: str, reading: str) -> str:
-    """How a method is called under a reading: by its name under the plain one, else ``semi_moe, watershed``."""
-    return f"{method}, {READINGS[reading]}" if reading else method
+def entry(method: str, postprocessing: str) -> str:
+    """How a method is called under a postprocessing: by its name under the plain one, else ``semi_moe, watershed``."""
+    return f"{method}, {POSTPROCESSING[postprocessing]}" if postprocessing else method
 
 
 def group(cells: Sequence[Cell], method: str, labels: str) -> list[Cell]:
@@ -110,7 +110,7 @@ def score_table(cells: Sequence[Cell], metrics: Sequence[str], ranking: str | No
 
 
 def object_table(cells: Sequence[Cell], metrics: Sequence[str], ranking: str | None = None) -> Table:
-    """As ``score_table`` for scores of objects, with a row for each reading of a method, see ``entry``."""
+    """As ``score_table`` for scores of objects, with a row for each postprocessing of a method, see ``entry``."""
     names = list(dict.fromkeys(plain_reading(name) for name in metrics))
     head = ["labels, %", "method", "seeds", *(definition(name).label for name in names)]
     rows = []
@@ -118,10 +118,12 @@ def object_table(cells: Sequence[Cell], metrics: Sequence[str], ranking: str | N
         found = []
         for method in methods_of(cells) if ranking is None else ranked(cells, labels, ranking):
             kept = group(cells, method, labels)
-            for reading in READINGS:
-                values = [score(kept, reading + name) if reading + name in metrics else None for name in names]
+            for postprocessing in POSTPROCESSING:
+                values = [
+                    score(kept, postprocessing + name) if postprocessing + name in metrics else None for name in names
+                ]
                 if any(value is not None for value in values):
-                    found.append((entry(method, reading), str(len(kept)), values))
+                    found.append((entry(method, postprocessing), str(len(kept)), values))
         columns = [_column(name, [values[place] for _, _, values in found]) for place, name in enumerate(names)]
         for place, (method, seeds, _) in enumerate(found):
             rows.append([labels, method, seeds, *(column[place] for column in columns)])

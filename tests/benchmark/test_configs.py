@@ -19,17 +19,17 @@ def test_overlays_lie_on_each_other_in_the_order_of_the_axes(repository_root):
 def test_an_unknown_name_is_refused_with_those_that_there_are(axis, repository_root):
     with pytest.raises(ValueError, match=rf"no {axis} 'nothing'; there are [a-z_]+"):
         overlay_files(repository_root, {axis: "nothing"})
-    with pytest.raises(ValueError, match=r"no reading '\.\./sizes/demo'; there are components"):
+    with pytest.raises(ValueError, match=r"no postprocessing '\.\./sizes/demo'; there are components"):
         evaluation_files(repository_root, ["configs/train.json"], "../sizes/demo")
 
 
-def test_a_reading_is_left_out_where_the_method_has_no_such_heads(repository_root):
+def test_a_postprocessing_is_left_out_where_the_method_has_no_such_heads(repository_root):
     ours = overlay_files(repository_root, {"method": "semi_moe"})
     plain = overlay_files(repository_root, {"method": "supervised"})
-    reading = "configs/readings/watershed.yaml"
-    assert evaluation_files(repository_root, ours, "watershed") == [*JUDGED, reading]
+    postprocessing = "configs/postprocessing/watershed.yaml"
+    assert evaluation_files(repository_root, ours, "watershed") == [*JUDGED, postprocessing]
     assert evaluation_files(repository_root, plain, "watershed") == JUDGED
-    assert evaluation_files(repository_root, plain, "components") == [*JUDGED, "configs/readings/components.yaml"]
+    assert evaluation_files(repository_root, plain, "components") == [*JUDGED, "configs/postprocessing/components.yaml"]
 
 
 @pytest.mark.parametrize("key", ["max_epoch", "objective#ramp#maximum", "network_def#widths#9"])
@@ -60,7 +60,7 @@ def test_a_digest_changes_with_what_is_computed_and_not_with_where(repository_ro
 def test_the_evaluation_is_part_of_the_digest(repository_root):
     files = overlay_files(repository_root, SUPERVISED)
     before = resolved(repository_root, files, JUDGED, {})
-    other = resolved(repository_root, files, [*JUDGED, "configs/readings/watershed.yaml"], {})
+    other = resolved(repository_root, files, [*JUDGED, "configs/postprocessing/watershed.yaml"], {})
     assert digest(before) != digest(other)
     assert "evaluation#" in differences(before, other)
 

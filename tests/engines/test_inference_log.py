@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from ignite.engine import Engine
 
-from bundle.engines import PredictionJournal
+from bundle.engines import InferenceLog
 from bundle.types import FAILED, FILES, IMAGE
 
 SETTINGS = {"mpp": None, "crop_size": [32, 32]}
@@ -31,8 +31,8 @@ def model(tmp_path) -> Path:
     return file
 
 
-def journal(tmp_path, model, overwrite=False, **settings) -> PredictionJournal:
-    return PredictionJournal(tmp_path / "out", model, SETTINGS | settings, overwrite)
+def journal(tmp_path, model, overwrite=False, **settings) -> InferenceLog:
+    return InferenceLog(tmp_path / "out", model, SETTINGS | settings, overwrite)
 
 
 def run(journal, entries, broken=(), stop_after=None) -> list[str]:
@@ -132,6 +132,6 @@ def test_a_missing_picture_is_never_done(tmp_path, model, images):
 
 
 def test_results_do_not_go_among_the_pictures(tmp_path, model, images):
-    among = PredictionJournal(tmp_path / "images", model, SETTINGS)
+    among = InferenceLog(tmp_path / "images", model, SETTINGS)
     with pytest.raises(ValueError, match="is the folder of the pictures; give another --output_dir"):
         among.left(images)

@@ -16,7 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor, multiprocessing
 from torch.utils.tensorboard import SummaryWriter
 
-from bundle.handlers import WatchTeaching
+from bundle.handlers import TrainingLog
 
 Steps = Callable[[Engine], dict[str, Tensor]]
 
@@ -26,7 +26,7 @@ def scalar(value: float) -> Tensor:
     return torch.tensor(value)
 
 
-def train(watch: WatchTeaching, step: Steps, epochs: int = 1, length: int = 2, begin: int = 0) -> Any:
+def train(watch: TrainingLog, step: Steps, epochs: int = 1, length: int = 2, begin: int = 0) -> Any:
     """Run a trainer that does nothing but set ``engine.state.step``; starts after ``begin`` epochs."""
 
     def process(engine: Engine, batch: int) -> None:
@@ -62,7 +62,7 @@ def test_writes_means_and_the_spread_over_images(tmp_path: Path) -> None:
             answer["unlabeled/gate/seg"] = scalar(0.125)
         return answer | {"unlabeled/gate_seg": torch.tensor(gates[engine.state.iteration])}
 
-    engine = train(WatchTeaching(tmp_path / "new"), step)
+    engine = train(TrainingLog(tmp_path / "new"), step)
     (row,) = table(tmp_path / "new" / "training.csv")
     expected = {
         **{"epoch": 1, "loss": 2.0, "labeled/seg": 0.5, "unlabeled/gate/seg": 0.125, "learning_rate": 0.25},
@@ -74,8 +74,8 @@ def test_writes_means_and_the_spread_over_images(tmp_path: Path) -> None:
     }
     assert {name: float(row[name]) for name in expected} == pytest.approx(expected, rel=1e-5, abs=1e-6)
     assert set(row) == set(expected) | {"seconds"}
-    assert set(engine.state.teaching) == set(row) - {"epoch"}
-    assert engine.state.teaching["unlabeled/gate_seg/seg/mean"] == pytest.approx(0.4)
+    assert set(engine.state.training_log) == set(row) - {"epoch"}
+    assert engine.state.training_log["unlabeled/gate_seg/seg/mean"] == pytest.approx(0.4)
 
 
 def test_columns_may_come_later_and_each_epoch_stands_alone(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_columns_may_come_later_and_each_epoch_stands_alone(tmp_path: Path) -> N
         term = {"unlabeled/late/seg": scalar(7.0)} if engine.state.epoch == 2 else {}
         return {"loss": scalar(float(engine.state.epoch))} | term
 
-    train(WatchTeaching(tmp_path, name="table.csv"), step, epochs=2)
+    train(TrainingLog(tmp_path, name="table.csv"), step, epochs=2)
     first, second = table(tmp_path / "table.csv")
     assert (first["loss"], first["unlabeled/late/seg"], first["learning_rate"]) == ("1", "", "0.25")
     assert (second["loss"], second["unlabeled/late/seg"], second["learning_rate"]) == ("2", "7", "0.125")
@@ -94,11 +94,11 @@ def test_columns_may_come_later_and_each_epoch_stands_alone(tmp_path: Path) -> N
 
 def test_resume_keeps_earlier_epochs_and_a_new_run_does_not(tmp_path: Path) -> None:
     """Three epochs, of which the third is done again after a resume; then a new run in the same folder."""
-    train(WatchTeaching(tmp_path), lambda engine: {"loss": scalar(1.0), "old": scalar(0.0)}, epochs=3)
-    train(WatchTeaching(tmp_path), lambda engine: {"loss": scalar(2.0)}, epochs=4, begin=2)
+    train(TrainingLog(tmp_path), lambda engine: {"loss": scalar(1.0), "old": scalar(0.0)}, epochs=3)
+    train(TrainingLog(tmp_path), lambda engine: {"loss": scalar(2.0)}, epochs=4, begin=2)
     rows = table(tmp_path / "training.csv")
     assert [(row["epoch"], row["loss"]) for row in rows] == [("1", "1"), ("2", "1"), ("3", "2"), ("4", "2")]
-    train(WatchTeaching(tmp_path), lambda engine: {"loss": scalar(3.0)})
+    train(TrainingLog(tmp_path), lambda engine: {"loss": scalar(3.0)})
     assert [row["loss"] for row in table(tmp_path / "training.csv")] == ["3"]
 
 
@@ -106,7 +106,7 @@ def test_refuses_a_foreign_table_on_resume(tmp_path: Path) -> None:
     """Somebody else's file is not written over."""
     (tmp_path / "training.csv").write_text("patient,grade\n1,benign\n")
     with pytest.raises(ValueError, match="no record of a training"):
-        train(WatchTeaching(tmp_path), lambda engine: {"loss": scalar(2.0)}, epochs=4, begin=2)
+        train(TrainingLog(tmp_path), lambda engine: {"loss": scalar(2.0)}, epochs=4, begin=2)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_warns_of_void_pseudo_labels(
         shares = {"foreground/teacher/sdf": scalar(share), "foreground/teacher/seg": scalar(0.5)}
         return {"loss": scalar(1.0)} | shares | extra
 
-    train(WatchTeaching(tmp_path), step, epochs=3)
+    train(TrainingLog(tmp_path), step, epochs=3)
     found = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert len(found) == len(words)
     assert all(word in message for word, message in zip(words, found, strict=True))
@@ -138,7 +138,7 @@ def test_warns_of_void_pseudo_labels(
 
 def test_one_empty_step_is_no_void_epoch(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Only the mean over the epoch counts."""
-    train(WatchTeaching(tmp_path), lambda engine: {"foreground/gate/seg": scalar(engine.state.iteration - 1.0)})
+    train(TrainingLog(tmp_path), lambda engine: {"foreground/gate/seg": scalar(engine.state.iteration - 1.0)})
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
@@ -150,7 +150,7 @@ def test_logs_one_short_line_an_epoch(tmp_path: Path, caplog: pytest.LogCaptureF
         **{"unlabeled/gate_x/seg": scalar(0.125), "unlabeled/gate_seg": torch.tensor([[0.2, 0.8]])},
         **{"foreground/gate_x/seg": scalar(0.41), "ramp/gate_x": scalar(2.0), "weight/seg": scalar(0.4)},
     }
-    train(WatchTeaching(tmp_path, experts=["seg", "sdf"]), lambda engine: step)
+    train(TrainingLog(tmp_path, experts=["seg", "sdf"]), lambda engine: step)
     (line,) = [record.getMessage() for record in caplog.records]
     head, _, seconds = line.rpartition(", ")
     assert head == "epoch 1/1: loss 1.500 (labeled 0.500, unlabeled 0.125), learning rate 0.25"
@@ -170,7 +170,7 @@ def test_logs_the_learning_rate_of_the_first_group_and_keeps_all(
             engine.optimizer.add_param_group({"params": [torch.nn.Parameter(torch.zeros(1))], "lr": 0.5})
         return {"loss": scalar(1.0)}
 
-    train(WatchTeaching(tmp_path), step)
+    train(TrainingLog(tmp_path), step)
     (line,) = [record.getMessage() for record in caplog.records]
     assert line.startswith("epoch 1/1: loss 1.000, learning rate 0.25, ")
     (row,) = table(tmp_path / "training.csv")
@@ -181,7 +181,7 @@ def test_logs_the_learning_rate_of_the_first_group_and_keeps_all(
 def test_refuses_other_shapes(tmp_path: Path, value: Tensor) -> None:
     """Three weights for two experts, and a vector."""
     with pytest.raises(ValueError, match="unlabeled/gate_seg"):
-        train(WatchTeaching(tmp_path, experts=["seg", "sdf"]), lambda engine: {"unlabeled/gate_seg": value})
+        train(TrainingLog(tmp_path, experts=["seg", "sdf"]), lambda engine: {"unlabeled/gate_seg": value})
 
 
 def test_writes_to_a_shared_writer(tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ def test_writes_to_a_shared_writer(tmp_path: Path) -> None:
             self.found.append(arguments)
 
     writer = Writer()
-    train(WatchTeaching(tmp_path, writer=writer), lambda engine: {"loss": scalar(1.0)}, epochs=2)
+    train(TrainingLog(tmp_path, writer=writer), lambda engine: {"loss": scalar(1.0)}, epochs=2)
     assert ("loss", 1.0, 1) in writer.found
     assert ("learning_rate", 0.125, 2) in writer.found
 
@@ -204,7 +204,7 @@ def test_tensorboard_shows_an_epoch_once_that_is_done_again(tmp_path: Path) -> N
     """Three epochs, of which the third is done again after a resume."""
     for value, begin, epochs in ((1.0, 0, 3), (2.0, 2, 4)):
         writer = SummaryWriter(tmp_path, filename_suffix=f".{begin}")
-        watch = WatchTeaching(tmp_path, writer=writer)
+        watch = TrainingLog(tmp_path, writer=writer)
         train(watch, lambda engine, value=value: {"loss": scalar(value)}, epochs=epochs, begin=begin)  # type: ignore[misc]
         writer.close()
     events = EventAccumulator(str(tmp_path))
@@ -222,8 +222,8 @@ def _one_of_two(rank: int, folder: str) -> None:
         weights = torch.tensor([[0.25 + 0.5 * rank, 0.75 - 0.5 * rank]])
         return {"loss": scalar(float(rank)), "labeled/gate_seg": weights} | ({"extra": scalar(5.0)} if rank else {})
 
-    engine = train(WatchTeaching(f"{folder}/{rank}", experts=["seg", "sdf"]), step)
-    assert engine.state.teaching["loss"] == 0.5
+    engine = train(TrainingLog(f"{folder}/{rank}", experts=["seg", "sdf"]), step)
+    assert engine.state.training_log["loss"] == 0.5
     torch.distributed.destroy_process_group()
 
 
@@ -239,7 +239,7 @@ def test_two_processes_write_once_what_both_saw(tmp_path: Path) -> None:
 def test_the_row_holds_the_metrics_of_a_validation_in_that_epoch_only(tmp_path: Path) -> None:
     evaluator: Any = Engine(lambda engine, batch: None)
     evaluator.state.epoch, evaluator.state.metrics = 2, {"pooled_dice": 0.75}
-    train(WatchTeaching(tmp_path, evaluator=evaluator), lambda engine: {"loss": scalar(1.0)}, epochs=2)
+    train(TrainingLog(tmp_path, evaluator=evaluator), lambda engine: {"loss": scalar(1.0)}, epochs=2)
     first, second = table(tmp_path / "training.csv")
     assert first["validation/pooled_dice"] == ""
     assert second["validation/pooled_dice"] == "0.75"

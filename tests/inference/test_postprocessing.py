@@ -1,4 +1,4 @@
-"""The dictionary transforms of both readings: what they take, what they leave, what they refuse."""
+"""The dictionary transforms of both postprocessing methods: what they take, what they leave, what they refuse."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def record() -> dict:
     return {name: MetaTensor(one, meta=dict(meta)) for name, one in maps.items()}
 
 
-READINGS = [(ComponentInstancesd, "pred_instances", 1), (WatershedInstancesd, "pred_watershed", 2)]
+POSTPROCESSING = [(ComponentInstancesd, "pred_instances", 1), (WatershedInstancesd, "pred_watershed", 2)]
 
 
-@pytest.mark.parametrize(("reading", "target", "count"), READINGS)
-def test_a_reading_adds_instances_and_leaves_the_rest(reading, target, count, record):
+@pytest.mark.parametrize(("postprocessing", "target", "count"), POSTPROCESSING)
+def test_a_postprocessing_adds_instances_and_leaves_the_rest(postprocessing, target, count, record):
     before = {name: one.clone() for name, one in record.items()}
-    read = reading()(record)
+    read = postprocessing()(record)
     assert set(read) == {*record, target}
     assert set(record) == set(before)
     for name, one in before.items():
@@ -41,17 +41,17 @@ def test_a_reading_adds_instances_and_leaves_the_rest(reading, target, count, re
     assert read[target].max() == count
 
 
-@pytest.mark.parametrize(("reading", "target", "count"), READINGS)
-def test_scores_and_arrays_are_read_as_class_indices_are(reading, target, count, record):
+@pytest.mark.parametrize(("postprocessing", "target", "count"), POSTPROCESSING)
+def test_scores_and_arrays_are_read_as_class_indices_are(postprocessing, target, count, record):
     scores = {**record, "pred": torch.cat([1 - record["pred"], record["pred"]])}
-    assert torch.equal(reading()(scores)[target], reading()(record)[target])
+    assert torch.equal(postprocessing()(scores)[target], postprocessing()(record)[target])
     arrays = {name: np.asarray(one) for name, one in scores.items()}
-    read = reading()(arrays)[target]
+    read = postprocessing()(arrays)[target]
     assert isinstance(read, np.ndarray)
     assert read.max() == count
 
 
-def test_the_settings_reach_the_reading(record):
+def test_the_settings_reach_the_postprocessing(record):
     generator = torch.Generator().manual_seed(0)
     mask = torch.rand(1, 40, 50, generator=generator) > 0.45
     maps = {"pred": mask, "pred_sdf": torch.rand(1, 40, 50, generator=generator), "pred_boundary": 0.3 * mask}
@@ -73,7 +73,7 @@ def test_a_missing_prediction_may_be_allowed_and_a_missing_map_never(record):
     with pytest.raises(KeyError):
         ComponentInstancesd()({"image": 1})
     del record["pred_boundary"]
-    with pytest.raises(KeyError, match=r"no 'pred_boundary' in the record, .*configs/readings/watershed.yaml"):
+    with pytest.raises(KeyError, match=r"no 'pred_boundary' in the record, .*configs/postprocessing/watershed.yaml"):
         WatershedInstancesd()(record)
 
 

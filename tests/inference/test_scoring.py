@@ -125,7 +125,7 @@ def test_one_window_over_the_picture_gives_the_disagreement_of_its_network(parse
     assert scorer({"image": picture}) == pytest.approx(float(expected), abs=1e-5)
 
 
-@pytest.mark.parametrize("others", [["disagreement"], ["watershed", "turns"]])
+@pytest.mark.parametrize("others", [["disagreement"], ["watershed", "tta"]])
 def test_other_overlays_beside_it_change_nothing(parser, tiny, picture, others):
     alone = loaded(parser)({"image": picture})
     beside = configured(tiny, *(f"inference/{name}.yaml" for name in others))

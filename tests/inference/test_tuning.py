@@ -1,4 +1,4 @@
-"""Answers of an evaluator, kept and scored again with other readings."""
+"""Answers of an evaluator, kept and scored again with other postprocessing methods."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def dice(prediction: str) -> IgniteMetricHandler:
     )
 
 
-def test_a_reading_is_scored_as_an_evaluator_scores_it_and_the_next_starts_anew():
+def test_a_postprocessing_is_scored_as_an_evaluator_scores_it_and_the_next_starts_anew():
     kept = records()
     metrics = {"overlap": dice("read")}
     whole = reading_scores(kept, lambda record: {**record, "read": record["pred"]}, metrics)

@@ -149,7 +149,7 @@ def test_the_authors_protocol_is_called_optimistic_wherever_it_shows(make_cells:
     assert "Optimistic" not in page_of(make_cells("heldout"))
 
 
-def test_a_second_reading_stands_beside_the_first(
+def test_a_second_postprocessing_stands_beside_the_first(
     make_cells: Callable[..., Path], edit_cell: Callable[..., None]
 ) -> None:
     folder = make_cells()

@@ -51,7 +51,7 @@ def test_columns_of_the_entry_stay(make_cells: Callable[..., Path], repository_r
 def test_its_command_makes_the_same_cells(
     make_cells: Callable[..., Path], repository_root: Path, load_program: Callable[[str], ModuleType]
 ) -> None:
-    changes = {"reading": "watershed", "config": config({"objective#ramp#maximum": 0.5, "a": [1, "b c"]})}
+    changes = {"postprocessing": "watershed", "config": config({"objective#ramp#maximum": 0.5, "a": [1, "b c"]})}
     lines = record_of_cells(make_cells(**changes), "first", None, repository_root)["commands"]
     assert lines[-1] == "python scripts/report.py --cells runs/first --output runs/first/report"
     words = shlex.split("\n".join(lines[:-1]).replace("\\\n", " "))
@@ -59,7 +59,7 @@ def test_its_command_makes_the_same_cells(
     benchmark = load_program("benchmark")
     given = benchmark._parser().parse_args(words[2:])
     assert (given.methods, given.labels, given.seeds) == (["supervised", "semi_moe"], ["10", "100"], [0, 1])
-    assert (given.data, given.protocol, given.size, given.readings) == ("phantom", "heldout", "demo", "watershed")
+    assert (given.data, given.protocol, given.size, given.postprocessing) == ("phantom", "heldout", "demo", "watershed")
     assert (given.budget, given.threads) == ("100steps", 1)
     # the cells have 4 epochs, where sizes/demo.yaml has 25
     settings = dict(benchmark._setting(word) for word in given.settings)

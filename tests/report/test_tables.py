@@ -24,7 +24,7 @@ from bundle.report.tables import Best, counts_table, ranked
 
 @pytest.fixture
 def with_watershed(make_cells: Callable[..., Path], edit_cell: Callable[..., None]) -> Path:
-    """Cells at 10 % labels where semi_moe alone has a second reading, better than its first by 0.1."""
+    """Cells at 10 % labels where semi_moe alone has a second postprocessing, better than its first by 0.1."""
     folder = make_cells()
     for cell in load_cells(folder):
         level = 0.6 if cell.method == "semi_moe" else 0.55
@@ -95,7 +95,7 @@ def test_pixels_and_objects_have_tables_of_their_own(with_watershed: Path) -> No
     assert [type(row[-1]) for row in rows[:3]] == [str, str, Best]
     assert [title for title, _ in score_tables(cells, ["object_f1"])] == ["Scores of objects"]
     asked = score_tables(cells, ["watershed_object_f1"])[0][1][1]
-    assert [row[1] for row in asked] == ["semi_moe, watershed"] * 2, "no row of a reading that was not asked for"
+    assert [row[1] for row in asked] == ["semi_moe, watershed"] * 2, "no row of a postprocessing that was not asked for"
 
 
 def test_a_comparison_uses_the_seeds_that_both_have(
@@ -112,7 +112,7 @@ def test_a_comparison_uses_the_seeds_that_both_have(
     assert comparisons(load_cells(folder), "mean_jaccard", "supervised") == []
 
 
-def test_each_reading_is_compared_with_the_plain_one(with_watershed: Path) -> None:
+def test_each_postprocessing_is_compared_with_the_plain_one(with_watershed: Path) -> None:
     cells = load_cells(with_watershed)
     found = {entry: result.difference for labels, entry, result in comparisons(cells, "object_dice", "supervised")}
     assert found.keys() == {"semi_moe", "semi_moe, watershed"}

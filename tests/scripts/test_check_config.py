@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs"
 OVERLAYS = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.yaml"))
-BELOW = {"readings": ["train.json", "evaluate.json"], "inference": ["inference.json"]}
+BELOW = {"postprocessing": ["train.json", "evaluate.json"], "inference": ["inference.json"]}
 """Folders whose overlays go on more than train.json."""
 STACKS = [
     ("training", ["train.json"]),
@@ -133,7 +133,7 @@ def test_a_run_that_is_not_there_is_named(check: Check) -> None:
     [
         ("learning_rate: 5e-5", ["learning_rate: 5e-5 is a text and no number; write point and sign, as in 5.0e-5"]),
         ("seed: 1\nseed: 2", ["FILE: Duplicate key: `seed`; keep one of them"]),
-        ("optimizer#lr: 3", ["FILE: optimizer#lr: there is no optimizer; did you mean optimizer#lr?"]),
+        ("optimzer#lr: 3", ["FILE: optimzer#lr: there is no optimzer; did you mean optimizer#lr?"]),
         (
             "my_number: 3\nloss_seg#smooth: 1",
             ["FILE: my_number: nothing reads it", "loss_seg: DiceLoss takes no smooth; did"],

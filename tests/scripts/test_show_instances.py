@@ -15,7 +15,9 @@ from PIL import Image
 from bundle.networks import SemiMoE
 
 ROOT = Path(__file__).resolve().parents[2]
-CONFIGS = str([str(ROOT / "configs" / name) for name in ("train.json", "evaluate.json", "readings/watershed.yaml")])
+CONFIGS = str(
+    [str(ROOT / "configs" / name) for name in ("train.json", "evaluate.json", "postprocessing/watershed.yaml")]
+)
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The readings of configs/readings: what an evaluation with them gives, and that the segmentation stays what it is."""
+"""Postprocessing overlays: what an evaluation with them gives; the segmentation stays the same."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bundle.inference import StackedHeads, kept_answers
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 EVALUATION = ("train.json", "evaluate.json")
-WATERSHED = (*EVALUATION, "readings/watershed.yaml")
+WATERSHED = (*EVALUATION, "postprocessing/watershed.yaml")
 
 
 def parsed(names: tuple[str, ...], settings: dict[str, Any]) -> ConfigParser:
@@ -47,7 +47,7 @@ def test_the_watershed_leaves_the_segmentation_as_it_is(tiny):
     assert scores[0].items() <= scores[1].items()
 
 
-def test_both_readings_show_the_same_glands_with_the_same_areas(tiny):
+def test_both_postprocessings_show_the_same_glands_with_the_same_areas(tiny):
     parser = parsed(WATERSHED, {**tiny, "components#min_area": 20, "components#hole_area": 10})
     components, watershed = parser.get_parsed_content("components"), parser.get_parsed_content("watershed")
     assert {key: watershed.settings[key] for key in components.settings} == components.settings

@@ -14,7 +14,7 @@ import torch
 from bundle.networks import SemiMoE
 
 ROOT = Path(__file__).resolve().parents[2]
-NAMES = ("train.json", "evaluate.json", "readings/watershed.yaml")
+NAMES = ("train.json", "evaluate.json", "postprocessing/watershed.yaml")
 FILES = [str(ROOT / "configs" / name) for name in NAMES]
 TRY = ["--try", "seed_level=-0.5,0.2", "--try", "boundary_level=0.5"]
 
@@ -22,7 +22,7 @@ TRY = ["--try", "seed_level=-0.5,0.2", "--try", "boundary_level=0.5"]
 @pytest.fixture(scope="module")
 def program(load_program: Callable[[str], ModuleType]) -> ModuleType:
     """The program as a module; nothing else imports it."""
-    return load_program("choose_reading")
+    return load_program("tune_postprocessing")
 
 
 @pytest.fixture
@@ -90,20 +90,21 @@ def said(program: ModuleType, words: list[str], capsys: pytest.CaptureFixture[st
     capsys.readouterr()
     assert program.main(words) == 1
     last = capsys.readouterr().err.splitlines()[-1]
-    assert last.startswith("choose_reading: ")
+    assert last.startswith("tune_postprocessing: ")
     return last
 
 
 def test_the_test_part_is_refused(program, words, tiny, capsys, phantom_dir):
     data = ["--validate#dataset#data", "$@datalist['test']"]
-    assert "chosen on the validation part of the data list; leave --validate#dataset#data out" in said(
+    assert "tuned on the validation part of the data list; leave --validate#dataset#data out" in said(
         program, [*words, *data], capsys
     )
     entries = json.loads((phantom_dir / tiny["data_list"]).read_text(encoding="utf-8"))["test"]
     entries = [{key: str(phantom_dir / entry[key]) for key in ("image", "label")} for entry in entries]
     lists = {"training": [], "unlabeled": [], "validation": entries[:1], "test": entries}
-    assert f"1 validation images are test images too, for example {entries[0]['image']}; a reading chosen on" in said(
-        program, [*words, "--datalist", str(lists)], capsys
+    assert (
+        f"1 validation images are test images too, for example {entries[0]['image']}; a postprocessing tuned on"
+        in said(program, [*words, "--datalist", str(lists)], capsys)
     )
     lists = {**lists, "validation": []}
     assert "validation" in said(program, [*words, "--datalist", str(lists)], capsys)

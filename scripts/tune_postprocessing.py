@@ -1,7 +1,7 @@
-"""Choose the settings of the watershed reading for a trained network, on the validation part alone.
+"""Choose the settings of the watershed postprocessing for a trained network, on the validation part alone.
 
-    python scripts/choose_reading.py --dataset_dir DIR --ckpt_dir DIR \
-        --config_file "['configs/train.json','configs/evaluate.json','configs/readings/watershed.yaml']"
+    python scripts/tune_postprocessing.py --dataset_dir DIR --ckpt_dir DIR \
+        --config_file "['configs/train.json','configs/evaluate.json','configs/postprocessing/watershed.yaml']"
 
 Takes the words of the evaluating run: its configs and its overrides. The network answers each validation image once;
 then every setting of a small grid reads these answers, and the metrics of the config score it. The end is a table, best
@@ -51,17 +51,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         choose(given.config_file, changes, grid, given.score, given.rows)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        print(f"choose_reading: {sentence(error)}", file=sys.stderr)
+        print(f"tune_postprocessing: {sentence(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("choose_reading: stopped; nothing was chosen", file=sys.stderr)
+        print("tune_postprocessing: stopped; nothing was chosen", file=sys.stderr)
         return 130
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config_file", required=True, help="configs of the evaluating run, the reading's last")
+    parser.add_argument("--config_file", required=True, help="configs of the evaluating run, the postprocessing's last")
     parser.add_argument("--score", choices=list(SCORES), default="object_dice", help="what is chosen by")
     parser.add_argument(
         "--try",
@@ -81,21 +81,21 @@ def choose(config_file: str, changes: dict[str, Any], grid: dict[str, list[Any]]
     from bundle.inference import WatershedInstancesd, kept_answers, reading_scores  # late: --help needs no torch
 
     parser = configured(config_file, changes)
-    reading = parser.get_parsed_content("watershed")
-    own = reading.settings
+    postprocessing = parser.get_parsed_content("watershed")
+    own = postprocessing.settings
     unknown = [name for name in grid if name not in own]
     if unknown:
         raise ValueError(f"the watershed has no setting {unknown[0]!r}; it has {', '.join(own)}")
-    keys = (reading.keys, reading.distance_key, reading.boundary_key, reading.target_keys)
+    keys = (postprocessing.keys, postprocessing.distance_key, postprocessing.boundary_key, postprocessing.target_keys)
     settings = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
     settings = [{name: own[name] for name in grid}, *(one for one in settings if any(own[n] != one[n] for n in one))]
-    readings = [WatershedInstancesd(*keys, **{**own, **one}) for one in settings]  # a wrong value ends here
+    variants = [WatershedInstancesd(*keys, **{**own, **one}) for one in settings]  # a wrong value ends here
     names = dict.fromkeys((score, *USUAL))
     metrics = {name: parser.get_parsed_content(f"validate#additional_metrics#{PREFIX}{name}") for name in names}
     plain = {name: parser.get_parsed_content(f"validate#additional_metrics#{name}") for name in names}
     records = kept_answers(parser.get_parsed_content("validate#evaluator"), without=("image",))
     table: list[Row] = []
-    for one, tried in zip(tqdm(settings, desc="readings", leave=False), readings, strict=True):
+    for one, tried in zip(tqdm(settings, desc="postprocessing", leave=False), variants, strict=True):
         table.append((one, reading_scores(records, tried, metrics)))
     table.sort(key=lambda row: SCORES[score] * row[1][score], reverse=True)
     components = reading_scores(records, parser.get_parsed_content("components"), plain)
@@ -116,13 +116,13 @@ def configured(config_file: str, changes: dict[str, Any]) -> Any:
     from monai.bundle import ConfigParser
 
     if any(key.startswith(DATA) for key in changes):
-        raise ValueError(f"a reading is chosen on the validation part of the data list; leave --{DATA} out")
+        raise ValueError(f"postprocessing is tuned on the validation part of the data list; leave --{DATA} out")
     parser = ConfigParser()
     parser.read_config(DefaultParseValue(config_file))
     if "watershed" not in parser or "components" not in parser:
         raise ValueError(
             "the configs hold no `components` and `watershed`; end --config_file with 'configs/evaluate.json' and "
-            "'configs/readings/watershed.yaml'"
+            "'configs/postprocessing/watershed.yaml'"
         )
     parser.update(changes)
     parser[DATA] = {"_target_": "bundle.data.required_part", "datalist": "@datalist", "part": "validation"}
@@ -134,8 +134,8 @@ def configured(config_file: str, changes: dict[str, Any]) -> Any:
     shared = {one["image"] for one in lists["validation"]} & {one["image"] for one in lists["test"]}
     if shared:
         raise ValueError(
-            f"{len(shared)} validation images are test images too, for example {min(shared)}; a reading chosen on "
-            "them would be chosen on the test part: take a list with a validation part of its own"
+            f"{len(shared)} validation images are test images too, for example {min(shared)}; a postprocessing tuned "
+            "on them would be chosen on the test part: take a list with a validation part of its own"
         )
     return parser
 
