@@ -173,6 +173,7 @@ def training_speed(config: Any, streams: dict[str, Any], seconds: float) -> tupl
     from ignite.engine import Events
 
     from bundle.engines import SemiSupervisedTrainer
+    from bundle.types import as_switch
 
     batches = {name: next(iter(alone(loader))) for name, loader in streams.items()}
     device = torch.device(config.get_parsed_content("device"))
@@ -195,7 +196,7 @@ def training_speed(config: Any, streams: dict[str, Any], seconds: float) -> tupl
         step=config.get_parsed_content("step"),
         optimizer=config.get_parsed_content("optimizer"),
         non_blocking=True,
-        amp=config.get_parsed_content("use_amp"),
+        amp=as_switch(config.get_parsed_content("amp"), "amp"),
     )
     trainer.add_event_handler(Events.ITERATION_COMPLETED, tick)
     trainer.run()

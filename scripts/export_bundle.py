@@ -25,7 +25,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-PREPARES = ("image_reading#0", "validate#fixed_transforms")
+PREPARES = ("image_reader", "validate#fixed_transforms")
 """What an image goes through in validation and inference alike; inference.json has it in its own words."""
 OWN = ("bundle_root", "device", "dataset_dir", "output_dir", "ckpt_dir", "resume", "num_workers", "cache_gib", "amp")
 """Settings that belong to a machine or a place, and not to a method."""

@@ -27,11 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 MODEL = "model.pt"
-TOLD = {
-    **{key: key for key in ("method", "classes", "pixel_size", "crop_size")},
-    "mean": "normalization#1#subtrahend",
-    "std": "normalization#1#divisor",
-}
+TOLD = {key: key for key in ("method", "classes", "pixel_size", "crop_size", "mean", "std")}
 """Metadata of the file, and the keys of the configs whose values they are."""
 
 

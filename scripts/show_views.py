@@ -88,7 +88,7 @@ def show(
     items = [dataset[int(place)] for place in places]
     batch = {name: torch.stack([item[name] for item in items]) for name in ("image", "label")}
     shown = [batch, *(view(batch).batch for _ in range(counts[1]))]
-    scale = tuple(parser.get_parsed_content(f"normalization#1#{name}") for name in ("subtrahend", "divisor"))
+    scale = tuple(parser.get_parsed_content(name) for name in ("mean", "std"))
     columns = [[_tile(*pair, scale, cell) for pair in zip(one["image"], one["label"], strict=True)] for one in shown]
     names = [Path(dataset.data[int(place)]["image"]).name for place in places]
     rows = [(name, list(pictures)) for name, pictures in zip(names, zip(*columns, strict=True), strict=True)]

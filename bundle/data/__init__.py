@@ -1,6 +1,6 @@
 """Data: lists of images on disk, splits, and one file for each source."""
 
-from bundle.data.caching import TileCache, cached_share
+from bundle.data.caching import TileCache, TileLoader, cached_share
 from bundle.data.crag import check_crag, prepare_crag
 from bundle.data.folder import prepare_folder
 from bundle.data.glas import check_glas, prepare_glas
@@ -30,6 +30,7 @@ __all__ = [
     "PicturesToPredict",
     "Plan",
     "TileCache",
+    "TileLoader",
     "cached_share",
     "check_crag",
     "check_glas",

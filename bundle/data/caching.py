@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import Any
 
+import torch
 from ignite import distributed as idist
-from monai.data import CacheDataset
+from monai.data import CacheDataset, DataLoader
 from monai.utils import ensure_tuple_rep
 from PIL import Image, UnidentifiedImageError
 
@@ -55,6 +56,18 @@ class TileCache(CacheDataset):
         items = super()._fill_cache(indices)
         _give_back_memory()
         return items
+
+
+class TileLoader(DataLoader):
+    """MONAI's ``DataLoader`` that forks its workers on Linux and pins memory for CUDA.
+
+    Args, errors: as for ``DataLoader``.
+    """
+
+    def __init__(self, dataset: Any, num_workers: int = 0, **settings: Any) -> None:
+        context = "fork" if num_workers > 0 and sys.platform == "linux" else None
+        usual = {"multiprocessing_context": context, "pin_memory": torch.cuda.is_available()}
+        super().__init__(dataset, num_workers=num_workers, **(usual | settings))
 
 
 def cached_share(

@@ -6,6 +6,7 @@ from bundle.engines.files import WholePictureWriter, check_writable, save_whole
 from bundle.engines.inference_log import InferenceLog
 from bundle.engines.model_description import ModelDescription, SaveScores, data_facts
 from bundle.engines.model_file import trained_model
+from bundle.engines.parameter_groups import parameter_groups
 from bundle.engines.predictor import Predictor
 from bundle.engines.ranks import join_ranks, leave_ranks
 from bundle.engines.resume import ResumeFile
@@ -30,6 +31,7 @@ __all__ = [
     "end_clearly",
     "join_ranks",
     "leave_ranks",
+    "parameter_groups",
     "save_whole",
     "trained_model",
 ]

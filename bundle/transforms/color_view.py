@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -76,7 +76,7 @@ class ColorView:
     cut; a picture has nothing there.
 
     Args:
-        changes: of RGB in [0, 1], one after another.
+        changes: name -> change of RGB in [0, 1], applied in this order.
         subtrahend: mean of each channel that normalization took off, for pixels in [0, 1].
         divisor: what it divided by.
 
@@ -84,10 +84,10 @@ class ColorView:
         ValueError: for a divisor of 0 or less.
     """
 
-    def __init__(self, changes: Sequence[Change], subtrahend: Sequence[float], divisor: Sequence[float]) -> None:
+    def __init__(self, changes: Mapping[str, Change], subtrahend: Sequence[float], divisor: Sequence[float]) -> None:
         if min(divisor) <= 0.0:
             raise ValueError(f"normalization divides by numbers above 0, got {list(divisor)}")
-        self.changes = tuple(changes)
+        self.changes = dict(changes)
         self._mean = Constant([[[value]] for value in subtrahend])
         self._deviation = Constant([[[value]] for value in divisor])
 
@@ -98,7 +98,7 @@ class ColorView:
         mean, deviation = self._mean.beside(image), self._deviation.beside(image)
         with torch.autocast(image.device.type, enabled=False):  # matrices would be taken for half precision
             colors = (image.float() * deviation + mean).clamp(0.0, 1.0)
-            for change in self.changes:
+            for change in self.changes.values():
                 colors = change(colors)
             return Recolored(batch | {IMAGE: (colors - mean) / deviation})
 

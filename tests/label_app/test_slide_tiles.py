@@ -183,7 +183,7 @@ def test_unknown_pixels_pass_the_preprocessing_of_a_training(slide, tmp_path, ti
     parser.update(tiny | {"pixel_size": 0.5, "crop_size": [64, 64], "classes": classes})
     parser["train#annotation"] = [forget | {"dtype": "$__import__('numpy').int32", "allow_missing_keys": True}]
     if classes == 3:
-        parser["image_reading#1#reader#classes"] = 256
+        parser["label_classes"] = 256
         parser["class_target#_target_"] = "bundle.transforms.ClassIndexd"
     prepared = parser.get_parsed_content("train#preprocessing")
     found = set()

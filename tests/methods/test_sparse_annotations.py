@@ -19,14 +19,14 @@ from bundle.types import IGNORE
 SPARSE: dict[str, Any] = yaml.safe_load(
     (Path(__file__).resolve().parents[2] / "configs" / "annotations" / "sparse.yaml").read_text(encoding="utf-8")
 )
-KEEP = "train#annotation#0#keep"
+KEEP = "sparse_annotation#keep"
 TARGETS = ("label", "sdf", "boundary")
 
 
 @pytest.mark.parametrize("name", ["supervised", "semi_moe", "weak_teacher"])
 @pytest.mark.parametrize("keep", [0, "50%"])
 def test_a_method_trains_also_where_images_keep_no_gland(name, keep, method):
-    made = method(name, **SPARSE, **{KEEP: keep, "train#annotation#0#margin": 3, "validate#dataset#data": []})
+    made = method(name, **SPARSE, **{KEEP: keep, "sparse_annotation#margin": 3, "validate#dataset#data": []})
     steps: list[dict[str, float]] = []
     made.trainer.add_event_handler(
         Events.ITERATION_COMPLETED,

@@ -60,7 +60,7 @@ def test_momentum_rises_and_the_threshold_falls_over_training(method):
 
 def test_annotations_teach_and_the_teacher_more_and_more(method):
     """The target is the annotation wherever there is one; other pixels count as the threshold falls."""
-    made = method("weak_teacher", **SPARSE, **{"train#annotation#0#keep": "50%"})
+    made = method("weak_teacher", **SPARSE, **{"sparse_annotation#keep": "50%"})
     labeled, unlabeled = made.batches()
     assert unlabeled is None
     known = labeled["label"] != IGNORE

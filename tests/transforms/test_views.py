@@ -36,7 +36,7 @@ def colors_of(image: Tensor) -> Tensor:
 
 
 def colored(*changes: Change) -> ColorView:
-    return ColorView(changes, MEAN, DEVIATION)
+    return ColorView({str(number): change for number, change in enumerate(changes)}, MEAN, DEVIATION)
 
 
 def all_changes(amount: float = 1.0) -> list[Change]:
@@ -291,7 +291,7 @@ def test_views_together_show_each_view_once_in_order():
         (lambda: ColorJitter(0.1, 0.1, 0.1, 0.6), r"hue in \[0, 0.5\]"),
         (lambda: ColorJitter(-0.1, 0.1, 0.1, 0.1), "amounts lie in"),
         (lambda: GaussianBlur([2.0, 1.0]), "the smaller first"),
-        (lambda: ColorView([], MEAN, (0.0, 1.0, 1.0)), "divides by numbers above 0"),
+        (lambda: ColorView({}, MEAN, (0.0, 1.0, 1.0)), "divides by numbers above 0"),
         (lambda: CutMix([0.4, 1.4], [0.5, 2.0]), "area is a range"),
         (lambda: CutMix([0.1, 0.4], [0.0, 2.0]), "aspect one above 0"),
         (lambda: CutMix([0.1, 0.4], [0.5, 2.0], probability=-1.0), "a probability lies in"),
