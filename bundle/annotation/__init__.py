@@ -1,4 +1,4 @@
-"""What a person outlined in a viewer: read and written in the formats of the viewers, and drawn as a mask."""
+"""Annotations: reading and writing the formats of viewers, and drawing them as masks."""
 
 from bundle.annotation.asap import write_asap
 from bundle.annotation.contours import contours_document

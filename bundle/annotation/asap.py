@@ -1,9 +1,9 @@
-"""Annotations as XML of the viewer ASAP, in which QuPath's MONAI Label extension reads and writes them.
+"""Annotations as ASAP XML, the format of QuPath's MONAI Label extension.
 
-ASAP calls each outline by a name of its own and its label by the group that it is part of. The extension (0.3.1)
-writes the label as both, takes the name as the label when it reads, and reads one polygon a ``Coordinates``, so holes
-need bridges. What it writes is poorer than what QuPath shows: coordinates cut to whole numbers, an ellipse as its four
-outermost points, and an area of several rings as their points one ring after the other.
+In ASAP each outline has its own name, and its label is the group that it belongs to. The extension (0.3.1) writes the
+label as both, reads the name as the label, and reads one polygon per ``Coordinates``, so holes need bridges. Its
+export loses information: coordinates are truncated to integers, an ellipse becomes its four extreme points, and the
+rings of an area are written as one list of points.
 """
 
 from __future__ import annotations
@@ -25,48 +25,48 @@ from bundle.annotation.shapes import (
     Shape,
     color_of,
     ellipse,
-    filled,
-    plain,
+    fill_rings,
+    plain_number,
     polygons_of,
     ring_of,
 )
 
 NO_AREA = ("Dot", "Line", "Measurement", "Point", "PointSet", "Points", "Polyline")
-"""Types of ASAP and QuPath that enclose nothing."""
+"""Types of ASAP and QuPath without an area."""
 SEVERAL_RINGS = ("Area", "Geometry")
-"""Types of QuPath whose points are those of several closed rings, one after the other."""
+"""Types of QuPath whose points are those of several closed rings, concatenated."""
 NUMBERED = re.compile(r"Annotation \d+")
-"""What ASAP calls an outline that nobody named."""
+"""Default names of outlines in ASAP."""
 FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""Signs that XML cannot hold."""
+"""Characters that XML does not allow."""
 
 Point = tuple[float, float]
 
 
 def read_asap(data: bytes, default_name: str, left_out: Counter[str]) -> Iterator[Annotation]:
-    """Read outlines. The points of a spline are taken as those of a polygon.
+    """Read outlines from ASAP XML. The points of a spline are read as a polygon.
 
     Args:
-        data: the file.
-        default_name: of outlines in no group that nobody named.
-        left_out: counts what is no area, by what it is.
+        data: content of the file.
+        default_name: label of outlines without a group and with a default name.
+        left_out: counter of objects without an area, by type.
 
     Raises:
-        AnnotationError: for what is no such XML, or holds a document type, or a ring that is none.
+        AnnotationError: if the content is not ASAP XML or declares a document type, or a ring is invalid.
     """
     reader = _Reader()
     try:
         reader.parser.Parse(data, True)
     except expat.ExpatError as error:
         raise AnnotationError(f"it is not XML ({error}); export it from the viewer again") from error
-    for number, (attributes, points) in enumerate(reader.found, start=1):
+    for number, (attributes, points) in enumerate(reader.annotations, start=1):
         name = _name(attributes, default_name)
-        kind = attributes.get("Type", "Polygon")
-        if kind in NO_AREA or not points:
-            left_out[kind if points else "empty"] += 1
+        type_name = attributes.get("Type", "Polygon")
+        if type_name in NO_AREA or not points:
+            left_out[type_name if points else "empty"] += 1
             continue
         try:
-            shape = _shape(kind, points)
+            shape = _shape(type_name, points)
         except AnnotationError as error:
             raise AnnotationError(f"annotation {number} ({name!r}): {error}") from error
         if shape is None:
@@ -84,135 +84,135 @@ def write_asap(
     model: str = "",
     box: Sequence[int] = (0, 0, 0, 0),
 ) -> None:
-    """Write annotations as MONAI Label does, one outline a polygon, with bridges to the holes.
+    """Write annotations as MONAI Label does, one outline per polygon, with bridges to its holes.
 
     Args:
-        path: of the file, which appears whole; its folder is made where it is missing.
-        annotations: in px of the full resolution. The file is valid without any.
-        colors: of the labels, by name: red, green and blue in [0, 255].
-        name: of the image.
-        description: what this is, for people.
-        model: which made them.
-        box: (x, y, width, height) of the part that was looked at, in px; the coordinates do not depend on it.
+        path: path of the file, which is written atomically; its folder is created if missing.
+        annotations: annotations in px of the full resolution; may be empty.
+        colors: label -> color: red, green and blue in [0, 255].
+        name: name of the image.
+        description: free text.
+        model: name of the model that made the annotations.
+        box: (x, y, width, height) of the predicted part, in px; coordinates are not relative to it.
 
     Raises:
-        AnnotationError: for a shape that is no polygon, a color that is none, or a text that XML cannot hold.
-        OSError: where the file cannot be written.
+        AnnotationError: if a shape is not a polygon, a color is invalid, or a text cannot be written to XML.
+        OSError: if the file cannot be written.
     """
-    about = {"Name": name, "Description": description, "Model": model} | dict(zip("XYWH", map(str, box), strict=True))
-    lines = ['<?xml version="1.0"?>', "<ASAP_Annotations>", f"  <Annotations{_attributes(about)}>"]
+    header = {"Name": name, "Description": description, "Model": model} | dict(zip("XYWH", map(str, box), strict=True))
+    lines = ['<?xml version="1.0"?>', "<ASAP_Annotations>", f"  <Annotations{_attributes(header)}>"]
     names = dict.fromkeys(annotation.name for annotation in annotations)
     groups = {label: "#" + bytes(color_of(label, colors)).hex() for label in names}
     for annotation in annotations:
         label = annotation.name
-        told = {"Name": label, "Type": "Polygon", "PartOfGroup": label, "Color": groups[label]}
+        attributes = {"Name": label, "Type": "Polygon", "PartOfGroup": label, "Color": groups[label]}
         for polygon in polygons_of(annotation):
-            lines += [f"    <Annotation{_attributes(told)}>", "      <Coordinates>"]
+            lines += [f"    <Annotation{_attributes(attributes)}>", "      <Coordinates>"]
             for order, (x, y) in enumerate(keyhole(polygon).tolist()):
-                lines.append(f'        <Coordinate Order="{order}" X="{plain(x)}" Y="{plain(y)}" />')
+                lines.append(f'        <Coordinate Order="{order}" X="{plain_number(x)}" Y="{plain_number(y)}" />')
             lines += ["      </Coordinates>", "    </Annotation>"]
     lines += ["  </Annotations>", "  <AnnotationGroups>"]
     for label, color in groups.items():
-        told = {"Name": label, "PartOfGroup": "None", "Color": color}
-        lines += [f"    <Group{_attributes(told)}>", "      <Attributes />", "    </Group>"]
+        attributes = {"Name": label, "PartOfGroup": "None", "Color": color}
+        lines += [f"    <Group{_attributes(attributes)}>", "      <Attributes />", "    </Group>"]
     lines += ["  </AnnotationGroups>", "</ASAP_Annotations>", ""]
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    hidden = path.with_name(f".{token_hex(4)}.partial.{path.name}")
+    temporary = path.with_name(f".{token_hex(4)}.partial.{path.name}")
     try:
-        hidden.write_text("\n".join(lines), encoding="utf-8", newline="\n")
-        hidden.replace(path)
+        temporary.write_text("\n".join(lines), encoding="utf-8", newline="\n")
+        temporary.replace(path)
     finally:
-        hidden.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 class _Reader:
-    """Collects what ASAP's XML holds while it is parsed; no tree of it is built, and nothing is expanded."""
+    """Streaming parser of ASAP XML; it builds no tree and expands no entities."""
 
     def __init__(self) -> None:
-        self.found: list[tuple[dict[str, str], list[Point]]] = []
-        self._places: list[tuple[int, Point]] = []
-        self._within: dict[str, str] | None = None
-        self._began = False
+        self.annotations: list[tuple[dict[str, str], list[Point]]] = []
+        self._coordinates: list[tuple[int, Point]] = []
+        self._open_annotation: dict[str, str] | None = None
+        self._has_root = False
         self.parser = expat.ParserCreate()
         self.parser.StartDoctypeDeclHandler = self._doctype
         self.parser.StartElementHandler = self._start
         self.parser.EndElementHandler = self._end
 
     def _doctype(self, *declared: object) -> None:
-        # entities can be declared nowhere else
+        # entities can only be declared in a document type
         raise AnnotationError("it declares a document type, which no viewer writes; export it from the viewer again")
 
     def _start(self, tag: str, attributes: dict[str, str]) -> None:
-        if not self._began and tag != "ASAP_Annotations":
+        if not self._has_root and tag != "ASAP_Annotations":
             raise AnnotationError(f"its root is <{tag}> and not <ASAP_Annotations>; export it as ASAP XML or GeoJSON")
-        self._began = True
+        self._has_root = True
         if tag == "Annotation":
-            self._within, self._places = attributes, []
-        elif tag == "Coordinate" and self._within is not None:
+            self._open_annotation, self._coordinates = attributes, []
+        elif tag == "Coordinate" and self._open_annotation is not None:
             try:
                 point = float(attributes["X"]), float(attributes["Y"])
-                self._places.append((int(attributes.get("Order", len(self._places))), point))
+                self._coordinates.append((int(attributes.get("Order", len(self._coordinates))), point))
             except (KeyError, ValueError) as error:
-                place = f"annotation {len(self.found) + 1}, line {self.parser.CurrentLineNumber}"
-                raise AnnotationError(f"{place}: a coordinate is no number; export it from the viewer again") from error
+                where = f"annotation {len(self.annotations) + 1}, line {self.parser.CurrentLineNumber}"
+                raise AnnotationError(f"{where}: a coordinate is not a number; export it again") from error
 
     def _end(self, tag: str) -> None:
-        if tag == "Annotation" and self._within is not None:
-            ordered = sorted(self._places, key=lambda place: place[0])
-            self.found.append((self._within, [point for _, point in ordered]))
-            self._within = None
+        if tag == "Annotation" and self._open_annotation is not None:
+            ordered = sorted(self._coordinates, key=lambda coordinate: coordinate[0])
+            self.annotations.append((self._open_annotation, [point for _, point in ordered]))
+            self._open_annotation = None
 
 
 def _name(attributes: Mapping[str, str], default_name: str) -> str:
-    """The label of an outline: its group, else its name."""
+    """Return the label of an outline: its group, else its name."""
     group, name = attributes.get("PartOfGroup", "").strip(), attributes.get("Name", "").strip()
     if group and group != "None":
         return group
     return default_name if not name or NUMBERED.fullmatch(name) else name
 
 
-def _shape(kind: str, points: list[Point]) -> Shape | None:
-    """What an outline encloses."""
-    if kind in SEVERAL_RINGS:
-        return filled([ring_of(part) for part in _closed_parts(points)])
+def _shape(type_name: str, points: list[Point]) -> Shape | None:
+    """Return the area that an outline encloses."""
+    if type_name in SEVERAL_RINGS:
+        return fill_rings([ring_of(part) for part in _split_rings(points)])
     ring: Ring = ring_of(points)
-    if kind == "Ellipse" and len(ring) == 4:
+    if type_name == "Ellipse" and len(ring) == 4:
         low, high = ring.min(axis=0), ring.max(axis=0)
         width, height = (high - low).tolist()
         return ellipse(((low + high) / 2).tolist(), width, height)
-    return filled([ring])
+    return fill_rings([ring])
 
 
-def _closed_parts(points: list[Point]) -> list[list[Point]]:
-    """Rings of a path that was made of closed rings, each cut where it comes back to its start; else the whole path.
+def _split_rings(points: list[Point]) -> list[list[Point]]:
+    """Split a list of points into closed rings, each ending where it returns to its start; else return the whole list.
 
-    A ring may pass its start before its end, once coordinates are cut to whole numbers. So of all places at which it
-    could end, the first is taken from which on the rest can be cut too.
+    With coordinates truncated to integers, a ring may pass its start before its end. So of the possible ends, the first
+    one is taken from which the remaining points can be split too.
     """
-    nexts = [0] * len(points) + [len(points)]  # of each point at which a ring could start: where the next one starts
+    next_start = [0] * len(points) + [len(points)]  # start of the next ring, for each point that may start a ring
     ends: dict[Point, list[int]] = {}
-    for place in range(len(points) - 1, -1, -1):
-        fitting = (end for end in reversed(ends.get(points[place], [])) if end >= place + 3)
-        nexts[place] = next(fitting, -1) + 1
-        if nexts[place + 1]:
-            ends.setdefault(points[place], []).append(place)
-    if not nexts[0]:
+    for index in range(len(points) - 1, -1, -1):
+        candidates = (end for end in reversed(ends.get(points[index], [])) if end >= index + 3)
+        next_start[index] = next(candidates, -1) + 1
+        if next_start[index + 1]:
+            ends.setdefault(points[index], []).append(index)
+    if not next_start[0]:
         return [points]
-    parts, start = [], 0
+    rings, start = [], 0
     while start < len(points):
-        parts.append(points[start : nexts[start]])
-        start = nexts[start]
-    return parts
+        rings.append(points[start : next_start[start]])
+        start = next_start[start]
+    return rings
 
 
 def _attributes(values: Mapping[str, str]) -> str:
-    """Attributes as XML has them.
+    """Format XML attributes.
 
     Raises:
-        AnnotationError: for a sign that XML cannot hold.
+        AnnotationError: if a value contains a character that XML does not allow.
     """
     for key, value in values.items():
         if FORBIDDEN.search(value):
-            raise AnnotationError(f"the {key.lower()} {value!r} holds a sign that XML cannot hold; take it out")
+            raise AnnotationError(f"the {key.lower()} {value!r} has a character that XML does not allow; remove it")
     return "".join(f" {key}={quoteattr(value)}" for key, value in values.items())

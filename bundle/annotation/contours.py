@@ -1,4 +1,4 @@
-"""Annotations as MONAI Label answers by default, which its CVAT function reads."""
+"""Annotations as MONAI Label returns them by default, the format that its CVAT integration reads."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ def contours_document(
     location: Sequence[int],
     size: Sequence[int],
 ) -> dict[str, Any]:
-    """Contours by label: outer rings of whole numbers, for the format knows no holes.
+    """Return contours by label: outer rings with integer coordinates, because the format has no holes.
 
     Args:
-        annotations: in px of the full resolution.
-        colors: of the labels, by name: red, green and blue in [0, 255].
-        location: (x, y) of the part that was looked at, in px. The contours do not depend on it.
+        annotations: annotations in px of the full resolution.
+        colors: label -> color: red, green and blue in [0, 255].
+        location: (x, y) of the predicted part, in px; the contours are not relative to it.
         size: (width, height) of that part, in px.
 
     Returns:
-        What ``json.dumps`` takes. A ring that has no three points after rounding is left out.
+        Document for ``json.dumps``. Rings with fewer than three points after rounding are left out.
 
     Raises:
-        AnnotationError: for a shape that is no polygon, or a color that is none.
+        AnnotationError: if a shape is not a polygon, or a color is invalid.
     """
     contours: dict[str, list[list[list[int]]]] = {}
     for annotation in annotations:
         for polygon in polygons_of(annotation):
             points = np.rint(shapely.get_coordinates(polygon.exterior)).astype(int)
-            moved = (points[1:] != points[:-1]).any(axis=1)
-            if moved.sum() >= 3:
-                contours.setdefault(annotation.name, []).append(points[:-1][moved].tolist())
-    found = {
+            is_distinct = (points[1:] != points[:-1]).any(axis=1)
+            if is_distinct.sum() >= 3:
+                contours.setdefault(annotation.name, []).append(points[:-1][is_distinct].tolist())
+    content = {
         "location": [int(value) for value in location],
         "size": [int(value) for value in size],
         "elements": [{"label": name, "contours": rings} for name, rings in contours.items()],
         "labels": {name: color_of(name, colors) for name in contours},
     }
-    return {"annotations": [{"annotation": found}]}
+    return {"annotations": [{"annotation": content}]}

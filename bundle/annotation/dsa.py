@@ -1,7 +1,7 @@
-"""Annotations of the Digital Slide Archive, which HistomicsUI draws and large_image keeps.
+"""Annotations of the Digital Slide Archive, the format of HistomicsUI and large_image.
 
-Coordinates are (x, y, z) in px of the full resolution, z is 0. A closed polyline is a polygon; ``holes`` are rings
-in it, in the schema of large_image.
+Coordinates are (x, y, z) in px of the full resolution, z is 0. A closed polyline is a polygon; ``holes`` are its inner
+rings, as in the schema of large_image.
 """
 
 from __future__ import annotations
@@ -23,32 +23,32 @@ from bundle.annotation.shapes import (
     areas_of,
     color_of,
     ellipse,
-    holed,
-    plain,
+    plain_number,
+    polygon_with_holes,
     polygons_of,
     ring_of,
 )
 
-WIDE = ("circle", "ellipse", "rectangle")
-"""Types that are given by a center and a size."""
+SIZED = ("circle", "ellipse", "rectangle")
+"""Types that are defined by a center and a size."""
 
 
 def dsa_document(
     annotations: Sequence[Annotation], colors: Mapping[str, Sequence[int]], name: str, description: str = ""
 ) -> dict[str, Any]:
-    """The document that MONAI Label gives HistomicsUI, one element a polygon.
+    """Return the document that MONAI Label sends to HistomicsUI, one element per polygon.
 
     Args:
-        annotations: in px of the full resolution.
-        colors: of the labels, by name: red, green and blue in [0, 255].
-        name: of the document; not empty.
-        description: what this is; MONAI Label writes JSON in it.
+        annotations: annotations in px of the full resolution.
+        colors: label -> color: red, green and blue in [0, 255].
+        name: name of the document; not empty.
+        description: free text; MONAI Label writes JSON here.
 
     Returns:
-        What ``json.dumps`` takes. Only elements with holes have ``holes``.
+        Document for ``json.dumps``. Only elements with holes have ``holes``.
 
     Raises:
-        AnnotationError: for a shape that is no polygon, or a color that is none.
+        AnnotationError: if a shape is not a polygon, or a color is invalid.
     """
     elements: list[dict[str, Any]] = []
     for annotation in annotations:
@@ -70,31 +70,31 @@ def dsa_document(
 
 
 def read_dsa(document: Mapping[str, Any], default_name: str, left_out: Counter[str]) -> Iterator[Annotation]:
-    """Read elements.
+    """Read the elements of a document.
 
     Args:
-        document: an annotation, as HistomicsUI takes it or as the archive hands it out (inside of ``annotation``).
-        default_name: of elements without a group and without a label.
-        left_out: counts what is no area, by what it is.
+        document: annotation as HistomicsUI takes it, or as the archive exports it (inside of ``annotation``).
+        default_name: label of elements without group and label.
+        left_out: counter of elements without an area, by type.
 
     Raises:
-        AnnotationError: for elements that are none, or a ring that is none.
+        AnnotationError: if the elements or a ring are invalid.
     """
     document = document["annotation"] if isinstance(document.get("annotation"), Mapping) else document
     elements = document.get("elements", [])
     if not isinstance(elements, list):
-        raise AnnotationError("its elements are no list; export it from the viewer again")
+        raise AnnotationError("its elements are not a list; export it from the viewer again")
     for number, element in enumerate(elements, start=1):
         if not isinstance(element, Mapping):
-            raise AnnotationError(f"element {number} is none; export it from the viewer again")
-        kind = str(element.get("type"))
-        line = kind == "polyline" and element.get("closed") is not True
-        if line or kind not in ("polyline", *WIDE):
-            left_out["open polyline" if line else kind] += 1
+            raise AnnotationError(f"element {number} is not an object; export it from the viewer again")
+        type_name = str(element.get("type"))
+        is_open = type_name == "polyline" and element.get("closed") is not True
+        if is_open or type_name not in ("polyline", *SIZED):
+            left_out["open polyline" if is_open else type_name] += 1
             continue
         name = _name(element) or default_name
         try:
-            shape = _wide(kind, element) if kind in WIDE else _polygon(element)
+            shape = _sized_shape(type_name, element) if type_name in SIZED else _polygon(element)
         except AnnotationError as error:
             raise AnnotationError(f"element {number} ({name!r}): {error}") from error
         if shape is None:
@@ -104,7 +104,7 @@ def read_dsa(document: Mapping[str, Any], default_name: str, left_out: Counter[s
 
 
 def _name(element: Mapping[str, Any]) -> str:
-    """The label of an element: its group, where it is in one of a name, else its label."""
+    """Return the label of an element: its group, unless that is empty or ``default``, else its label."""
     group, label = element.get("group"), element.get("label")
     if isinstance(group, str) and group.strip() not in ("", "default"):
         return group.strip()
@@ -113,31 +113,31 @@ def _name(element: Mapping[str, Any]) -> str:
 
 
 def _polygon(element: Mapping[str, Any]) -> Shape | None:
-    """A closed polyline without its holes."""
+    """Return a closed polyline without its holes."""
     holes = element.get("holes") or []
     if not isinstance(holes, list):
-        raise AnnotationError("its holes are no list; export it from the viewer again")
-    return holed(ring_of(element.get("points")), [ring_of(hole) for hole in holes])
+        raise AnnotationError("its holes are not a list; export it from the viewer again")
+    return polygon_with_holes(ring_of(element.get("points")), [ring_of(hole) for hole in holes])
 
 
-def _wide(kind: str, element: Mapping[str, Any]) -> Shape | None:
-    """A rectangle, an ellipse or a circle."""
+def _sized_shape(type_name: str, element: Mapping[str, Any]) -> Shape | None:
+    """Return a rectangle, an ellipse or a circle."""
     center, rotation = element.get("center"), element.get("rotation") or 0
-    sizes = [element.get("radius")] * 2 if kind == "circle" else [element.get("width"), element.get("height")]
+    sizes = [element.get("radius")] * 2 if type_name == "circle" else [element.get("width"), element.get("height")]
     try:
         x, y, width, height, angle = map(float, (*center[:2], *sizes, rotation))  # type: ignore[index]
     except (TypeError, ValueError, OverflowError) as error:
-        raise AnnotationError(f"the {kind} has no center and size; export it from the viewer again") from error
+        raise AnnotationError(f"the {type_name} has no center and size; export it from the viewer again") from error
     if not (np.abs([x, y, width, height]) <= FARTHEST).all() or not math.isfinite(angle) or min(width, height) < 0:
-        raise AnnotationError(f"the {kind} has a number that is not finite or too large; delete or redraw it")
-    if kind == "circle":
+        raise AnnotationError(f"the {type_name} has a number that is not finite or too large; delete or redraw it")
+    if type_name == "circle":
         width, height = 2 * width, 2 * height
-    if kind != "rectangle":
+    if type_name != "rectangle":
         return ellipse((x, y), width, height, angle)
     box = shapely.box(x - width / 2, y - height / 2, x + width / 2, y + height / 2)
     return areas_of(affinity.rotate(box, angle, (x, y), use_radians=True))
 
 
 def _points(ring: shapely.LinearRing) -> list[list[int | float]]:
-    """Points of a ring, not closed."""
-    return [[plain(x), plain(y), 0] for x, y in shapely.get_coordinates(ring)[:-1].tolist()]
+    """Return the points of a ring, without the closing one."""
+    return [[plain_number(x), plain_number(y), 0] for x, y in shapely.get_coordinates(ring)[:-1].tolist()]

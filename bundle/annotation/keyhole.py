@@ -1,7 +1,7 @@
-"""One ring for a polygon with holes: it goes to each hole over a bridge, around it and back over the same bridge.
+"""Conversion of a polygon with holes to one ring, which reaches each hole over a bridge and returns over it.
 
-A bridge is walked once in each direction, so it encloses nothing. Holes are walked against the outer ring. So even-odd
-and nonzero filling both give the polygon. Formats without holes need this: ASAP's XML, and QuPath's reader of it.
+A bridge is passed once in each direction, so it encloses nothing. Holes have the opposite orientation of the outer
+ring, so even-odd and nonzero filling both give the polygon. Formats without holes need this: ASAP XML, and QuPath.
 """
 
 from __future__ import annotations
@@ -11,75 +11,79 @@ import shapely
 from numpy.typing import NDArray
 from shapely import Polygon
 
-from bundle.annotation.rays import met_to_the_left
+from bundle.annotation.rays import intersect_left_rays
 
 Points = NDArray[np.float64]
 
 
 def keyhole(polygon: Polygon) -> Points:
-    """The ring of a polygon and its holes.
+    """Return one ring for a polygon with its holes.
 
-    From its leftmost point each hole is joined to what lies next to the left: the outer ring, or a hole that starts
-    farther left. So bridges stay inside of a valid polygon and cross nothing. Where a bridge meets the middle of a
-    slanted side, the new point is as near to it as numbers are.
+    Each hole is connected from its leftmost point to the nearest ring on the left: the outer ring, or a hole that
+    starts farther left. So bridges stay inside of a valid polygon and cross nothing. Where a bridge ends inside of a
+    slanted edge, the new point is exact up to rounding.
 
     Args:
-        polygon: valid, not empty.
+        polygon: valid polygon, not empty.
 
     Returns:
-        (N, 2) points in px, the last joined to the first. Without holes the outer ring's own.
+        (N, 2) points in px, without the closing one. Without holes, the points of the outer ring.
     """
     polygon = shapely.orient_polygons(polygon)
     outer = shapely.get_coordinates(polygon.exterior)
-    holes = [_from_leftmost(shapely.get_coordinates(hole)) for hole in polygon.interiors]
+    holes = [_start_at_leftmost(shapely.get_coordinates(hole)) for hole in polygon.interiors]
     rings = [outer, *sorted(holes, key=lambda points: tuple(points[0]))]
-    walks = [[ring[:1]] for ring in rings]  # filled from the last: a hole is joined to a ring that comes before it
+    paths = [[ring[:1]] for ring in rings]  # filled from the last: a hole is joined to a ring that comes before it
     bridges = _bridges(rings) if holes else [[]]
     for number in range(len(rings) - 1, -1, -1):
-        ring, done = rings[number], 0
-        for place, end, hole in bridges[number]:
-            walks[number] += [ring[done + 1 : place + 1], end, *walks[hole], end]
-            done = place
-            walks[hole] = []
-        walks[number].append(ring[done + 1 :])
-    walk = np.concatenate(walks[0])
-    again = np.append(False, (walk[1:] == walk[:-1]).all(axis=1))
-    return walk[~again][:-1]
+        ring, position = rings[number], 0
+        for side, end, hole in bridges[number]:
+            paths[number] += [ring[position + 1 : side + 1], end, *paths[hole], end]
+            position = side
+            paths[hole] = []
+        paths[number].append(ring[position + 1 :])
+    path = np.concatenate(paths[0])
+    is_repeated = np.append(False, (path[1:] == path[:-1]).all(axis=1))
+    return path[~is_repeated][:-1]
 
 
-def _from_leftmost(closed: Points) -> Points:
-    """A closed ring that starts and ends at its leftmost point."""
+def _start_at_leftmost(closed: Points) -> Points:
+    """Rotate a closed ring so that it starts and ends at its leftmost point."""
     points = closed[:-1]
     points = np.roll(points, -int(np.lexsort((points[:, 1], points[:, 0]))[0]), axis=0)
     return np.append(points, points[:1], axis=0)
 
 
 def _bridges(rings: list[Points]) -> list[list[tuple[int, Points, int]]]:
-    """Where bridges end.
+    """Find the bridges of all holes.
 
     Args:
-        rings: the outer ring, then holes that start at their leftmost point, from left to right.
+        rings: the outer ring, then the holes, each from its leftmost point, sorted from left to right.
 
     Returns:
-        For each ring (side, (1, 2) place on it, hole), in the order in which the ring is walked.
+        For each ring (side, (1, 2) point on it, hole), in the order of the ring.
     """
     starts, ends = np.concatenate([ring[:-1] for ring in rings]), np.concatenate([ring[1:] for ring in rings])
     lengths = np.array([len(ring) - 1 for ring in rings])
     owner = np.repeat(np.arange(len(rings)), lengths)
-    first = np.cumsum(lengths) - lengths
-    heads = np.array([ring[0] for ring in rings[1:]])
-    sides = np.zeros(len(heads), int)  # a hole outside of an invalid polygon keeps 0: any bridge encloses nothing
-    places = np.repeat(starts[:1], len(heads), axis=0)
-    for met in met_to_the_left(heads, starts, ends):
-        before = owner[met.side] <= met.point  # hole number 0 is ring 1
-        point, side, x = met.point[before], met.side[before], met.x[before]
+    offsets = np.cumsum(lengths) - lengths
+    hole_starts = np.array([ring[0] for ring in rings[1:]])
+    sides = np.zeros(len(hole_starts), int)  # a hole outside of an invalid polygon keeps 0: any bridge encloses nothing
+    bridge_ends = np.repeat(starts[:1], len(hole_starts), axis=0)
+    for intersections in intersect_left_rays(hole_starts, starts, ends):
+        is_earlier_ring = owner[intersections.side] <= intersections.point  # hole number 0 is ring 1
+        point, side, x = (
+            intersections.point[is_earlier_ring],
+            intersections.side[is_earlier_ring],
+            intersections.x[is_earlier_ring],
+        )
         order = np.lexsort((x, point))
         nearest = order[np.append(point[order][1:] != point[order][:-1], True)[: len(order)]]
         sides[point[nearest]] = side[nearest]
-        places[point[nearest]] = np.stack([x[nearest], heads[point[nearest], 1]], axis=1)
+        bridge_ends[point[nearest]] = np.stack([x[nearest], hole_starts[point[nearest], 1]], axis=1)
     bridges: list[list[tuple[int, Points, int]]] = [[] for _ in rings]
-    along = np.abs(places[:, 1] - starts[sides, 1])
-    for hole in np.lexsort((along, sides)).tolist():
+    distance_along = np.abs(bridge_ends[:, 1] - starts[sides, 1])
+    for hole in np.lexsort((distance_along, sides)).tolist():
         ring = owner[sides[hole]]
-        bridges[ring].append((int(sides[hole] - first[ring]), places[hole : hole + 1], hole + 1))
+        bridges[ring].append((int(sides[hole] - offsets[ring]), bridge_ends[hole : hole + 1], hole + 1))
     return bridges

@@ -1,4 +1,4 @@
-"""Which sides a level ray to the left meets, for many points and sides at once."""
+"""Intersections of horizontal rays to the left with many edges at once."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from numpy.typing import NDArray
 from shapely import STRtree
 
 BLOCK = 2048
-"""Points that are looked at together; more only take more memory."""
+"""Number of rays that are processed at once, to bound the memory."""
 
 
-class Met(NamedTuple):
-    """Sides that rays meet, one entry for each ray and side.
+class Intersections(NamedTuple):
+    """Intersections, one entry for each pair of ray and edge.
 
     Args:
-        point: (M,) which point the ray starts from; all entries of a point are in one block.
-        side: (M,) which side it meets.
-        x: (M,) px, where.
-        passes: (M,) whether the side leads to the ray's other bank. Of two sides that meet on the ray, one does if
-            the ray is crossed there, and none or both if it is only touched.
+        point: (M,) index of the ray's start; all entries of one point are in the same block.
+        side: (M,) index of the edge.
+        x: (M,) coordinate of the intersection, px.
+        passes: (M,) whether the edge crosses the ray. Of two edges that meet on the ray, exactly one passes if the ray
+            is crossed there, and none or both if it is only touched.
     """
 
     point: NDArray[np.intp]
@@ -31,28 +31,28 @@ class Met(NamedTuple):
     passes: NDArray[np.bool_]
 
 
-def met_to_the_left(
+def intersect_left_rays(
     points: NDArray[np.float64], starts: NDArray[np.float64], ends: NDArray[np.float64]
-) -> Iterator[Met]:
-    """Follow a ray from each point to the left, its start included. Level sides are met by no ray.
+) -> Iterator[Intersections]:
+    """Intersect a ray from each point to the left, including its start, with edges. Horizontal edges are ignored.
 
     Args:
         points: (P, 2) px.
-        starts: (N, 2) px, one end of each side.
-        ends: (N, 2) px, the other.
+        starts: (N, 2) px, one end of each edge.
+        ends: (N, 2) px, the other end.
 
     Yields:
-        What the rays of some points meet, the next points, and so on.
+        The intersections of the rays, in blocks of points.
     """
     tree = STRtree(shapely.linestrings(np.stack([starts, ends], axis=1)))
-    least = float(starts[:, 0].min()) - 1
+    x_min = float(starts[:, 0].min()) - 1
     for first in range(0, len(points), BLOCK):
         x, y = points[first : first + BLOCK].T
-        which, side = tree.query(shapely.box(np.minimum(least, x), y, x, y))
+        ray, side = tree.query(shapely.box(np.minimum(x_min, x), y, x, y))
         (from_x, from_y), (to_x, to_y) = starts[side].T, ends[side].T
         rise = to_y - from_y
-        share = np.divide(y[which] - from_y, rise, out=np.zeros_like(rise), where=rise != 0)
-        at = np.where(y[which] == to_y, to_x, from_x + share * (to_x - from_x))
-        passes = (from_y <= y[which]) != (to_y <= y[which])
-        kept = (rise != 0) & (at <= x[which])
-        yield Met(which[kept] + first, side[kept], at[kept], passes[kept])
+        fraction = np.divide(y[ray] - from_y, rise, out=np.zeros_like(rise), where=rise != 0)
+        x_met = np.where(y[ray] == to_y, to_x, from_x + fraction * (to_x - from_x))
+        passes = (from_y <= y[ray]) != (to_y <= y[ray])
+        is_met = (rise != 0) & (x_met <= x[ray])
+        yield Intersections(ray[is_met] + first, side[is_met], x_met[is_met], passes[is_met])

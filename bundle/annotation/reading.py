@@ -1,4 +1,4 @@
-"""Annotations from a file of any viewer that is known."""
+"""Reading of annotation files in all supported formats."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bundle.annotation.geojson import read_geojson
 from bundle.annotation.shapes import Annotation, AnnotationError
 
 UNCLASSIFIED = "Unclassified"
-"""What QuPath calls objects without a class."""
+"""QuPath's name for objects without a class."""
 MEBIBYTE = 2**20
 
 logger = logging.getLogger(__name__)
@@ -25,23 +25,23 @@ logger = logging.getLogger(__name__)
 def read_annotations(
     path: str | os.PathLike[str], default_name: str = UNCLASSIFIED, max_bytes: int = 64 * MEBIBYTE
 ) -> list[Annotation]:
-    """Read what was outlined: ASAP's XML, GeoJSON as QuPath exports it, or JSON of HistomicsUI.
+    """Read annotations from ASAP XML, GeoJSON (as QuPath exports it) or the JSON of HistomicsUI.
 
-    Open rings are closed; rings that cross or touch themselves are read by even-odd filling; what has no area is left
-    out: points and lines, too. The log says how many, at the level INFO.
+    Open rings are closed, and rings that cross or touch themselves are read by even-odd filling. Objects without an
+    area, such as points and lines, are left out; their number is logged at the level INFO.
 
     Args:
-        path: of the file; what it holds says its format.
-        default_name: of objects that have no label.
-        max_bytes: files that are larger are refused.
+        path: path of the file; its format is detected from its content.
+        default_name: label of objects without one.
+        max_bytes: maximum size of the file.
 
     Returns:
-        Annotations in the order of the file, each shape valid and with an area.
+        Annotations in the order of the file, each with a valid shape and an area.
 
     Raises:
-        AnnotationError: for a file that is none of these or too large, and for rings that are none: of fewer than three
-            points, or with coordinates that are not finite. Names the file.
-        OSError: where the file cannot be read.
+        AnnotationError: if the file has another format or is too large, or a ring has fewer than three points or
+            coordinates that are not finite; with the path.
+        OSError: if the file cannot be read.
     """
     with Path(path).open("rb") as file:
         data = file.read(max_bytes + 1)
@@ -50,30 +50,30 @@ def read_annotations(
         raise AnnotationError(f"{path} is larger than {limit}; export fewer objects, or raise the limit")
     left_out: Counter[str] = Counter()
     try:
-        annotations = list(_parsed(data, default_name, left_out))
+        annotations = list(_parse(data, default_name, left_out))
     except AnnotationError as error:
         raise AnnotationError(f"{path} cannot be read: {error}") from error
     except RecursionError as error:
         raise AnnotationError(f"{path} cannot be read: it is nested too deeply; export it again") from error
     if left_out:
         counts = ", ".join(f"{count} {kind}" for kind, count in sorted(left_out.items()))
-        logger.info("%s: left out %d objects that are no areas: %s", path, left_out.total(), counts)
+        logger.info("%s: left out %d objects without an area: %s", path, left_out.total(), counts)
     return annotations
 
 
-def _parsed(data: bytes, default_name: str, left_out: Counter[str]) -> Iterator[Annotation]:
-    """What a file holds, by its first sign."""
+def _parse(data: bytes, default_name: str, left_out: Counter[str]) -> Iterator[Annotation]:
+    """Yield the annotations of a file; its first character decides the format."""
     start = data[:64].lstrip(b"\xef\xbb\xbf\xff\xfe\x00 \t\r\n")[:1]
     if start == b"<":
         yield from read_asap(data, default_name, left_out)
     elif start in (b"{", b"["):
-        yield from _from_json(data, default_name, left_out)
+        yield from _parse_json(data, default_name, left_out)
     else:
         raise AnnotationError("it is neither XML nor JSON; export it from the viewer as ASAP XML or GeoJSON")
 
 
-def _from_json(data: bytes, default_name: str, left_out: Counter[str]) -> Iterator[Annotation]:
-    """What JSON holds: one document or a list of them."""
+def _parse_json(data: bytes, default_name: str, left_out: Counter[str]) -> Iterator[Annotation]:
+    """Yield the annotations of a JSON document, or of a list of documents."""
     try:
         content: Any = json.loads(data)
     except ValueError as error:
@@ -91,5 +91,5 @@ def _from_json(data: bytes, default_name: str, left_out: Counter[str]) -> Iterat
 
 
 def _is_dsa(document: Any) -> bool:
-    """Whether a document is an annotation of the Digital Slide Archive."""
+    """Return whether a document is an annotation of the Digital Slide Archive."""
     return isinstance(document, dict) and ("elements" in document or isinstance(document.get("annotation"), dict))

@@ -1,7 +1,7 @@
-"""One outlined object, and valid shapes of the rings that viewers give.
+"""Annotations, and valid shapes from the rings in annotation files.
 
-A point belongs to what a ring encloses where a line from it to the outside crosses the ring an odd number of times
-(even-odd filling). So a ring that crosses itself, or that visits its holes over bridges, has one meaning.
+A point lies inside of a ring if a line from it to the outside crosses the ring an odd number of times (even-odd
+filling). So rings that cross themselves, or that reach their holes over bridges, are well defined.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ import shapely
 from numpy.typing import NDArray
 from shapely import MultiPolygon, Polygon, affinity
 
-from bundle.annotation.rays import met_to_the_left
+from bundle.annotation.rays import intersect_left_rays
 
 Shape: TypeAlias = Polygon | MultiPolygon
 Ring: TypeAlias = NDArray[np.float64]
-"""(N, 2) px, at least three points, the last one joined to the first without being it."""
+"""(N, 2) px, at least three points, without the closing one."""
 
 FARTHEST = 1e9
-"""px; no picture reaches so far, and areas of such numbers lose their pixels."""
+"""Largest allowed coordinate, px; beyond it, areas lose the precision of a pixel."""
 QUARTER = 64
-"""Points in a quarter of an ellipse."""
+"""Segments in a quarter of an ellipse."""
 
 
 class Annotation(NamedTuple):
-    """An object that somebody outlined.
+    """Annotated object.
 
     Args:
-        name: of its label, such as ``Gland``.
-        shape: where it is: coordinates (x, y) in px of the image's full resolution. Pixel (column i, row j) covers
+        name: label, such as ``Gland``.
+        shape: polygon or multipolygon, coordinates (x, y) in px of the full resolution. Pixel (column i, row j) covers
             [i, i + 1] x [j, j + 1].
     """
 
@@ -40,72 +40,72 @@ class Annotation(NamedTuple):
 
 
 class AnnotationError(ValueError):
-    """A file that holds no usable annotations, or annotations that cannot be used so; one sentence."""
+    """Annotations cannot be read or used; the message is one sentence."""
 
 
 def ring_of(points: Any) -> Ring:
-    """A ring of points as a file gives them.
+    """Convert the points of a ring in a file to an array.
 
     Args:
-        points: sequence of (x, y) or (x, y, z), in px; z is left out. The last may repeat the first.
+        points: sequence of (x, y) or (x, y, z), in px; z is ignored. The last point may repeat the first.
 
     Raises:
-        AnnotationError: for fewer than three points, for what is no number, and for numbers that no picture has.
+        AnnotationError: if there are fewer than three points, or a coordinate is not a number, not finite or too large.
     """
     try:
         ring = np.asarray([point[:2] for point in points])
-        number = ring.dtype.kind in "iuf" or len(ring) == 0
+        is_numeric = ring.dtype.kind in "iuf" or len(ring) == 0
         ring = ring.reshape(-1, 2) if len(ring) == 0 else ring.astype(np.float64)
     except (TypeError, ValueError, LookupError, OverflowError):
-        number = False
-    if not number or ring.ndim != 2 or ring.shape[1] != 2:
+        is_numeric = False
+    if not is_numeric or ring.ndim != 2 or ring.shape[1] != 2:
         raise AnnotationError("a ring of points is not made of pairs of numbers; export it from the viewer again")
     if len(ring) > 1 and (ring[0] == ring[-1]).all():
         ring = ring[:-1]
     if len(ring) < 3:
-        raise AnnotationError(f"a ring has {len(ring)} points, and no area has fewer than 3; delete or redraw it")
+        raise AnnotationError(f"a ring has {len(ring)} points; an area needs 3 or more; delete or redraw it")
     if not (np.abs(ring) <= FARTHEST).all():  # false for NaN too
-        raise AnnotationError("a coordinate is not finite or lies outside of any picture; delete or redraw the object")
+        raise AnnotationError("a coordinate is not finite or too large for an image; delete or redraw the object")
     return ring
 
 
-def filled(rings: Sequence[Ring]) -> Shape | None:
-    """What some rings enclose together, by even-odd filling: a ring in a ring is a hole.
+def fill_rings(rings: Sequence[Ring]) -> Shape | None:
+    """Return the area enclosed by several rings, by even-odd filling: a ring inside of a ring is a hole.
 
     Args:
-        rings: at least one.
+        rings: at least one ring.
 
     Returns:
-        A valid shape, or ``None`` where nothing is enclosed.
+        A valid shape, or ``None`` if nothing is enclosed.
     """
-    found: list[shapely.Geometry] = [_filled(ring) for ring in rings]
-    while len(found) > 1:  # in pairs of pairs, so that thousands of rings take no time
-        pairs = shapely.symmetric_difference(found[:-1:2], found[1::2]).tolist()
-        found = pairs + (found[-1:] if len(found) % 2 else [])
-    return areas_of(found[0])
+    areas: list[shapely.Geometry] = [_fill_ring(ring) for ring in rings]
+    while len(areas) > 1:  # pairwise, because adding thousands of rings to one shape is slow
+        pairs = shapely.symmetric_difference(areas[:-1:2], areas[1::2]).tolist()
+        areas = pairs + (areas[-1:] if len(areas) % 2 else [])
+    return areas_of(areas[0])
 
 
-def holed(outer: Ring, holes: Sequence[Ring]) -> Shape | None:
-    """What a ring encloses without its holes; of a hole that lies partly outside counts what lies inside.
+def polygon_with_holes(outer: Ring, holes: Sequence[Ring]) -> Shape | None:
+    """Return the area of a ring without its holes; parts of holes outside of the ring are ignored.
 
     Returns:
-        A valid shape, or ``None`` where nothing is left.
+        A valid shape, or ``None`` if nothing is left.
     """
-    whole = Polygon(outer, holes)
-    if not whole.is_valid:
-        whole = shapely.difference(_filled(outer), shapely.union_all([_filled(hole) for hole in holes]))
-    return areas_of(whole)
+    polygon = Polygon(outer, holes)
+    if not polygon.is_valid:
+        polygon = shapely.difference(_fill_ring(outer), shapely.union_all([_fill_ring(hole) for hole in holes]))
+    return areas_of(polygon)
 
 
-def joined(shapes: Sequence[Shape | None]) -> Shape | None:
-    """Several shapes as one; ``None`` stands for nothing."""
+def union_of(shapes: Sequence[Shape | None]) -> Shape | None:
+    """Return the union of shapes; ``None`` is an empty shape."""
     polygons = [polygon for shape in shapes if shape is not None for polygon in shapely.get_parts(shape)]
-    whole = MultiPolygon(polygons)
-    return areas_of(whole if whole.is_valid else shapely.union_all(polygons))
+    multipolygon = MultiPolygon(polygons)
+    return areas_of(multipolygon if multipolygon.is_valid else shapely.union_all(polygons))
 
 
 def areas_of(shape: shapely.Geometry) -> Shape | None:
-    """The polygons of a geometry, without its points, its lines and what has no area."""
+    """Return the polygons of a geometry, without its points, lines and empty parts; ``None`` if there are none."""
     parts = shapely.get_parts(shapely.get_parts(shape))  # a collection may hold a MultiPolygon
     polygons = [part for part in parts if part.geom_type == "Polygon" and part.area > 0]
     if not polygons:
@@ -114,24 +114,24 @@ def areas_of(shape: shapely.Geometry) -> Shape | None:
 
 
 def ellipse(center: Sequence[float], width: float, height: float, rotation: float = 0.0) -> Shape | None:
-    """An ellipse as a polygon.
+    """Return an ellipse as a polygon.
 
     Args:
         center: (x, y) in px.
-        width: of it, along x before it is turned, in px.
-        height: of it, in px.
+        width: size along x before the rotation, in px.
+        height: size along y before the rotation, in px.
         rotation: in radians, from x towards y.
     """
     circle = shapely.Point(0, 0).buffer(1, quad_segs=QUARTER)
-    turned = affinity.rotate(affinity.scale(circle, width / 2, height / 2), rotation, (0, 0), use_radians=True)
-    return areas_of(affinity.translate(turned, center[0], center[1]))
+    rotated = affinity.rotate(affinity.scale(circle, width / 2, height / 2), rotation, (0, 0), use_radians=True)
+    return areas_of(affinity.translate(rotated, center[0], center[1]))
 
 
 def polygons_of(annotation: Annotation) -> list[Polygon]:
-    """The polygons of an annotation, to be written: outer rings counter-clockwise in (x, y), holes clockwise.
+    """Return the polygons of an annotation for writing: outer rings counter-clockwise in (x, y), holes clockwise.
 
     Raises:
-        AnnotationError: for a shape that is empty or no polygon, or has a coordinate that is not finite.
+        AnnotationError: if the shape is empty or not a polygon, or a coordinate is not finite.
     """
     shape = annotation.shape
     if shape.geom_type not in ("Polygon", "MultiPolygon") or shape.is_empty:
@@ -142,14 +142,14 @@ def polygons_of(annotation: Annotation) -> list[Polygon]:
 
 
 def color_of(name: str, colors: Mapping[str, Sequence[int]]) -> list[int]:
-    """The color of a label: red, green and blue in [0, 255]; black without one, as MONAI Label has it.
+    """Return the color of a label: red, green and blue in [0, 255]; black if it has none, as in MONAI Label.
 
     Args:
-        name: of the label; case counts only where two names differ by nothing else.
-        colors: by the name of the label.
+        name: label; case is ignored unless two labels differ only in case.
+        colors: label -> color.
 
     Raises:
-        AnnotationError: for a color that is none.
+        AnnotationError: if the color is invalid.
     """
     folded = {key.casefold(): value for key, value in colors.items()}
     color = colors.get(name, folded.get(name.casefold(), (0, 0, 0)))
@@ -159,20 +159,20 @@ def color_of(name: str, colors: Mapping[str, Sequence[int]]) -> list[int]:
     return parts
 
 
-def plain(value: float) -> int | float:
-    """A number as it is written: without a point where it is whole."""
+def plain_number(value: float) -> int | float:
+    """Return a number as it is written: as int if it is whole."""
     return int(value) if value.is_integer() else value
 
 
-def _filled(ring: Ring) -> shapely.Geometry:
-    """What one ring encloses, by even-odd filling; may be empty."""
+def _fill_ring(ring: Ring) -> shapely.Geometry:
+    """Return the area of one ring, by even-odd filling; may be empty."""
     polygon = Polygon(ring)
     if polygon.is_valid:
         return polygon
-    # shapely.make_valid fills some rings otherwise, such as a keyhole around holes that touch
+    # shapely.make_valid gives other results for some rings, such as a keyhole around touching holes
     faces = shapely.get_parts(shapely.polygonize([shapely.unary_union(polygon.exterior)]))
-    crossed = np.zeros(len(faces), int)
-    inner = shapely.get_coordinates(shapely.point_on_surface(faces))
-    for met in met_to_the_left(inner, ring, np.roll(ring, -1, axis=0)):
-        np.add.at(crossed, met.point[met.passes], 1)
-    return shapely.union_all(faces[crossed % 2 == 1])
+    crossings = np.zeros(len(faces), int)
+    inner_points = shapely.get_coordinates(shapely.point_on_surface(faces))
+    for intersections in intersect_left_rays(inner_points, ring, np.roll(ring, -1, axis=0)):
+        np.add.at(crossings, intersections.point[intersections.passes], 1)
+    return shapely.union_all(faces[crossings % 2 == 1])

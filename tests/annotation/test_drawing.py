@@ -113,7 +113,7 @@ def test_classes_are_found_by_name_in_any_case():
 
 
 def test_a_name_without_a_number_is_refused():
-    with pytest.raises(AnnotationError, match=r"'Stroma'.*known are: Gland, Tumor"):
+    with pytest.raises(AnnotationError, match=r"'Stroma'.*the classes are: Gland, Tumor"):
         draw_classes([Annotation("Stroma", shapely.box(0, 0, 1, 1))], (2, 2), {"Gland": 1, "Tumor": 2})
 
 

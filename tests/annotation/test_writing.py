@@ -23,7 +23,7 @@ from bundle.annotation import (
     write_asap,
 )
 from bundle.annotation.keyhole import keyhole
-from bundle.annotation.shapes import filled
+from bundle.annotation.shapes import fill_rings
 from bundle.inference.geojson import GeoJSONWriter, feature
 from bundle.inference.polygons import outlines, pieces
 
@@ -97,7 +97,7 @@ def test_what_cannot_be_written_is_refused_and_leaves_nothing(tmp_path):
         (Annotation("Gland", shapely.Point(1, 1)), "one or more polygons"),
         (Annotation("Gland", Polygon()), "one or more polygons"),
         (Annotation("Gland", Polygon([(0, 0), (np.inf, 0), (1, 1)])), "not finite"),
-        (Annotation("Gla\0nd", TRIANGLE), "sign that XML cannot hold"),
+        (Annotation("Gla\0nd", TRIANGLE), "character that XML does not allow"),
         (Annotation("Odd", TRIANGLE), "color of 'Odd'"),
     ]
     for annotation, sentence in wrong:
@@ -139,7 +139,7 @@ def assert_exact(polygon: Polygon) -> None:
     left, top, right, bottom = polygon.bounds
     x, y = (grid.ravel() for grid in np.meshgrid(np.arange(left, right) + 0.3, np.arange(top, bottom) + 0.37))
     assert np.array_equal(winding(ring, x, y), shapely.contains_xy(polygon, x, y).astype(int))
-    read = filled([ring])
+    read = fill_rings([ring])
     assert read is not None
     assert read.symmetric_difference(polygon).area < 1e-9
 
