@@ -141,7 +141,7 @@ def test_slides_by_the_same_command(served, tmp_path):
     words += ["--dataset_dir", str(folder), "--output_dir", str(tmp_path / "out")]
     said = served.run(*words, launcher=TORCHRUN, fails=True).stderr
     assert "2 of 3 files were left out" in said
-    assert "silent.tif does not tell its microns per pixel; give --mpp" in said
+    assert "silent.tif has no pixel size in its metadata; give --mpp" in said
     with tifffile.TiffFile(tmp_path / "out" / "first_mask.ome.tif") as file:
         mask = file.series[0].levels[0].asarray()
     expected = np.zeros((200, 300), np.uint8)

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, for what inference writes piece by piece."""
+"""Atomic writing of files."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from secrets import token_hex
 
 
 @contextmanager
-def naming(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Errors of the system that happen inside say which file was being written; that of a full disk names none.
+def path_in_errors(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Context manager that adds the path of a file to an OSError; the error of a full disk does not name one.
 
     Args:
-        path: the file, by the name that it shall have.
+        path: final path of the file.
 
     Raises:
-        OSError: naming ``path``, in place of one that was raised inside.
+        OSError: with ``path``, in place of an OSError raised inside.
     """
     try:
         yield
@@ -28,41 +28,41 @@ def naming(path: str | os.PathLike[str]) -> Iterator[None]:
         raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
 
 
-def hidden_place(path: str | os.PathLike[str]) -> Path:
-    """Where a file is written before it has its name: beside it, with the same suffix, for writers that go by it.
+def temporary_path(path: str | os.PathLike[str]) -> Path:
+    """Return a temporary path beside a file, with the same suffix, because some writers choose the format by it.
 
-    What runs that were killed while writing the file have left there is taken away.
+    Temporary files of interrupted runs for the same file are deleted.
 
     Args:
-        path: where the file shall appear; its folder is made where it is missing.
+        path: final path of the file; its folder is created if missing.
 
     Raises:
-        OSError: where the folder cannot be made.
+        OSError: if the folder cannot be created.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    for left in path.parent.glob(f".*.partial.{escape(path.name)}"):
-        left.unlink(missing_ok=True)
+    for abandoned in path.parent.glob(f".*.partial.{escape(path.name)}"):
+        abandoned.unlink(missing_ok=True)
     return path.with_name(f".{token_hex(4)}.partial.{path.name}")
 
 
 @contextmanager
 def hidden_until_done(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Place to write a file to, which gets the file's name when all inside went well and is taken away if not.
+    """Context manager that yields a temporary path and renames it to ``path`` on success; deletes it on an error.
 
     Args:
-        path: where the file shall appear. What stood there before stays after an error.
+        path: final path of the file. An existing file stays unchanged after an error.
 
     Yields:
-        The place.
+        The temporary path.
 
     Raises:
-        OSError: where the file cannot be written, for instance on a full disk; names ``path``.
+        OSError: if the file cannot be written, for example on a full disk; with ``path``.
     """
-    with naming(path):
-        hidden = hidden_place(path)
+    with path_in_errors(path):
+        temporary = temporary_path(path)
         try:
-            yield hidden
-            hidden.replace(path)
+            yield temporary
+            temporary.replace(path)
         finally:
-            hidden.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)

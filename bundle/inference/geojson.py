@@ -1,6 +1,6 @@
-"""Outlines as GeoJSON, in the form that QuPath (0.4 and later) exports and opens.
+"""GeoJSON files of outlines, as QuPath (0.4 and later) exports and opens them.
 
-Coordinates are px of the image's full resolution, x to the right and y down from its top left corner.
+Coordinates are in px of the full resolution, from the top left corner of the image, x to the right and y down.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ import numpy as np
 import shapely
 from shapely import MultiPolygon, Polygon
 
-from bundle.inference.files import hidden_place, naming
+from bundle.inference.files import path_in_errors, temporary_path
 
 OBJECT_TYPES = ("annotation", "detection")
 DECIMALS = 2
-"""As many as QuPath writes."""
+"""Decimals of coordinates, as in QuPath."""
 NAMESPACE = uuid.UUID("5f0a3c3e-6f1b-5c38-9d0e-3b1c7d0f4a52")
-"""Of the names that features get; any constant does."""
+"""Namespace of the ids of features; an arbitrary constant."""
 
 
 def feature(
@@ -36,22 +36,22 @@ def feature(
     measurements: Mapping[str, float] | None = None,
     identifier: str | None = None,
 ) -> dict[str, Any]:
-    """One object of QuPath, as a GeoJSON feature.
+    """Return an object of QuPath as a GeoJSON feature.
 
     Args:
-        shape: where it is, coordinates (x, y) in px of the full resolution.
-        classification: the name of its class; QuPath makes the class where it knows none of that name.
-        color: of the class: red, green, blue, each 0 to 255.
-        object_type: ``"annotation"``, which a person may edit, or ``"detection"``, of which QuPath takes many.
-        name: what the object itself is called.
-        measurements: numbers of it, by what they are called.
-        identifier: what tells it from others. Without one its content does. The same always gives the same id.
+        shape: outline, coordinates (x, y) in px of the full resolution.
+        classification: name of the class; QuPath creates the class if it does not exist.
+        color: color of the class: red, green, blue, each 0 to 255.
+        object_type: ``"annotation"``, which can be edited, or ``"detection"``, for large numbers of objects.
+        name: name of the object.
+        measurements: name -> value.
+        identifier: text that identifies the object; the id is a hash of it. ``None`` uses the content of the feature.
 
     Returns:
-        The feature; rings are closed and turn as RFC 7946 has it. Coordinates have at most two decimals.
+        The feature. Rings are closed and oriented as in RFC 7946; coordinates have at most two decimals.
 
     Raises:
-        ValueError: for an empty shape, another object type, a color out of range or a measurement that is not finite.
+        ValueError: if the shape is empty, the object type unknown, the color out of range or a measurement not finite.
     """
     if object_type not in OBJECT_TYPES:
         raise ValueError(f"the object type is {object_type!r}; it must be one of {', '.join(OBJECT_TYPES)}")
@@ -62,27 +62,27 @@ def feature(
     if name is not None:
         properties["name"] = name
     if measurements:
-        properties["measurements"] = {key: _finite(key, value) for key, value in measurements.items()}
+        properties["measurements"] = {key: _plain_measurement(key, value) for key, value in measurements.items()}
     geometry = _geometry(shape)
-    told = identifier if identifier is not None else json.dumps([geometry, properties])
+    identifier_text = identifier if identifier is not None else json.dumps([geometry, properties])
     return {
         "type": "Feature",
-        "id": str(uuid.uuid5(NAMESPACE, told)),
+        "id": str(uuid.uuid5(NAMESPACE, identifier_text)),
         "geometry": geometry,
         "properties": properties,
     }
 
 
 class GeoJSONWriter:
-    """A feature collection that is written feature by feature and appears when it is whole; for ``with``.
+    """Context manager that writes a feature collection, one feature at a time, atomically.
 
-    After an error inside of ``with`` no new file stands under the name, and the error passes on as it is.
+    After an error inside of ``with``, no new file is left, and the error is raised unchanged.
 
     Args:
-        path: of the file; its folder is made where it is missing.
+        path: path of the file; its folder is created if missing.
 
     Raises:
-        OSError: where the file cannot be written, for instance on a full disk; names ``path``.
+        OSError: if the file cannot be written, for example on a full disk; with ``path``.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -91,26 +91,26 @@ class GeoJSONWriter:
         self._file: TextIO | None = None
 
     def __enter__(self) -> GeoJSONWriter:
-        with naming(self.path):
-            self._hidden = hidden_place(self.path)
-            self._file = self._hidden.open("w", encoding="utf-8", newline="\n")
+        with path_in_errors(self.path):
+            self._temporary = temporary_path(self.path)
+            self._file = self._temporary.open("w", encoding="utf-8", newline="\n")
             self._file.write('{"type": "FeatureCollection", "features": [')
         return self
 
-    def write(self, described: Mapping[str, Any]) -> None:
+    def write(self, geojson_feature: Mapping[str, Any]) -> None:
         """Add a feature.
 
         Args:
-            described: as :func:`feature` gives it.
+            geojson_feature: as :func:`feature` returns it.
 
         Raises:
-            ValueError: for a number that is not finite, or outside of ``with``.
-            OSError: where the file cannot be written; names it.
+            ValueError: if a number is not finite, or outside of ``with``.
+            OSError: if the file cannot be written; with its path.
         """
         if self._file is None:
             raise ValueError(f"{self.path} is not open; write features inside of `with GeoJSONWriter(...)`")
-        text = json.dumps(described, ensure_ascii=False, allow_nan=False)
-        with naming(self.path):
+        text = json.dumps(geojson_feature, ensure_ascii=False, allow_nan=False)
+        with path_in_errors(self.path):
             self._file.write((",\n" if self.count else "\n") + text)
         self.count += 1
 
@@ -120,22 +120,22 @@ class GeoJSONWriter:
         file, self._file = self._file, None
         try:
             if raised[0] is None:
-                with naming(self.path):
+                with path_in_errors(self.path):
                     file.write("\n]}\n")
                     file.flush()
                     os.fsync(file.fileno())
                     file.close()
-                    self._hidden.replace(self.path)
+                    self._temporary.replace(self.path)
         finally:
-            with suppress(OSError):  # what the file still holds back may not fit on the disk; it is not wanted
+            with suppress(OSError):  # closing flushes the buffer, which may fail on a full disk
                 file.close()
-            self._hidden.unlink(missing_ok=True)
+            self._temporary.unlink(missing_ok=True)
 
 
 def _geometry(shape: Polygon | MultiPolygon) -> dict[str, Any]:
-    """The shape as GeoJSON: outer rings counter-clockwise, holes clockwise, in its own coordinates."""
+    """Return the GeoJSON geometry of a shape: outer rings counter-clockwise, holes clockwise, in its coordinates."""
     if shape.geom_type not in ("Polygon", "MultiPolygon") or shape.is_empty:
-        raise ValueError(f"the shape is {shape.wkt[:60]}; it must be a polygon or several, and not empty")
+        raise ValueError(f"the shape is {shape.wkt[:60]}; it must be a polygon or a multipolygon, and not empty")
     polygons = [
         [_ring(ring) for ring in (polygon.exterior, *polygon.interiors)]
         for polygon in shapely.get_parts(shapely.orient_polygons(shape))
@@ -145,16 +145,16 @@ def _geometry(shape: Polygon | MultiPolygon) -> dict[str, Any]:
 
 
 def _ring(ring: shapely.LinearRing) -> list[list[float]]:
-    """Points of a ring, whole numbers as such."""
+    """Return the points of a ring, whole numbers as int."""
     points = shapely.get_coordinates(ring).round(DECIMALS).tolist()
     return [[int(value) if value.is_integer() else value for value in point] for point in points]
 
 
 def plain_color(color: Sequence[int]) -> list[int]:
-    """Red, green, blue as plain numbers.
+    """Return a color as three Python ints.
 
     Raises:
-        ValueError: for something else.
+        ValueError: if it is not three integers from 0 to 255.
     """
     parts = [part for part in color if isinstance(part, int | np.integer) and 0 <= part <= 255]
     if len(color) != 3 or len(parts) != 3:
@@ -162,8 +162,8 @@ def plain_color(color: Sequence[int]) -> list[int]:
     return [int(part) for part in parts]
 
 
-def _finite(name: str, value: float) -> float:
-    """A measurement as a plain number; JSON has no infinity."""
+def _plain_measurement(name: str, value: float) -> float:
+    """Return a measurement as a Python number; JSON has no infinity."""
     number = float(value)
     if not math.isfinite(number):
         raise ValueError(f"the measurement {name!r} is {number}; it must be finite, or be left out")

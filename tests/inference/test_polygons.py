@@ -9,7 +9,7 @@ import pytest
 import shapely
 from shapely import MultiPolygon, Polygon
 
-from bundle.inference.polygons import finished, outlines, pieces
+from bundle.inference.polygons import outlines, pieces, simplify_shape
 
 
 def squares(plane: np.ndarray) -> dict[int, shapely.Geometry]:
@@ -52,7 +52,7 @@ def test_pieces_of_noise_are_polygons_that_hang_together_by_sides():
     plane = np.random.default_rng(1).integers(0, 3, (40, 50))
     for value, truth in squares(plane).items():
         found = [shapely.normalize(piece.shape).wkb for piece in pieces(plane) if piece.value == value]
-        parts = [finished(part) for part in shapely.get_parts(truth)]
+        parts = [simplify_shape(part) for part in shapely.get_parts(truth)]
         assert sorted(found) == sorted(shapely.normalize(part).wkb for part in parts)
 
 
@@ -167,14 +167,14 @@ def test_where_simplifying_breaks_a_shape_the_exact_one_stays(monkeypatch):
     bow_tie = Polygon([(0, 0), (1, 1), (1, 0), (0, 1)])
     for broken in (bow_tie, Polygon()):
         monkeypatch.setattr(shapely, "simplify", lambda *given, broken=broken, **more: broken)
-        assert same(finished(shapely.box(0, 0, 3, 3), tolerance=1), shapely.box(0, 0, 3, 3))
+        assert same(simplify_shape(shapely.box(0, 0, 3, 3), tolerance=1), shapely.box(0, 0, 3, 3))
 
 
 def test_points_in_the_middle_of_a_side_are_taken_out_of_a_union():
     joined = shapely.union_all([shapely.box(0, 0, 2, 2), shapely.box(2, 0, 3, 2)])
-    assert shapely.get_num_coordinates(finished(joined)) == 5
+    assert shapely.get_num_coordinates(simplify_shape(joined)) == 5
     several = MultiPolygon([Polygon([(0, 0), (1, 0), (2, 0), (2, 1), (0, 1)]), shapely.box(5, 5, 6, 6)])
-    assert shapely.get_num_coordinates(finished(several)) == 10
+    assert shapely.get_num_coordinates(simplify_shape(several)) == 10
 
 
 # Errors and time

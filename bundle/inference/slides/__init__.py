@@ -1,4 +1,4 @@
-"""Whole slides: reading them at the working resolution, and cutting what holds tissue into blocks."""
+"""Whole slide images: reading at the working resolution, tissue detection, and prediction in blocks."""
 
 from bundle.inference.slides.blocks import BlockDataset, block_loader
 from bundle.inference.slides.grid import Box, Region, regions, stride_of

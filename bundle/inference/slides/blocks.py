@@ -1,4 +1,4 @@
-"""The regions of a slide as a data set: worker processes read and resample them while the network works."""
+"""Dataset of the regions of a slide; worker processes read and resample them while the network runs."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from bundle.inference.slides.slide import Slide, SlideError
 from bundle.types import IMAGE
 
 REGION = "region"
-"""In an item, the number of its region."""
+"""Key of the region's number in an item."""
 SECONDS = "seconds"
-"""In an item, how long its reading took."""
+"""Key of the reading time of an item, s."""
 
 
 class BlockDataset(Dataset):
-    """The padded rectangles of regions, read from one slide. Each process opens the slide once, when it first reads.
+    """Dataset of the padded rectangles of regions of one slide. Each process opens the slide at its first read.
 
     Args:
-        path: the slide.
-        mpp: microns per pixel of level 0, whatever the file tells; ``None`` believes the file.
-        pixel_size: microns per working pixel.
-        regions: of the slide at the working resolution.
-        backend: what reads the slide, one of ``BACKENDS``.
+        path: path of the slide.
+        mpp: um/px of level 0, in place of that of the file; ``None`` uses that of the file.
+        pixel_size: um/px of the working resolution.
+        regions: regions of the slide at the working resolution.
+        backend: reader of the slide, one of ``BACKENDS``.
     """
 
     def __init__(
@@ -47,8 +47,8 @@ class BlockDataset(Dataset):
         self.pixel_size = pixel_size
         self.mpp = mpp
         self.backend = backend
+        # process id that opened the slide, slide, scale
         self._opened: tuple[int, Slide, Scale] | None = None
-        # Process that opened the slide, the slide, its scale.
 
     def __len__(self) -> int:
         return len(self.regions)
@@ -57,11 +57,11 @@ class BlockDataset(Dataset):
         """Read one region.
 
         Returns:
-            ``image``, uint8 (3, W, H) RGB in [0, 255], a view whose colors lie together in memory; ``region``, its
-            number; ``seconds``, how long reading took.
+            ``image``, uint8 (3, W, H) RGB in [0, 255], a transposed view of an array (H, W, 3); ``region``, its number;
+            ``seconds``, the reading time.
 
         Raises:
-            SlideError: where the slide is damaged in this region; names file and place.
+            SlideError: if the slide is damaged in this region; with file and position.
         """
         started = time.perf_counter()
         box = self.regions[index].padded
@@ -74,7 +74,7 @@ class BlockDataset(Dataset):
         return {IMAGE: image, REGION: index, SECONDS: time.perf_counter() - started}
 
     def close(self) -> None:
-        """Close the slide; the next item opens it again."""
+        """Close the slide; it is opened again for the next item."""
         if self._opened is not None and self._opened[0] == os.getpid():
             self._opened[1].close()
         self._opened = None
@@ -83,7 +83,7 @@ class BlockDataset(Dataset):
         return self.__dict__ | {"_opened": None}
 
     def _open(self) -> tuple[Slide, Scale]:
-        """The slide, opened by this process: a forked one would share its place in the file with its parent."""
+        """Return the slide opened by this process, because a forked handle shares its file position with the parent."""
         if self._opened is None or self._opened[0] != os.getpid():
             slide = open_slide(self.path, self.backend)
             self._opened = (os.getpid(), slide, scale_of(slide, self.pixel_size, self.mpp, quiet=True))
@@ -91,11 +91,11 @@ class BlockDataset(Dataset):
 
 
 def block_loader(dataset: BlockDataset, num_workers: int = 0, pin: bool = False) -> DataLoader:
-    """A loader that gives item after item, in the order of the regions, without a batch axis.
+    """Return a loader that yields single items in the order of the regions, without a batch axis.
 
     Args:
-        dataset: the blocks.
-        num_workers: processes that read; 0 reads in this one.
-        pin: whether to copy images to memory from which a CUDA device takes them faster.
+        dataset: dataset of the blocks.
+        num_workers: number of worker processes; 0 reads in the main process.
+        pin: whether to copy images to pinned memory, for faster transfer to a CUDA device.
     """
     return DataLoader(dataset, batch_size=None, num_workers=num_workers, pin_memory=pin)

@@ -1,4 +1,4 @@
-"""Slides through OpenSlide: what scanners write, and tiled TIFF."""
+"""Slide reader based on OpenSlide: scanner formats and tiled TIFF."""
 
 from __future__ import annotations
 
@@ -11,47 +11,47 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.inference.slides import resolution
-from bundle.inference.slides.slide import GLASS, OtherReaderError, Slide, SlideError, as_levels, existing
+from bundle.inference.slides.slide import GLASS, OtherReaderError, Slide, SlideError, as_levels, existing_path
 
 GENERIC = "generic-tiff"
-"""What OpenSlide calls a tiled TIFF of no scanner that it knows."""
+"""OpenSlide's name for a tiled TIFF of no known scanner."""
 TOO_WIDE = 32767
-"""Px along one side that OpenSlide's painter takes in one piece."""
+"""Maximum side that OpenSlide reads at once, px."""
 
 
 def library() -> ModuleType | None:
-    """OpenSlide, where it is installed."""
+    """Return the openslide module, ``None`` if it is not installed."""
     try:
         import openslide
-    except (ImportError, OSError):  # OSError: the Python package is there, the library is not
+    except (ImportError, OSError):  # OSError: the Python package is installed, the library is not
         return None
     return openslide
 
 
 def vendor(path: str | os.PathLike[str]) -> str | None:
-    """How OpenSlide calls the format of a file; ``None`` for one that it cannot open, or without OpenSlide."""
+    """Return OpenSlide's name of the format of a file; ``None`` if it cannot open the file or is not installed."""
     openslide = library()
     return None if openslide is None else openslide.OpenSlide.detect_format(os.fspath(path))
 
 
 class OpenSlideSlide(Slide):
-    """A slide that OpenSlide reads.
+    """Slide read with OpenSlide.
 
-    On a level whose size is no whole fraction of level 0, OpenSlide shifts by up to 1/4 px what it reads: it takes
-    places in whole pixels of level 0 alone.
+    If the size of a level is not an integer fraction of level 0, OpenSlide shifts pixels by up to 1/4 px, because it
+    takes positions in whole pixels of level 0.
 
     Args:
-        path: the file.
+        path: path of the slide.
 
     Raises:
-        FileNotFoundError: where there is no such file.
-        SlideError: where OpenSlide is not installed, cannot open the file, or its pixels are not square.
+        FileNotFoundError: if the file does not exist.
+        SlideError: if OpenSlide is not installed or cannot open the file, or the pixels are not square.
     """
 
     _handle: Any = None
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = existing(path)
+        self.path = existing_path(path)
         openslide = library()
         if openslide is None:
             raise OtherReaderError(
@@ -59,23 +59,23 @@ class OpenSlideSlide(Slide):
                 "pip install openslide-python openslide-bin, or write it as a tiled TIFF with deflate"
             )
         self._openslide = openslide
-        handle = self._opened()
+        handle = self._open()
         self.levels = as_levels(handle.level_dimensions)
         self.size = self.levels[0].size
         try:
-            self.mpp = resolution.first_told(_pixel_sizes(handle.properties), self.path)
+            self.mpp = resolution.first_valid(_pixel_sizes(handle.properties), self.path)
         except SlideError:
             self.close()
             raise
 
     def close(self) -> None:
-        """Close the file; a second time does nothing."""
+        """Close the file; may be called twice."""
         if self._handle is not None:
             self._handle.close()
             self._handle = None
 
-    def _opened(self) -> Any:
-        """The handle; a new one after an error, because OpenSlide's stay broken once one read has failed."""
+    def _open(self) -> Any:
+        """Return the handle. It is opened again after an error, because an OpenSlide handle stays broken after one."""
         if self._handle is None:
             try:
                 self._handle = self._openslide.OpenSlide(os.fspath(self.path))
@@ -85,17 +85,17 @@ class OpenSlideSlide(Slide):
 
     def _read_inside(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
         if max(width, height) > TOO_WIDE:
-            return self._in_halves(level, x, y, width, height)
-        handle = self._opened()
+            return self._read_halves(level, x, y, width, height)
+        handle = self._open()
         downsample = handle.level_downsamples[level]
         try:
             picture = handle.read_region((round(x * downsample), round(y * downsample)), level, (width, height))
         except self._openslide.OpenSlideError as error:
             self.close()
-            raise self._broken(level, x, y, width, height, error) from error
-        return over_glass(np.asarray(picture))
+            raise self._read_error(level, x, y, width, height, error) from error
+        return blend_over_white(np.asarray(picture))
 
-    def _in_halves(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
+    def _read_halves(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
         half = max(width, height) // 2
         if width >= height:
             left = self._read_inside(level, x, y, half, height)
@@ -104,17 +104,17 @@ class OpenSlideSlide(Slide):
         return np.concatenate([top, self._read_inside(level, x, y + half, width, height - half)], axis=0)
 
 
-def over_glass(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Lay colors with alpha (H, W, 4) over white: (H, W, 3)."""
+def blend_over_white(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Blend colors with alpha (H, W, 4) over white; return (H, W, 3)."""
     colors, alpha = pixels[..., :3], pixels[..., 3:]
     if alpha.min() == GLASS:
         return np.ascontiguousarray(colors)
-    seen = alpha.astype(np.uint16)
-    return ((colors * seen + GLASS * (GLASS - seen) + GLASS // 2) // GLASS).astype(np.uint8)
+    opacity = alpha.astype(np.uint16)
+    return ((colors * opacity + GLASS * (GLASS - opacity) + GLASS // 2) // GLASS).astype(np.uint8)
 
 
 def _pixel_sizes(properties: Mapping[str, str]) -> list[resolution.Pair]:
-    """What a file tells of its pixel size, from the most to the least trusted."""
+    """Return the pixel sizes given in a file, from the most to the least reliable source."""
     description = properties.get("openslide.comment", "") or properties.get("tiff.ImageDescription", "")
     tags = [properties.get(f"tiff.{name}") for name in ("XResolution", "YResolution", "ResolutionUnit")]
     return [

@@ -1,4 +1,4 @@
-"""Microns per pixel as slide files tell them: OME metadata, a scanner's description, the resolution of a TIFF."""
+"""Pixel sizes in the metadata of slides: OME-XML, Aperio descriptions and TIFF resolution tags."""
 
 from __future__ import annotations
 
@@ -10,42 +10,43 @@ from xml.etree import ElementTree
 from bundle.inference.slides.slide import SlideError
 
 RANGE = (0.05, 20.0)
-"""Microns per pixel that a scanner may mean; 72 or 96 dots per inch, what programs write unasked, are 353 and 265."""
+"""Plausible um/px of a scanner; the defaults of other programs, 72 or 96 dots per inch, are 353 and 265 um/px."""
 SQUARE = 0.02
-"""By how much the two sides of a pixel may differ."""
+"""Maximum relative difference of the two sides of a pixel."""
 OME_UNITS = {"nm": 1e-3, "um": 1.0, "µm": 1.0, "μm": 1.0, "mm": 1e3, "cm": 1e4, "m": 1e6, "in": 25400.0, "Å": 1e-4}
-"""Microns of the units of OME; both letters mu are in use."""
+"""um per unit of OME; both Unicode letters mu are in use."""
 TIFF_UNITS = {2: 25400.0, 3: 1e4, "inch": 25400.0, "centimeter": 1e4}
-"""Microns of the units of TIFF's resolution, by number and by OpenSlide's word; unit 1 says that there is none."""
+"""um per unit of TIFF resolution tags, by TIFF number and by OpenSlide name; unit 1 means no unit."""
 
 Pair = tuple[float | None, float | None]
-"""Microns per pixel along x and along y."""
+"""um/px along x and along y."""
 
 
-def first_told(pairs: Iterable[Pair], path: Path) -> float | None:
-    """The first pair in which somebody told a pixel size, as one number.
+def first_valid(pairs: Iterable[Pair], path: Path) -> float | None:
+    """Return the pixel size of the first plausible pair, um/px, ``None`` if there is none.
 
     Args:
-        pairs: from the most to the least trusted source. A side that is missing or absurd counts as not told.
-        path: named in the error.
+        pairs: from the most to the least reliable source. Missing and implausible sides are ignored.
+        path: path of the slide, for the error.
 
     Raises:
-        SlideError: where the sides of a pixel differ by more than ``SQUARE``.
+        SlideError: if the sides of a pixel differ by more than ``SQUARE``.
     """
     for pair in pairs:
-        told = [side for side in pair if side is not None and RANGE[0] <= side <= RANGE[1]]
-        if not told:
+        sides = [side for side in pair if side is not None and RANGE[0] <= side <= RANGE[1]]
+        if not sides:
             continue
-        if max(told) > min(told) * (1 + SQUARE):
+        if max(sides) > min(sides) * (1 + SQUARE):
             raise SlideError(
-                f"{path} has pixels of {told[0]:g} x {told[1]:g} um, which are not square; export it with square pixels"
+                f"{path} has pixels of {sides[0]:g} x {sides[1]:g} um, which are not square; "
+                "export it with square pixels"
             )
-        return sum(told) / len(told)
+        return sum(sides) / len(sides)
     return None
 
 
 def of_ome(description: str) -> Pair:
-    """Physical size of a pixel in OME's XML; nothing for any other text."""
+    """Return the physical pixel size in OME-XML; ``None`` for any other text."""
     if "<OME" not in description:
         return None, None
     try:
@@ -64,14 +65,14 @@ def of_ome(description: str) -> Pair:
 
 
 def of_description(description: str) -> Pair:
-    """The ``MPP = 0.2498`` of an Aperio description; nothing for any other text."""
-    found = re.search(r"\bMPP\s*=\s*([0-9.]+)", description)
-    side = number(found[1]) if found else None
+    """Return the value of ``MPP = 0.2498`` in an Aperio description; ``None`` for any other text."""
+    match = re.search(r"\bMPP\s*=\s*([0-9.]+)", description)
+    side = number(match[1]) if match else None
     return side, side
 
 
 def of_resolution(x_resolution: object, y_resolution: object, unit: object) -> Pair:
-    """Resolution tags of a TIFF, in pixels per unit; ``unit`` is TIFF's number or OpenSlide's word."""
+    """Return the pixel size of TIFF resolution tags, in pixels per unit; ``unit`` as in ``TIFF_UNITS``."""
     length = TIFF_UNITS.get(unit) if isinstance(unit, int | str) else None
     if length is None:
         return None, None
@@ -81,7 +82,7 @@ def of_resolution(x_resolution: object, y_resolution: object, unit: object) -> P
 
 
 def number(text: object) -> float | None:
-    """A number above 0, of a text, a number or a fraction (numerator, denominator); else ``None``."""
+    """Parse a positive number, given as text, number or fraction (numerator, denominator); else return ``None``."""
     try:
         parts = text if isinstance(text, tuple) else (text, 1)
         value = float(parts[0]) / float(parts[1])

@@ -1,4 +1,4 @@
-"""What is written of a slide: its mask and its polygons, put together block by block."""
+"""Output of a slide: mask and polygons, assembled block by block."""
 
 from __future__ import annotations
 
@@ -17,47 +17,47 @@ from bundle.inference.slides.scale import Scale
 from bundle.inference.slides.stitching import OutlineJoiner
 
 FOREGROUND = 255
-"""What gland is in a mask of two classes; of more, a mask holds class indices."""
+"""Gland value in masks of two classes; masks of more classes hold class indices."""
 NO_MASK = "none"
-"""The layout of a mask that is not written."""
+"""Layout that writes no mask."""
 MASKS = (*LAYOUTS, NO_MASK)
-"""What a mask may be."""
+"""Layouts of the mask."""
 
 
-def places(folder: Path, name: str, layout: str, limits: Box | None = None) -> tuple[Path | None, Path]:
-    """Where the mask, if there is one, and the polygons of a slide go.
+def output_paths(folder: Path, name: str, layout: str, limits: Box | None = None) -> tuple[Path | None, Path]:
+    """Return the paths of the mask, if there is one, and of the polygons of a slide.
 
     Args:
-        folder: for all files.
-        name: of the slide, without its ending.
-        layout: of the mask, one of ``MASKS``.
-        limits: the part of the slide that is predicted, px; its files stand beside those of the whole slide.
+        folder: folder of all files.
+        name: name of the slide, without suffix.
+        layout: layout of the mask, one of ``MASKS``.
+        limits: predicted part of the slide, px; its position becomes part of the names.
     """
     if limits is not None:
         name = f"{name}_x{limits.x0}_y{limits.y0}_w{limits.width}_h{limits.height}"
-    ending = "ome.tif" if layout == "ome" else "tif"
-    return None if layout == NO_MASK else folder / f"{name}_mask.{ending}", folder / f"{name}.geojson"
+    suffix = "ome.tif" if layout == "ome" else "tif"
+    return None if layout == NO_MASK else folder / f"{name}_mask.{suffix}", folder / f"{name}.geojson"
 
 
 class SlideResults:
-    """Mask and polygons of a slide, for ``with``: the files stand there when all blocks came, or not at all.
+    """Context manager that writes mask and polygons of a slide atomically, once all blocks are added.
 
     Args:
-        mask: the file of the mask; ``None`` writes none.
-        polygons: the GeoJSON file.
-        layout: of the mask.
-        scale: of the slide.
-        classes: number of classes, background counted.
-        cores: of all blocks that will come, native px.
-        feature: makes a GeoJSON feature of an outline.
-        min_area: polygons of fewer native px are left out.
-        simplify: how far a polygon may leave the pixels' sides, native px.
+        mask: path of the mask; ``None`` writes none.
+        polygons: path of the GeoJSON file.
+        layout: layout of the mask.
+        scale: scale of the slide.
+        classes: number of classes, with background.
+        cores: cores of all blocks, native px.
+        feature: function that converts an outline to a GeoJSON feature.
+        min_area: smaller polygons are left out, native px.
+        simplify: maximum distance of a simplified polygon from the pixel edges, native px.
 
     Attributes:
-        glands: how many polygons were written.
+        glands: number of polygons written.
 
     Raises:
-        OSError: where a file cannot be written; names it.
+        OSError: if a file cannot be written; with its path.
     """
 
     def __init__(
@@ -88,14 +88,14 @@ class SlideResults:
         self._writer.__exit__(*raised)
 
     def put(self, number: int, classes: NDArray[np.uint8]) -> None:
-        """Take the classes of a block, (H, W) of its core."""
+        """Add the class map (H, W) of the core of a block."""
         box = self._cores[number]
         if self._pyramid is not None:
             self._pyramid.put(box.x0, box.y0, classes * FOREGROUND if self._classes == 2 else classes)
         self._joiner.put(number, outlines(classes, (box.x0, box.y0)))
 
     def finish(self) -> None:
-        """Hand on the glands that still waited, and write the mask."""
+        """Write the remaining glands and the mask."""
         self._joiner.close()
         if self._pyramid is not None and self._mask is not None:
             self._pyramid.write(self._mask, self._layout)

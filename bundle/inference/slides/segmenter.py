@@ -1,4 +1,4 @@
-"""A whole slide from file to mask and polygons, block by block, in bounded memory."""
+"""Segmentation of whole slides to masks and polygons, block by block, in bounded memory."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from bundle.inference.geojson import feature
 from bundle.inference.polygons import Outline
 from bundle.inference.slides.blocks import REGION, SECONDS, BlockDataset, block_loader
 from bundle.inference.slides.grid import Box
-from bundle.inference.slides.planning import FindTissue, Plan, planned, tissue_near
+from bundle.inference.slides.planning import FindTissue, Plan, make_plan, tissue_near
 from bundle.inference.slides.reader import BACKENDS, Slide, SlideError, open_slide
-from bundle.inference.slides.results import MASKS, SlideResults, places
+from bundle.inference.slides.results import MASKS, SlideResults, output_paths
 from bundle.inference.slides.scale import Scale, scale_of
 from bundle.inference.slides.upsampling import native_classes
 from bundle.inference.slides.view import inside
@@ -31,46 +31,47 @@ from bundle.types import FACTS, FAILED, FILES, IMAGE, as_switch
 logger = logging.getLogger(__name__)
 
 BOX = "box"
-"""In a batch, the part of the slide that is wanted, (x, y, width, height) in px of level 0; without one, all."""
+"""Key of a batch: part of the slide to predict, (x, y, width, height) in px of level 0; without it, the whole slide."""
 
 
 class SlideSegmenter:
-    """Segments slides: the ``iteration_update`` of an evaluator whose batches are ``{"image": path}``.
+    """Segment slides: ``iteration_update`` of an evaluator whose batches are ``{"image": path}``.
 
-    Tissue is found at low power; glass is background, whatever the network says. Blocks that hold tissue are read by
-    worker processes at the working resolution while the network slides its window over the one before and a thread
-    writes the one before that. The mask is that of the whole slide at its own size; glands are joined across blocks.
+    Tissue is detected at low resolution; the rest is background, whatever the network predicts. Three steps run in
+    parallel: worker processes read blocks with tissue at the working resolution, the network predicts the block before
+    with a sliding window, and a thread writes the one before that. The mask has the native size of the slide; glands
+    are joined across blocks.
 
-    It writes ``NAME_mask.ome.tif``, a pyramid of 255 for gland (of class indices, for more than two classes), and
-    ``NAME.geojson``, whole or not at all. A slide that cannot be read is left out, with the reason. Of a box it writes
-    ``NAME_xX_yY_wW_hH.geojson`` and such a mask, with what the whole slide would have there.
+    Writes ``NAME_mask.ome.tif``, a pyramid with 255 for gland (class indices for more than two classes), and
+    ``NAME.geojson``, atomically. A slide that cannot be read is skipped, with the reason. For a box, it writes
+    ``NAME_xX_yY_wW_hH.geojson`` and a mask with the same prefix, equal to the whole slide's inside of the box.
 
     Args:
-        network: answers (B, classes, W, H) logits for normalized images (B, 3, W, H).
-        inferer: MONAI's sliding window, or one that has its ``roi_size`` and ``overlap``.
-        normalization: of a record with ``image``, RGB in [0, 255], (3, W, H).
-        output_dir: where the files go.
-        device: of the network.
+        network: returns logits (B, classes, W, H) for normalized images (B, 3, W, H).
+        inferer: MONAI sliding window inferer, or one with its ``roi_size`` and ``overlap``.
+        normalization: transform of a record with ``image``, RGB in [0, 255], (3, W, H).
+        output_dir: folder of the files.
+        device: device of the network.
         pixel_size: working resolution, um/px.
-        mpp: um/px of all slides, whatever they tell; ``None`` believes them.
-        classes: number of classes, background counted.
-        class_names: classification of each class above 0.
-        class_colors: its color, RGB in [0, 255].
-        find_tissue: gives the tissue of an open slide and its scale; ``None`` takes all for tissue.
-        predict_glass: take all for tissue: True, False or a word for it.
+        mpp: um/px of all slides, in place of that of their files; ``None`` uses that of the files.
+        classes: number of classes, with background.
+        class_names: name of each class without background.
+        class_colors: color of each class without background, RGB in [0, 255].
+        find_tissue: function that returns the tissue map of an open slide and its scale; ``None`` predicts everything.
+        predict_glass: whether to predict everything: True, False or a word for it.
         block: side of a block, working px.
-        num_workers: processes that read; 0 reads in between.
-        amp: mixed precision on CUDA.
-        min_area: polygons of fewer native px are left out; the mask keeps them.
-        simplify: how far a polygon may leave the pixels' sides, native px.
-        backend: what reads slides: ``auto``, ``openslide`` or ``tifffile``.
-        layout: of the mask: ``ome`` (OME-TIFF) or ``plain`` (``NAME_mask.tif``, whose levels OpenSlide sees too);
-            ``none`` writes no mask.
-        handlers: watch the blocks of each slide: things that attach to an engine.
-        outputs: what tiles would write beside the mask; there must be none.
+        num_workers: number of worker processes; 0 reads in the main process.
+        amp: whether to use mixed precision on CUDA.
+        min_area: smaller polygons are left out, native px; the mask keeps them.
+        simplify: maximum distance of a simplified polygon from the pixel edges, native px.
+        backend: reader of slides: ``auto``, ``openslide`` or ``tifffile``.
+        layout: layout of the mask: ``ome`` (OME-TIFF), ``plain`` (``NAME_mask.tif``, of which OpenSlide reads all
+            levels) or ``none`` (no mask).
+        handlers: handlers that are attached to the engine that runs over the blocks of each slide.
+        outputs: outputs of tile inference, which slides do not support; must be empty.
 
     Raises:
-        ValueError: for a setting out of its range.
+        ValueError: if a setting is out of range.
     """
 
     def __init__(
@@ -113,37 +114,37 @@ class SlideSegmenter:
         self.handlers = list(handlers)
 
     def __call__(self, engine: Engine, batch: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Segment one slide, or the part of it that lies in the ``box`` of the batch.
+        """Segment one slide, or the part of it in the ``box`` of the batch.
 
         Args:
-            engine: not asked.
-            batch: ``image``, the path; perhaps ``mpp``, um/px; perhaps ``box``, (x, y, width, height) in px of level 0.
-                Of a box, polygons are in px of the slide and end at its sides, and the mask is as large as the slide.
+            engine: not used.
+            batch: ``image``, the path; optionally ``mpp``, um/px, and ``box``, (x, y, width, height) in px of level 0.
+                Polygons of a box are in px of the slide and cut at the box; its mask has the size of the slide.
 
         Returns:
             One record: ``image``, its path, with ``files`` and ``facts``, or with ``failed``, the reason.
 
         Raises:
-            OSError: where the results cannot be written; names the file.
+            OSError: if the results cannot be written; with the path.
         """
         path = Path(batch[IMAGE])
         try:
             with open_slide(path, self.backend) as slide:
                 box = batch.get(BOX)
                 limits = None if box is None else inside(slide, box)
-                files, facts = self._segmented(slide, batch.get("mpp", self.mpp), limits)
+                files, facts = self._segment(slide, batch.get("mpp", self.mpp), limits)
         except (SlideError, FileNotFoundError) as error:
-            return [{IMAGE: str(path), FAILED: _sentence(error)}]
+            return [{IMAGE: str(path), FAILED: _error_message(error)}]
         return [{IMAGE: str(path), FILES: files, FACTS: facts}]
 
-    def _segmented(self, slide: Slide, mpp: float | None, limits: Box | None) -> tuple[list[str], dict[str, Any]]:
-        """Write the files of an open slide; give their paths and what there is to say of the run."""
+    def _segment(self, slide: Slide, mpp: float | None, limits: Box | None) -> tuple[list[str], dict[str, Any]]:
+        """Write the files of an open slide; return their paths and facts about the run."""
         started = time.perf_counter()
         times = Times()
         scale = scale_of(slide, self.pixel_size, mpp)
         tissue = None if self.find_tissue is None else tissue_near(self.find_tissue, slide, scale, limits)
         times.tissue = time.perf_counter() - started
-        plan = planned(scale, self.inferer.roi_size, self.inferer.overlap, self.block, tissue, limits)
+        plan = make_plan(scale, self.inferer.roi_size, self.inferer.overlap, self.block, tissue, limits)
         dataset = BlockDataset(slide.path, mpp, self.pixel_size, plan.regions, self.backend)
         with ExitStack() as stack:
             results = stack.enter_context(self._results(slide, scale, plan))
@@ -175,40 +176,40 @@ class SlideSegmenter:
         return results.files, facts
 
     def _results(self, slide: Slide, scale: Scale, plan: Plan) -> SlideResults:
-        """Where the mask and the polygons of a slide are put together."""
+        """Return the writer of mask and polygons of a slide."""
 
-        def described(outline: Outline) -> dict[str, Any]:
+        def to_feature(outline: Outline) -> dict[str, Any]:
             return self._feature(outline, scale)
 
-        mask, polygons = places(self.folder, slide.path.stem, self.layout, plan.limits)
+        mask, polygons = output_paths(self.folder, slide.path.stem, self.layout, plan.limits)
         return SlideResults(
-            *(mask, polygons, self.layout, scale, self.classes, plan.cores, described, self.min_area, self.simplify)
+            *(mask, polygons, self.layout, scale, self.classes, plan.cores, to_feature, self.min_area, self.simplify)
         )
 
     def _run(self, step: Callable[[Engine, Any], None], loader: Any, slide: Slide) -> float:
-        """Step through the blocks under the eyes of the handlers; seconds that were spent waiting for them."""
+        """Run an engine with the handlers over the blocks; return the time spent waiting for data, s."""
         blocks = Engine(step)
-        waited = 0.0
-        since = 0.0
+        waiting_seconds = 0.0
+        wait_start = 0.0
 
-        def wait(_: Engine) -> None:
-            nonlocal since
-            since = time.perf_counter()
+        def start_waiting(_: Engine) -> None:
+            nonlocal wait_start
+            wait_start = time.perf_counter()
 
-        def got(_: Engine) -> None:
-            nonlocal waited
-            waited += time.perf_counter() - since
+        def stop_waiting(_: Engine) -> None:
+            nonlocal waiting_seconds
+            waiting_seconds += time.perf_counter() - wait_start
 
-        blocks.add_event_handler(Events.GET_BATCH_STARTED, wait)
-        blocks.add_event_handler(Events.GET_BATCH_COMPLETED, got)
+        blocks.add_event_handler(Events.GET_BATCH_STARTED, start_waiting)
+        blocks.add_event_handler(Events.GET_BATCH_COMPLETED, stop_waiting)
         for handler in self.handlers:
             handler.attach(blocks)
         with eval_mode(self.network), torch.inference_mode():
             blocks.run(loader, max_epochs=1)
-        return waited
+        return waiting_seconds
 
     def _scores(self, image: Tensor) -> Tensor:
-        """Logits (C, W, H) of a block (3, W, H) of bytes."""
+        """Return the logits (C, W, H) of a block (3, W, H), uint8."""
         record = self.normalization({IMAGE: image.to(self.device, non_blocking=True).float()})
         batch = torch.as_tensor(record[IMAGE]).as_subclass(Tensor)[None].contiguous(memory_format=torch.channels_last)
         with torch.autocast("cuda", enabled=self.amp):
@@ -217,9 +218,9 @@ class SlideSegmenter:
 
     def _feature(self, outline: Outline, scale: Scale) -> dict[str, Any]:
         measurements = {"Area px^2": outline.shape.area, "Area um^2": outline.shape.area * scale.mpp**2}
-        place = outline.value - 1
-        color = tuple(self.class_colors[place])
-        return feature(outline.shape, self.class_names[place], color, measurements=measurements)
+        index = outline.value - 1
+        color = tuple(self.class_colors[index])
+        return feature(outline.shape, self.class_names[index], color, measurements=measurements)
 
     def _facts(self, scale: Scale, plan: Plan, glands: int, times: Times) -> dict[str, Any]:
         box = [plan.limits.x0, plan.limits.y0, plan.limits.width, plan.limits.height] if plan.limits else None
@@ -237,25 +238,25 @@ class SlideSegmenter:
 
 
 def _check(outputs: Sequence[Any], **settings: Any) -> None:
-    """Refuse a setting before any slide is read."""
+    """Check the settings before a slide is read."""
     if outputs:
         names = ", ".join(type(output).__name__ for output in outputs)
         raise ValueError(
-            f"{names}: of whole slides mask and GeoJSON alone are written; leave the overlays of tiles out"
+            f"{names}: slides support only the outputs mask and GeoJSON; leave the overlays of other outputs out"
         )
-    for name, least in (("block", 1), ("min_area", 0), ("simplify", 0)):
+    for name, minimum in (("block", 1), ("min_area", 0), ("simplify", 0)):
         value = settings[name]
-        if isinstance(value, bool) or not isinstance(value, int | float) or not value >= least:
-            raise ValueError(f"{name} is {value!r} px; write {least} or more")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not value >= minimum:
+            raise ValueError(f"{name} is {value!r} px; write {minimum} or more")
     mpp = settings["mpp"]
     if mpp is not None and (isinstance(mpp, bool) or not isinstance(mpp, int | float) or not mpp > 0):
-        raise ValueError(f"mpp is {mpp!r}; write the width of a pixel in um, a number above 0")
-    for name, known in (("backend", BACKENDS), ("layout", MASKS)):
-        if settings[name] not in known:
-            raise ValueError(f"{name} is {settings[name]!r}; choose from {', '.join(known)}")
+        raise ValueError(f"mpp is {mpp!r}; write the pixel size in um/px, a number above 0")
+    for name, choices in (("backend", BACKENDS), ("layout", MASKS)):
+        if settings[name] not in choices:
+            raise ValueError(f"{name} is {settings[name]!r}; choose from {', '.join(choices)}")
 
 
-def _sentence(error: Exception) -> str:
-    """What an error says; one of a worker process stands at the end of its traceback."""
-    last = [line for line in str(error).splitlines() if line.strip()][-1]
-    return last.rpartition("SlideError: ")[2] if "Traceback" in str(error) else " ".join(str(error).split())
+def _error_message(error: Exception) -> str:
+    """Return the message of an error; for one from a worker process, the message at the end of its traceback."""
+    last_line = [line for line in str(error).splitlines() if line.strip()][-1]
+    return last_line.rpartition("SlideError: ")[2] if "Traceback" in str(error) else " ".join(str(error).split())

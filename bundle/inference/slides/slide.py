@@ -1,4 +1,4 @@
-"""A slide as every backend gives it: size, microns per pixel, levels, and rectangles of pixels of one level."""
+"""Base class of slide readers: size, um/px, levels, and rectangles of pixels of a level."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 GLASS = 255
-"""Gray value of what lies beyond the border of a slide, and of what was never scanned."""
+"""Gray value outside of a slide, and where it was not scanned."""
 
 
 class SlideError(ValueError):
-    """A slide that cannot be read, wholly or at one place; the sentence names the file."""
+    """A slide cannot be read, or not at one position; the message names the file."""
 
 
 class OtherReaderError(SlideError):
-    """A slide that one backend cannot read, but another may."""
+    """A slide cannot be read with one backend, but another may read it."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Level:
     """One resolution of a slide.
 
     Attributes:
-        downsample: pixels of level 0 along one pixel of this level, 1 or more.
+        downsample: ratio of its pixel size to that of level 0, 1 or more.
         size: (width, height), px of this level.
     """
 
@@ -39,14 +39,14 @@ class Level:
 
 
 class Slide(ABC):
-    """A whole-slide image, open for reading. It closes itself at the end of a ``with``.
+    """Whole slide image, open for reading; a context manager that closes it.
 
-    A pickled slide is opened again where it is unpickled, so worker processes share no file position.
+    A pickled slide is opened again when it is unpickled, so worker processes share no file position.
 
     Attributes:
-        path: the file.
+        path: path of the file.
         size: (width, height) of level 0, px.
-        mpp: microns per pixel of level 0, the same along both axes; ``None`` where the file does not tell.
+        mpp: um/px of level 0, the same along both axes; ``None`` if the file does not give it.
         levels: from fine to coarse; the first has the downsample 1.
     """
 
@@ -60,20 +60,20 @@ class Slide(ABC):
 
         Args:
             level: index into ``levels``.
-            x: left edge in pixels of that level; it may lie outside the slide.
+            x: left edge in px of that level; may lie outside of the slide.
             y: top edge, likewise.
             width: px of that level, 0 or more.
             height: px of that level, 0 or more.
 
         Returns:
-            (height, width, 3) RGB in [0, 255]; white beyond the border and where the slide is transparent.
+            (height, width, 3) RGB in [0, 255]; white outside of the slide and where it is transparent.
 
         Raises:
-            SlideError: where the file is damaged at this place; names file, level and place.
+            SlideError: if the file is damaged in this rectangle; with file, level and position.
         """
-        across, down = self.levels[level].size
+        level_width, level_height = self.levels[level].size
         left, top = max(x, 0), max(y, 0)
-        right, bottom = min(x + width, across), min(y + height, down)
+        right, bottom = min(x + width, level_width), min(y + height, level_height)
         if (left, top, right, bottom) == (x, y, x + width, y + height) and width > 0 and height > 0:
             return self._read_inside(level, x, y, width, height)
         pixels = np.full((height, width, 3), GLASS, np.uint8)
@@ -84,11 +84,11 @@ class Slide(ABC):
 
     @abstractmethod
     def _read_inside(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
-        """As ``read``, for a rectangle of 1 px or more that lies wholly inside the level."""
+        """Read a rectangle of at least 1 px that lies inside of the level; see :meth:`read`."""
 
     @abstractmethod
     def close(self) -> None:
-        """Close the file; a second time does nothing."""
+        """Close the file; may be called twice."""
 
     def __enter__(self) -> Slide:
         return self
@@ -102,8 +102,8 @@ class Slide(ABC):
     def __reduce__(self) -> tuple[type[Slide], tuple[Any, ...]]:
         return type(self), (self.path,)
 
-    def _broken(self, level: int, x: int, y: int, width: int, height: int, error: Exception) -> SlideError:
-        """What to raise for a rectangle that cannot be read."""
+    def _read_error(self, level: int, x: int, y: int, width: int, height: int, error: Exception) -> SlideError:
+        """Return the error for a rectangle that cannot be read."""
         reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         return SlideError(
             f"{self.path} is damaged at level {level}, x {x} to {x + width}, y {y} to {y + height} px ({reason}); "
@@ -112,26 +112,26 @@ class Slide(ABC):
 
 
 def as_levels(sizes: Sequence[tuple[int, int]]) -> tuple[Level, ...]:
-    """Levels of the sizes (width, height), from fine to coarse.
+    """Return the levels of the sizes (width, height), from fine to coarse.
 
-    A level of 500 px of a slide of 1001 px is one of downsample 2 whose last pixel was cut off, not one of 2.002.
+    A level of 500 px of a slide of 1001 px has downsample 2 with the last pixel cut off, not 2.002.
     """
     width, height = sizes[0]
     return tuple(Level(_downsample(width, height, *size), size) for size in sizes)
 
 
 def _downsample(width: int, height: int, small_width: int, small_height: int) -> float:
-    measured = (width / small_width + height / small_height) / 2
-    whole = max(round(measured), 1)
-    is_whole = all(abs(small - full / whole) < 1 for full, small in ((width, small_width), (height, small_height)))
-    return float(whole) if is_whole else measured
+    mean_ratio = (width / small_width + height / small_height) / 2
+    rounded = max(round(mean_ratio), 1)
+    is_integer = all(abs(small - full / rounded) < 1 for full, small in ((width, small_width), (height, small_height)))
+    return float(rounded) if is_integer else mean_ratio
 
 
-def existing(path: str | os.PathLike[str]) -> Path:
-    """A path that is there.
+def existing_path(path: str | os.PathLike[str]) -> Path:
+    """Return a path if it exists.
 
     Raises:
-        FileNotFoundError: where there is no such file.
+        FileNotFoundError: if the file does not exist.
     """
     if not os.path.exists(path):
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))

@@ -1,4 +1,4 @@
-"""How the work on a slide is spread: what is written waits in a queue, and each part of the work has its time."""
+"""Writer thread with a bounded queue, and the times of the steps for a slide."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from dataclasses import dataclass
 from typing import Any
 
 AHEAD = 4
-"""Blocks that may wait to be written; more would only take memory."""
+"""Maximum number of blocks in the queue, to bound the memory."""
 
 
 @dataclass
 class Times:
-    """Seconds of one slide. Reading and writing go on beside the network, so they may add up to more than ``all``.
+    """Times of one slide, s. Steps run in parallel, so they may add up to more than ``all``.
 
     Attributes:
-        all: from opening to the last file.
-        tissue: looking for tissue.
-        reading: in all worker processes.
-        network: scores and classes.
+        all: from opening the slide to the last file.
+        tissue: tissue detection.
+        reading: sum over all worker processes.
+        network: prediction and upsampling.
         writing: masks and polygons.
-        waiting_reading: of the network for pixels.
-        waiting_writing: of the network for a place in the queue of what is to be written, and at the end for the rest.
+        waiting_reading: time the network waits for pixels.
+        waiting_writing: time the network waits for the queue, and at the end for the remaining writes.
     """
 
     all: float = 0.0
@@ -36,7 +36,7 @@ class Times:
 
 
 class Queue:
-    """One thread that writes block after block, in their order; what fails there, fails where the next is put."""
+    """One thread that runs functions in order. An error is raised by a later :meth:`put` or by :meth:`finish`."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -44,18 +44,18 @@ class Queue:
         self._waiting: list[Future[None]] = []
 
     def put(self, work: Callable[..., None], *arguments: Any) -> None:
-        """Let work be done, once there is a place in the queue."""
+        """Add a function call; wait while the queue is full."""
         while len(self._waiting) >= AHEAD:
             self._waiting.pop(0).result()
         self._waiting.append(self._pool.submit(self._timed, work, *arguments))
 
     def finish(self) -> None:
-        """Wait for all that was put."""
+        """Wait until the queue is empty."""
         while self._waiting:
             self._waiting.pop(0).result()
 
     def close(self) -> None:
-        """End the thread; what it has not begun is not done."""
+        """Stop the thread and discard the calls that have not started."""
         self._pool.shutdown(cancel_futures=True)
 
     def _timed(self, work: Callable[..., None], *arguments: Any) -> None:

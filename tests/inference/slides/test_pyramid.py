@@ -217,9 +217,9 @@ def test_empty_tiles_take_no_memory():
     block = np.zeros((2000, 2000), np.uint8)
     for x in range(0, 60_000, 2000):
         built.put(x, 30_000, block)
-    assert built.held == 0
+    assert built.nbytes == 0
     built.put(7000, 8000, block + 1)
-    assert 0 < built.held < 10e6
+    assert 0 < built.nbytes < 10e6
 
 
 # Errors
@@ -265,12 +265,12 @@ def test_settings_that_cannot_be_are_refused(given, message):
 @pytest.mark.parametrize(
     ("x", "y", "labels", "message"),
     [
-        (-1, 0, np.zeros((2, 2), np.uint8), "reach out"),
-        (9, 0, np.zeros((2, 2), np.uint8), "reach out"),
-        (0, 9, np.zeros((2, 2), np.uint8), "reach out"),
+        (-1, 0, np.zeros((2, 2), np.uint8), "exceed the mask"),
+        (9, 0, np.zeros((2, 2), np.uint8), "exceed the mask"),
+        (0, 9, np.zeros((2, 2), np.uint8), "exceed the mask"),
         (0, 0, np.zeros((2, 2), np.int64), "hold int64"),
         (0, 0, np.zeros((2, 2, 1), np.uint8), "have the shape"),
-        (0, 0, np.full((2, 2), 3, np.uint8), "of 3 classes they end at 2"),
+        (0, 0, np.full((2, 2), 3, np.uint8), "the highest of 3 classes is 2"),
     ],
 )
 def test_labels_that_do_not_fit_are_refused(x, y, labels, message):

@@ -167,8 +167,8 @@ def test_all_works_without_openslide(write_slide, without_openslide, picture):
 
 
 REFUSED = [
-    (lambda pixels: (pixels.astype(np.uint16) * 257, {"photometric": "rgb"}), "has 16 bits a color"),
-    (lambda pixels: (pixels[..., 0] > 99, {}), "has 1 bits a color"),
+    (lambda pixels: (pixels.astype(np.uint16) * 257, {"photometric": "rgb"}), "has 16 bits per color"),
+    (lambda pixels: (pixels[..., 0] > 99, {}), "has 1 bits per color"),
     (lambda pixels: (np.moveaxis(pixels, 2, 0), {"photometric": "rgb", "planarconfig": "separate"}), "planar"),
     (
         lambda pixels: (np.stack([pixels[..., 0]] * 5), {"photometric": "minisblack", "metadata": None}),
@@ -176,7 +176,7 @@ REFUSED = [
     ),
     (
         lambda pixels: (np.dstack([pixels, pixels]), {"photometric": "rgb", "planarconfig": "contig"}),
-        "6 samples a pixel",
+        "6 samples per pixel",
     ),
 ]
 
@@ -190,7 +190,7 @@ def test_other_layouts_are_refused(tmp_path, picture, change, sentence):
 
 
 def test_a_compressed_piece_that_is_too_large_is_refused(write_slide, monkeypatch):
-    monkeypatch.setattr("bundle.inference.slides.reader_tiff.WHOLE", 10_000)
+    monkeypatch.setattr("bundle.inference.slides.reader_tiff.MAX_PIECE_BYTES", 10_000)
     with pytest.raises(SlideError, match="keeps 19 x 203 px in one compressed piece; save it in tiles"):
         open_slide(write_slide("striped"), "tifffile")
     with open_slide(write_slide("plain"), "tifffile") as slide:  # of which any part can be taken

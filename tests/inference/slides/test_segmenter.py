@@ -142,7 +142,7 @@ def test_a_slide_of_glass_has_an_empty_mask_and_no_polygon(tmp_path):
 
 def test_a_slide_that_does_not_tell_its_pixels_is_left_out(tmp_path):
     path = slide_file(tmp_path, None)
-    assert run(segmenter(tmp_path), path)[FAILED] == f"{path} does not tell its microns per pixel; give --mpp"
+    assert run(segmenter(tmp_path), path)[FAILED] == f"{path} has no pixel size in its metadata; give --mpp"
     assert list(tmp_path.iterdir()) == [path]
     assert FILES in run(segmenter(tmp_path, mpp=1.0), path)
 
@@ -200,11 +200,11 @@ def test_names_and_colors_fit_the_classes(tmp_path):
         ({"block": 0}, "block is 0 px; write 1 or more"),
         ({"min_area": -5}, "min_area is -5 px; write 0 or more"),
         ({"simplify": "much"}, "simplify is 'much' px"),
-        ({"mpp": "abc"}, "mpp is 'abc'; write the width of a pixel in um"),
+        ({"mpp": "abc"}, "mpp is 'abc'; write the pixel size in um"),
         ({"backend": "foo"}, "backend is 'foo'; choose from auto, openslide, tifffile"),
         ({"layout": "foo"}, "layout is 'foo'; choose from ome, plain, none"),
         ({"predict_glass": "perhaps"}, "predict_glass is 'perhaps'; write True or False"),
-        ({"outputs": [find_tissue]}, "of whole slides mask and GeoJSON alone are written"),
+        ({"outputs": [find_tissue]}, "slides support only the outputs mask and GeoJSON"),
     ],
 )
 def test_settings_that_cannot_be_are_refused_before_any_slide(tmp_path, changes, told):
@@ -278,13 +278,13 @@ def test_a_box_around_all_is_the_whole_slide(tmp_path, mpp):
 @pytest.mark.parametrize(
     ("box", "told"),
     [
-        ((WIDTH, 0, 10, 10), "lies beside .*slide.tif, which has 420 x 310 px; give one that is on it"),
-        ((-20, 3, 20, 10), "lies beside"),
+        ((WIDTH, 0, 10, 10), "lies outside of .*slide.tif, which has 420 x 310 px; give one inside"),
+        ((-20, 3, 20, 10), "lies outside of"),
         ((5, 5, 0, 10), "has no size; give x, y, width and height in px"),
         ((5, 5, 10, -1), "has no size"),
         ((5, 5, float("nan"), 1), "has no size"),
-        ((5, 5, 10), "is none; give x, y, width and height"),
-        ("here", "is none"),
+        ((5, 5, 10), "is invalid; give x, y, width and height"),
+        ("here", "is invalid"),
     ],
 )
 def test_a_box_that_cannot_be_is_told(tmp_path, box, told):

@@ -7,7 +7,7 @@ import pytest
 import shapely
 from scipy import ndimage
 
-from bundle.inference.polygons import Outline, finished, outlines, pieces
+from bundle.inference.polygons import Outline, outlines, pieces, simplify_shape
 from bundle.inference.slides.stitching import OutlineJoiner
 
 Core = tuple[int, int, int, int]
@@ -157,7 +157,7 @@ def test_the_area_is_that_of_the_whole_gland():
 
 def test_simplified_glands_are_those_of_the_whole():
     mask = blobs(60, 50, 3, 4.0)
-    whole = [Outline(value, finished(shape, 1.5)) for value, shape in pieces(mask)]
+    whole = [Outline(value, simplify_shape(shape, 1.5)) for value, shape in pieces(mask)]
     found = joined(mask, grid(60, 50, 20), tolerance=1.5)
     assert len(found) == len(whole)
     points = [sum(shapely.get_num_coordinates(outline.shape) for outline in some) for some in (found, whole)]
@@ -216,13 +216,13 @@ def test_no_cores_and_empty_cores_are_fine():
 def test_a_block_comes_once():
     joiner = OutlineJoiner([(0, 0, 4, 4)], lambda outline: None)
     joiner.put(0, [])
-    with pytest.raises(ValueError, match="block 0 came twice"):
+    with pytest.raises(ValueError, match="block 0 was added twice"):
         joiner.put(0, [])
 
 
 def test_an_outline_stays_in_its_core():
     joiner = OutlineJoiner([(0, 0, 4, 4)], lambda outline: None)
-    with pytest.raises(ValueError, match=r"reaches out of its block's core \(0, 0, 4, 4\)"):
+    with pytest.raises(ValueError, match=r"exceeds its block's core \(0, 0, 4, 4\)"):
         joiner.put(0, [Outline(1, shapely.box(2, 2, 5, 3))])
 
 

@@ -7,7 +7,7 @@ import pytest
 import tifffile
 
 from bundle.inference.slides import Scale, Tissue, find_tissue, open_slide
-from bundle.inference.slides.tissue import averaged, tissue_of
+from bundle.inference.slides.tissue import average_level, tissue_of
 
 GLASS = (243, 240, 244)
 PINK = (214, 160, 200)
@@ -112,7 +112,7 @@ def test_means_are_those_of_the_squares(slide_of, monkeypatch):
             expected[row, column] = pixels[7 * row : 7 * row + 7, 7 * column : 7 * column + 7].mean(axis=(0, 1))
     for chunk in (4096, 30, 1):
         monkeypatch.setattr("bundle.inference.slides.tissue.CHUNK", chunk)
-        np.testing.assert_allclose(averaged(slide, 0, 7), expected, atol=0.51)
+        np.testing.assert_allclose(average_level(slide, 0, 7), expected, atol=0.51)
 
 
 def test_it_reads_a_large_slide_in_pieces(slide_of, monkeypatch):

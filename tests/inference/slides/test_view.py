@@ -13,7 +13,7 @@ from bundle.inference.slides.planning import tissue_near, working_box
 from bundle.inference.slides.reader_openslide import library
 from bundle.inference.slides.scale import Scale
 from bundle.inference.slides.tissue import Tissue, find_tissue
-from bundle.inference.slides.view import grown
+from bundle.inference.slides.view import expand_box
 
 BACKENDS = ["tifffile", pytest.param("openslide", marks=pytest.mark.skipif(library() is None, reason="no OpenSlide"))]
 
@@ -76,7 +76,7 @@ def test_working_pixels_on_the_grid_of_the_slide_are_those_of_the_slide(write_sl
 def test_what_reaches_over_the_border_is_cut_and_what_lies_beside_is_refused(write_slide):
     with open_slide(write_slide("pyramid")) as slide:
         assert SlideView(slide, (-8, 120, 20, 100)).box == Box(0, 120, 12, 141)
-        with pytest.raises(SlideError, match=r"lies beside .* which has 203 x 141 px"):
+        with pytest.raises(SlideError, match=r"lies outside of .* which has 203 x 141 px"):
             SlideView(slide, (203, 0, 10, 10))
         with pytest.raises(SlideError, match="has no size"):
             SlideView(slide, (0, 0, 0, 10))
@@ -114,9 +114,9 @@ def test_damage_names_its_place_on_the_slide(write_slide):
 
 def test_a_grown_box_keeps_the_levels(write_slide):
     with open_slide(write_slide("pyramid")) as slide:
-        assert grown(slide, Box(101, 57, 120, 80), 10.5) == Box(88, 44, 131, 91)
+        assert expand_box(slide, Box(101, 57, 120, 80), 10.5) == Box(88, 44, 131, 91)
         assert len(SlideView(slide, (88, 44, 43, 47)).levels) == 3
-        assert grown(slide, Box(3, 2, 200, 140), 10) == Box(0, 0, 203, 141)
+        assert expand_box(slide, Box(3, 2, 200, 140), 10) == Box(0, 0, 203, 141)
 
 
 def test_the_working_pixels_of_a_box_decide_all_of_it():
