@@ -1,4 +1,4 @@
-"""From prediction to glands: connected components, and the watershed that reads distance and boundary too; outputs."""
+"""From predictions to instances: connected components, watershed, and the files that inference writes."""
 
 from bundle.inference.disagreement import consensus_entropy, disagreement
 from bundle.inference.instances import component_instances, watershed_instances

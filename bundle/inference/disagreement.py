@@ -1,4 +1,4 @@
-"""Where not to trust a mask: how far the opinions of experts and gates cancel out, as a map."""
+"""Disagreement between the heads of experts and gates, as a map of where a mask is uncertain."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from torch import Tensor
 from bundle.types import FUSED, SDF, SEG, Heads
 
 OPINIONS = ((SEG, SDF), (FUSED + SEG, FUSED + SDF))
-"""Heads that say what a pixel is: segmentation and signed distance of the experts, and of the gates."""
+"""Pairs of heads that classify a pixel: segmentation and signed distance of the experts, and of the gates."""
 
 
 def disagreement(heads: Heads) -> Tensor:
-    """How little the heads of a network agree on what each pixel is; see :func:`consensus_entropy`.
+    """Return a map of how little the heads of a network agree on each pixel; see :func:`consensus_entropy`.
 
-    Its mean over an image is a score of the image: the higher, the more a person's label would tell.
+    Its mean over an image is a score for active learning: a higher score means a more informative label.
 
     Args:
-        heads: as ``network.heads(image)`` gives them: ``seg``, ``fused_seg`` (B, C, H, W) logits, ``sdf``,
-            ``fused_sdf`` (B, 1, H, W) before tanh; others are not looked at.
+        heads: as ``network.heads(image)`` returns them: ``seg``, ``fused_seg`` (B, C, H, W) logits, ``sdf``,
+            ``fused_sdf`` (B, 1, H, W) before tanh; others are ignored.
 
     Returns:
         (B, 1, H, W) in [0, 1], float32.
 
     Raises:
-        ValueError: where a head is missing.
+        ValueError: if a head is missing.
     """
     missing = [name for pair in OPINIONS for name in pair if name not in heads]
     if missing:
@@ -40,12 +40,13 @@ def disagreement(heads: Heads) -> Tensor:
 
 
 def consensus_entropy(scores: Sequence[Tensor], distances: Sequence[Tensor]) -> Tensor:
-    """Entropy of the mean opinion about each pixel, in units of a coin (two classes) or die (C classes) toss.
+    """Return the entropy of the mean prediction at each pixel, divided by log C.
 
-    A score gives probabilities by its softmax. A distance d says gland with probability (1 + d) / 2, and leaves the
-    kind of gland to the scores of its place. The entropy of the mean is the mean entropy plus the Jensen-Shannon
-    divergence of the opinions, so it is low only where all are sure of the same: consensus entropy, as in query by
-    committee (Settles 2009, Active Learning Literature Survey, 2.2). docs/inference.md says what else was measured.
+    Scores become probabilities by softmax. A signed distance d means gland with probability (1 + d) / 2; this is
+    divided among the gland classes as in the scores at the same position of the list. The entropy of the mean is the
+    mean entropy plus the Jensen-Shannon divergence of the predictions, so it is low only if all are certain of the
+    same class. This is the consensus entropy of query by committee (Settles 2009, Active Learning Literature Survey,
+    2.2). docs/inference.md compares it with alternatives.
 
     Args:
         scores: logits (B, C, H, W) each.
@@ -54,10 +55,10 @@ def consensus_entropy(scores: Sequence[Tensor], distances: Sequence[Tensor]) -> 
     Returns:
         (B, 1, H, W) in [0, 1], float32.
     """
-    opinions = []
+    predictions = []
     for score, distance in zip(scores, distances, strict=True):
         score, gland = score.float(), (1.0 + distance.float()) / 2.0
-        opinions.append(score.softmax(dim=1))
-        opinions.append(torch.cat([1.0 - gland, gland * score[:, 1:].softmax(dim=1)], dim=1))
-    mean = torch.stack(opinions).mean(dim=0)
+        predictions.append(score.softmax(dim=1))
+        predictions.append(torch.cat([1.0 - gland, gland * score[:, 1:].softmax(dim=1)], dim=1))
+    mean = torch.stack(predictions).mean(dim=0)
     return (torch.special.entr(mean).sum(dim=1, keepdim=True) / math.log(mean.shape[1])).clamp(0.0, 1.0)

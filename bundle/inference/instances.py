@@ -1,6 +1,6 @@
-"""From a map of glands to single glands: connected components, and a watershed seeded by distance and boundary.
+"""Instance segmentation: connected components, and a watershed seeded by signed distance and boundary.
 
-Functions on planes (H, W) in numpy. Both give a map of instances: 0 background, 1..N one number per gland.
+The functions take numpy arrays (H, W) and return a map of instances: 0 background, 1..N one number per gland.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ Instances = NDArray[np.int32]
 
 
 def check_areas(connectivity: int, **areas: float) -> None:
-    """Refuse a connectivity other than 1 and 2, and areas below 0.
+    """Check that the connectivity is 1 or 2 and that no area is negative.
 
     Raises:
-        ValueError: names the setting, its value and what it may be.
+        ValueError: if a setting is outside its range.
     """
     if connectivity not in (1, 2):
         raise ValueError(f"connectivity is {connectivity!r}; write 1 (four neighbors) or 2 (eight)")
@@ -30,15 +30,15 @@ def check_areas(connectivity: int, **areas: float) -> None:
 
 
 def check_levels(seed_level: float, boundary_level: float, boundary_weight: float) -> None:
-    """Refuse levels and weights of the watershed outside their ranges.
+    """Check the ranges of the watershed's settings.
 
     Raises:
-        ValueError: names the setting, its value and its range.
+        ValueError: if a setting is outside its range.
     """
     if not -1.0 <= seed_level < 1.0:
-        raise ValueError(f"seed_level is {seed_level!r}; a signed distance asks for a level from -1 to below 1")
+        raise ValueError(f"seed_level is {seed_level!r}; a signed distance needs a level from -1 to below 1")
     if not 0.0 <= boundary_level <= 1.0:
-        raise ValueError(f"boundary_level is {boundary_level!r}; a probability asks for a level from 0 to 1")
+        raise ValueError(f"boundary_level is {boundary_level!r}; a probability needs a level from 0 to 1")
     if not 0.0 <= boundary_weight < np.inf:
         raise ValueError(f"boundary_weight is {boundary_weight!r}; it must be 0 or more, and finite")
 
@@ -46,28 +46,28 @@ def check_levels(seed_level: float, boundary_level: float, boundary_weight: floa
 def component_instances(
     foreground: Plane, connectivity: int = 2, min_area: float = 0, hole_area: float = 0
 ) -> Instances:
-    """Number the connected components of the foreground. Glands that touch are one.
+    """Label the connected components of the foreground. Glands that touch become one instance.
 
     Args:
-        foreground: (H, W), any value above 0 is gland.
-        connectivity: 1 joins pixels by their sides, 2 by their corners too.
-        min_area: pieces of fewer px are dropped.
-        hole_area: holes of at most so many px are filled first, 0 fills none. A hole is background that the foreground
-            encloses; what reaches the image border is none.
+        foreground: (H, W); values above 0 are gland.
+        connectivity: 1 connects pixels by their sides, 2 also by their corners.
+        min_area: components with fewer px are removed.
+        hole_area: holes of at most this many px are filled first; 0 fills none. A hole is background enclosed by the
+            foreground; background that reaches the image border is not a hole.
 
     Returns:
-        (H, W) int32, 0 background, 1..N in the order in which rows meet the pieces.
+        (H, W) int32, 0 background, 1..N in raster order.
 
     Raises:
-        ValueError: for another number of dimensions, another connectivity or an area below 0.
+        ValueError: if ``foreground`` is not 2D, or a setting is outside its range.
     """
     check_areas(connectivity, min_area=min_area, hole_area=hole_area)
     mask = np.asarray(foreground) > 0
     if mask.ndim != 2:
         raise ValueError(f"the foreground has the shape {mask.shape}; a plane has (H, W)")
     if hole_area > 0:
-        mask = mask | _holes(mask, connectivity, hole_area)
-    return _without_small(_numbered(mask, connectivity), min_area)
+        mask = mask | _small_holes(mask, connectivity, hole_area)
+    return _remove_small(_label(mask, connectivity), min_area)
 
 
 def watershed_instances(
@@ -82,81 +82,82 @@ def watershed_instances(
     hole_area: float = 0,
     connectivity: int = 2,
 ) -> Instances:
-    """Part the pieces of the foreground where the signed distance has a neck or the boundary a wall.
+    """Split connected components where the signed distance has a neck or the boundary map has a ridge.
 
-    Seeds are the connected regions (by sides, so that a wall one px thick parts them) of the foreground where the
-    distance lies above ``seed_level`` and the boundary not above ``boundary_level``. Where a piece of the foreground
-    holds two or more, they grow from the lowest place up, on the landscape ``boundary_weight`` x boundary - distance,
-    until they meet. A piece with one seed or none stays whole. A part smaller than ``min_area`` gives up its seed, and
-    its neighbors in the piece take its place. So the foreground is exactly that of :func:`component_instances` with
-    the same areas; only where it is parted differs.
+    Seeds are the connected regions of the foreground (by sides, so that a boundary 1 px thick separates them) where the
+    distance is above ``seed_level`` and the boundary is at most ``boundary_level``. In each component with two or more
+    seeds, a watershed floods the landscape ``boundary_weight`` x boundary - distance from the seeds. A component with
+    one seed or none stays whole. The seed of an instance smaller than ``min_area`` is removed, and its neighbors in the
+    component grow into its area. The foreground therefore equals that of :func:`component_instances` with the same
+    areas; only the splits differ.
 
     Args:
-        foreground: (H, W), any value above 0 is gland.
-        distance: (H, W), signed distance in [-1, 1], positive inside; the unit is that of the target, for example
+        foreground: (H, W); values above 0 are gland.
+        distance: (H, W), signed distance in [-1, 1], positive inside; in units of the target's distance, for example
             20 px at working resolution.
-        boundary: (H, W), probability of a boundary in [0, 1].
-        seed_level: distance above which a pixel may be a seed, in [-1, 1); -1 asks nothing of the distance.
-        boundary_level: probability above which a pixel is none, in [0, 1]; 1 asks nothing of the boundary.
-        boundary_weight: how high a boundary of probability 1 stands in the landscape, in units of the distance, 0 or
-            more; 0 lets seeds meet at the neck of the distance alone.
-        min_seed_area: seeds of fewer px are dropped.
-        min_area: glands of fewer px are joined to a neighbor in their piece; pieces of fewer px are dropped.
-        hole_area: holes of at most so many px are filled first, 0 fills none.
-        connectivity: of the pieces, and of the neighbors into which seeds grow; 1 by sides, 2 by corners too.
+        boundary: (H, W), boundary probability in [0, 1].
+        seed_level: minimum distance of a seed pixel (exclusive), in [-1, 1); -1 ignores the distance.
+        boundary_level: maximum boundary probability of a seed pixel, in [0, 1]; 1 ignores the boundary.
+        boundary_weight: height of a boundary of probability 1 in the landscape, in units of the distance, 0 or more;
+            with 0, seeds meet at the neck of the distance.
+        min_seed_area: seeds with fewer px are removed.
+        min_area: glands with fewer px are merged into a neighbor in their component; smaller components are removed.
+        hole_area: holes of at most this many px are filled first; 0 fills none.
+        connectivity: of the components and of the growing seeds; 1 by sides, 2 also by corners.
 
     Returns:
         (H, W) int32, 0 background, 1..N.
 
     Raises:
-        ValueError: for maps of different shapes or a setting outside its range.
+        ValueError: if the maps differ in shape or a setting is outside its range.
     """
     check_levels(seed_level, boundary_level, boundary_weight)
     check_areas(connectivity, min_seed_area=min_seed_area)
     distance, boundary = np.asarray(distance, np.float32), np.asarray(boundary, np.float32)
-    pieces = component_instances(foreground, connectivity, min_area, hole_area)
-    if not pieces.shape == distance.shape == boundary.shape:
-        shapes = f"foreground {pieces.shape}, distance {distance.shape}, boundary {boundary.shape}"
+    components = component_instances(foreground, connectivity, min_area, hole_area)
+    if not components.shape == distance.shape == boundary.shape:
+        shapes = f"foreground {components.shape}, distance {distance.shape}, boundary {boundary.shape}"
         raise ValueError(f"the maps differ in shape: {shapes}; they must show the same pixels")
-    core = (pieces > 0) & (distance > seed_level) & (boundary <= boundary_level)
-    seeds = _without_small(_numbered(core, 1), min_seed_area)
+    core = (components > 0) & (distance > seed_level) & (boundary <= boundary_level)
+    seeds = _remove_small(_label(core, 1), min_seed_area)
     landscape = np.float32(boundary_weight) * boundary - distance
-    parts = _grown(seeds, pieces, landscape, connectivity)
+    instances = _grow(seeds, components, landscape, connectivity)
     if min_area > 0:
-        too_small = np.bincount(parts.ravel(), minlength=seeds.max() + 1)[: seeds.max() + 1] < min_area
+        too_small = np.bincount(instances.ravel(), minlength=seeds.max() + 1)[: seeds.max() + 1] < min_area
         if too_small[1:].any():
-            parts = _grown(np.where(too_small[seeds], 0, seeds), pieces, landscape, connectivity)
-    return relabel_sequential(parts)[0].astype(np.int32)
+            instances = _grow(np.where(too_small[seeds], 0, seeds), components, landscape, connectivity)
+    return relabel_sequential(instances)[0].astype(np.int32)
 
 
-def _grown(seeds: Instances, pieces: Instances, landscape: Plane, connectivity: int) -> Instances:
-    """Grow seeds in the pieces that hold two or more: they keep their numbers, other pieces get numbers above them.
+def _grow(seeds: Instances, components: Instances, landscape: Plane, connectivity: int) -> Instances:
+    """Run the watershed in components with two or more seeds.
 
-    A piece with one seed gets that seed's number.
+    Instances keep the numbers of their seeds. A component with one seed gets its number, one without a seed gets a
+    number above those of the seeds.
     """
     count = int(seeds.max())
-    piece_of_seed = np.zeros(count + 1, np.intp)
-    piece_of_seed[seeds] = pieces
-    piece_of_seed[0] = 0
-    held = np.bincount(piece_of_seed[piece_of_seed > 0], minlength=int(pieces.max()) + 1)
-    number = np.arange(len(held), dtype=np.int32) + np.int32(count)
-    number[piece_of_seed] = np.arange(count + 1, dtype=np.int32)
+    component_of_seed = np.zeros(count + 1, np.intp)
+    component_of_seed[seeds] = components
+    component_of_seed[0] = 0
+    seeds_per_component = np.bincount(component_of_seed[component_of_seed > 0], minlength=int(components.max()) + 1)
+    number = np.arange(len(seeds_per_component), dtype=np.int32) + np.int32(count)
+    number[component_of_seed] = np.arange(count + 1, dtype=np.int32)
     number[0] = 0
-    parts = number[pieces]
-    contested = (held > 1)[pieces]
+    instances = number[components]
+    contested = (seeds_per_component > 1)[components]
     if contested.any():
         markers = np.where(contested, seeds, 0)
-        parts[contested] = watershed(landscape, markers, connectivity=connectivity, mask=contested)[contested]
-    return parts
+        instances[contested] = watershed(landscape, markers, connectivity=connectivity, mask=contested)[contested]
+    return instances
 
 
-def _numbered(mask: NDArray[np.bool_], connectivity: int) -> Instances:
-    """Number the connected regions of a mask, 1..N."""
+def _label(mask: NDArray[np.bool_], connectivity: int) -> Instances:
+    """Label the connected components of a mask, 1..N."""
     return ndimage.label(mask, ndimage.generate_binary_structure(2, connectivity), output=np.int32)[0]
 
 
-def _without_small(regions: Instances, area: float) -> Instances:
-    """Drop regions of fewer than ``area`` px and close the gaps in the numbers."""
+def _remove_small(regions: Instances, area: float) -> Instances:
+    """Remove regions with fewer than ``area`` px and renumber the others without gaps."""
     if area <= 1:
         return regions
     keep = np.bincount(regions.ravel()) >= area
@@ -164,14 +165,14 @@ def _without_small(regions: Instances, area: float) -> Instances:
     return (np.cumsum(keep, dtype=np.int32) * keep)[regions]
 
 
-def _holes(mask: NDArray[np.bool_], connectivity: int, area: float) -> NDArray[np.bool_]:
-    """Mark the background that the foreground encloses, in holes of at most ``area`` px.
+def _small_holes(mask: NDArray[np.bool_], connectivity: int, area: float) -> NDArray[np.bool_]:
+    """Return a mask of the holes of at most ``area`` px that the foreground encloses.
 
-    Background joins by the other connectivity: a corner at which the foreground holds together parts it.
+    The background uses the other connectivity: where foreground pixels connect by a corner, background pixels do not.
     """
-    outside = _numbered(~mask, 3 - connectivity)
-    size = np.bincount(outside.ravel())
-    hole = size <= area
-    hole[np.unique(np.concatenate([outside[0], outside[-1], outside[:, 0], outside[:, -1]]))] = False
-    hole[0] = False
-    return hole[outside]
+    background = _label(~mask, 3 - connectivity)
+    areas = np.bincount(background.ravel())
+    is_hole = areas <= area
+    is_hole[np.unique(np.concatenate([background[0], background[-1], background[:, 0], background[:, -1]]))] = False
+    is_hole[0] = False
+    return is_hole[background]

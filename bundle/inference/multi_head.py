@@ -1,4 +1,4 @@
-"""More than one map in the answer of a network: heads side by side in one tensor, and apart again."""
+"""Several heads of a network in one output tensor: stack them along the channel axis and split them again."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from monai.transforms.transform import Transform
 from torch import Tensor, nn
 
 FORMS = ("logits", "tanh", "probability")
-"""How a head is shown: as it is; its tanh, in [-1, 1]; its softmax without the background, each in [0, 1]."""
+"""Output form of a head: unchanged; tanh, in [-1, 1]; softmax without the background class, each in [0, 1]."""
 
 
 class StackedHeads(nn.Module):
-    """A network that answers with several heads of another, side by side on the channel axis.
+    """Network that returns several heads of another network, concatenated along the channel axis.
 
-    An evaluator slides its window over one tensor, blends it and brings it back to the size of the image. With this
-    network in place of the bare one, that tensor also holds what the postprocessing needs beside the segmentation, and
-    every map goes the same way. Each channel is treated by itself, so the segmentation stays what it was. Logits are
-    blended as logits; distances and probabilities as such, because overlapping windows should agree on their mean.
+    An evaluator slides its window over one tensor, blends it and resamples it to the size of the image. With this
+    network in place of the bare one, the tensor also holds the maps that the postprocessing needs beside the
+    segmentation. Channels are independent, so the segmentation does not change. Logits are blended as logits;
+    distances and probabilities are converted first, because overlapping windows should agree on their mean.
 
-    The network inside is shared, not copied: load weights into it, not into this one, whose keys carry a prefix.
+    The wrapped network is shared, not copied. Load weights into it, not into this module, whose keys have a prefix.
 
     Args:
-        network: has ``heads(image)``, (B, C, H, W) by name.
-        heads: names of heads and their form, in the order of the channels. ``logits`` keeps all C channels as they
-            are, ``tanh`` all C in [-1, 1]; ``probability`` is the softmax without channel 0, C - 1 channels in [0, 1].
+        network: network with ``heads(image)``, which returns (B, C, H, W) maps by name.
+        heads: head -> form, in the order of the channels. ``logits`` keeps all C channels, ``tanh`` maps all C to
+            [-1, 1]; ``probability`` is the softmax without channel 0, C - 1 channels in [0, 1].
 
     Raises:
-        ValueError: without a head, or for an unknown form.
+        ValueError: if no head is given or a form is unknown.
     """
 
     def __init__(self, network: nn.Module, heads: Mapping[str, str]) -> None:
@@ -43,10 +43,10 @@ class StackedHeads(nn.Module):
         self.shown = dict(heads)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Maps side by side (B, sum of channels, H, W) of images (B, 3, H, W).
+        """Return the stacked maps (B, sum of channels, H, W) of images (B, 3, H, W).
 
         Raises:
-            ValueError: for a network that lacks one of the heads.
+            ValueError: if the network lacks one of the heads.
         """
         heads = self.network.heads(image) if hasattr(self.network, "heads") else {}  # type: ignore[operator]
         missing = [name for name in self.shown if name not in heads]
@@ -55,18 +55,18 @@ class StackedHeads(nn.Module):
                 f"{type(self.network).__name__} has no head {', '.join(map(repr, missing))}, only {sorted(heads)}; "
                 "choose a method whose network has it, or evaluate without this postprocessing"
             )
-        return torch.cat([_formed(heads[name], form) for name, form in self.shown.items()], dim=1)
+        return torch.cat([_convert_head(heads[name], form) for name, form in self.shown.items()], dim=1)
 
 
 class UnstackHeadsd(Transform):
-    """Dictionary transform that takes stacked heads apart again, channel by channel.
+    """Dictionary transform that splits stacked heads along the channel axis.
 
     Args:
-        key: maps side by side (C, H, W), as :class:`StackedHeads` answers for one image.
-        parts: keys of the record and how many channels each gets, in their order; ``key`` itself may be among them.
+        key: stacked maps (C, H, W), as :class:`StackedHeads` returns them for one image.
+        parts: key of each part -> number of its channels, in their order; ``key`` itself may be among them.
 
     Raises:
-        ValueError: for a part without channel.
+        ValueError: if a part has no channel.
     """
 
     def __init__(self, key: Hashable, parts: Mapping[Hashable, int]) -> None:
@@ -77,10 +77,10 @@ class UnstackHeadsd(Transform):
         self.parts = dict(parts)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Give a copy of the record with the parts, (channels, H, W) each, with the metadata of the whole.
+        """Return a copy of the record with the parts, (channels, H, W) each, with the metadata of the stacked maps.
 
         Raises:
-            ValueError: where the maps have another number of channels than the parts together.
+            ValueError: if the number of channels differs from the sum over the parts.
         """
         record = dict(data)
         stacked = record[self.key]
@@ -96,8 +96,8 @@ class UnstackHeadsd(Transform):
         return record
 
 
-def _formed(head: Tensor, form: str) -> Tensor:
-    """One head (B, C, H, W) in its form."""
+def _convert_head(head: Tensor, form: str) -> Tensor:
+    """Convert one head (B, C, H, W) to its output form."""
     if form == "tanh":
         return head.tanh()
     return head.softmax(dim=1)[:, 1:] if form == "probability" else head

@@ -1,4 +1,4 @@
-"""What every output of inference has in common: its name beside the mask, and the record of one picture."""
+"""Base class of the files that inference writes, and functions on the record of one picture."""
 
 from __future__ import annotations
 
@@ -19,95 +19,95 @@ from bundle.inference.files import hidden_until_done
 from bundle.types import FILES, IMAGE
 
 Record = dict[Hashable, Any]
-"""One picture after inference: the network's input, its scores (C, W, H), and whatever stands beside them."""
+"""One picture after inference: the network's input, its scores (C, W, H), and other maps."""
 
 
 class Output(Transform, ABC):
-    """A file that is written for each picture: NAME_POSTFIX.SUFFIX, where the mask is NAME_mask.png.
+    """Transform that writes one file for each picture: NAME_POSTFIX.SUFFIX, where the mask is NAME_mask.png.
 
-    The file appears whole or not at all. Its path is added to the record's ``files``; all else of the record stays as
-    it is. An output that is there already, because two overlays ask for it, is not written again.
+    The file is written atomically. Its path is added to ``files`` of the record. An output that two overlays ask for
+    is written once.
 
     Args:
-        output_dir: folder of the file; made where it is missing.
-        postfix: what the name gets.
-        suffix: how the name ends, with its dot.
-        key: scores (C, W, H) of the picture, at its own size, width first as MONAI's readers have it.
+        output_dir: folder of the file; created if missing.
+        postfix: added to the name of the picture.
+        suffix: suffix of the file, with its dot.
+        key: scores (C, W, H) of the picture at its own size; width first, as MONAI's readers return images.
     """
 
     settings: Mapping[str, Any] = {}
-    """What makes its files others, beside the prediction; plain values."""
+    """Settings that change the content of the file, as plain values."""
 
     def __init__(self, output_dir: str | os.PathLike[str], postfix: str, suffix: str, key: Hashable) -> None:
         self.layout = FolderLayout(output_dir, postfix, suffix)
         self.key = key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> Record:
-        """Write the file and give a copy of the record that names it.
+        """Write the file and return a copy of the record with its path.
 
         Raises:
-            OSError: where the file cannot be written, for instance on a full disk; names it.
+            OSError: if the file cannot be written, for example on a full disk; with its path.
         """
         record = dict(data)
-        path = Path(self.layout.filename(source_of(record)))
+        path = Path(self.layout.filename(picture_path(record)))
         written = record.get(FILES, [])
         if not any(Path(name).with_suffix("") == path.with_suffix("") for name in written):
-            record = self.prepared(record)
+            record = self.prepare(record)
             record[FILES] = [*written, str(self.write(record, path))]
         return record
 
-    def prepared(self, record: Record) -> Record:
-        """The record with what the file needs; one that further outputs may find there."""
+    def prepare(self, record: Record) -> Record:
+        """Return the record with the maps that the file needs; later outputs can use them too."""
         return record
 
     @abstractmethod
     def write(self, record: Record, path: Path) -> Path:
-        """Write the file, and give its path, which may end in another suffix than ``path``."""
+        """Write the file and return its path, whose suffix may differ from that of ``path``."""
 
 
-def source_of(record: Mapping[Hashable, Any]) -> str:
-    """Path of the picture that a record is of."""
+def picture_path(record: Mapping[Hashable, Any]) -> str:
+    """Return the path of the picture of a record."""
     return str(record[IMAGE].meta["filename_or_obj"])
 
 
-def microns_of(record: Mapping[Hashable, Any], override: float | None) -> float | None:
-    """Side of a pixel of the picture in um, ``None`` where nobody knows.
+def pixel_size_of(record: Mapping[Hashable, Any], override: float | None) -> float | None:
+    """Return the pixel size of the picture in um/px, ``None`` if it is unknown.
 
     Args:
-        record: its image has ``mpp`` among its metadata where its data list told it.
-        override: um/px for all pictures, whatever their lists say.
+        record: its image has ``mpp`` in its metadata if its data list gives it.
+        override: um/px for all pictures, in place of that of their lists.
     """
-    told = override if override is not None else record[IMAGE].meta.get("mpp")
-    return None if told is None else float(told)
+    mpp = override if override is not None else record[IMAGE].meta.get("mpp")
+    return None if mpp is None else float(mpp)
 
 
-def planes(maps: torch.Tensor) -> NDArray[np.float32]:
-    """Maps (C, W, H) as an array (C, H, W), as files have it."""
+def to_numpy(maps: torch.Tensor) -> NDArray[np.float32]:
+    """Convert maps (C, W, H) to a numpy array (C, H, W), the order of axes in files."""
     return np.ascontiguousarray(maps.detach().as_subclass(torch.Tensor).float().cpu().numpy().swapaxes(1, 2))
 
 
 def probabilities(scores: torch.Tensor) -> NDArray[np.float32]:
-    """Probability of each class (C, H, W) of scores (C, W, H), which may be logits or log-probabilities."""
-    return planes(scores.as_subclass(torch.Tensor).float().softmax(dim=0))
+    """Return the class probabilities (C, H, W) of scores (C, W, H), which may be logits or log-probabilities."""
+    return to_numpy(scores.as_subclass(torch.Tensor).float().softmax(dim=0))
 
 
-def picture_of(record: Mapping[Hashable, Any], reader: Any) -> NDArray[np.uint8]:
-    """The picture (H, W, 3) uint8 as its file has it.
+def load_picture(record: Mapping[Hashable, Any], reader: Any) -> NDArray[np.uint8]:
+    """Read the picture of a record from its file, (H, W, 3) uint8.
 
     Args:
-        record: of the picture.
-        reader: MONAI's ``ImageReader`` for such files, which gives (W, H, 3).
+        record: record of the picture.
+        reader: MONAI ``ImageReader`` for such files; returns (W, H, 3).
     """
-    pixels, _ = reader.get_data(reader.read(source_of(record)))
+    pixels, _ = reader.get_data(reader.read(picture_path(record)))
     return np.asarray(pixels, np.uint8).swapaxes(0, 1).copy()
 
 
 def write_picture(pixels: NDArray[Any], path: Path) -> Path:
-    """Write (H, W) or (H, W, 3) to a PNG, whole or not at all, and give its path.
+    """Write pixels (H, W) or (H, W, 3) to a PNG atomically and return its path.
 
     Raises:
-        OSError: where it cannot be written; names it.
+        OSError: if the file cannot be written; with its path.
     """
-    with hidden_until_done(path) as place:
-        Image.fromarray(pixels).save(place)
+    with hidden_until_done(path) as temporary:
+        Image.fromarray(pixels).save(temporary)
     return path

@@ -1,4 +1,4 @@
-"""Maps of numbers beside the mask: how probable a gland is at each pixel, and how far the opinions go apart."""
+"""Maps that inference writes beside the mask: class probabilities and disagreement."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from numpy.typing import NDArray
 
 from bundle.inference.disagreement import consensus_entropy
 from bundle.inference.files import hidden_until_done
-from bundle.inference.outputs import Output, Record, microns_of, picture_of, planes, probabilities, write_picture
+from bundle.inference.outputs import Output, Record, load_picture, pixel_size_of, probabilities, to_numpy, write_picture
 
 MICRONS_IN_CENTIMETER = 1e4
 
 
 class SaveProbabilityd(Output):
-    """Writes NAME_probability.tif: float32 in [0, 1], a page for each class but background, in their order.
+    """Write NAME_probability.tif: float32 in [0, 1], one page for each class except background, in their order.
 
     Args:
         output_dir: folder of the file.
-        class_names: of the classes but background; they stand in the description of the pages.
-        mpp: um/px of all pictures, for the file's resolution; ``None`` takes it from their data list.
+        class_names: names of the classes without background, for the descriptions of the pages.
+        mpp: um/px of all pictures, for the resolution tag; ``None`` takes it from their data list.
         key: scores (C, W, H).
     """
 
@@ -44,22 +44,22 @@ class SaveProbabilityd(Output):
         """Write the softmax of the scores.
 
         Raises:
-            ValueError: where the scores have another number of classes than there are names.
+            ValueError: if the number of names does not match the number of classes.
         """
-        chances = probabilities(record[self.key])
-        check_names(self.class_names, len(chances))
+        class_probabilities = probabilities(record[self.key])
+        check_names(self.class_names, len(class_probabilities))
         texts = [f"probability of {name}, from 0 to 1" for name in self.class_names]
-        return write_maps(chances[1:], texts, path, microns_of(record, self.mpp))
+        return write_maps(class_probabilities[1:], texts, path, pixel_size_of(record, self.mpp))
 
 
 class Disagreementd(Transform):
-    """Dictionary transform that adds where not to trust the mask; see :func:`consensus_entropy`.
+    """Dictionary transform that adds the map of disagreement; see :func:`consensus_entropy`.
 
     Args:
-        scores_keys: scores (C, W, H) of the experts and gates for the segmentation.
-        distance_keys: signed distances (1, W, H) in [-1, 1], positive inside, as many; each shares its classes with
-            the scores of the same place.
-        target_key: where the map goes.
+        scores_keys: keys of scores (C, W, H), of experts and gates, for the segmentation.
+        distance_keys: keys of signed distances (1, W, H) in [-1, 1], positive inside; as many as ``scores_keys``. Each
+            uses the gland classes of the scores at its position.
+        target_key: key of the map.
     """
 
     def __init__(
@@ -69,17 +69,17 @@ class Disagreementd(Transform):
         self.target_key = target_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> Record:
-        """Give a copy of the record with the map, (1, W, H) in [0, 1].
+        """Return a copy of the record with the map, (1, W, H) in [0, 1].
 
         Raises:
-            KeyError: where the record lacks one of the maps.
+            KeyError: if the record lacks one of the maps.
         """
         record = dict(data)
         missing = [str(key) for key in (*self.scores_keys, *self.distance_keys) if key not in record]
         if missing:
             raise KeyError(
                 f"no {', '.join(missing)} in the record, which has {sorted(map(str, record))}; the disagreement needs "
-                "the answers of experts and gates, see configs/inference/disagreement.yaml"
+                "the outputs of experts and gates, see configs/inference/disagreement.yaml"
             )
         scores, distances = ([record[key][None] for key in keys] for keys in (self.scores_keys, self.distance_keys))
         record[self.target_key] = consensus_entropy(scores, distances)[0]
@@ -87,12 +87,12 @@ class Disagreementd(Transform):
 
 
 class SaveDisagreementd(Output):
-    """Writes NAME_disagreement.tif: float32, 0 where all opinions agree and are sure, 1 where they cancel out.
+    """Write NAME_disagreement.tif: float32, 0 where all heads are certain of the same class, 1 at maximum entropy.
 
     Args:
         output_dir: folder of the file.
-        mpp: um/px of all pictures, for the file's resolution; ``None`` takes it from their data list.
-        key: the map (1, W, H), as :class:`Disagreementd` makes it.
+        mpp: um/px of all pictures, for the resolution tag; ``None`` takes it from their data list.
+        key: map (1, W, H), as :class:`Disagreementd` adds it.
     """
 
     def __init__(
@@ -103,23 +103,23 @@ class SaveDisagreementd(Output):
 
     def write(self, record: Record, path: Path) -> Path:
         """Write the map."""
-        text = "disagreement, from 0 (all agree and are sure) to 1 (no opinion is left)"
-        return write_maps(planes(record[self.key]), [text], path, microns_of(record, self.mpp))
+        text = "disagreement, from 0 (all heads are certain of the same class) to 1 (maximum entropy)"
+        return write_maps(to_numpy(record[self.key]), [text], path, pixel_size_of(record, self.mpp))
 
 
 class SaveDoubtd(Output):
-    """Writes NAME_doubt.png: the picture in gray, and over it in color where not to trust the mask.
+    """Write NAME_doubt.png: the picture in gray, with uncertain pixels in color.
 
     Args:
         output_dir: folder of the file.
-        reader: MONAI's ``ImageReader`` for the pictures, which gives (W, H, 3).
-        color: red, green, blue of full doubt, each 0 to 255.
-        power: the share of the color at a pixel is the map's value to this power, above 0. Entropy rises fast: a
-            mean opinion of 0.75 is at 0.81 already, so a higher power shows what is worst.
-        key: the map (1, W, H) in [0, 1].
+        reader: MONAI ``ImageReader`` for the pictures; returns (W, H, 3).
+        color: red, green, blue at a disagreement of 1, each 0 to 255.
+        power: the opacity of the color is the value of the map to this power, above 0. Entropy rises fast: it is 0.81
+            at a mean probability of 0.75, so a higher power shows only the most uncertain pixels.
+        key: map (1, W, H) in [0, 1].
 
     Raises:
-        ValueError: for another power.
+        ValueError: if ``power`` is not above 0.
     """
 
     def __init__(
@@ -137,26 +137,26 @@ class SaveDoubtd(Output):
         self.settings = {"color": list(color), "power": power}
 
     def write(self, record: Record, path: Path) -> Path:
-        """Write the picture in gray with its veil."""
-        doubt = planes(record[self.key])[0][..., None] ** self.power
-        gray = picture_of(record, self.reader).mean(axis=2, keepdims=True, dtype=np.float32)
-        return write_picture((gray + doubt * (self.color - gray)).round().astype(np.uint8), path)
+        """Write the overlay."""
+        opacity = to_numpy(record[self.key])[0][..., None] ** self.power
+        gray = load_picture(record, self.reader).mean(axis=2, keepdims=True, dtype=np.float32)
+        return write_picture((gray + opacity * (self.color - gray)).round().astype(np.uint8), path)
 
 
 def write_maps(maps: NDArray[np.float32], texts: Sequence[str], path: Path, mpp: float | None) -> Path:
-    """Write maps to a TIFF, whole or not at all, and give its path.
+    """Write maps to a TIFF atomically and return its path.
 
     Args:
         maps: (pages, H, W).
-        texts: what each page shows, in ASCII alone.
-        path: of the file.
-        mpp: um/px, for the resolution that viewers read; ``None`` leaves it out.
+        texts: description of each page; ASCII only.
+        path: path of the file.
+        mpp: um/px, for the resolution tag; ``None`` leaves it out.
 
     Raises:
-        OSError: where it cannot be written; names it.
+        OSError: if the file cannot be written; with its path.
     """
     size = None if mpp is None else (MICRONS_IN_CENTIMETER / mpp,) * 2
-    with hidden_until_done(path) as place, tifffile.TiffWriter(place) as file:
+    with hidden_until_done(path) as temporary, tifffile.TiffWriter(temporary) as file:
         for plane, text in zip(maps, texts, strict=True):
             description = text.encode("ascii", "replace").decode()
             file.write(
@@ -172,13 +172,13 @@ def write_maps(maps: NDArray[np.float32], texts: Sequence[str], path: Path, mpp:
 
 
 def check_names(class_names: Sequence[str], classes: int) -> None:
-    """Refuse names that do not fit the scores.
+    """Check that there is one name for each class of the scores without background.
 
     Raises:
-        ValueError: says how many names there must be.
+        ValueError: if not.
     """
     if len(class_names) != classes - 1:
         raise ValueError(
-            f"class_names has {len(class_names)} names ({', '.join(class_names)}), but the network tells {classes - 1} "
-            "classes beside background; give each its name"
+            f"class_names has {len(class_names)} names ({', '.join(class_names)}), but the network predicts "
+            f"{classes - 1} classes without background; give each class a name"
         )

@@ -1,4 +1,4 @@
-"""Readings for the pipeline: dictionary transforms that turn a prediction into numbered glands."""
+"""Dictionary transforms that turn a prediction into instances."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from bundle.inference.instances import (
 
 
 class ComponentInstancesd(MapTransform):
-    """Dictionary transform that adds the connected pieces of a prediction; see :func:`component_instances`."""
+    """Dictionary transform that adds the connected components of a prediction; see :func:`component_instances`."""
 
     def __init__(
         self,
@@ -31,19 +31,19 @@ class ComponentInstancesd(MapTransform):
         hole_area: float = 0,
         allow_missing_keys: bool = False,
     ) -> None:
-        """Make the transform.
+        """Create the transform.
 
         Args:
-            keys: class indices or masks (1, H, W), any value above 0 is gland, or scores (C, H, W), of which the
-                largest counts and class 0 is background.
-            target_key: where the instances go, one for each of ``keys``.
-            connectivity: 1 joins pixels by their sides, 2 by their corners too.
-            min_area: pieces of fewer px are dropped.
-            hole_area: holes of at most so many px are filled first, 0 fills none.
+            keys: class indices or masks (1, H, W), values above 0 are gland; or scores (C, H, W), whose argmax is
+                taken, class 0 is background.
+            target_key: key of the instances, one for each of ``keys``.
+            connectivity: 1 connects pixels by their sides, 2 also by their corners.
+            min_area: components with fewer px are removed.
+            hole_area: holes of at most this many px are filled first; 0 fills none.
             allow_missing_keys: whether a record may lack the prediction.
 
         Raises:
-            ValueError: for another connectivity or an area below 0.
+            ValueError: if a setting is outside its range.
         """
         super().__init__(keys, allow_missing_keys)
         check_areas(connectivity, min_area=min_area, hole_area=hole_area)
@@ -51,10 +51,10 @@ class ComponentInstancesd(MapTransform):
         self.settings: dict[str, Any] = {"connectivity": connectivity, "min_area": min_area, "hole_area": hole_area}
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Give a copy of the record with instances (1, H, W) int32, of the prediction's kind and with its metadata.
+        """Return a copy of the record with instances (1, H, W) int32, with the type and metadata of the prediction.
 
         Raises:
-            ValueError: for a prediction that is not (C, H, W).
+            ValueError: if a prediction is not (C, H, W).
         """
         record = dict(data)
         for key, target in self.key_iterator(record, self.target_keys):
@@ -64,10 +64,10 @@ class ComponentInstancesd(MapTransform):
 
 
 class WatershedInstancesd(MapTransform):
-    """Dictionary transform that adds the glands of a watershed; see :func:`watershed_instances`.
+    """Dictionary transform that adds the instances of a watershed; see :func:`watershed_instances`.
 
-    It needs the signed distance and the boundary of the same pixels beside the segmentation, as
-    :class:`StackedHeads` and :class:`UnstackHeadsd` bring them there.
+    The record must hold the signed distance and the boundary map beside the segmentation, as from
+    :class:`StackedHeads` and :class:`UnstackHeadsd`.
     """
 
     def __init__(
@@ -85,24 +85,24 @@ class WatershedInstancesd(MapTransform):
         connectivity: int = 2,
         allow_missing_keys: bool = False,
     ) -> None:
-        """Make the transform.
+        """Create the transform.
 
         Args:
             keys: class indices or masks (1, H, W), or scores (C, H, W), as for :class:`ComponentInstancesd`.
             distance_key: signed distance (1, H, W) in [-1, 1].
-            boundary_key: probability of a boundary (1, H, W) in [0, 1].
-            target_key: where the instances go, one for each of ``keys``.
-            seed_level: distance above which a pixel may be a seed, in [-1, 1).
-            boundary_level: probability above which a pixel is none, in [0, 1].
+            boundary_key: boundary probability (1, H, W) in [0, 1].
+            target_key: key of the instances, one for each of ``keys``.
+            seed_level: minimum distance of a seed pixel (exclusive), in [-1, 1).
+            boundary_level: maximum boundary probability of a seed pixel, in [0, 1].
             boundary_weight: height of a boundary in the landscape, in units of the distance, 0 or more.
-            min_seed_area: seeds of fewer px are dropped.
-            min_area: glands of fewer px are joined to a neighbor, or dropped where they have none.
-            hole_area: holes of at most so many px are filled first, 0 fills none.
-            connectivity: 1 joins pixels by their sides, 2 by their corners too.
+            min_seed_area: seeds with fewer px are removed.
+            min_area: glands with fewer px are merged into a neighbor, or removed if they have none.
+            hole_area: holes of at most this many px are filled first; 0 fills none.
+            connectivity: 1 connects pixels by their sides, 2 also by their corners.
             allow_missing_keys: whether a record may lack the prediction.
 
         Raises:
-            ValueError: for a setting outside its range.
+            ValueError: if a setting is outside its range.
         """
         super().__init__(keys, allow_missing_keys)
         check_levels(seed_level, boundary_level, boundary_weight)
@@ -120,11 +120,11 @@ class WatershedInstancesd(MapTransform):
         }
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Give a copy of the record with instances (1, H, W) int32, of the prediction's kind and with its metadata.
+        """Return a copy of the record with instances (1, H, W) int32, with the type and metadata of the prediction.
 
         Raises:
-            KeyError: where the record lacks the distance or the boundary.
-            ValueError: for maps that are not (C, H, W), or not of the same pixels.
+            KeyError: if the record lacks the distance or the boundary.
+            ValueError: if a map is not (C, H, W), or the maps differ in size.
         """
         record = dict(data)
         for key, target in self.key_iterator(record, self.target_keys):
@@ -136,7 +136,7 @@ class WatershedInstancesd(MapTransform):
 
 
 def _foreground(prediction: NdarrayOrTensor, key: Hashable) -> Plane:
-    """Foreground (H, W), bool, of class indices (1, H, W) or scores (C, H, W)."""
+    """Return the foreground (H, W), bool, of class indices (1, H, W) or scores (C, H, W)."""
     if prediction.ndim != 3 or prediction.shape[0] < 1:
         raise ValueError(f"{key!r} has the shape {tuple(prediction.shape)}; a prediction of one image has (C, H, W)")
     array = convert_to_numpy(prediction)
@@ -144,18 +144,18 @@ def _foreground(prediction: NdarrayOrTensor, key: Hashable) -> Plane:
 
 
 def _single(record: Mapping[Hashable, Any], key: Hashable) -> Plane:
-    """The one plane (H, W) of a map (1, H, W)."""
+    """Return the only channel (H, W) of a map (1, H, W)."""
     if key not in record:
         raise KeyError(
-            f"no {key!r} in the record, which has {sorted(map(str, record))}; the watershed reads the signed distance "
+            f"no {key!r} in the record, which has {sorted(map(str, record))}; the watershed needs the signed distance "
             "and the boundary beside the segmentation, see configs/postprocessing/watershed.yaml"
         )
     value = record[key]
     if value.ndim != 3 or value.shape[0] != 1:
-        raise ValueError(f"{key!r} has the shape {tuple(value.shape)}; the watershed wants (1, H, W)")
+        raise ValueError(f"{key!r} has the shape {tuple(value.shape)}; the watershed needs (1, H, W)")
     return convert_to_numpy(value)[0]
 
 
 def _like(instances: np.ndarray, prediction: NdarrayOrTensor) -> NdarrayOrTensor:
-    """Instances (1, H, W) int32 as the prediction comes: array, tensor or MetaTensor with its metadata."""
+    """Convert instances to (1, H, W) int32 in the type of the prediction: array, tensor or MetaTensor with metadata."""
     return convert_to_dst_type(instances[None], prediction, dtype=np.int32)[0]

@@ -1,4 +1,4 @@
-"""What a person should outline next: scores of pictures, high where a network doubts most, and orders by strategy."""
+"""Active learning: scores of unlabeled pictures, high where a network is uncertain, and orders for labeling."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from bundle.types import IMAGE
 
 
 class DisagreementScorer:
-    """The doubt of a network about a picture: mean over its pixels, at the working resolution.
+    """Score of a picture for active learning: the mean uncertainty over its pixels, at working resolution.
 
-    With the score ``disagreement`` doubt is the entropy of the mean opinion of experts and gates
-    (:func:`consensus_entropy`), as uncertainty sampling by query-by-committee takes it (Settles 2009, Active Learning
-    Literature Survey, 2.2). With ``entropy`` it is the entropy of the network's one answer, which every network has.
-    Weights are the caller's to load. Scores rank pictures of one network; between networks they mean nothing.
+    With ``disagreement``, the uncertainty is the entropy of the mean prediction of experts and gates
+    (:func:`consensus_entropy`), as in query by committee (Settles 2009, Active Learning Literature Survey, 2.2). With
+    ``entropy`` it is the entropy of the network's output, for any network. The caller loads the weights. Scores are
+    comparable between pictures of one network only.
 
     Args:
-        network: the bare network. For ``disagreement`` it has ``heads(image)`` with the heads of ``OPINIONS``.
+        network: the bare network. For ``disagreement`` it needs ``heads(image)`` with the heads of ``OPINIONS``.
         preprocessing: transform of the records, from a path to a normalized image (3, W, H).
-        inferer: MONAI's; slides a window over the image and blends what overlaps.
+        inferer: MONAI inferer; slides a window over the image and blends overlapping windows.
         score: ``disagreement`` or ``entropy``.
-        device: where the network is, by name or as torch has it.
-        amp: whether to answer in mixed precision; on CUDA alone.
+        device: device of the network.
+        amp: whether to use mixed precision; on CUDA only.
 
     Raises:
-        ValueError: for another score.
+        ValueError: if ``score`` is unknown.
     """
 
     def __init__(
@@ -50,62 +50,62 @@ class DisagreementScorer:
         device: torch.device | str = "cpu",
         amp: bool = False,
     ) -> None:
-        if score not in DOUBTS:
-            raise ValueError(f"score is {score!r}; choose from {', '.join(DOUBTS)}")
+        if score not in SCORES:
+            raise ValueError(f"score is {score!r}; choose from {', '.join(SCORES)}")
         self.network = network
         self.preprocessing = preprocessing
         self.inferer = inferer
         self.score = score
         self.device = torch.device(device)
         self.amp = bool(amp) and self.device.type == "cuda"
-        self._asked = DOUBTS[score][0](network)
-        self._doubt = DOUBTS[score][1]
+        self._scored_network = SCORES[score][0](network)
+        self._score_map = SCORES[score][1]
 
     def __call__(self, record: Mapping[Hashable, Any]) -> float:
-        """Score one picture.
+        """Return the score of one picture.
 
         Args:
-            record: ``image``, the path of a picture, and, where it is known, ``mpp``, um/px; others are not looked at.
+            record: ``image``, the path of a picture, and ``mpp``, um/px, if it is known; other keys are ignored.
 
         Returns:
-            From 0, sure of every pixel, to 1, sure of none.
+            Score from 0 (certain of every pixel) to 1 (maximum entropy at every pixel).
 
         Raises:
-            ValueError: for a network that lacks the heads, and where its answer holds no numbers.
-            RuntimeError: where the picture cannot be read; MONAI's, with the reason as its cause.
+            ValueError: if the network lacks the heads, or its output is NaN.
+            RuntimeError: if the picture cannot be read; raised by MONAI, with the reason as its cause.
         """
         image = self.preprocessing(dict(record))[IMAGE]
         image = torch.as_tensor(image).as_subclass(Tensor)[None].to(self.device)
         with eval_mode(self.network), torch.autocast(self.device.type, enabled=self.amp):
-            answer = self.inferer(image, self._asked)
-        if not isinstance(answer, Tensor):
-            raise ValueError(f"the network answers a {type(answer).__name__}; a score needs one tensor")
-        score = float(self._doubt(answer.float()).mean())
+            output = self.inferer(image, self._scored_network)
+        if not isinstance(output, Tensor):
+            raise ValueError(f"the network returns a {type(output).__name__}; a score needs one tensor")
+        score = float(self._score_map(output.float()).mean())
         if math.isnan(score):
-            raise ValueError(f"the network's answer to {record[IMAGE]} holds no numbers (NaN); train it again")
+            raise ValueError(f"the network's output for {record[IMAGE]} holds no numbers (NaN); train it again")
         return min(max(score, 0.0), 1.0)
 
     def write(self, records: Iterable[Mapping[Hashable, Any]], path: str | os.PathLike[str]) -> Path:
-        """Score pictures and write a table, ``image,score``, the highest score first; gives its path.
+        """Score pictures and write a table with the columns ``image,score``, highest score first; return its path.
 
         Args:
-            records: as :meth:`__call__` takes them.
-            path: of the table, CSV; it appears whole or not at all.
+            records: as for :meth:`__call__`.
+            path: path of the CSV file, which is written atomically.
 
         Raises:
-            ValueError, RuntimeError: as :meth:`__call__`.
-            OSError: where the table cannot be written.
+            ValueError, RuntimeError: as for :meth:`__call__`.
+            OSError: if the table cannot be written.
         """
         scores = {str(record[IMAGE]): self(record) for record in records}
-        with hidden_until_done(path) as place, place.open("w", newline="", encoding="utf-8") as file:
+        with hidden_until_done(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             table = csv.writer(file)
             table.writerow([IMAGE, "score"])
             table.writerows((name, f"{scores[name]:.6f}") for name in outlining_order("disagreement", scores, scores))
         return Path(path)
 
 
-class _Opinions(StackedHeads):
-    """The heads that say what a pixel is, side by side: all scores, then all distances."""
+class _StackedClassifiers(StackedHeads):
+    """The heads that classify a pixel, stacked: all scores, then all distances."""
 
     def __init__(self, network: nn.Module) -> None:
         scores, distances = zip(*OPINIONS, strict=True)
@@ -118,55 +118,55 @@ class _Opinions(StackedHeads):
             raise ValueError(f"{error}; or score pictures by 'entropy', which every network has") from error
 
 
-def _disagreement(answer: Tensor) -> Tensor:
-    """Consensus entropy (1, 1, W, H) of opinions side by side (1, channels, W, H)."""
+def _disagreement(output: Tensor) -> Tensor:
+    """Return the consensus entropy (1, 1, W, H) of stacked heads (1, channels, W, H)."""
     pairs = len(OPINIONS)
-    scores, distances = answer[:, :-pairs], answer[:, -pairs:]
+    scores, distances = output[:, :-pairs], output[:, -pairs:]
     return consensus_entropy(scores.chunk(pairs, dim=1), distances.chunk(pairs, dim=1))
 
 
-def _entropy(answer: Tensor) -> Tensor:
-    """Entropy (1, W, H) of logits (1, C, W, H), in units of a toss among the C classes."""
-    toss = torch.distributions.Categorical(logits=answer.movedim(1, -1), validate_args=False)
-    return toss.entropy() / math.log(answer.shape[1])
+def _entropy(output: Tensor) -> Tensor:
+    """Return the entropy (1, W, H) of logits (1, C, W, H), divided by log C."""
+    distribution = torch.distributions.Categorical(logits=output.movedim(1, -1), validate_args=False)
+    return distribution.entropy() / math.log(output.shape[1])
 
 
-DOUBTS: dict[str, tuple[Callable[[nn.Module], nn.Module], Callable[[Tensor], Tensor]]] = {
-    "disagreement": (_Opinions, _disagreement),
+SCORES: dict[str, tuple[Callable[[nn.Module], nn.Module], Callable[[Tensor], Tensor]]] = {
+    "disagreement": (_StackedClassifiers, _disagreement),
     "entropy": (lambda network: network, _entropy),
 }
-"""By the name of a score: what is asked in the network's place, and the doubt about each pixel of what it answers."""
+"""Score -> function that wraps the network, and function from its output to the uncertainty of each pixel."""
 
 
 def outlining_order(
     strategy: str, names: Iterable[str], scores: Mapping[str, float] | None = None, seed: int | str = 0
 ) -> list[str]:
-    """Names of pictures without outlines, those that a person should outline first at the front.
+    """Sort the names of unlabeled pictures, those to label first at the front.
 
     Args:
-        strategy: ``disagreement``, the highest score first, equal ones by name; ``random``, mixed by the seed, each
-            name for itself, so that the order depends on nothing else; ``first``, by name.
-        names: of the pictures, in any order.
-        scores: by name, for ``disagreement``.
+        strategy: ``disagreement``: highest score first, ties by name; ``random``: by a hash of seed and name, so that
+            the order of two pictures does not depend on the others; ``first``: by name.
+        names: names of the pictures, in any order.
+        scores: name -> score, for ``disagreement``.
         seed: for ``random``.
 
     Raises:
-        ValueError: for another strategy, and for a picture without the score that it needs.
+        ValueError: if the strategy is unknown, or a picture lacks the score that it needs.
     """
-    if strategy not in ORDERS:
-        raise ValueError(f"strategy is {strategy!r}; choose from {', '.join(ORDERS)}")
-    names, known = list(names), dict(scores or {})
-    missing = [name for name in names if name not in known]
+    if strategy not in SORT_KEYS:
+        raise ValueError(f"strategy is {strategy!r}; choose from {', '.join(SORT_KEYS)}")
+    names, scores_by_name = list(names), dict(scores or {})
+    missing = [name for name in names if name not in scores_by_name]
     if strategy == "disagreement" and missing:
         raise ValueError(
             f"{len(missing)} of {len(names)} pictures have no score ({missing[0]} is the first); score them first"
         )
-    return sorted(names, key=lambda name: (ORDERS[strategy](name, known, seed), name))
+    return sorted(names, key=lambda name: (SORT_KEYS[strategy](name, scores_by_name, seed), name))
 
 
-ORDERS: dict[str, Callable[[str, Mapping[str, float], int | str], Any]] = {
+SORT_KEYS: dict[str, Callable[[str, Mapping[str, float], int | str], Any]] = {
     "disagreement": lambda name, scores, seed: -scores[name],
     "random": lambda name, scores, seed: hashlib.sha256(f"{seed} {name}".encode()).digest(),
     "first": lambda name, scores, seed: name,
 }
-"""By strategy: what sorts a picture, of its name, the scores and the seed."""
+"""Strategy -> sort key of a picture: a function of its name, the scores and the seed."""

@@ -1,8 +1,8 @@
-"""The borders of the regions of a plane as closed rings along pixel sides, found for all regions at once.
+"""Border tracing: closed rings along the pixel edges of all regions of an array at once.
 
-A region is a set of pixels of one number that hang together by their sides. Its border runs with the region on the
-right hand as a picture is shown (rows downwards): round the outside clockwise, round a hole the other way. Where two
-of its pixels meet at a corner only, the border turns right, so it never passes from one to the other there.
+A region is a set of pixels of one number that are connected by their sides. Its border is traced with the region on
+the right as displayed (rows downwards): clockwise along the outside, counter-clockwise along a hole. Where two of its
+pixels meet at a corner only, the border turns right, so it never crosses from one to the other there.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ Integers = NDArray[np.integer[Any]]
 
 @dataclass(frozen=True)
 class Rings:
-    """Closed rings, one after the other; the last point of a ring is not its first again.
+    """Closed rings, concatenated; the first point of a ring is not repeated at its end.
 
     Args:
         points: (points, 2) int64, columns x and y in px; only the corners of the border.
-        starts: (rings,), where each ring begins in ``points``.
+        starts: (rings,), index of the first point of each ring.
         regions: (rings,), number of the region that each ring bounds.
-        areas: (rings,), what each encloses in px, positive round the outside of a region, negative round a hole.
+        areas: (rings,), enclosed area in px, positive for the outside of a region, negative for a hole.
     """
 
     points: Integers
@@ -35,7 +35,7 @@ class Rings:
 
 @dataclass(frozen=True)
 class _Sides:
-    """Straight pieces of border, from corner to corner: start and end as grid points, and the region at the right."""
+    """Straight segments of the border, between corners: start and end as grid points, and the region on the right."""
 
     start: Integers
     end: Integers
@@ -43,45 +43,45 @@ class _Sides:
 
 
 def rings(regions: Integers) -> Rings:
-    """Trace every region of a plane.
+    """Trace every region of an array.
 
     Args:
-        regions: (H, W), 0 background; each other number names one set of pixels that hang together by their sides.
+        regions: (H, W), 0 background; each other number is one set of pixels connected by their sides.
 
     Returns:
-        Simple rings: none passes a point twice. For each region exactly one ring runs round the outside.
+        Simple rings: no ring visits a point twice. Each region has exactly one outer ring.
     """
     padded = np.pad(regions, 1)
-    width = padded.shape[1] - 1  # grid points in a row: one more than pixels
+    width = padded.shape[1] - 1  # grid points per row: one more than pixels
     right, left = _horizontal(padded, width)
     down, up = _vertical(padded, width)
     sides = [right, down, left, up]
-    firsts = np.cumsum([0, *(len(side.start) for side in sides)])
-    following = np.empty(firsts[-1], np.int64)
-    for place, side in enumerate(sides):
-        turn, other = (place + 1) % 4, (place + 3) % 4  # to the right, to the left
-        following[firsts[place] : firsts[place + 1]] = np.where(
-            (found := _beginning(sides[turn], side)) >= 0,
-            firsts[turn] + found,
-            firsts[other] + _beginning(sides[other], side),
+    offsets = np.cumsum([0, *(len(side.start) for side in sides)])
+    successor = np.empty(offsets[-1], np.int64)
+    for direction, side in enumerate(sides):
+        right_turn, left_turn = (direction + 1) % 4, (direction + 3) % 4  # to the right, to the left
+        successor[offsets[direction] : offsets[direction + 1]] = np.where(
+            (matches := _following(sides[right_turn], side)) >= 0,
+            offsets[right_turn] + matches,
+            offsets[left_turn] + _following(sides[left_turn], side),
         )
-    order, starts = _walks(following)
+    order, starts = _cycles(successor)
     corners = np.concatenate([side.start for side in sides])[order]
-    owners = np.concatenate([side.region for side in sides])[order]
-    corners, starts, owners = _simple(corners, starts, owners[starts])
+    ring_regions = np.concatenate([side.region for side in sides])[order]
+    corners, starts, ring_regions = _split_touching(corners, starts, ring_regions[starts])
     points = np.stack([corners % width, corners // width], axis=1)
-    return Rings(points, starts, owners, _areas(points, starts))
+    return Rings(points, starts, ring_regions, _areas(points, starts))
 
 
-def _runs(row_of_sides: Integers, beyond: Integers) -> tuple[Integers, Integers, Integers]:
-    """Runs of one region in lines of unit sides: where they begin and end in the flat array, and the region.
+def _runs(right_regions: Integers, left_regions: Integers) -> tuple[Integers, Integers, Integers]:
+    """Find runs of one region in rows of unit edges; return their start and end in the flat array, and the region.
 
     Args:
-        row_of_sides: (lines, sides), the region on the right of each unit side.
-        beyond: (lines, sides), the region on its left.
+        right_regions: (rows, edges), region on the right of each unit edge.
+        left_regions: (rows, edges), region on its left.
     """
-    border = np.where(row_of_sides != beyond, row_of_sides, 0)
-    border = np.pad(border, ((0, 0), (0, 1)))  # so that no run goes on in the next line
+    border = np.where(right_regions != left_regions, right_regions, 0)
+    border = np.pad(border, ((0, 0), (0, 1)))  # so that no run continues in the next row
     flat = border.ravel()
     change = np.flatnonzero(np.diff(flat, prepend=flat.dtype.type(0)))
     region = flat[change]
@@ -90,8 +90,8 @@ def _runs(row_of_sides: Integers, beyond: Integers) -> tuple[Integers, Integers,
 
 
 def _horizontal(padded: Integers, width: int) -> tuple[_Sides, _Sides]:
-    """Sides along rows: to the right over a region's pixels, to the left under them."""
-    above, below = padded[:-1, 1:-1], padded[1:, 1:-1]  # each line holds width - 1 unit sides, and one of padding
+    """Return edges along rows: to the right above the pixels of a region, to the left below them."""
+    above, below = padded[:-1, 1:-1], padded[1:, 1:-1]  # each row holds width - 1 unit edges, and one of padding
     start, end, region = _runs(below, above)
     right = _Sides(start, end, region)
     start, end, region = _runs(above, below)
@@ -99,12 +99,12 @@ def _horizontal(padded: Integers, width: int) -> tuple[_Sides, _Sides]:
 
 
 def _vertical(padded: Integers, width: int) -> tuple[_Sides, _Sides]:
-    """Sides along columns: down at the right of a region's pixels, up at their left."""
+    """Return edges along columns: down on the right of the pixels of a region, up on their left."""
     west, east = padded[1:-1, :-1].T, padded[1:-1, 1:].T
-    height = west.shape[1] + 1  # grid points in a column
+    height = west.shape[1] + 1  # grid points per column
 
-    def point(place: Integers) -> Integers:
-        return (place % height) * width + place // height
+    def point(index: Integers) -> Integers:
+        return (index % height) * width + index // height
 
     start, end, region = _runs(west, east)
     down = _Sides(point(start), point(end), region)
@@ -112,83 +112,83 @@ def _vertical(padded: Integers, width: int) -> tuple[_Sides, _Sides]:
     return down, _Sides(point(end), point(start), region)
 
 
-def _beginning(candidates: _Sides, sides: _Sides) -> Integers:
-    """For each side the candidate of the same region that begins where it ends, -1 where none does.
+def _following(candidates: _Sides, sides: _Sides) -> Integers:
+    """Return for each edge the candidate of the same region that starts at its end, -1 if there is none.
 
-    Of one direction at most one side begins at a point: the pixel on its right is always the same.
+    In one direction, at most one edge starts at a point, because the pixel on its right is always the same.
     """
     if len(candidates.start) == 0:
         return np.full(len(sides.end), -1)
     order = np.argsort(candidates.start)
-    place = np.searchsorted(candidates.start, sides.end, sorter=order)
-    found = order[np.minimum(place, len(order) - 1)]
-    fits = (candidates.start[found] == sides.end) & (candidates.region[found] == sides.region)
-    return np.where(fits, found, -1)
+    position = np.searchsorted(candidates.start, sides.end, sorter=order)
+    match = order[np.minimum(position, len(order) - 1)]
+    is_match = (candidates.start[match] == sides.end) & (candidates.region[match] == sides.region)
+    return np.where(is_match, match, -1)
 
 
-def _walks(following: Integers) -> tuple[Integers, Integers]:
-    """Follow a permutation round all its circles: the places in the order of the walk, and where each begins in it."""
-    successor = following.tolist()
-    met = bytearray(len(successor))
+def _cycles(permutation: Integers) -> tuple[Integers, Integers]:
+    """Return the cycles of a permutation: all positions in the order of traversal, and the start of each cycle."""
+    successor = permutation.tolist()
+    visited = bytearray(len(successor))
     order: list[int] = []
     starts: list[int] = []
     for first in range(len(successor)):
-        if met[first]:
+        if visited[first]:
             continue
         starts.append(len(order))
-        place = first
-        while not met[place]:
-            met[place] = 1
-            order.append(place)
-            place = successor[place]
+        position = first
+        while not visited[position]:
+            visited[position] = 1
+            order.append(position)
+            position = successor[position]
     return np.array(order, np.int64), np.array(starts, np.int64)
 
 
-def _simple(corners: Integers, starts: Integers, owners: Integers) -> tuple[Integers, Integers, Integers]:
-    """Part rings that pass a point twice into rings that do not: a hole that touches the outside at a corner, say."""
+def _split_touching(corners: Integers, starts: Integers, regions: Integers) -> tuple[Integers, Integers, Integers]:
+    """Split rings that visit a point twice into simple rings, for example at a hole that touches the outside."""
     lengths = np.diff(starts, append=len(corners))
     ring = np.repeat(np.arange(len(starts)), lengths)
     order = np.lexsort((corners, ring))
-    twice = (np.diff(ring[order]) == 0) & (np.diff(corners[order]) == 0)
-    touched = np.unique(ring[order[1:][twice]])
-    if len(touched) == 0:
-        return corners, starts, owners
-    plain = np.ones(len(starts), bool)
-    plain[touched] = False
-    kept = [corners[plain[ring]]]
-    kept_lengths, kept_owners = lengths[plain].tolist(), owners[plain].tolist()
-    for number in touched.tolist():
+    repeated = (np.diff(ring[order]) == 0) & (np.diff(corners[order]) == 0)
+    touching = np.unique(ring[order[1:][repeated]])
+    if len(touching) == 0:
+        return corners, starts, regions
+    is_simple = np.ones(len(starts), bool)
+    is_simple[touching] = False
+    pieces = [corners[is_simple[ring]]]
+    piece_lengths, piece_regions = lengths[is_simple].tolist(), regions[is_simple].tolist()
+    for number in touching.tolist():
         for loop in _loops(corners[starts[number] : starts[number] + lengths[number]].tolist()):
-            kept.append(np.array(loop, corners.dtype))
-            kept_lengths.append(len(loop))
-            kept_owners.append(owners[number])
-    starts = np.cumsum([0, *kept_lengths[:-1]])
-    return np.concatenate(kept), starts, np.array(kept_owners, owners.dtype)
+            pieces.append(np.array(loop, corners.dtype))
+            piece_lengths.append(len(loop))
+            piece_regions.append(regions[number])
+    starts = np.cumsum([0, *piece_lengths[:-1]])
+    return np.concatenate(pieces), starts, np.array(piece_regions, regions.dtype)
 
 
 def _loops(walk: list[int]) -> list[list[int]]:
-    """Cut a loop off a walk whenever it comes back to a point."""
+    """Split a closed walk into simple loops at repeated points."""
     path: list[int] = []
-    place: dict[int, int] = {}
+    index_of: dict[int, int] = {}
     loops = []
     for point in walk:
-        if point in place:
-            first = place[point]
+        if point in index_of:
+            first = index_of[point]
             loops.append(path[first:])
-            for passed in path[first + 1 :]:
-                del place[passed]
+            for visited in path[first + 1 :]:
+                del index_of[visited]
             del path[first + 1 :]
         else:
-            place[point] = len(path)
+            index_of[point] = len(path)
             path.append(point)
     return [*loops, path]
 
 
 def _areas(points: Integers, starts: Integers) -> Integers:
-    """Area that each ring encloses, by the shoelace formula."""
+    """Return the signed area that each ring encloses, by the shoelace formula."""
     if len(starts) == 0:
         return np.empty(0, np.int64)
-    following = np.arange(1, len(points) + 1)
-    following[np.append(starts[1:], len(points)) - 1] = starts
+    successor = np.arange(1, len(points) + 1)
+    successor[np.append(starts[1:], len(points)) - 1] = starts
     x, y = points[:, 0], points[:, 1]
-    return np.add.reduceat(x * y[following] - x[following] * y, starts) // 2
+    return np.add.reduceat(x * y[successor] - x[successor] * y, starts) // 2

@@ -1,4 +1,4 @@
-"""Answers averaged over flips and quarter turns of the image (test-time augmentation)."""
+"""Test-time augmentation by flips and 90 degree rotations."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ MEMBERS: dict[int, tuple[tuple[bool, int], ...]] = {
     4: ((False, 0), (False, 2), (True, 0), (True, 2)),
     8: tuple((mirrored, quarters) for mirrored in (False, True) for quarters in range(4)),
 }
-"""By how many views there are: whether each is mirrored, and its quarter turns. Each set is a group, so the average
-does not depend on which of these views the picture itself was."""
+"""Number of views -> (is mirrored, number of 90 degree rotations) of each. Each set is a group, so the mean does not
+depend on the orientation of the picture."""
 
 
 class TurnedInferer(Inferer):
-    """An inferer that shows the image mirrored and turned, turns each answer back, and gives their mean.
+    """Inferer that averages predictions over mirrored and rotated views of the image.
 
-    What is averaged are the maps as the network answers them: logits of the segmentation (so in the end the geometric
-    mean of probabilities), and what :class:`StackedHeads` stacks, in its form. The views come one after the other, so
-    the memory is that of one more map, and the time ``turns`` times the inner inferer's.
+    The mean is over the maps as the network returns them: logits of the segmentation (so the geometric mean of
+    probabilities), and the maps of :class:`StackedHeads` in their form. Views are predicted one after another, so the
+    memory of one more map is needed, and ``turns`` times the time of the inner inferer.
 
-    Attributes of the inner inferer, for instance ``roi_size`` and ``overlap``, are this one's too.
+    Attributes of the inner inferer, such as ``roi_size`` and ``overlap``, can be read from this one.
 
     Args:
-        inferer: answers one view; any of MONAI's.
-        turns: number of views. 1: the image as it is; 2: and its mirror image; 4: and both upside down; 8: and all
-            these turned by a quarter.
+        inferer: MONAI inferer for one view.
+        turns: number of views. 1: the image; 2: with its mirror image; 4: with both rotated by 180 degrees; 8: with
+            all these rotated by 90 degrees.
 
     Raises:
-        ValueError: for another number of views.
+        ValueError: if ``turns`` is not 1, 2, 4 or 8.
     """
 
     def __init__(self, inferer: Inferer, turns: int = 8) -> None:
@@ -45,40 +45,40 @@ class TurnedInferer(Inferer):
         self.turns = turns
 
     def __getattr__(self, name: str) -> Any:
-        """Ask the inner inferer; called only for what this one lacks."""
-        if name == "inferer" or name.startswith("__"):  # not made yet: a copy, or a process that unpickles it
+        """Return an attribute of the inner inferer; called only for attributes that this one lacks."""
+        if name == "inferer" or name.startswith("__"):  # not initialized yet, while copying or unpickling
             raise AttributeError(name)
         return getattr(self.inferer, name)
 
     def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Tensor:
-        """Mean answer (B, C, H, W) to images (B, 3, H, W).
+        """Return the mean prediction (B, C, H, W) for images (B, 3, H, W).
 
         Args:
             inputs: images.
-            network: answers one tensor.
+            network: returns one tensor.
             *args: for the inner inferer.
             **kwargs: for the inner inferer.
 
         Raises:
-            TypeError: where the network answers with something else than one tensor.
+            TypeError: if the network does not return one tensor.
         """
         total: Tensor | None = None
         for mirrored, quarters in MEMBERS[self.turns]:
-            answer = self.inferer(_turned(inputs, mirrored, quarters), network, *args, **kwargs)
-            if not isinstance(answer, Tensor):
-                raise TypeError(f"the network answers with {type(answer).__name__}; turned answers want one tensor")
-            back = _turned_back(answer, mirrored, quarters)
-            total = back.float() if total is None else total + back
+            output = self.inferer(_rotate(inputs, mirrored, quarters), network, *args, **kwargs)
+            if not isinstance(output, Tensor):
+                raise TypeError(f"the network returns {type(output).__name__}; test-time augmentation needs one tensor")
+            restored = _rotate_back(output, mirrored, quarters)
+            total = restored.float() if total is None else total + restored
         assert total is not None
         return total / self.turns
 
 
-def _turned(maps: Tensor, mirrored: bool, quarters: int) -> Tensor:
-    """Mirror maps (B, C, H, W), then turn them by quarters."""
+def _rotate(maps: Tensor, mirrored: bool, quarters: int) -> Tensor:
+    """Mirror maps (B, C, H, W), then rotate them by multiples of 90 degrees."""
     return torch.rot90(maps.flip(-1) if mirrored else maps, quarters, (-2, -1))
 
 
-def _turned_back(maps: Tensor, mirrored: bool, quarters: int) -> Tensor:
-    """Undo :func:`_turned`."""
-    back = torch.rot90(maps, -quarters, (-2, -1))
-    return back.flip(-1) if mirrored else back
+def _rotate_back(maps: Tensor, mirrored: bool, quarters: int) -> Tensor:
+    """Invert :func:`_rotate`."""
+    restored = torch.rot90(maps, -quarters, (-2, -1))
+    return restored.flip(-1) if mirrored else restored

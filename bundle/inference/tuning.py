@@ -1,4 +1,4 @@
-"""Choosing a postprocessing: answers of an evaluator, kept, and scores of one postprocessing after another on them."""
+"""Tuning of the postprocessing: predictions of an evaluator are stored once and scored with different settings."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from ignite.metrics import Metric
 from torch import Tensor
 
 Record = dict[Hashable, Any]
-"""One image after postprocessing: prediction, label and whatever maps stand beside them."""
+"""One image after postprocessing: prediction, label and other maps."""
 
 
 def kept_answers(evaluator: Engine, without: Sequence[Hashable] = ()) -> list[Record]:
-    """Run an evaluator and keep what it holds of each image after postprocessing, on the CPU.
+    """Run an evaluator and store its output for each image after postprocessing, on the CPU.
 
     Args:
-        evaluator: MONAI's, whose output is a list of records, one an image.
-        without: keys to leave out, for instance the image, which takes the most memory.
+        evaluator: MONAI evaluator, whose output is a list of records, one per image.
+        without: keys to leave out, such as the image, which takes the most memory.
 
     Returns:
         The records, in the order of the loader.
@@ -28,8 +28,8 @@ def kept_answers(evaluator: Engine, without: Sequence[Hashable] = ()) -> list[Re
     def keep(engine: Engine) -> None:
         output: Any = engine.state.output
         for record in output:
-            kept = {key: value for key, value in record.items() if key not in without}
-            records.append({key: value.cpu() if isinstance(value, Tensor) else value for key, value in kept.items()})
+            items = {key: value for key, value in record.items() if key not in without}
+            records.append({key: value.cpu() if isinstance(value, Tensor) else value for key, value in items.items()})
 
     with evaluator.add_event_handler(Events.ITERATION_COMPLETED, keep):
         evaluator.run()
@@ -39,18 +39,18 @@ def kept_answers(evaluator: Engine, without: Sequence[Hashable] = ()) -> list[Re
 def reading_scores(
     records: Sequence[Record], postprocessing: Callable[[Record], Record], metrics: Mapping[str, Metric]
 ) -> dict[str, float]:
-    """Score one postprocessing of answers that were kept.
+    """Score one postprocessing on stored predictions.
 
     Args:
-        records: answers; left as they are.
+        records: stored predictions; not modified.
         postprocessing: transform that adds instances to a copy of a record.
-        metrics: handlers by name, as an evaluator has them; they take what they need from a list of records.
+        metrics: metric handlers by name, as for an evaluator; they take a list of records.
 
     Returns:
-        The figure of each metric.
+        The value of each metric.
 
     Raises:
-        ValueError: without records.
+        ValueError: if there are no records.
     """
     if not records:
         raise ValueError("no image to score a postprocessing on")

@@ -125,9 +125,9 @@ def test_probability_has_a_page_for_each_further_class(tmp_path):
 def test_names_that_do_not_fit_the_classes_are_refused(tmp_path):
     record = record_of(plane("12."), tmp_path / "in", count=3)
     for name in ("probability.tif", "geojson"):
-        with pytest.raises(ValueError, match=r"class_names has 1 names \(gland\), but the network tells 2 classes"):
+        with pytest.raises(ValueError, match=r"class_names has 1 names \(gland\), but the network predicts 2 classes"):
             outputs(tmp_path / "out")[name](record)
-    with pytest.raises(ValueError, match="class_colors has 1 colors, but the network tells 2 classes"):
+    with pytest.raises(ValueError, match="class_colors has 1 colors, but the network predicts 2 classes"):
         SaveContoursd(tmp_path / "out", reading(), PictureReader(), [GREEN])(record)
     assert not (tmp_path / "out").exists()
 

@@ -80,7 +80,7 @@ def test_a_missing_prediction_may_be_allowed_and_a_missing_map_never(record):
 def test_wrong_shapes_and_settings_are_refused(record):
     with pytest.raises(ValueError, match=r"'pred' has the shape \(10, 24\); a prediction of one image has \(C, H, W\)"):
         ComponentInstancesd()({"pred": record["pred"][0]})
-    with pytest.raises(ValueError, match=r"'pred_sdf' has the shape \(2, 10, 24\); the watershed wants \(1, H, W\)"):
+    with pytest.raises(ValueError, match=r"'pred_sdf' has the shape \(2, 10, 24\); the watershed needs \(1, H, W\)"):
         WatershedInstancesd()({**record, "pred_sdf": torch.zeros(2, 10, 24)})
     with pytest.raises(ValueError, match="seed_level is 2"):
         WatershedInstancesd(seed_level=2)

@@ -11,7 +11,7 @@ from monai.inferers import SimpleInferer, SlidingWindowInferer
 from torch import nn
 
 from bundle.inference import TurnedInferer
-from bundle.inference.tta import MEMBERS, _turned, _turned_back
+from bundle.inference.tta import MEMBERS, _rotate, _rotate_back
 
 
 @pytest.fixture
@@ -31,9 +31,9 @@ def even() -> nn.Module:
 def test_the_views_are_different_and_come_back():
     image = torch.arange(12.0).reshape(1, 1, 3, 4)
     for number, members in MEMBERS.items():
-        views = [_turned(image, *member) for member in members]
+        views = [_rotate(image, *member) for member in members]
         assert len({tuple(view.flatten().tolist()) for view in views}) == number == len(members)
-        assert all(torch.equal(_turned_back(view, *m), image) for view, m in zip(views, members, strict=True))
+        assert all(torch.equal(_rotate_back(view, *m), image) for view, m in zip(views, members, strict=True))
 
 
 @pytest.mark.parametrize("turns", list(MEMBERS))
@@ -43,9 +43,9 @@ def test_it_does_not_matter_how_the_image_lies(crooked, turns):
     answer = inferer(image, crooked)
     assert answer.shape == (2, 2, 13, 18)
     for member in MEMBERS[turns]:
-        torch.testing.assert_close(_turned_back(inferer(_turned(image, *member), crooked), *member), answer)
+        torch.testing.assert_close(_rotate_back(inferer(_rotate(image, *member), crooked), *member), answer)
     if turns < 8:
-        turned = _turned_back(inferer(_turned(image, False, 1), crooked), False, 1)
+        turned = _rotate_back(inferer(_rotate(image, False, 1), crooked), False, 1)
         assert not torch.allclose(turned, answer, atol=1e-3), "a quarter turn is none of these views"
 
 
@@ -95,5 +95,5 @@ def test_half_precision_is_averaged_in_full(even):
 def test_what_it_cannot_do_is_one_sentence(even):
     with pytest.raises(ValueError, match="turns is 3; choose from 1, 2, 4, 8"):
         TurnedInferer(SimpleInferer(), 3)
-    with pytest.raises(TypeError, match="the network answers with dict; turned answers want one tensor"):
+    with pytest.raises(TypeError, match="the network returns dict; test-time augmentation needs one tensor"):
         TurnedInferer(SimpleInferer(), 2)(torch.zeros(1, 3, 4, 4), lambda image: {"seg": even(image)})
