@@ -59,7 +59,7 @@ def rings(regions: Integers) -> Rings:
     offsets = np.cumsum([0, *(len(side.start) for side in sides)])
     successor = np.empty(offsets[-1], np.int64)
     for direction, side in enumerate(sides):
-        right_turn, left_turn = (direction + 1) % 4, (direction + 3) % 4  # to the right, to the left
+        right_turn, left_turn = (direction + 1) % 4, (direction + 3) % 4
         successor[offsets[direction] : offsets[direction + 1]] = np.where(
             (matches := _following(sides[right_turn], side)) >= 0,
             offsets[right_turn] + matches,

@@ -78,7 +78,7 @@ def scale_of(slide: Slide, pixel_size: float, mpp: float | None = None, quiet: b
         raise SlideError(f"{slide.path} has no pixel size in its metadata; give --mpp")
     for name, value in (("microns per pixel", native_mpp), ("working pixel size", pixel_size)):
         if not 0 < value < math.inf:
-            raise SlideError(f"{value} um is no {name} for {slide.path}; it must be above 0")
+            raise SlideError(f"the {name} of {slide.path} is {value} um; it must be above 0")
     if pixel_size < native_mpp / 2 and not quiet:
         logger.warning(
             "%s has %g um per pixel; upsampling it to the working resolution of %g um adds no detail.",
