@@ -1,4 +1,4 @@
-"""Pictures of annotations against planes drawn by hand, and against GEOS at the centers of pixels."""
+"""Label images of annotations against hand-drawn arrays, and against GEOS at pixel centers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def gland(shape) -> Annotation:
 
 
 def drawn(shape, size=(6, 4), **settings) -> list[str]:
-    """Rows of a picture of one shape, with # where it is."""
+    """Return the rows of a picture of one shape, # inside."""
     picture = draw_instances([gland(shape)], size, **settings)
     return ["".join(".#"[value] for value in row) for row in picture]
 

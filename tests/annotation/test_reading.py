@@ -1,4 +1,4 @@
-"""Files as viewers write them, in XML and JSON, and files that are none."""
+"""Annotation files as viewers write them, in XML and JSON, and invalid files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BOX = shapely.box(0, 0, 4, 4)
 
 @pytest.fixture
 def read(tmp_path):
-    """Reads a text, or what JSON says of an object."""
+    """Return a function that reads a text, or an object as JSON."""
 
     def from_content(content, name="label", **settings) -> list[Annotation]:
         path = tmp_path / name
@@ -32,7 +32,7 @@ def read(tmp_path):
 
 
 def outline(points, kind="Polygon", name="Gland", group="Gland", orders=None) -> str:
-    """One outline in XML; of points in their order, if no other is given."""
+    """Return one outline in XML, with its points in order by default."""
     orders = range(len(points)) if orders is None else orders
     coordinates = "".join(
         f'<Coordinate Order="{order}" X="{x}" Y="{y}"/>' for order, (x, y) in zip(orders, points, strict=True)
@@ -42,7 +42,7 @@ def outline(points, kind="Polygon", name="Gland", group="Gland", orders=None) ->
 
 
 def asap(*outlines: str, before: str = "") -> str:
-    """A file of the extension: of a patch at (100, 200), whose coordinates are those of the patch."""
+    """Return a file of the extension for a patch at (100, 200), with coordinates in the patch."""
     box = 'Name="" Description="" X="100" Y="200" W="50" H="50"'
     head = f'<?xml version="1.0" encoding="UTF-8" standalone="no"?>{before}<ASAP_Annotations><Annotations {box}>'
     groups = '<AnnotationGroups><Group Name="Gland" PartOfGroup="None" Color="#ff0000"/></AnnotationGroups>'
@@ -184,7 +184,7 @@ def test_rings_are_repaired_by_even_odd_filling(read, ring, area):
 
 
 def odd(points, ring):
-    """Whether a line to the right of each point crosses the ring an odd number of times."""
+    """Return whether a line to the right of each point crosses the ring an odd number of times."""
     x, y = points[:, None, 0], points[:, None, 1]
     (from_x, from_y), (to_x, to_y) = ring.T, np.roll(ring, -1, axis=0).T
     passed = (from_y <= y) != (to_y <= y)

@@ -1,4 +1,4 @@
-"""The files and documents that viewers read, and masks that come back the same from each of them."""
+"""Files and documents for viewers, and masks that are equal after writing and reading."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_an_error_keeps_the_file_that_was_there(tmp_path):
 
 
 def winding(ring: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """How often a ring goes around each point: the sum of the angles of its sides, seen from there."""
+    """Return the winding number of a ring around each point: the sum of the angles of its sides."""
     toward = ring[:, None] - np.stack([x, y], axis=1)[None]
     angle = np.arctan2(toward[..., 1], toward[..., 0])
     step = np.roll(angle, -1, axis=0) - angle
@@ -133,7 +133,7 @@ def area(ring: np.ndarray) -> float:
 
 
 def assert_exact(polygon: Polygon) -> None:
-    """The ring winds once around what is inside and not around anything else, so both fillings give the polygon."""
+    """The ring winds once around its inside and not around the outside, so both fillings give the polygon."""
     ring = keyhole(polygon)
     assert area(ring) == pytest.approx(polygon.area, abs=1e-9)
     left, top, right, bottom = polygon.bounds
@@ -255,7 +255,7 @@ def as_dsa(path: Path, annotations: list[Annotation]) -> None:
 
 
 def glands() -> np.ndarray:
-    """An oblong plane: a hole, an island in it, glands that touch by side and by corner, all at the border."""
+    """Return an oblong array: a hole with an island, glands that touch by side and by corner, all at the border."""
     plane = np.zeros((13, 22), np.uint8)
     plane[0:9, 0:10] = 1
     plane[2:7, 2:8] = 0

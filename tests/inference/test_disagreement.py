@@ -1,4 +1,4 @@
-"""The map of disagreement against numbers worked out by hand, for two classes and more."""
+"""Map of disagreement against numbers computed by hand, for two and more classes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bundle.networks import SemiMoE, UNet
 
 
 def logits(*chances: float) -> torch.Tensor:
-    """Scores (1, C, 1, 1) of these probabilities; finite, as those of a network."""
+    """Return finite scores (1, C, 1, 1) of the given probabilities."""
     return torch.tensor(chances).clamp_min(1e-30).log().reshape(1, -1, 1, 1)
 
 
@@ -21,7 +21,7 @@ def distance(value: float) -> torch.Tensor:
 
 
 def coin(chance: float) -> float:
-    """Entropy of a coin in bits."""
+    """Return the entropy of a coin in bits."""
     return -sum(one * math.log2(one) for one in (chance, 1 - chance) if one)
 
 

@@ -1,4 +1,4 @@
-"""GeoJSON as shapely and the json module read it, and the form that QuPath asks for."""
+"""GeoJSON files, read back with shapely and json, in the form that QuPath expects."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HOLED = Polygon([(0, 0), (0, 9), (9, 9), (9, 0)], [[(2, 2), (4, 2), (4, 4), (2, 
 
 @pytest.fixture
 def small_disk() -> Iterator[Callable[[int], None]]:
-    """Lets files of this process grow to so many bytes: the system's own error, as of a full disk."""
+    """Limit the size of files in this process, which raises a system error like that of a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     yield lambda limit: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
     resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -1,4 +1,4 @@
-"""Both readings on hand-made maps: what they part, what they keep, and that neither loses a pixel to the other."""
+"""Components and watershed on hand-made maps: splits, merges, and equal foregrounds."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import pytest
 from bundle.inference import component_instances, watershed_instances
 
 NOWHERE = 1.0
-"""Boundary level above which no probability lies: the boundary is not asked."""
+"""Boundary level that ignores the boundary: no probability is higher."""
 
 
 def disks(shape: tuple[int, int], *centers: tuple[int, int], radius: int) -> np.ndarray:
-    """Instance map of disks, the later over the earlier."""
+    """Return an instance map of disks, later ones on top."""
     rows, columns = np.indices(shape)
     drawn = np.zeros(shape, np.int32)
     for number, (row, column) in enumerate(centers, start=1):
@@ -23,7 +23,7 @@ def disks(shape: tuple[int, int], *centers: tuple[int, int], radius: int) -> np.
 
 
 def distance_of(instances: np.ndarray, unit: float = 20.0) -> np.ndarray:
-    """Signed distance of the union, by looking at all pairs of pixels; the maps are small."""
+    """Return the signed distance of the union, by brute force over all pairs of pixels."""
     places = np.indices(instances.shape).reshape(2, -1).T
     inside = instances.ravel() > 0
     pairs = np.sqrt(((places[:, None] - places[None]) ** 2).sum(-1))
@@ -33,13 +33,13 @@ def distance_of(instances: np.ndarray, unit: float = 20.0) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def touching() -> tuple[np.ndarray, np.ndarray]:
-    """Two disks of radius 10 px that overlap a little, and the distance of their union."""
+    """Return two slightly overlapping disks of radius 10 px, and the distance of their union."""
     truth = disks((30, 50), (14, 15), (14, 33), radius=10)
     return truth, distance_of(truth)
 
 
 def agree(read: np.ndarray, truth: np.ndarray) -> float:
-    """Share of gland pixels whose instances of both maps go together, each with its largest partner."""
+    """Return the share of gland pixels whose instances match in both maps, each with its largest partner."""
     pairs, counts = np.unique(np.stack([read[truth > 0], truth[truth > 0]]), axis=1, return_counts=True)
     best = {gland: counts[pairs[1] == gland].max() for gland in np.unique(pairs[1])}
     return sum(best.values()) / (truth > 0).sum() if len(np.unique(pairs[0])) == len(best) else 0.0
@@ -75,7 +75,7 @@ def test_a_wall_of_one_pixel_that_runs_askew_parts_too():
 
 
 def test_parts_meet_on_the_wall_and_not_where_the_distance_says():
-    """The neck of the distance lies at column 25, the wall at column 15."""
+    """The neck of the distance is at column 25, the boundary at column 15."""
     mask = np.ones((9, 40), bool)
     distance = np.full((9, 40), 0.9) - 0.5 * (np.arange(40) == 25)
     wall = np.tile(0.4 * (np.arange(40) == 15), (9, 1))
@@ -146,7 +146,7 @@ def test_a_bay_at_the_border_is_no_hole():
 
 
 def test_background_that_a_corner_closes_off_is_a_hole():
-    """Glands that hold together by corners enclose what lies between: the ring of a diamond."""
+    """Glands connected by corners enclose the area between them: the ring of a diamond."""
     rows, columns = np.indices((9, 9))
     ring = abs(rows - 4) + abs(columns - 4) == 3
     assert component_instances(ring, connectivity=2, hole_area=20)[4, 4] == 1
@@ -167,7 +167,7 @@ def test_empty_and_full_maps_of_any_size(shape, full):
 
 
 def noise(seed: int, shape: tuple[int, int] = (90, 120)) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Smooth random maps: foreground, distance and boundary that do not agree with each other."""
+    """Return smooth random maps: foreground, distance and boundary that are not consistent."""
     from scipy.ndimage import gaussian_filter
 
     generator = np.random.default_rng(seed)
@@ -203,7 +203,7 @@ def test_the_same_maps_give_the_same_instances_and_keep_theirs():
 
 @pytest.mark.parametrize("turn", [lambda one: np.rot90(one), lambda one: one.T, lambda one: one[:, ::-1]])
 def test_a_turned_picture_gives_turned_instances(turn):
-    """Up to pixels equally far from both seeds, and to the order of the numbers."""
+    """Equal up to pixels at the same distance from both seeds, and to the order of the numbers."""
     maps = noise(6)
     here = turn(watershed_instances(*maps, 0.2, 0.4, min_area=30))
     there = watershed_instances(*(turn(one) for one in maps), 0.2, 0.4, min_area=30)

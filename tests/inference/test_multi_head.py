@@ -1,4 +1,4 @@
-"""Stacked heads: the segmentation stays bit for bit what the bare network's chain gives."""
+"""Stacked heads: the segmentation equals that of the bare network bit for bit."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SHOWN = {"fused_seg": "logits", "fused_sdf": "tanh", "fused_boundary": "probabil
 
 
 class ThreeHeads(nn.Module):
-    """A network with the heads of Semi-MoE, one convolution."""
+    """Network with the heads of Semi-MoE, as one convolution."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class ThreeHeads(nn.Module):
 
 
 class OneHead(ThreeHeads):
-    """A network that answers with its segmentation alone."""
+    """Network with a segmentation head only."""
 
     def heads(self, image: torch.Tensor) -> dict[str, torch.Tensor]:
         return {"seg": self.forward(image)}

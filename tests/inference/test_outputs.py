@@ -1,4 +1,4 @@
-"""The outputs beside the mask, on hand-made scores: what each file holds, and that none is ever half there."""
+"""Outputs beside the mask, on hand-made scores: their content, and that they are written atomically."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ from bundle.inference import (
 
 GREEN, YELLOW = (0, 255, 0), (255, 255, 0)
 SURE = 4.0
-"""Logit of a gland over background in the records below; its probability is 0.982."""
+"""Logit of a gland relative to background in the records below; its probability is 0.982."""
 
 
 def plane(*rows: str) -> np.ndarray:
-    """Classes (H, W) as drawn: `.` background, digits classes."""
+    """Return the classes (H, W) of a drawing: `.` background, digits classes."""
     return np.array([[0 if mark == "." else int(mark) for mark in row] for row in rows])
 
 
 def record_of(classes: np.ndarray, folder: Path, count: int = 2, meta: dict[str, Any] | None = None) -> dict[Any, Any]:
-    """A picture in a file, and the record that inference holds of it: surely these classes (H, W)."""
+    """Write a picture and return its record after inference, with certain predictions of the classes (H, W)."""
     folder.mkdir(exist_ok=True)
     path = folder / "tile.one.png"
     height, width = classes.shape
@@ -56,7 +56,7 @@ def reading(**settings: Any) -> ComponentInstancesd:
 
 
 def outputs(folder: Path, names: tuple[str, ...] = ("gland",), **settings: Any) -> dict[str, Any]:
-    """Every output by the last part of its file's name, as the overlays make them."""
+    """Return all outputs by the suffix of their file names, as the overlays create them."""
     glands, reader = reading(**settings), PictureReader()
     colors = [GREEN, YELLOW]
     return {
@@ -70,7 +70,7 @@ def outputs(folder: Path, names: tuple[str, ...] = ("gland",), **settings: Any) 
 
 
 def doubted(record: dict[Any, Any]) -> dict[Any, Any]:
-    """The record with a map of disagreement that rises from the left to the right of the picture."""
+    """Return the record with a map of disagreement that rises from left to right."""
     _, width, height = record["pred"].shape
     return {**record, "disagreement": torch.linspace(0, 1, width)[None, :, None].expand(1, width, height)}
 

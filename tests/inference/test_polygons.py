@@ -1,4 +1,4 @@
-"""Outlines against the union of the squares of all pixels, and planes drawn by hand."""
+"""Outlines against the union of the squares of all pixels, and on hand-drawn arrays."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bundle.inference.polygons import outlines, pieces, simplify_shape
 
 
 def squares(plane: np.ndarray) -> dict[int, shapely.Geometry]:
-    """For each number the union of one square a pixel, by GEOS."""
+    """Return for each number the union of the squares of its pixels, by GEOS."""
     drawn = {}
     for value in np.unique(plane[plane > 0]).tolist():
         rows, columns = np.nonzero(plane == value)
@@ -22,12 +22,12 @@ def squares(plane: np.ndarray) -> dict[int, shapely.Geometry]:
 
 
 def plane_of(*rows: str) -> np.ndarray:
-    """A plane drawn with digits; a dot is background."""
+    """Return the array of a drawing: digits, and dots for background."""
     return np.array([[0 if sign == "." else int(sign) for sign in row] for row in rows])
 
 
 def same(one: shapely.Geometry, other: shapely.Geometry) -> bool:
-    """Whether two shapes have the same points, wherever their rings begin."""
+    """Return whether two shapes have the same points, wherever their rings start."""
     return shapely.normalize(one).equals_exact(shapely.normalize(other), 0)
 
 

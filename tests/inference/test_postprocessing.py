@@ -1,4 +1,4 @@
-"""The dictionary transforms of both postprocessing methods: what they take, what they leave, what they refuse."""
+"""Dictionary transforms of both postprocessing methods."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bundle.inference import ComponentInstancesd, WatershedInstancesd, component
 
 @pytest.fixture
 def record() -> dict:
-    """Two glands that touch, parted by a wall; wide and low, so that sides cannot be taken for each other."""
+    """Return two touching glands separated by a boundary, in a map with different width and height."""
     mask = torch.zeros(1, 10, 24)
     mask[:, 2:8, 2:22] = 1
     wall = torch.zeros(1, 10, 24)

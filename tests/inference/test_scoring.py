@@ -1,4 +1,4 @@
-"""The score of a picture: what it is the mean of, and that the config makes it wherever and however it is asked."""
+"""Uncertainty scores of pictures, and the config that computes them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FILES = ["inference.json", "inference/scoring.yaml"]
 
 
 class Columns(nn.Module):
-    """A network whose opinions are sure in the left half of a picture, and cancel out in the right half."""
+    """Network whose heads agree in the left half of a picture and contradict each other in the right half."""
 
     def heads(self, image: Tensor) -> dict[str, Tensor]:
         sure = torch.arange(image.shape[-1]).lt(image.shape[-1] // 2).expand(image[:, :1].shape).float()
@@ -37,13 +37,13 @@ class Columns(nn.Module):
 
 
 def read(record: dict[str, Any]) -> dict[str, Any]:
-    """Preprocessing of records that hold their picture."""
+    """Preprocessing of records that already contain the picture."""
     return {"image": record["image"]}
 
 
 @pytest.fixture
 def picture(tmp_path: Path) -> Path:
-    """An oblong picture of noise."""
+    """Return a picture of noise with different width and height."""
     path = tmp_path / "tile.png"
     Image.fromarray(np.random.default_rng(3).integers(0, 255, (40, 56, 3)).astype(np.uint8)).save(path)
     return path
@@ -51,7 +51,7 @@ def picture(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def parser(tiny: dict[str, Any]) -> ConfigParser:
-    """The shipped config, tiny, with weights for it in ``models/model.pt``."""
+    """Return the shipped config with a tiny network, with weights in ``models/model.pt``."""
     folder = Path(tiny["ckpt_dir"])
     folder.mkdir()
     torch.manual_seed(4)
@@ -68,7 +68,7 @@ def configured(settings: dict[str, Any], *files: str, **changes: Any) -> ConfigP
 
 
 def loaded(parser: ConfigParser) -> DisagreementScorer:
-    """The scorer as a caller makes it."""
+    """Create the scorer as a caller does."""
     network = parser.get_parsed_content("network")
     ModelCheckpointLoader(network, Path(parser.get_parsed_content("ckpt_dir")) / "model.pt").load()
     return parser.get_parsed_content("scorer")

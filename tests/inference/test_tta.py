@@ -1,4 +1,4 @@
-"""Answers averaged over flips and turns: what they are equal to, whatever way round the image is."""
+"""Test-time augmentation: invariance of the mean prediction to the orientation of the image."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from bundle.inference.tta import MEMBERS, _rotate, _rotate_back
 
 @pytest.fixture
 def crooked() -> nn.Module:
-    """A network to which left and right, up and down are not alike."""
+    """Network that is not invariant to flips."""
     torch.manual_seed(3)
     return nn.Conv2d(3, 2, 3, padding=1)
 
 
 @pytest.fixture
 def even() -> nn.Module:
-    """A network that is as its own mirror image and turned self: each pixel by itself."""
+    """Pixelwise network, equivariant to flips and rotations."""
     torch.manual_seed(3)
     return nn.Conv2d(3, 2, 1)
 

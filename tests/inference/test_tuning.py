@@ -1,4 +1,4 @@
-"""Answers of an evaluator, kept and scored again with other postprocessing methods."""
+"""Stored predictions of an evaluator, scored again with other postprocessing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bundle.inference import kept_answers, reading_scores
 
 
 def records() -> list[dict]:
-    """A prediction without error, and one that finds half of the gland."""
+    """Return a perfect prediction, and one that covers half of the gland."""
     label = torch.zeros(1, 8, 8)
     label[:, :4] = 1
     return [{"pred": (torch.arange(8)[None, :, None] < rows) * torch.ones(1, 8, 8), "label": label} for rows in (4, 2)]

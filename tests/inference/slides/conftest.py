@@ -1,4 +1,4 @@
-"""Small slides of the kinds that people have, written for the tests."""
+"""Small slides of common kinds for the tests."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import tifffile
 from PIL import Image
 
 SIZE = (203, 141)
-"""Width and height of the test slide: odd, and unlike each other."""
+"""Width and height of the test slide, odd and different."""
 TILED: dict[str, Any] = {"tile": (32, 48), "compression": "zlib", "photometric": "rgb", "metadata": None}
 HALF_MICRON: dict[str, Any] = {"resolution": (20000, 20000), "resolutionunit": "CENTIMETER"}
 
 
 @pytest.fixture(scope="session")
 def picture() -> np.ndarray:
-    """Pixels (H, W, 3) of the test slide: smooth colors with some noise, no two places alike."""
+    """Return the pixels (H, W, 3) of the test slide: smooth colors with some noise, different at each position."""
     width, height = SIZE
     rows, columns = np.mgrid[:height, :width].astype(np.float32)
     noise = np.random.default_rng(0).normal(0, 12, (height, width, 3))
@@ -30,7 +30,7 @@ def picture() -> np.ndarray:
 
 @pytest.fixture(scope="session")
 def pyramid(picture: np.ndarray) -> list[np.ndarray]:
-    """The levels of the test slide: its means over 1, 2 and 4 px, without what is left over."""
+    """Return the levels of the test slide: means over 1, 2 and 4 px, without the remainder."""
     return [picture, _halved(picture), _halved(_halved(picture))]
 
 
@@ -42,7 +42,7 @@ def _halved(pixels: np.ndarray) -> np.ndarray:
 
 @pytest.fixture
 def write_slide(tmp_path: Path, pyramid: list[np.ndarray]) -> Callable[..., Path]:
-    """Writes the test slide; says the kind by name and more of tifffile's options, and gives the path."""
+    """Return a function that writes the test slide in a given format and returns its path."""
 
     def write(kind: str, **options: Any) -> Path:
         path = tmp_path / f"{kind}.tif"

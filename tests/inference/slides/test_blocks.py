@@ -1,4 +1,4 @@
-"""Tests of the blocks that worker processes read."""
+"""Blocks that worker processes read."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def path(write_slide):
 
 @pytest.fixture
 def cut(path):
-    """Regions of the test slide."""
+    """Return the regions of the test slide."""
     with open_slide(path) as slide:
         return regions(scale_of(slide, PIXEL_SIZE).working_size, 24, 0.5, 48)
 

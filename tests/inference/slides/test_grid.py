@@ -1,4 +1,4 @@
-"""Tests of the regions of a slide: a sliding window over each gives what one over the whole slide gives."""
+"""Regions of a slide: sliding windows over them give the same result as one over the whole slide."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SIZES = [(100, 90), (1, 1), (24, 24), (25, 23), (30, 200), (97, 61), (48, 72), (
 
 @pytest.fixture(scope="module")
 def network():
-    """A network whose answer in a window depends on the window's border, as those of U-Nets do."""
+    """Network whose output in a window depends on the border of the window, as that of a U-Net does."""
     torch.manual_seed(0)
     layers = [
         nn.Conv2d(3, 8, 7, padding=3),
@@ -31,13 +31,13 @@ def network():
 
 
 def tissue_of(size, seed, share=0.2):
-    """A map of cells of 5 px, with tissue by chance."""
+    """Return a random tissue map with cells of 5 px."""
     cells = np.random.default_rng(seed).uniform(size=(-(-size[1] // 5), -(-size[0] // 5))) < share
     return Tissue(cells, 5.0, Scale(size, 1.0, 1.0))
 
 
 def both(network, size, overlap, found, beyond=0):
-    """Largest difference between predictions of regions and of the whole, in cores, ``beyond`` px behind them too."""
+    """Return the largest difference between predictions of regions and the whole, in cores and ``beyond`` px on."""
     inferer = SlidingWindowInferer(roi_size=(WINDOW, WINDOW), overlap=overlap, mode="gaussian", sw_batch_size=4)
     image = torch.randn(1, 3, size[1], size[0], generator=torch.Generator().manual_seed(1))
     worst = 0.0

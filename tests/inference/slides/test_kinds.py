@@ -1,4 +1,4 @@
-"""Tests of telling slides from pictures."""
+"""Distinction of slides from pictures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pyramid of a mask, read by tifffile and OpenSlide."""
+"""Mask pyramids, read with tifffile and OpenSlide."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WIDTH, HEIGHT = 2501, 1403
 
 @pytest.fixture(scope="module")
 def mask() -> np.ndarray:
-    """A mask of odd sides: disks, a line of one px, the last corner, and much that is empty."""
+    """Return a mask of odd size: disks, a line of 1 px, the last corner, and large empty areas."""
     rows, columns = np.indices((HEIGHT, WIDTH))
     drawn = ((rows - 300) ** 2 + (columns - 700) ** 2 < 250**2) | ((rows - 1000) ** 2 + (columns - 1500) ** 2 < 90**2)
     drawn |= columns == 40
@@ -31,14 +31,14 @@ def mask() -> np.ndarray:
 
 @pytest.fixture
 def small_disk() -> Iterator[Callable[[int], None]]:
-    """Lets files of this process grow to so many bytes: the system's own error, as of a full disk."""
+    """Limit the size of files in this process, which raises a system error like that of a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     yield lambda limit: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def filled(mask: np.ndarray, block: int = 300, mpp: float | None = 0.5, shuffled: bool = True) -> MaskPyramid:
-    """A pyramid that got the mask in blocks that share no border with its tiles."""
+    """Return a pyramid filled with blocks whose borders are not those of tiles."""
     built = MaskPyramid((mask.shape[1], mask.shape[0]), mpp, tile=128)
     places = list(itertools.product(range(0, mask.shape[0], block), range(0, mask.shape[1], block)))
     if shuffled:
@@ -49,7 +49,7 @@ def filled(mask: np.ndarray, block: int = 300, mpp: float | None = 0.5, shuffled
 
 
 def halved(mask: np.ndarray) -> np.ndarray:
-    """Half of a mask of 0 and 255 by counting, an odd last row or column twice."""
+    """Downsample a mask of 0 and 255 by counting; an odd last row or column is repeated."""
     even = np.pad(mask, [(0, side % 2) for side in mask.shape], mode="edge") > 0
     count = sum(even[down::2, right::2].astype(int) for down, right in np.ndindex(2, 2))
     return np.where(count >= 2, 255, 0).astype(np.uint8)

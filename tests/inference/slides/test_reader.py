@@ -1,4 +1,4 @@
-"""Tests of the reading of slides: pixels, levels, microns per pixel, and what is refused."""
+"""Slide readers: pixels, levels, pixel size, and unsupported files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PLACES = [(0, 0, 203, 141), (31, 47, 50, 40), (100, 90, 1, 1), (-7, -9, 30, 20),
 
 @pytest.fixture
 def without_openslide(monkeypatch):
-    """A machine on which OpenSlide is not installed."""
+    """Simulate a machine without OpenSlide."""
     real = builtins.__import__
 
     def refuse(name, *rest, **more):
@@ -33,7 +33,7 @@ def without_openslide(monkeypatch):
 
 
 def cut(pixels, x, y, width, height):
-    """The rectangle of a picture, white beyond its border."""
+    """Crop a picture, white outside of its border."""
     far = np.pad(pixels, ((50, 350), (50, 350), (0, 0)), constant_values=255)
     return far[y + 50 : y + 50 + height, x + 50 : x + 50 + width]
 
@@ -211,7 +211,7 @@ def test_what_is_no_slide_is_one_sentence(tmp_path, write_slide):
 
 
 def damage(path, tile):
-    """Overwrite one tile of level 0 with nonsense."""
+    """Overwrite one tile of level 0 with invalid data."""
     with tifffile.TiffFile(path) as file:
         offset, length = file.pages[0].dataoffsets[tile], file.pages[0].databytecounts[tile]
     with path.open("r+b") as file:

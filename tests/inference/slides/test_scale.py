@@ -1,4 +1,4 @@
-"""Tests of the working resolution: the same pixels as MONAI's Spacingd gives for a whole picture."""
+"""Reading at the working resolution gives the same pixels as MONAI's Spacingd on a whole picture."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MPP = 0.5
 
 
 def spaced(picture, mpp, pixel_size):
-    """What the preprocessing of training and inference makes of a picture (H, W, 3): floats (h, w, 3)."""
+    """Preprocess a picture (H, W, 3) as in training and inference, to floats (h, w, 3)."""
     image = torch.from_numpy(picture).permute(2, 1, 0).float()
     affine = torch.diag(torch.tensor([mpp, mpp, 1.0], dtype=torch.float64))
     spacing = Spacingd("image", pixdim=[pixel_size, pixel_size], mode="bilinear", padding_mode="border")

@@ -1,4 +1,4 @@
-"""A slide as a whole: its mask is that of the same picture as one image, its polygons are its mask."""
+"""Segmentation of slides: the mask equals that of the same picture as one image, the polygons equal the mask."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NORMALIZATION = [
 
 
 def tissue_picture() -> np.ndarray:
-    """(H, W, 3): smooth colors, light and dark, with a strip of glass at the right."""
+    """Return (H, W, 3): smooth colors, light and dark, with a strip of glass on the right."""
     noise = np.random.default_rng(0).normal(size=(HEIGHT, WIDTH, 3))
     smooth = np.stack([ndimage.gaussian_filter(noise[..., channel], 9) for channel in range(3)], -1)
     picture = np.clip(150 + smooth * 1500, 0, 250).astype(np.uint8)
@@ -45,7 +45,7 @@ def slide_file(folder: Path, mpp: float | None, pixels: np.ndarray | None = None
 
 
 def network(classes: int = 2) -> nn.Module:
-    """Sees 9 x 9 px, so that what stands around a block matters."""
+    """Network with a receptive field of 9 x 9 px, so that the surroundings of a block matter."""
     torch.manual_seed(0)
     return nn.Sequential(nn.Conv2d(3, 6, 5, padding=2), nn.ReLU(), nn.Conv2d(6, classes, 5, padding=2)).eval()
 
@@ -67,7 +67,7 @@ def segmenter(folder: Path, classes: int = 2, **changes) -> SlideSegmenter:
 
 
 def as_one_image(mpp: float, classes: int = 2) -> np.ndarray:
-    """What inference makes of the picture as a tile, (H, W)."""
+    """Return the mask of the picture from tile inference, (H, W)."""
     affine = torch.diag(torch.tensor([mpp, mpp, 1.0, 1.0], dtype=torch.float64))[:3, :3]
     affine[2, 2] = 1
     image = MetaTensor(torch.from_numpy(tissue_picture()).permute(2, 1, 0).float(), affine=affine)
@@ -218,7 +218,7 @@ def test_glass_is_predicted_where_asked(tmp_path):
 
 
 BOX = (101, 57, 170, 160)
-"""x, y, width and height of a part of the slide, over several blocks, on no grid."""
+"""x, y, width and height of a part of the slide, over several blocks and not aligned to any grid."""
 
 
 def tissue_of(slide, scale):
@@ -232,7 +232,7 @@ def shapes_of(record: dict) -> list:
 
 
 def drawn(shapes: list) -> np.ndarray:
-    """(H, W) bool, the pixels of the slide whose center lies in a shape."""
+    """Return (H, W) bool, the pixels of the slide whose center lies in a shape."""
     rows, columns = np.mgrid[:HEIGHT, :WIDTH] + 0.5
     return shapely.contains_xy(shapely.union_all(shapes), columns, rows)
 

@@ -1,4 +1,4 @@
-"""Glands of a mask that was cut into blocks are those of the whole mask, point for point."""
+"""Glands of a mask that was divided into blocks equal those of the whole mask, point for point."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ Core = tuple[int, int, int, int]
 
 
 def grid(width: int, height: int, side: int) -> list[Core]:
-    """Square blocks, row by row; those at the rim are smaller."""
+    """Return square blocks in raster order, smaller ones at the border."""
     rows, columns = range(0, height, side), range(0, width, side)
     return [(x, y, min(x + side, width), min(y + side, height)) for y in rows for x in columns]
 
 
 def shrunk(cores: list[Core], mask: np.ndarray) -> list[Core]:
-    """The cores around what the mask shows in them; those that show nothing are left out."""
+    """Crop the cores to the foreground; leave out cores without foreground."""
     kept = []
     for x0, y0, x1, y1 in cores:
         rows, columns = np.nonzero(mask[y0:y1, x0:x1])
@@ -30,7 +30,7 @@ def shrunk(cores: list[Core], mask: np.ndarray) -> list[Core]:
 
 
 def cut(width: int, height: int, random: np.random.Generator) -> list[Core]:
-    """Blocks of all sizes: the slide parted in two, each part again, and so on."""
+    """Return blocks of random sizes, by splitting the slide recursively."""
 
     def parted(x0: int, y0: int, x1: int, y1: int, times: int) -> list[Core]:
         if times == 0 or min(x1 - x0, y1 - y0) < 3:
@@ -45,7 +45,7 @@ def cut(width: int, height: int, random: np.random.Generator) -> list[Core]:
 
 
 def joined(mask: np.ndarray, cores: list[Core], order: np.ndarray | None = None, **settings: float) -> list[Outline]:
-    """What a joiner makes of a mask, block by block."""
+    """Join the outlines of a mask, block by block."""
     found: list[Outline] = []
     joiner = OutlineJoiner(cores, found.append, **settings)
     for index in range(len(cores)) if order is None else order.tolist():
@@ -57,12 +57,12 @@ def joined(mask: np.ndarray, cores: list[Core], order: np.ndarray | None = None,
 
 
 def written(found: list[Outline]) -> list[tuple[int, bytes]]:
-    """Outlines so that they can be compared: the same shapes with the same points."""
+    """Normalize outlines for comparison: the same shapes get the same points."""
     return sorted((value, shapely.normalize(shape).wkb) for value, shape in found)
 
 
 def blobs(width: int, height: int, seed: int, smooth: float = 1.0) -> np.ndarray:
-    """A mask of two classes with holes, bridges and touching glands; noise where it is not smoothed."""
+    """Return a mask of two classes with holes, bridges and touching glands; noise if it is not smoothed."""
     random = np.random.default_rng(seed)
     foreground = ndimage.gaussian_filter(random.normal(size=(height, width)), smooth) > 0
     second = ndimage.gaussian_filter(random.normal(size=(height, width)), 2 * smooth) > 0
@@ -99,7 +99,7 @@ def test_cores_that_are_shrunk_to_their_tissue_give_the_glands_of_the_whole(seed
 
 
 def test_without_joining_the_glands_of_the_blocks_are_others():
-    """Guards the tests above: their masks do have glands that reach over seams."""
+    """Check that the masks of the tests above have glands across seams."""
     mask = blobs(37, 29, 7)
     apart = [outline for x0, y0, x1, y1 in grid(37, 29, 7) for outline in pieces(mask[y0:y1, x0:x1], (x0, y0))]
     assert len(apart) > 1.5 * len(pieces(mask))

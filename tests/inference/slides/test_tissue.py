@@ -1,4 +1,4 @@
-"""Tests of the map of tissue: drawn slides whose tissue is known."""
+"""Tissue detection on drawn slides with known tissue."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PINK = (214, 160, 200)
 
 @pytest.fixture
 def slide_of(tmp_path):
-    """Writes pixels as a slide of 2 um/px and opens it."""
+    """Write pixels as a slide of 2 um/px and open it."""
     opened = []
 
     def write(pixels, steps=(1,)):
@@ -34,7 +34,7 @@ def slide_of(tmp_path):
 
 
 def drawn(color=GLASS, size=(800, 640), noise=3.0):
-    """A slide (H, W, 3) of one color, with the noise of a sensor."""
+    """Return a slide (H, W, 3) of one color with sensor noise."""
     values = np.random.default_rng(0).normal(0, noise, (size[1], size[0], 3)) + color
     return np.clip(values, 0, 253).astype(np.uint8)
 

@@ -1,4 +1,4 @@
-"""Tests of views: their pixels are those of the slide, on every level that they have."""
+"""Views of slides have exactly the pixels of the slide, on all their levels."""
 
 from __future__ import annotations
 
