@@ -77,8 +77,8 @@ def test_labels_are_drawn_once_and_kept_small(method):
 def test_masks_of_ones_own_may_hold_a_number_for_unknown(tiny, repository_root, tmp_path):
     """The overlay of docs/data.md, here with gland 2 of each tile as the unknown: it trains and is scored."""
     text = (repository_root / "docs" / "data.md").read_text(encoding="utf-8")
-    section = text[text.index("Masks of your own may know pixels") :]
-    overlay = textwrap.dedent("".join(re.findall(r"^    .*\n", section[: section.index("This holds for")], re.M)))
+    section = text[text.index("Your own masks may mark unknown pixels") :]
+    overlay = textwrap.dedent("".join(re.findall(r"^    .*\n", section[: section.index("This also applies to")], re.M)))
     assert "classes: 3" in overlay
     (tmp_path / "unknown.yaml").write_text(overlay.replace("classes: 3", "classes: null"), encoding="utf-8")
     names = [repository_root / "configs" / name for name in ("train.json", "methods/supervised.yaml")]
