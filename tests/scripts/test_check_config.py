@@ -109,7 +109,10 @@ def test_overrides_that_are_promised_have_no_fault(check: Check) -> None:
             ["--train#trainer#amps", "1"],
             "train#trainer: bundle.engines.SemiSupervisedTrainer takes no amps; did you mean amp?",
         ),
-        (["--train#dataloader#shufle", "1"], "train#dataloader: bundle.data.TileLoader takes no shufle; did you mean shuffle?"),
+        (
+            ["--train#dataloader#shufle", "1"],
+            "train#dataloader: bundle.data.TileLoader takes no shufle; did you mean shuffle?",
+        ),
         (["--loss_sdf#_target_", "bundle.losses.No"], "loss_sdf: there is no class or function bundle.losses.No"),
         (["--init_id", "start"], "start: the configs have nothing of this name to run"),
     ],
