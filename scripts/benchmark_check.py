@@ -1,10 +1,10 @@
-"""Benchmark of the check of a data list: images with their masks a second, by number of threads.
+"""Benchmark the check of a data list: images with masks per second, for several numbers of threads.
 
     python scripts/benchmark_check.py --tiles 200 --workers 1 2
     python scripts/benchmark_check.py --list DIR/heldout_10_seed0.json
 
-Without a list, tiles of the size of GlaS are drawn into a folder that is taken away at the end. Wall time is that of
-a busy machine where others work on it; processor time is not, and 1 / it is what one free core could do.
+Without a list, tiles of the size of GlaS images are drawn into a temporary folder. Wall time depends on the load of the
+machine; 1 / CPU time is the speed of one free core.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from bundle.data.phantom_draw import draw_tile
 from bundle.data.writing import save_image, save_label, write_lists
 
 SIZE = (522, 775)
-"""Height and width of most images of GlaS, px."""
+"""Height and width of most GlaS images, px."""
 DRAWN = 8
-"""Tiles that are drawn; the others are these, rolled to other places, so that no two are alike."""
+"""Number of drawn tiles; the others are shifted copies, so that all differ."""
 
 
 def write_tiles(folder: Path, count: int) -> Path:
-    """Write ``count`` images and masks and their list; gives the path of the list."""
+    """Write ``count`` images and masks and a data list; return the path of the list."""
     (folder / "image").mkdir()
     (folder / "label").mkdir()
     drawn = [draw_tile([0, number], SIZE, mpp=0.62) for number in range(min(count, DRAWN))]
@@ -43,13 +43,13 @@ def write_tiles(folder: Path, count: int) -> Path:
         save_image(np.roll(image, number // DRAWN, axis=1), folder / entry["image"])
         save_label(np.roll(label, number // DRAWN, axis=1), folder / entry["label"])
         entries.append({**entry, "mpp": 0.62})
-    held = max(count // 4, 1)
-    write_lists(folder, {"tiles.json": {"training": entries[held:], "validation": [], "test": entries[:held]}})
+    tests = max(count // 4, 1)
+    write_lists(folder, {"tiles.json": {"training": entries[tests:], "validation": [], "test": entries[:tests]}})
     return folder / "tiles.json"
 
 
 def measure(path: Path, workers: int) -> tuple[int, float, float]:
-    """Entries of the list, wall time and processor time of its check, s; report included."""
+    """Return the number of entries, and wall time and CPU time of check and report, s."""
     wall, processor = time.perf_counter(), time.process_time()
     checked = check_list(path, workers=workers)
     table(checked, find_faults(checked, crop=(256, 256), pixel_size=1.0))
@@ -59,21 +59,21 @@ def measure(path: Path, workers: int) -> tuple[int, float, float]:
 def main() -> None:
     """Read the command line and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--list", type=Path, help="data list to check instead of drawn tiles")
-    parser.add_argument("--tiles", type=int, default=200, help="how many tiles to draw")
-    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="numbers of threads")
-    parser.add_argument("--repeats", type=int, default=3, help="runs of each; the fastest counts")
+    parser.add_argument("--list", type=Path, help="data list to check (default: draw tiles)")
+    parser.add_argument("--tiles", type=int, default=200, help="number of drawn tiles (default: 200)")
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="numbers of threads (default: 1 2)")
+    parser.add_argument("--repeats", type=int, default=3, help="runs per number of threads; the fastest counts")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         path = options.list or write_tiles(Path(folder), options.tiles)
-        measure(path, max(options.workers))  # files into memory, modules loaded
+        measure(path, max(options.workers))  # warm-up: caches files and imports modules
         for workers in options.workers:
             runs = [measure(path, workers) for _ in range(options.repeats)]
             count, wall, _ = min(runs, key=lambda run: run[1])
             processor = min(run[2] for run in runs)
             print(
                 f"{workers} threads: {count / wall:.1f} tiles/s; "
-                f"processor time {1000 * processor / count:.1f} ms a tile ({count} tiles, fastest of {options.repeats})"
+                f"CPU time {1000 * processor / count:.1f} ms per tile ({count} tiles, fastest of {options.repeats})"
             )
 
 

@@ -1,19 +1,20 @@
-r"""Benchmark of the network's answer: torch, TorchScript and ONNX Runtime side by side, in megapixels a second.
+r"""Benchmark the network's inference with torch, TorchScript and ONNX Runtime, in megapixels per second.
 
     python scripts/benchmark_inference.py
     python scripts/benchmark_inference.py --widths 64 128 256 512 1024 --batch 1 --threads 1 --format csv
     python scripts/benchmark_inference.py --config_file "['configs/train.json','configs/methods/supervised.yaml']"
 
-The network of configs/inference.json, or of other configs with overrides (--key value), from random weights: they
-change no time. It answers one batch of windows over and over, without reading, blending or writing of pictures:
+The network is that of configs/inference.json, or of other configs with overrides (--key value), with random weights,
+which do not change the time. It predicts one batch of windows repeatedly; reading, blending and writing of images are
+not measured:
 
-- torch: as Python runs it, float32, in either order of memory (channels_last is what the configs take).
-- TorchScript: as ckpt_export writes it; frozen: with its weights as constants and what torch makes faster then.
-- ONNX Runtime: the file of scripts/export_onnx.py. Left out where it is not installed.
-- on a GPU also torch with automatic mixed precision, and ONNX Runtime where it has CUDA.
+- torch: float32, contiguous or channels_last memory (the configs use channels_last).
+- TorchScript: as written by ckpt_export; frozen: with constant weights and torch's optimizations for inference.
+- ONNX Runtime: the file of scripts/export_onnx.py. Skipped if it is not installed.
+- On a GPU, also torch with automatic mixed precision, and ONNX Runtime if it supports CUDA.
 
-All ways take turns, so that a busy machine slows all alike. Told are the median of the repeats, the slowest and the
-fastest, and the largest difference from torch. The default takes about a minute on two cores.
+All backends run in turns, so that the load of the machine affects all of them equally. The table contains the median,
+slowest and fastest repeat, and the largest difference from torch. The default takes about a minute on two cores.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 WARM_UP = 2
-"""Answers before the clock starts; TorchScript looks at the first and compiles in the second."""
+"""Untimed predictions; TorchScript profiles the first and compiles in the second."""
 COLUMNS = ("device", "way", "megapixels/s", "slowest", "fastest", "differs by")
 BASE = "torch"
 
@@ -47,7 +48,7 @@ Answer = Callable[[], Any]
 
 @dataclass
 class Way:
-    """One way to an answer: where, by what name, how; how long each repeat took, and how far it is from torch's."""
+    """One backend: its device, name and prediction, the seconds of each repeat, and the difference from torch."""
 
     device: str
     name: str
@@ -57,7 +58,7 @@ class Way:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the benchmark; 0 is good, 1 an error that the last line explains, 2 a wrong command line, 130 a Ctrl-C."""
+    """Run the program. Exit codes: 0 success, 1 error, 2 invalid command line, 130 interrupted."""
     from bundle.benchmark import settings_of
     from bundle.engines.error_summary import sentence
 
@@ -90,18 +91,18 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     shipped = ROOT / "configs" / "inference.json"
-    parser.add_argument("--config_file", default=str(shipped), help="configs that have the network")
-    parser.add_argument("--widths", type=int, nargs="+", help="channels of the levels (default those of the configs)")
-    parser.add_argument("--batch", type=int, default=4, help="windows at a time (default 4)")
-    parser.add_argument("--size", type=int, default=256, help="side of a window, px (default 256)")
-    parser.add_argument("--threads", type=int, default=_cores(), help="threads on the CPU (default one a core)")
-    parser.add_argument("--repeats", type=int, default=5, help="times that each way is timed (default 5)")
-    parser.add_argument("--format", choices=("markdown", "csv"), default="markdown", help="form of the table")
+    parser.add_argument("--config_file", default=str(shipped), help="configs of the network (default: inference.json)")
+    parser.add_argument("--widths", type=int, nargs="+", help="channels per level (default: as in the configs)")
+    parser.add_argument("--batch", type=int, default=4, help="windows per batch (default: 4)")
+    parser.add_argument("--size", type=int, default=256, help="side of a window, px (default: 256)")
+    parser.add_argument("--threads", type=int, default=_cores(), help="CPU threads (default: one per core)")
+    parser.add_argument("--repeats", type=int, default=5, help="timed repeats of each backend (default: 5)")
+    parser.add_argument("--format", choices=("markdown", "csv"), default="markdown", help="format of the table")
     return parser
 
 
 def run(given: argparse.Namespace, changes: Mapping[str, Any]) -> None:
-    """Measure, and print the table below what it was measured with."""
+    """Run the benchmark and print the hardware, the software and the table."""
     import torch
 
     torch.set_num_threads(given.threads)
@@ -114,67 +115,67 @@ def run(given: argparse.Namespace, changes: Mapping[str, Any]) -> None:
         measure(ways, given.repeats)
     pixels = image.shape[0] * image.shape[2] * image.shape[3] / 1e6
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    said = [*machine(given.threads), f"{type(network).__name__}, {parameters:,} parameters"]
-    said.append(f"batch {given.batch} of {given.size} x {given.size} px, {given.repeats} repeats")
-    print("\n".join(f"# {line}" if given.format == "csv" else f"- {line}" for line in said))
+    header = [*machine(given.threads), f"{type(network).__name__}, {parameters:,} parameters"]
+    header.append(f"batch {given.batch} of {given.size} x {given.size} px, {given.repeats} repeats")
+    print("\n".join(f"# {line}" if given.format == "csv" else f"- {line}" for line in header))
     print("\n".join(["", *table(ways, pixels, given.format)]))
 
 
 def network_of(config_file: str, changes: Mapping[str, Any]) -> Any:
-    """The network of configs and overrides, from random weights."""
+    """Return the network of configs and overrides, with random weights."""
     from fire.parser import DefaultParseValue
     from monai.bundle import ConfigParser
 
     from bundle.benchmark import merged
 
-    found = DefaultParseValue(config_file)
-    files = [str(Path(file).absolute()) for file in (found if isinstance(found, list | tuple) else [found])]
+    value = DefaultParseValue(config_file)
+    files = [str(Path(file).absolute()) for file in (value if isinstance(value, list | tuple) else [value])]
     config = merged(ROOT, files, {"bundle_root": str(ROOT), **changes})
     return ConfigParser(config).get_parsed_content("network_def").eval()
 
 
 def on_cpu(network: Any, image: Any, folder: Path, threads: int) -> list[Way]:
-    """The ways on the CPU."""
+    """Return the backends on the CPU."""
     import torch
 
     last = torch.channels_last
     scripted = scripted_of(network)
     frozen = torch.jit.optimize_for_inference(torch.jit.freeze(scripted))
-    channels_last, laid = copy.deepcopy(network).to(memory_format=last), image.to(memory_format=last)
+    channels_last, image_last = copy.deepcopy(network).to(memory_format=last), image.to(memory_format=last)
     calls: dict[str, Answer] = {
         BASE: lambda: network(image),
-        "torch, channels_last": lambda: channels_last(laid),
+        "torch, channels_last": lambda: channels_last(image_last),
         "TorchScript": lambda: scripted(image),
         "TorchScript, frozen": lambda: frozen(image),
     }
-    served = onnx_of(network, folder, threads)
-    if served is not None:
-        calls["ONNX Runtime"] = lambda: served(image)
+    session = onnx_of(network, folder, threads)
+    if session is not None:
+        calls["ONNX Runtime"] = lambda: session(image)
     return [Way("cpu", name, answer) for name, answer in calls.items()]
 
 
 def on_cuda(network: Any, image: Any, folder: Path) -> list[Way]:
-    """The ways on the first GPU; an answer ends when the GPU has given it."""
+    """Return the backends on the first GPU; each prediction waits for the GPU."""
     import torch
 
     last = torch.channels_last
     network, image = copy.deepcopy(network).cuda(), image.cuda()
-    laid = image.to(memory_format=last)
+    image_last = image.to(memory_format=last)
     scripted, channels_last = scripted_of(network), copy.deepcopy(network).to(memory_format=last)
 
     def mixed() -> Any:
         with torch.autocast("cuda"):
-            return channels_last(laid)
+            return channels_last(image_last)
 
     calls: dict[str, Answer] = {
         BASE: lambda: network(image),
-        "torch, channels_last": lambda: channels_last(laid),
+        "torch, channels_last": lambda: channels_last(image_last),
         "torch, channels_last, AMP": mixed,
         "TorchScript": lambda: scripted(image),
     }
-    served = onnx_of(network, folder, None)
-    if served is not None and "CUDAExecutionProvider" in served.runtime.get_available_providers():
-        calls["ONNX Runtime"] = lambda: served(image)
+    session = onnx_of(network, folder, None)
+    if session is not None and "CUDAExecutionProvider" in session.runtime.get_available_providers():
+        calls["ONNX Runtime"] = lambda: session(image)
     return [Way("cuda", name, _synchronized(answer)) for name, answer in calls.items()]
 
 
@@ -182,15 +183,15 @@ def _synchronized(answer: Answer) -> Answer:
     import torch
 
     def finished() -> Any:
-        given = answer()
+        output = answer()
         torch.cuda.synchronize()
-        return given
+        return output
 
     return finished
 
 
 def scripted_of(network: Any) -> Any:
-    """TorchScript as ``ckpt_export`` writes it and a server reads it."""
+    """Return the network as TorchScript, saved and loaded again, as by ``ckpt_export`` and a server."""
     import torch
 
     file = io.BytesIO()
@@ -200,7 +201,7 @@ def scripted_of(network: Any) -> Any:
 
 
 def onnx_of(network: Any, folder: Path, threads: int | None) -> Any:
-    """The network by ONNX Runtime; ``None``, and a line that says so, where a library is missing."""
+    """Return the network in ONNX Runtime; ``None``, with a message, if a library is missing."""
     from bundle.networks import OnnxNetwork, write_onnx
 
     path = folder / "model.onnx"
@@ -209,12 +210,12 @@ def onnx_of(network: Any, folder: Path, threads: int | None) -> Any:
             write_onnx(network, path, {})
         return OnnxNetwork(path, threads=threads)
     except RuntimeError as error:
-        print(f"benchmark_inference: ONNX Runtime is left out: {error}", file=sys.stderr)
+        print(f"benchmark_inference: ONNX Runtime is skipped: {error}", file=sys.stderr)
         return None
 
 
 def measure(ways: Sequence[Way], repeats: int) -> None:
-    """Time all ways in turns, after some answers that count for nothing but the comparison with torch."""
+    """Time all backends in turns, after a warm-up whose outputs are compared with torch."""
     expected = {way.device: way.answer() for way in ways if way.name == BASE}
     for way in ways:
         for _ in range(WARM_UP):
@@ -228,7 +229,13 @@ def measure(ways: Sequence[Way], repeats: int) -> None:
 
 
 def table(ways: Sequence[Way], pixels: float, form: str) -> list[str]:
-    """Lines of the table, ``markdown`` or ``csv``; ``pixels`` is what one answer covers, in megapixels."""
+    """Return the lines of the table, ``markdown`` or ``csv``.
+
+    Args:
+        ways: backends with their timings.
+        pixels: megapixels of one batch.
+        form: ``markdown`` or ``csv``.
+    """
     rows = []
     for way in ways:
         speeds = [pixels / seconds for seconds in (statistics.median(way.seconds), max(way.seconds), min(way.seconds))]
@@ -240,7 +247,7 @@ def table(ways: Sequence[Way], pixels: float, form: str) -> list[str]:
 
 
 def machine(threads: int) -> list[str]:
-    """What the figures were measured on, and with what."""
+    """Return lines that describe the hardware and the software versions."""
     import torch
 
     from bundle.benchmark import processor
@@ -248,13 +255,14 @@ def machine(threads: int) -> list[str]:
     lines = [f"{processor()}, {_cores()} cores, {threads} threads"]
     if torch.cuda.is_available():
         lines.append(torch.cuda.get_device_name())
-    found = {one.metadata["Name"].lower(): one.version for one in metadata.distributions()}
-    named = [f"{name} {found[name]}" for name in ("torch", "monai", "onnxruntime", "onnxruntime-gpu") if name in found]
-    return [*lines, ", ".join([f"Python {platform.python_version()}", *named])]
+    installed = {package.metadata["Name"].lower(): package.version for package in metadata.distributions()}
+    names = [name for name in ("torch", "monai", "onnxruntime", "onnxruntime-gpu") if name in installed]
+    versions = [f"{name} {installed[name]}" for name in names]
+    return [*lines, ", ".join([f"Python {platform.python_version()}", *versions])]
 
 
 def _cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -1,17 +1,17 @@
-r"""Benchmark of the loader: crops a second that it gives, against those that the training step takes.
+r"""Benchmark the data loader: crops per second from the loader, compared with the training step.
 
     python scripts/benchmark_loader.py
     python scripts/benchmark_loader.py --dataset_dir DIR --overlays data/glas.yaml --set batch_size=4 num_workers=2
 
-Loader, network and step are those of configs/train.json with overlays and settings on top. Without --dataset_dir the
-phantom is drawn into dataset/ on first use. Nothing is written else.
+Loader, network and step are those of configs/train.json with overlays and settings. Without --dataset_dir, the phantom
+is drawn into dataset/ on first use. No other file is written.
 
-- loader: both streams as the trainer takes them, epoch after epoch, start of workers included; crops with targets and
-  augmentation, from the cache and, for comparison, decoded anew each time.
-- one core: time that crop, augmentation, targets and collation take of one core, which is what one worker can give.
-- training: whole optimizer steps on this device, on one batch that is there already.
+- loader: both streams in epochs, as in training, including the start of workers; crops with targets and augmentation,
+  cached and, for comparison, uncached.
+- one core: CPU time of crop, augmentation, targets and collation, which is the speed of one worker.
+- training: optimizer steps on this device, on one batch in memory.
 
-Each of the figures takes --seconds, and the cache as long as it takes to decode all tiles once.
+Each measurement takes --seconds; filling the cache takes one pass over all tiles.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 WARM_UP = 2
-"""Steps before the clock starts."""
+"""Untimed steps."""
 ENOUGH = 3.0
-"""How many times faster than the step the loader should be."""
+"""Target ratio of the loader's speed to that of the training step."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the benchmark; 0 is good, 1 an error that the last line explains, 2 a wrong command line, 130 stopped."""
+    """Run the program. Exit codes: 0 success, 1 error, 2 invalid command line, 130 interrupted."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dataset_dir", type=Path, default=ROOT / "dataset", help="folder of the data")
-    parser.add_argument("--overlays", nargs="+", default=[], metavar="NAME", help="such as data/glas.yaml, of configs/")
+    parser.add_argument("--dataset_dir", type=Path, default=ROOT / "dataset", help="data folder (default: dataset)")
+    parser.add_argument("--overlays", nargs="+", default=[], metavar="NAME", help="files in configs/: data/glas.yaml")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", dest="settings", help="other settings")
-    parser.add_argument("--seconds", type=float, default=10.0, help="time of each figure (default 10)")
+    parser.add_argument("--seconds", type=float, default=10.0, help="time of each measurement (default: 10)")
     options = parser.parse_args(arguments)
     try:
         _check(options)
@@ -56,27 +56,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _check(options: argparse.Namespace) -> None:
-    """Refuse a command line that cannot be meant; read the settings, values as YAML."""
+    """Check the command line and parse its settings, whose values are YAML.
+
+    Raises:
+        ValueError: if an option is invalid.
+    """
     import yaml
 
     for name in options.overlays:
         if not (ROOT / "configs" / name).is_file():
-            raise ValueError(f"there is no configs/{name}")
+            raise ValueError(f"--overlays: no file configs/{name}")
     if not options.seconds > 0:
         raise ValueError("--seconds must be above 0")
     options.overrides = {}
     for word in options.settings:
         key, _, value = word.partition("=")
         if word.find("=") < 1:
-            raise ValueError(f"{word!r} is no KEY=VALUE")
+            raise ValueError(f"--set {word!r} must have the form KEY=VALUE")
         try:
             options.overrides[key] = yaml.safe_load(value)
         except yaml.YAMLError as error:
-            raise ValueError(f"{word!r} has a value that cannot be read") from error
+            raise ValueError(f"--set {word!r}: the value is not valid YAML") from error
 
 
 def run(options: argparse.Namespace) -> None:
-    """Measure, and print each figure when it is there."""
+    """Run the benchmark and print each result as soon as it is measured."""
     from monai.utils import set_determinism
 
     config = configured(options)
@@ -87,29 +91,29 @@ def run(options: argparse.Namespace) -> None:
     spent = time.perf_counter() - started
     for name, loader in streams.items():
         data = loader.dataset
-        said = f"{data.cache_num} of {len(data)} cached, {bytes_a_tile(data) / 1024:.0f} KiB a tile"
-        print(f"{name + ' tiles':18s} {said if data.cache_num else f'{len(data)}, none cached'}")
+        cached = f"{data.cache_num} of {len(data)} cached, {bytes_a_tile(data) / 1024:.0f} KiB per tile"
+        print(f"{name + ' tiles':18s} {cached if data.cache_num else f'{len(data)}, none cached'}")
     print(f"{'cache':18s} filled in {spent:.1f} s")
     per_core = {name: core_seconds(alone(loader), options.seconds) for name, loader in streams.items()}
     for name, seconds in per_core.items():
         print(f"{'one core':18s} {1 / seconds:.1f} {name} crops/s ({1000 * seconds:.2f} ms each)")
     steps = config.get_parsed_content("epoch_length")
-    given = crops_a_second(streams, steps, options.seconds)
+    loaded = crops_a_second(streams, steps, options.seconds)
     workers = config.get_parsed_content("num_workers")
-    print(f"{'loader, cached':18s} {given:.1f} crops/s ({workers or 'no'} workers a stream)", flush=True)
+    print(f"{'loader, cached':18s} {loaded:.1f} crops/s ({workers or 'no'} workers per stream)", flush=True)
     uncached = crops_a_second(loaders(configured(options, cache_rate=0.0)), steps, options.seconds)
     print(f"{'loader, uncached':18s} {uncached:.1f} crops/s", flush=True)
-    taken, seconds = training_speed(config, streams, options.seconds)
+    trained, seconds = training_speed(config, streams, options.seconds)
     device = config.get_parsed_content("device")
-    print(f"{'training':18s} {taken:.1f} crops/s ({1000 * seconds:.0f} ms a step on {device})")
-    verdict = "enough" if given >= ENOUGH * taken else f"less than {ENOUGH:g}: give more --set num_workers=N"
-    print(f"{'ratio':18s} {given / taken:.1f} times as fast as training ({verdict})")
+    print(f"{'training':18s} {trained:.1f} crops/s ({1000 * seconds:.0f} ms per step on {device})")
+    verdict = "enough" if loaded >= ENOUGH * trained else f"less than {ENOUGH:g}: increase --set num_workers=N"
+    print(f"{'ratio':18s} {loaded / trained:.1f} times as fast as training ({verdict})")
     cores = ENOUGH * sum(per_core.values()) / len(per_core)
-    print(f"{'cores':18s} {1000 * cores:.1f} keep {ENOUGH:g} times ahead of a device that takes 1000 crops/s")
+    print(f"{'cores':18s} {1000 * cores:.1f} for {ENOUGH:g} times the speed of a device that trains on 1000 crops/s")
 
 
 def configured(options: argparse.Namespace, **more: Any) -> Any:
-    """The training config with overlays and settings, read but not built."""
+    """Return the training config with overlays and settings; nothing is instantiated."""
     from monai.bundle import ConfigParser
 
     parser = ConfigParser()
@@ -120,14 +124,14 @@ def configured(options: argparse.Namespace, **more: Any) -> Any:
 
 
 def loaders(config: Any) -> dict[str, Any]:
-    """Loaders of the labeled stream and, where the method wants it, of the unlabeled one."""
+    """Return the loaders of the labeled stream and, if the method has one, of the unlabeled stream."""
     made = {"labeled": config.get_parsed_content("train#dataloader")}
     made["unlabeled"] = config.get_parsed_content("train#unlabeled_dataloader")
     return {name: loader for name, loader in made.items() if loader is not None}
 
 
 def bytes_a_tile(dataset: Any) -> float:
-    """Mean bytes of the tensors of a cached tile."""
+    """Return the mean size of the tensors of a cached tile, bytes."""
     from torch import Tensor
 
     tensors = [value for item in dataset._cache for value in item.values() if isinstance(value, Tensor)]
@@ -135,20 +139,20 @@ def bytes_a_tile(dataset: Any) -> float:
 
 
 def alone(loader: Any) -> Any:
-    """The same loader without workers."""
+    """Return the same loader without workers."""
     from monai.data import DataLoader
 
     return DataLoader(loader.dataset, batch_size=loader.batch_size, sampler=loader.sampler, num_workers=0)
 
 
 def core_seconds(loader: Any, seconds: float) -> float:
-    """Time that one crop takes of one core."""
+    """Return the CPU time of one crop on one core, s."""
     import torch
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     crops, until, start = 0, time.perf_counter() + seconds, time.thread_time()
-    for batch in _over_and_over(loader):
+    for batch in _endless(loader):
         crops += len(batch["image"])
         if time.perf_counter() > until:
             break
@@ -157,18 +161,18 @@ def core_seconds(loader: Any, seconds: float) -> float:
 
 
 def crops_a_second(streams: dict[str, Any], steps: int, seconds: float) -> float:
-    """Crops that both streams give together, a batch of each in turn, started anew each epoch of ``steps``."""
+    """Return the crops per second of both streams together, in epochs of ``steps`` steps with a batch of each."""
     crops, start = 0, time.perf_counter()
     while True:
-        taken = {name: _over_and_over(loader) for name, loader in streams.items()}
+        iterators = [_endless(loader) for loader in streams.values()]
         for _ in range(steps):
-            crops += sum(len(next(batches)["image"]) for batches in taken.values())
+            crops += sum(len(next(batches)["image"]) for batches in iterators)
             if time.perf_counter() - start > seconds:
                 return crops / (time.perf_counter() - start)
 
 
 def training_speed(config: Any, streams: dict[str, Any], seconds: float) -> tuple[float, float]:
-    """Crops a second that training takes, and seconds a step: the trainer of the bundle on one batch of each stream."""
+    """Return crops per second and seconds per step of the bundle's trainer on one batch of each stream."""
     import torch
     from ignite.engine import Events
 
@@ -204,17 +208,17 @@ def training_speed(config: Any, streams: dict[str, Any], seconds: float) -> tupl
     return sum(len(batch["image"]) for batch in batches.values()) / a_step, a_step
 
 
-def _over_and_over(loader: Any) -> Iterator[Any]:
+def _endless(loader: Any) -> Iterator[Any]:
     while True:
         yield from loader
 
 
 def _sentence(error: BaseException) -> str:
-    """The message of the first cause: MONAI's own around it name the part of the config."""
+    """Return the message of the root cause, without MONAI's messages about the config."""
     while error.__cause__ is not None:
         error = error.__cause__
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}: {error.filename}; give a folder that can be read and written"
+        return f"{error.strerror}: {error.filename}; check that it exists and can be read and written"
     return " ".join(str(error).split())
 
 

@@ -1,9 +1,9 @@
-"""Time whole-slide inference, and measure its memory: one run in a process of its own, watched from outside.
+"""Measure time and memory of whole-slide inference, which runs in a separate process.
 
 python scripts/draw_slide.py --output slide.tif --size 20000 20000 --tissue 0.3
 python scripts/benchmark_slides.py --slide slide.tif --output runs/slide --ckpt_dir models
-Peak memory is that of all processes of the run together, looked at five times a second: what they share counts once a
-process. Further words go to the run: --block 1024 --num_workers 2 --network_def#widths "[8, 16, 32, 64, 128]".
+Peak memory is the sum over all processes of the run, sampled five times per second; shared memory counts in each
+process. Other options go to the run: --block 1024 --num_workers 2 --network_def#widths "[8, 16, 32, 64, 128]".
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = [str(ROOT / "configs" / "inference.json"), str(ROOT / "configs" / "inference" / "slides.yaml")]
 INTERVAL = 0.2
-"""Seconds between two looks at the memory."""
+"""Seconds between two samples of the memory."""
 PROC = Path("/proc")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program; 0 is good, 1 an error that the last line explains, 2 a wrong command line."""
+    """Run the program. Exit codes: 0 success, 1 error, 2 invalid command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--slide", required=True, type=Path, help="the slide")
-    parser.add_argument("--output", required=True, type=Path, help="folder for mask and polygons")
+    parser.add_argument("--slide", required=True, type=Path, help="slide file")
+    parser.add_argument("--output", required=True, type=Path, help="output folder for mask and polygons")
     parser.add_argument("--ckpt_dir", type=Path, default=ROOT / "models", help="folder with model.pt (default: models)")
     given, words = parser.parse_known_args(arguments)
     if not PROC.is_dir():
-        print("benchmark_slides: it reads /proc for the memory of processes, which only Linux has", file=sys.stderr)
+        print("benchmark_slides: requires Linux, to read the memory of processes from /proc", file=sys.stderr)
         return 1
     command = [sys.executable, "-W", "ignore", "-m", "monai.bundle", "run", "inference", "--config_file", str(CONFIGS)]
     common = ["--bundle_root", ROOT, "--dataset_dir", given.slide, "--output_dir", given.output, "--overwrite", True]
@@ -42,14 +42,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with subprocess.Popen(command, cwd=ROOT) as process:
         peak = watched(process)
     if process.returncode != 0:
-        print(f"benchmark_slides: the run ended with exit code {process.returncode}; see above", file=sys.stderr)
+        print(f"benchmark_slides: inference failed with exit code {process.returncode}; see above", file=sys.stderr)
         return 1
     print(table(facts_of(given.output), peak, time.monotonic() - started))
     return 0
 
 
 def watched(process: subprocess.Popen[bytes]) -> float:
-    """Wait for a process; the largest resident memory of it and its children together, MiB."""
+    """Wait for a process and return the peak resident memory of it and its descendants, MiB."""
     peak = 0.0
     while process.poll() is None:
         peak = max(peak, sum(map(resident, family(process.pid))))
@@ -58,22 +58,22 @@ def watched(process: subprocess.Popen[bytes]) -> float:
 
 
 def family(parent: int) -> list[int]:
-    """A process, its children, and theirs."""
-    found = [parent]
-    for number in found:
+    """Return the ids of a process and its descendants."""
+    processes = [parent]
+    for number in processes:
         for task in PROC.glob(f"{number}/task/*/children"):
-            found.extend(map(int, _text(task).split()))
-    return found
+            processes.extend(map(int, _text(task).split()))
+    return processes
 
 
 def resident(number: int) -> float:
-    """Resident memory of a process, MiB; 0 where it has ended."""
+    """Return the resident memory of a process, MiB; 0 if it has ended."""
     lines = [line for line in _text(PROC / str(number) / "status").splitlines() if line.startswith("VmRSS:")]
     return int(lines[0].split()[1]) / 1024 if lines else 0.0
 
 
 def _text(path: Path) -> str:
-    """What a file holds; nothing where its process has ended."""
+    """Return the text of a file; empty if its process has ended."""
     try:
         return path.read_text()
     except OSError:
@@ -81,13 +81,13 @@ def _text(path: Path) -> str:
 
 
 def facts_of(output: Path) -> dict[str, Any]:
-    """What the journal of the run says of its slide."""
+    """Return the facts about the slide from the journal of the run."""
     lines = (output / "journal_0.jsonl").read_text(encoding="utf-8").splitlines()
     return [json.loads(line)["facts"] for line in lines if "facts" in line][-1]
 
 
 def table(facts: dict[str, Any], peak: float, seconds: float) -> str:
-    """The figures as Markdown."""
+    """Return the results as a Markdown table."""
     times = facts["seconds"]
     rows = {
         "slide": f"{facts['width']} x {facts['height']} px, {facts['um per px']} um/px",
@@ -95,7 +95,7 @@ def table(facts: dict[str, Any], peak: float, seconds: float) -> str:
         "glands": facts["glands"],
         "seconds, with start of the program": f"{seconds:.0f}",
         "seconds of the slide": f"{times['all']:.0f}",
-        "predicted megapixels a second": facts["megapixels a second"],
+        "predicted megapixels per second": facts["megapixels a second"],
         "peak resident memory": f"{peak:.0f} MiB",
     }
     rows |= {

@@ -1,10 +1,10 @@
-"""Benchmark of the targets: milliseconds of one core to make signed distance and boundary from one mask.
+"""Benchmark the targets: CPU milliseconds to compute signed distance and boundary of one mask.
 
     python scripts/benchmark_targets.py [--tiles FOLDER] [--size 256] [--repeats 20]
 
-The masks are drawn here (glands as random ellipses), or read from a folder of PNG, BMP or TIFF masks and brought to the
-same size. Time is what the thread spends on its core, so that other programs on the machine count little. The ratio
-compares with the Semi-MoE authors' code, which takes 22.6 ms for both targets at 256 x 256.
+The masks are drawn (glands as random ellipses), or read from a folder of PNG, BMP or TIFF masks and resized to one
+size. Time is the CPU time of the thread, so that other programs have little influence. The ratio compares with the
+Semi-MoE authors' code, which takes 22.6 ms for both targets at 256 x 256.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def read_masks(folder: Path, size: int) -> list[NDArray[np.int32]]:
     """Read the masks of a folder, resized to (size, size) by nearest neighbor."""
     files = sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
     if not files:
-        raise SystemExit(f"no mask ({', '.join(sorted(SUFFIXES))}) in {folder}")
+        raise SystemExit(f"no masks ({', '.join(sorted(SUFFIXES))}) in {folder}")
     masks = []
     for file in files:
         with Image.open(file) as image:
@@ -63,7 +63,7 @@ def read_masks(folder: Path, size: int) -> list[NDArray[np.int32]]:
 
 
 def median_milliseconds(transform: Any, masks: list[NDArray[np.int32]], repeats: int) -> float:
-    """Time ``transform`` on each mask as the loader holds it, a MetaTensor (1, H, W) float32; median of all calls."""
+    """Return the median time of ``transform`` over all masks, each a float32 MetaTensor (1, H, W) as in the loader."""
     records = [{"label": MetaTensor(torch.as_tensor(mask[None], dtype=torch.float32))} for mask in masks]
     transform(records[0])
     times = []
@@ -76,11 +76,11 @@ def median_milliseconds(transform: Any, masks: list[NDArray[np.int32]], repeats:
 
 
 def main() -> None:
-    """Read the arguments, run the benchmark, print one line for each mode."""
+    """Run the program and print one line for each mode."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tiles", type=Path, help="folder of masks; without it, masks are drawn")
-    parser.add_argument("--size", type=int, default=256, help="height and width of a tile (px)")
-    parser.add_argument("--repeats", type=int, default=20, help="times that each mask is measured")
+    parser.add_argument("--tiles", type=Path, help="folder of masks (default: draw masks)")
+    parser.add_argument("--size", type=int, default=256, help="height and width of a mask, px (default: 256)")
+    parser.add_argument("--repeats", type=int, default=20, help="measurements of each mask (default: 20)")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     masks = read_masks(arguments.tiles, arguments.size) if arguments.tiles else drawn_masks(16, arguments.size)
@@ -97,7 +97,7 @@ def main() -> None:
         spent = median_milliseconds(transform, masks, arguments.repeats)
         faster = AUTHORS_MILLISECONDS / spent
         ratio = f"  {faster:5.1f} times as fast as the authors' code" if name.startswith("both") else ""
-        print(f"{name:34s} {spent:6.2f} ms a tile{ratio}")
+        print(f"{name:34s} {spent:6.2f} ms per mask{ratio}")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Program that checks configs and overrides before a run: what MONAI would take in silence, or refuse in its own words.
+"""Check configs and overrides before a run, for errors that MONAI ignores or reports unclearly.
 
 Run: python scripts/check_config.py training --config_file "['configs/train.json','configs/sizes/demo.yaml']" --seed 3
 
-It takes the same words as ``python -m monai.bundle run`` and runs nothing. It finds files that cannot be read,
-overrides that nothing reads, references that point nowhere, settings that a component does not take, and run ids that
-are not there. Each is one line. Components are looked up, so their modules are imported: check only configs you trust.
+The arguments are those of ``python -m monai.bundle run``; nothing is run. The check finds unreadable files, unused
+overrides, references that do not exist, unknown arguments of components, and unknown run ids, and prints one line for
+each. The modules of components are imported, so check only configs that you trust.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from monai.utils.module import locate
 
 Findings = list[str]
 POWER = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
-"""A number that YAML takes for a text, such as 5e-5."""
+"""A number that YAML reads as a string, such as 5e-5."""
 IMPORT = re.compile(r"\$\s*(import|from)\s")
-"""An import, which MONAI carries out wherever it stands."""
-LOCATOR = ComponentLocator()  # looks through all of MONAI when first asked
+"""An import, which MONAI runs at any key."""
+LOCATOR = ComponentLocator()  # scans all of MONAI on first use
 OWN_KEYS = {"imports", "_meta_"}
 TRACKING_KEYS = {"tracking_uri", "experiment_name", "run_name", "save_execute_config", "is_not_rank0"}
-"""Keys that MONAI reads itself, beside those that are run; and those that it reads with ``--tracking``."""
-METHOD = "method"  # names an overlay
+"""Keys that MONAI reads, besides the run ids: always (``OWN_KEYS``) and with ``--tracking`` (``TRACKING_KEYS``)."""
+METHOD = "method"  # name of an overlay
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program; 0 where nothing is wrong, 1 where something is, 2 for a wrong command line."""
+    """Run the program. Exit codes: 0 no problems, 1 problems found, 2 invalid command line."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if {"-h", "--help"} & set(words):
         print(__doc__)
@@ -60,27 +60,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (OSError, ValueError, yaml.YAMLError) as error:
         return _end([f"args_file: {_line(error)}"])
     if settings.get("config_file") is None:
-        print("check_config: no --config_file; give the words of `python -m monai.bundle run`", file=sys.stderr)
+        print("check_config: no --config_file; give the arguments of `python -m monai.bundle run`", file=sys.stderr)
         return 2
     return _end(check(settings))
 
 
 def _end(findings: Findings) -> int:
-    print("\n".join(findings) or "check_config: no fault found", flush=True)
+    print("\n".join(findings) or "check_config: no problems found", flush=True)
     if findings:
-        several = "faults: mend them" if len(findings) > 1 else "fault: mend it"
-        print(f"check_config: {len(findings)} {several}, then run", file=sys.stderr)
+        advice = "problems found; fix them" if len(findings) > 1 else "problem found; fix it"
+        print(f"check_config: {len(findings)} {advice} before the run", file=sys.stderr)
     return int(bool(findings))
 
 
 def check(settings: Mapping[str, Any]) -> Findings:
-    """All that is wrong with the settings of a run.
+    """Find all problems in the settings of a run.
 
     Args:
-        settings: the arguments of ``monai.bundle.run`` by name, overrides among them.
+        settings: the arguments of ``monai.bundle.run`` by name, including overrides.
 
     Returns:
-        One line a finding.
+        One line per problem.
     """
     overrides = dict(settings)
     files = [Path(str(file)) for file in ensure_tuple(overrides.pop("config_file"))]
@@ -95,49 +95,49 @@ def check(settings: Mapping[str, Any]) -> Findings:
     if len(list(_contents(meta, findings))) + len(contents) < len(meta) + len(files):
         return findings
     for number, (source, content) in enumerate([*contents, ("--", overrides)]):
-        added |= _lay_over(parser, source, content, findings, first=number == 0)
+        added |= _merge(parser, source, content, findings, first=number == 0)
     for name in (run_id, *filter(None, runs)):
         if name not in parser:
-            findings.append(f"{name}: the configs have nothing of this name to run{_nearest(name, parser.config)}")
+            findings.append(f"{name}: the configs have no entry of this name to run{_nearest(name, parser.config)}")
     read = OWN_KEYS | {run_id, runs[0] or "initialize", runs[1] or "finalize"}
     read |= TRACKING_KEYS if tracking else set()
-    read |= {name for _, text in _texts(parser) for name in _references(text)}
+    read |= {name for _, text in _strings(parser) for name in _references(text)}
     findings += _unread(parser, added, read, files[0].parent)
-    findings += _texts_that_fail(parser)
-    # The code beside these configs, where MONAI looks for it, and else the code beside this program.
+    findings += _invalid_strings(parser)
+    # Import the code next to the configs, as MONAI does, or else the code of this repository.
     sys.path[:0] = [str(file.resolve().parent.parent) for file in (files[0], Path(__file__))]
-    components = [(place, value) for place, value in _walk(parser.config) if ConfigComponent.is_instantiable(value)]
-    return findings + [fault for place, part in components for fault in _untaken(place, part)]
+    components = [(key, value) for key, value in _walk(parser.config) if ConfigComponent.is_instantiable(value)]
+    return findings + [finding for key, component in components for finding in _unknown_arguments(key, component)]
 
 
 def _contents(files: Sequence[Path], findings: Findings) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Files with what they hold; what cannot be read becomes a finding."""
+    """Yield each file with its content; unreadable files are added to the findings."""
     for file in files:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             try:
                 content = ConfigParser.load_config_file(file)
             except OSError as error:
-                findings.append(f"{file}: {error.strerror}; give a config that can be read")
+                findings.append(f"{file}: {error.strerror}; give a readable config file")
                 continue
             except (ValueError, yaml.YAMLError) as error:
-                findings.append(f"{file}: no config that can be read ({_line(error)})")
+                findings.append(f"{file}: not a valid config ({_line(error)})")
                 continue
         findings += [f"{file}: {_line(warning.message)}; keep one of them" for warning in caught]
         if isinstance(content, dict):
             yield str(file), content
         else:
-            findings.append(f"{file}: holds a {type(content).__name__}; a config is an object of names and values")
+            findings.append(f"{file}: contains a {type(content).__name__}; a config must map names to values")
 
 
-def _lay_over(
+def _merge(
     parser: ConfigParser, source: str, content: Mapping[str, Any], findings: Findings, first: bool
 ) -> dict[str, str]:
-    """Lay a config or the overrides over what is there; keys that were not there, or come from the command line."""
+    """Merge a config or the overrides into the parser; return new keys with the finding to report if unused."""
     added = {}
     for name, value in content.items():
-        key = _plain(name.removeprefix("+"))
-        told = f"--{key}" if source == "--" else f"{source}: {key}"
+        key = _normalized(name.removeprefix("+"))
+        label = f"--{key}" if source == "--" else f"{source}: {key}"
         known = key in parser
         suggestion = "" if known else _nearest(key, parser.config)
         try:
@@ -148,148 +148,148 @@ def _lay_over(
                 parser[key] = value
         except (AttributeError, IndexError, KeyError, TypeError, ValueError):
             parent = key.rpartition("#")[0]
-            why = f"{parent} cannot take it" if parent in parser else f"there is no {parent}"
-            findings.append(f"{told}: {why}{suggestion}")
+            reason = f"{parent} cannot have this entry" if parent in parser else f"{parent} does not exist"
+            findings.append(f"{label}: {reason}{suggestion}")
             continue
         if source == "--" or not (known or first):
-            added[key] = f"{told}: nothing reads it{suggestion}"
+            added[key] = f"{label}: this setting is unused{suggestion}"
     return added
 
 
 def _unread(parser: ConfigParser, added: Mapping[str, str], read: set[str], folder: Path) -> Findings:
-    """Overrides that nothing reads: neither they, nor what holds them or what they hold, are referred to or run."""
+    """Find unused settings: neither they, nor their parents or children, are referred to or run."""
     overlays = {path.name.removesuffix("s"): path for path in folder.iterdir() if path.is_dir()}
     findings = []
     for key, finding in added.items():
         parts = key.split("#")
         above = ["#".join(parts[: length + 1]) for length in range(len(parts))]
-        in_component = any(ConfigComponent.is_instantiable(parser.get(place)) for place in above[:-1])
+        in_component = any(ConfigComponent.is_instantiable(parser.get(parent)) for parent in above[:-1])
         below = any(name.startswith(f"{key}#") for name in read)
         is_read = in_component or below or bool(read & set(above)) or bool(IMPORT.match(str(parser.get(key))))
-        if is_read and key != METHOD:  # which the resume file alone reads, to know its training again
+        if is_read and key != METHOD:  # only the resume file reads it, to recognize its training
             continue
         if key not in overlays:
             findings.append(finding)
         elif finding.startswith("--"):
-            findings.append(f"--{key}: it only names an overlay; add {overlays[key]}/NAME.yaml to --config_file")
+            findings.append(f"--{key}: this only names an overlay; add {overlays[key]}/NAME.yaml to --config_file")
     return findings
 
 
-def _texts_that_fail(parser: ConfigParser) -> Findings:
-    """References that point nowhere, expressions that are none, numbers that YAML took for texts."""
+def _invalid_strings(parser: ConfigParser) -> Findings:
+    """Find references that do not exist, invalid expressions, and numbers that YAML read as strings."""
     findings = []
-    for place, text in _texts(parser):
+    for key, text in _strings(parser):
         references = _references(text)
         for name in sorted(references):
             if name not in parser:
-                findings.append(f"{place}: refers to @{name}, which is not there{_nearest(name, parser.config)}")
+                findings.append(f"{key}: refers to @{name}, which does not exist{_nearest(name, parser.config)}")
         if POWER.fullmatch(text):
-            findings.append(f"{place}: {text} is a text and no number; write point and sign, as in 5.0e-5")
+            findings.append(f"{key}: YAML reads {text} as a string; write a decimal point and a sign, as in 5.0e-5")
         if not text.startswith("$") or IMPORT.match(text):
             continue
         if references and "import" in text:
-            findings.append(f"{place}: MONAI reads no @reference beside the letters 'import'; write it without them")
+            findings.append(f"{key}: MONAI resolves no @reference in a string that contains 'import'; rewrite it")
             continue
         try:
-            compile(ReferenceResolver.id_matcher.sub("x", ReferenceResolver.normalize_id(text[1:])), place, "eval")
+            compile(ReferenceResolver.id_matcher.sub("x", ReferenceResolver.normalize_id(text[1:])), key, "eval")
         except SyntaxError as error:
-            findings.append(f"{place}: no Python expression ({error.msg}): {text}")
+            findings.append(f"{key}: invalid Python expression ({error.msg}): {text}")
     return findings
 
 
-def _untaken(place: str, part: Mapping[str, Any]) -> Findings:
-    """Settings of a component that its class or function does not take."""
-    target = part["_target_"]
+def _unknown_arguments(key: str, component: Mapping[str, Any]) -> Findings:
+    """Find settings of a component that are not arguments of its class or function."""
+    target = component["_target_"]
     if not isinstance(target, str) or target.startswith(("$", "@")):
         return []
     try:
-        found = _located(target)
-    except Exception as error:  # a module may fail in any way while it is imported
-        return [f"{place}: {target} cannot be imported ({_line(error)})"]
-    if found is None:
-        return [f"{place}: there is no class or function {target}"]
-    taken = _taken(found)
-    if taken is None:
+        located = _locate(target)
+    except Exception as error:  # importing a module may raise anything
+        return [f"{key}: {target} cannot be imported ({_line(error)})"]
+    if located is None:
+        return [f"{key}: no class or function {target}"]
+    arguments = _arguments(located)
+    if arguments is None:
         return []
-    unknown = [name for name in part if name not in taken | ConfigComponent.non_arg_keys]
-    return [f"{place}: {target} takes no {name}{_close(name, taken)}" for name in unknown]
+    unknown = [name for name in component if name not in arguments | ConfigComponent.non_arg_keys]
+    return [f"{key}: {target} has no argument {name}{_close(name, arguments)}" for name in unknown]
 
 
 @functools.cache
-def _located(target: str) -> Any:
-    """The class or function that MONAI takes for a name; ``None`` where there is none."""
+def _locate(target: str) -> Any:
+    """Return the class or function that MONAI finds for a name; ``None`` if there is none."""
     return locate(ConfigComponent({"_target_": target}, locator=LOCATOR).resolve_module_name())
 
 
-def _taken(found: Any) -> set[str] | None:
-    """Names of arguments that a class or function takes; ``None`` where it takes any."""
-    chain = [kind for kind in inspect.getmro(found) if "__init__" in vars(kind)] if inspect.isclass(found) else [found]
+def _arguments(target: Any) -> set[str] | None:
+    """Return the names of the arguments of a class or function; ``None`` if it accepts any."""
+    bases = [base for base in inspect.getmro(target) if "__init__" in vars(base)] if inspect.isclass(target) else []
     names: set[str] = set()
-    for kind in chain:
+    for function in bases or [target]:
         try:
-            parameters = inspect.signature(kind).parameters.values()
+            parameters = inspect.signature(function).parameters.values()
         except (TypeError, ValueError):
             return None
-        names |= {one.name for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)}
-        if not any(one.kind is one.VAR_KEYWORD for one in parameters):
+        names |= {item.name for item in parameters if item.kind in (item.POSITIONAL_OR_KEYWORD, item.KEYWORD_ONLY)}
+        if not any(item.kind is item.VAR_KEYWORD for item in parameters):
             return names
-        if not inspect.isclass(kind) or not _hands_on(kind):
+        if not inspect.isclass(function) or not _forwards_arguments(function):
             return None
     return None
 
 
-def _hands_on(kind: type) -> bool:
-    """Whether a class hands all further arguments to the class above it."""
+def _forwards_arguments(kind: type) -> bool:
+    """Return whether a class passes all further arguments to its base class."""
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(vars(kind)["__init__"])))
     except (OSError, SyntaxError, TypeError):
         return False
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
-    above = [node for node in calls if ast.unparse(node.func) == "super().__init__"]
-    others = [node for node in calls if node not in above and any(word.arg is None for word in node.keywords)]
-    return not others and any(word.arg is None for node in above for word in node.keywords)
+    base_calls = [node for node in calls if ast.unparse(node.func) == "super().__init__"]
+    others = [node for node in calls if node not in base_calls and any(word.arg is None for word in node.keywords)]
+    return not others and any(word.arg is None for node in base_calls for word in node.keywords)
 
 
-def _walk(content: Any, place: str = "") -> Iterator[tuple[str, Any]]:
-    """All that a config holds, with the key where it stands; the metadata is no part of it."""
-    if place:
-        yield place, content
+def _walk(content: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield all values of a config with their keys, except the metadata."""
+    if key:
+        yield key, content
     if isinstance(content, dict | list):
         for name, value in content.items() if isinstance(content, dict) else enumerate(content):
             if name != "_meta_":
-                yield from _walk(value, f"{place}#{name}".lstrip("#"))
+                yield from _walk(value, f"{key}#{name}".lstrip("#"))
 
 
-def _texts(parser: ConfigParser) -> list[tuple[str, str]]:
-    """All texts of a config with the key where each stands; references are made absolute where that is possible."""
-    found = [(place, text) for place, text in _walk(parser.config) if isinstance(text, str)]
-    for number, (place, text) in enumerate(found):
+def _strings(parser: ConfigParser) -> list[tuple[str, str]]:
+    """Return all strings of a config with their keys; references are made absolute if possible."""
+    strings = [(key, text) for key, text in _walk(parser.config) if isinstance(text, str)]
+    for number, (key, text) in enumerate(strings):
         if "@#" in text:
             with contextlib.suppress(ValueError):
-                found[number] = (place, parser.resolve_relative_ids(place, text))
-    return found
+                strings[number] = (key, parser.resolve_relative_ids(key, text))
+    return strings
 
 
 def _references(text: str) -> set[str]:
-    """What a text refers to, as ``@key`` or, in whole, as ``%key``."""
+    """Return the keys that a string refers to: ``@key`` anywhere, or the whole string as ``%key``."""
     macro = [text[1:]] if text.startswith("%") and not ConfigParser.split_path_id(text[1:])[0] else []
-    return {_plain(name) for name in [*ReferenceResolver.match_refs_pattern(text), *macro]}
+    return {_normalized(name) for name in [*ReferenceResolver.match_refs_pattern(text), *macro]}
 
 
-def _plain(key: str) -> str:
-    """A key as people write it, parted by #."""
+def _normalized(key: str) -> str:
+    """Return a key with # as its separator."""
     return str(key).replace("::", "#")
 
 
 def _nearest(key: str, content: Any) -> str:
-    """A question that names the key that was meant, where there is one like it."""
-    keys = {place for place, _ in _walk(content) if not place.rpartition("#")[2].startswith("_")}
-    return _close(key, keys) or _close(key.rpartition("#")[2], {one for one in keys if "#" not in one})
+    """Return a suggestion of a similar key; empty if there is none."""
+    keys = {name for name, _ in _walk(content) if not name.rpartition("#")[2].startswith("_")}
+    return _close(key, keys) or _close(key.rpartition("#")[2], {name for name in keys if "#" not in name})
 
 
 def _close(name: str, known: set[str]) -> str:
-    found = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.7)
-    return f"; did you mean {found[0]}?" if found else ""
+    matches = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.7)
+    return f"; did you mean {matches[0]}?" if matches else ""
 
 
 def _line(error: object) -> str:

@@ -1,12 +1,12 @@
-"""The demo: Semi-MoE beside a supervised U-Net on the embedded tiles, a tenth of them labeled.
+"""Demo: Semi-MoE and a supervised U-Net on synthetic tiles, 10 % of them labeled.
 
     python scripts/demo.py [--output demo] [--max-epochs 25]
 
-It is a small benchmark: scripts/benchmark.py trains each method (configs/sizes/demo.yaml) and evaluates it on the test
-tiles. Then each network writes a mask for each test tile through ``python -m monai.bundle``; a table and a picture show
-both methods side by side, scripts/report.py makes one HTML page of it all, and demo.json keeps the figures for
-scripts/update_results.py. 10 to 15 minutes on two quiet CPU cores. Everything lies under the output folder; a second
-call keeps what is finished and goes on with what is not.
+The demo is a small benchmark: scripts/benchmark.py trains each method (configs/sizes/demo.yaml) and evaluates it on the
+test tiles. Then each network predicts a mask for each test tile through ``python -m monai.bundle``. A table and a
+figure compare both methods, scripts/report.py writes an HTML report, and demo.json stores the results for
+scripts/update_results.py. This takes 10 to 15 minutes on two idle CPU cores. All files are written to the output
+folder; repeat the command to resume a stopped demo.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ METHODS = ("supervised", "semi_moe")
 LABELS, SEED = 10, 0
 DATA_LIST = f"heldout_{LABELS}_seed{SEED}.json"
 EPOCH = 23
-"""Steps of an epoch: once through the 90 unlabeled tiles in batches of 4."""
+"""Steps per epoch: one pass over the 90 unlabeled tiles in batches of 4."""
 EPOCHS = 25
 COLUMNS = ("pooled_dice", "pooled_jaccard", "mean_dice", "mean_jaccard")
 
 
 def main() -> int:
-    """Run the demo; the exit code is that of the first command that fails, or 0."""
+    """Run the demo. Exit codes: 0 success, 130 interrupted, or that of the first command that fails."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, default=ROOT / "demo", help="folder of all that the demo writes")
-    parser.add_argument("--max-epochs", type=int, default=EPOCHS, help="epochs of each training")
-    parser.add_argument("--images", type=int, default=4, help="test tiles in the picture")
+    parser.add_argument("--output", type=Path, default=ROOT / "demo", help="output folder (default: demo)")
+    parser.add_argument("--max-epochs", type=int, default=EPOCHS, help=f"epochs of each training (default: {EPOCHS})")
+    parser.add_argument("--images", type=int, default=4, help="number of test tiles in the figure (default: 4)")
     arguments = parser.parse_args()
     output = arguments.output.absolute()
     started, code = time.monotonic(), code_state(ROOT)
@@ -61,22 +61,22 @@ def main() -> int:
         picture = compare(output, arguments.images)
         page = report(output)
     except subprocess.CalledProcessError as error:
-        print(f"demo: a command ended with exit code {error.returncode}; its last lines are above", file=sys.stderr)
+        print(f"demo: a command failed with exit code {error.returncode}; see its output above", file=sys.stderr)
         return error.returncode
     except KeyboardInterrupt:
-        print("\ndemo: stopped; the same command goes on from here", file=sys.stderr)
+        print("\ndemo: stopped; repeat the command to resume", file=sys.stderr)
         return 130
-    if is_new:  # a demo that went on from an earlier one does not know how long it takes
+    if is_new:  # the time of a resumed demo is unknown
         write_record(output, finished(output), time.monotonic() - started, arguments.max_epochs, code)
-    print(f"\nTest tiles, both methods side by side: {picture}")
-    print(f"Curves: {Path(sys.executable).with_name('tensorboard')} --logdir {output}")
-    print(f"The report, a page for the browser: {page}")
-    print(f"Took {(time.monotonic() - started) / 60:.1f} minutes.")
+    print(f"\nPredictions of both methods on test tiles: {picture}")
+    print(f"Training curves: {Path(sys.executable).with_name('tensorboard')} --logdir {output}")
+    print(f"Report (HTML): {page}")
+    print(f"The demo took {(time.monotonic() - started) / 60:.1f} minutes.")
     return 0
 
 
 def train(output: Path, max_epochs: int) -> None:
-    """Train and evaluate both methods, as a benchmark of one share of labels and one seed."""
+    """Train and evaluate both methods in a benchmark with one label percentage and one seed."""
     print("== training and evaluation ==", flush=True)
     what = ["--methods", *METHODS, "--labels", LABELS, "--seeds", SEED, "--size", "demo"]
     length = ["--set", f"max_epochs={max_epochs}", "--budget", f"{EPOCH * max_epochs}steps"]
@@ -85,7 +85,7 @@ def train(output: Path, max_epochs: int) -> None:
 
 
 def report(output: Path) -> Path:
-    """Make the report page of what the benchmark left; where it is."""
+    """Write the report of the benchmark and return its path."""
     folder = output / "report"
     program("report.py", ["--cells", output, "--output", folder, "--methods", *METHODS], stdout=subprocess.DEVNULL)
     return folder / "report.html"
@@ -105,7 +105,7 @@ def infer(method: str, output: Path) -> None:
 
 
 def bundle_run(run_id: str, configs: list[Path], overrides: list[object]) -> None:
-    """One ``python -m monai.bundle run``, with its output on the screen."""
+    """Run ``python -m monai.bundle run``; its output is shown."""
     files = str([str(path) for path in configs])
     common = ["--bundle_root", ROOT, "--meta_file", ROOT / "configs/metadata.json"]
     logging = ["--logging_file", ROOT / "configs/logging.conf"]
@@ -114,13 +114,13 @@ def bundle_run(run_id: str, configs: list[Path], overrides: list[object]) -> Non
 
 
 def finished(output: Path) -> list[Cell]:
-    """What the benchmark left of each method, in their order."""
+    """Return the benchmark cell of each method, in the order of ``METHODS``."""
     cells = [cell for cell in chosen(load_cells(output), METHODS, [str(LABELS)]) if cell.seed == SEED]
     return sorted(cells, key=lambda cell: METHODS.index(cell.method))
 
 
 def table(cells: Sequence[Cell]) -> str:
-    """The scores on the test tiles, a line a method."""
+    """Return the scores on the test tiles, one line per method."""
     count = cells[0].content["counts"]["test"]
     lines = [f"{f'test, {count} tiles':<16}" + "".join(f"{name:>16}" for name in COLUMNS) + f"{'training':>12}"]
     for cell in cells:
@@ -130,9 +130,9 @@ def table(cells: Sequence[Cell]) -> str:
 
 
 def write_record(
-    output: Path, cells: Sequence[Cell], whole: float, max_epochs: int, code: Mapping[str, object]
+    output: Path, cells: Sequence[Cell], total_seconds: float, max_epochs: int, code: Mapping[str, object]
 ) -> Path:
-    """Write demo.json: scores and seconds of each method, seconds of all, code, versions and machine."""
+    """Write demo.json: scores and seconds of each method, total seconds, code, versions and hardware."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     runs = {
         cell.method: {"seconds": round(cell.content["seconds"]["training"], 1), "metrics": dict(cell.metrics)}
@@ -142,7 +142,7 @@ def write_record(
         "format": "semi_moe.demo/1",
         **{"data": "phantom", "protocol": "heldout", "size": "demo", "seeds": [SEED], "data_list": DATA_LIST},
         **{"usual": max_epochs == EPOCHS, "command": f"python scripts/demo.py --max-epochs {max_epochs}"},
-        **{"methods": runs, "seconds": round(whole, 1), **code, "versions": versions(ROOT)},
+        **{"methods": runs, "seconds": round(total_seconds, 1), **code, "versions": versions(ROOT)},
         "hardware": {"cpu": processor(), "cores": cores},
         "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
@@ -152,7 +152,7 @@ def write_record(
 
 
 def compare(output: Path, count: int) -> Path:
-    """Draw some test tiles: the image, and truth and prediction of each method as contours."""
+    """Draw some test tiles: the image, and ground truth and prediction of each method as contours."""
     entries = load_data_list(output / "dataset", DATA_LIST)["test"]
     chosen = entries[:: max(len(entries) // count, 1)][:count]
     rows = []
@@ -175,7 +175,7 @@ def compare(output: Path, count: int) -> Path:
 
 
 def read(path: str | Path) -> np.ndarray:
-    """A picture, RGB (H, W, 3), or a label map (H, W)."""
+    """Read an RGB image (H, W, 3) or a label map (H, W)."""
     with Image.open(path) as picture:
         return np.asarray(picture)
 

@@ -1,13 +1,13 @@
-"""Make a bundle of its own of a trained run: one method, its weights, configs, code and card.
+"""Export a trained method as a standalone bundle with weights, configs, code and model card.
 
     python scripts/export_bundle.py --output FOLDER --ckpt_dir runs/cps
     python scripts/export_bundle.py --output FOLDER --cell OUTPUT/cells/cps-10-seed0
 
-Takes the folder of a training, whose model.json knows its configs and overrides, or a cell of the benchmark. Weights
-without a model.json need the words of their training too (--config_file and overrides). The new bundle trains,
-evaluates, infers, loads and serves like this one, with that method as its default: its train.json is the run's configs
-in one file, and models/ has the run's best network (of a method that evaluates its teacher, the teacher) with its
-model.json. The folder appears when it is complete and has answered an image.
+The input is the folder of a training, whose model.json contains its configs and overrides, or a benchmark cell. Weights
+without a model.json also require the arguments of their training (--config_file and overrides). The new bundle
+supports training, evaluation, inference and serving like this one, with that method as its default: its train.json
+contains the configs of the run, and models/ the best network of the run (the teacher, if the method evaluates its
+teacher) with its model.json. The folder is created only after a test prediction succeeds.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 PREPARES = ("image_reader", "validate#fixed_transforms")
-"""What an image goes through in validation and inference alike; inference.json has it in its own words."""
+"""Preprocessing in validation, which inference.json repeats."""
 OWN = ("bundle_root", "device", "dataset_dir", "output_dir", "ckpt_dir", "resume", "num_workers", "cache_gib", "amp")
-"""Settings that belong to a machine or a place, and not to a method."""
+"""Settings that depend on the machine or its paths, not on the method."""
 LEFT_OUT = ("methods", "encoders", "sizes")
-"""Folders of overlays that would make another network of the one that was trained."""
+"""Folders of overlays that would change the trained network."""
 MODEL = "model.pt"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program; 0 is good, 1 an error that the last line explains, 2 a wrong command line, 130 a Ctrl-C."""
+    """Run the program. Exit codes: 0 success, 1 error, 2 invalid command line, 130 interrupted."""
     from bundle.benchmark import settings_of
     from bundle.engines.error_summary import sentence
 
@@ -44,13 +44,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         changes = settings_of(words)
         if (given.cell is None) == (given.ckpt_dir is None) or (given.cell is not None and given.config_file):
-            raise ValueError("give either --cell, or --ckpt_dir and, without a model.json there, --config_file")
+            raise ValueError("give either --cell or --ckpt_dir; without a model.json there, also --config_file")
     except ValueError as error:
         options.error(str(error))
     try:
         if given.cell is None:
             if given.config_file is None:
-                files, settings = training_words(given.ckpt_dir)
+                files, settings = training_arguments(given.ckpt_dir)
                 changes = settings | changes
             else:
                 files = _paths(given.config_file)
@@ -71,26 +71,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", required=True, type=Path, help="folder to make; it must not hold anything")
+    parser.add_argument("--output", required=True, type=Path, help="output folder; it must be new or empty")
     parser.add_argument("--ckpt_dir", type=Path, help=f"folder with {MODEL} and model.json of the training run")
-    parser.add_argument("--config_file", help="configs of the training run, where there is no model.json")
+    parser.add_argument("--config_file", help="configs of the training run, if it has no model.json")
     parser.add_argument("--cell", type=Path, help="folder of a finished cell of scripts/benchmark.py")
     return parser
 
 
 def _paths(config_file: str) -> list[str]:
-    """Configs of a command line, from the working directory."""
+    """Return the absolute paths of the configs in a command line."""
     from fire.parser import DefaultParseValue
 
-    found = DefaultParseValue(config_file)
-    return [str(Path(file).absolute()) for file in (found if isinstance(found, list | tuple) else [found])]
+    value = DefaultParseValue(config_file)
+    return [str(Path(file).absolute()) for file in (value if isinstance(value, list | tuple) else [value])]
 
 
-def training_words(folder: Path) -> tuple[list[str], dict[str, Any]]:
-    """Configs and overrides of the training that wrote a folder, as its model.json tells them.
+def training_arguments(folder: Path) -> tuple[list[str], dict[str, Any]]:
+    """Return configs and overrides of a training from the model.json in its folder.
 
-    Configs and expressions are code, and a model.json may come from a stranger: only configs of this bundle and plain
-    values are taken from it.
+    Configs and expressions are code, and a model.json may be untrusted: only configs of this bundle and plain values
+    are accepted.
 
     Raises:
         ValueError: where it tells none, a config is no longer there, or one of them would have to be trusted.
@@ -100,13 +100,15 @@ def training_words(folder: Path) -> tuple[list[str], dict[str, Any]]:
     from bundle.engines.model_file import NAME, read_description
 
     if not (folder / NAME).is_file():
-        raise ValueError(f"{folder} has no {NAME}; give the training's --config_file and overrides")
+        raise ValueError(f"{folder} has no {NAME}; give --config_file and the overrides of the training")
     training = read_description(folder / NAME).get("training", {})
     words = shlex.split(training.get("command", ""))
-    files = [next((str(at) for at in (Path(file), ROOT / file) if at.is_file()), None) for file in _files(training)]
+    files = [
+        next((str(path) for path in (Path(file), ROOT / file) if path.is_file()), None) for file in _files(training)
+    ]
     if not words or not files or None in files:
         raise ValueError(
-            f"{folder / NAME} tells no configs of a training that are still there; give --config_file and its overrides"
+            f"{folder / NAME} names no existing configs; give --config_file and the overrides of the training"
         )
     words = words[words.index("run") + 1 :] if "run" in words else words
     settings = settings_of(words if words[:1] and words[0].startswith("--") else words[1:])
@@ -114,12 +116,12 @@ def training_words(folder: Path) -> tuple[list[str], dict[str, Any]]:
     try:
         for file in map(str, files):
             if not Path(file).resolve().is_relative_to(ROOT / "configs"):
-                raise ValueError(f"{file} is no config of this bundle")
+                raise ValueError(f"{file} is not a config of this bundle")
         for key, value in settings.items():
             check_definition({TARGET: value} if key.endswith(f"#{TARGET}") else value, key)
     except ValueError as error:
         raise ValueError(
-            f"{folder / NAME}: {error}; if you trust it, give the --config_file and the overrides of the training"
+            f"{folder / NAME}: {error}; if you trust it, give --config_file and the overrides of the training"
         ) from error
     return [str(file) for file in files], settings
 
@@ -129,14 +131,14 @@ def _files(training: Mapping[str, Any]) -> list[str]:
 
 
 def _cell(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Plan and result of a cell.
+    """Return the plan and the result of a cell.
 
     Raises:
-        ValueError: where it is none, or not finished.
+        ValueError: if the folder is not a finished cell.
     """
     for name in ("plan.json", "cell.json"):
         if not (folder / name).is_file():
-            raise ValueError(f"{folder} is no finished cell of scripts/benchmark.py: it has no {name}")
+            raise ValueError(f"{folder} is not a finished cell of scripts/benchmark.py: it has no {name}")
     plan, cell = (json.loads((folder / name).read_text(encoding="utf-8")) for name in ("plan.json", "cell.json"))
     return plan, cell
 
@@ -146,14 +148,14 @@ def export(files: Sequence[str], changes: Mapping[str, Any], model: Path, output
 
     Args:
         files: configs of the training run.
-        changes: its overrides.
-        model: the weights that it wrote.
-        output: folder to make.
-        result: what a benchmark wrote of the run, for the card; may be empty.
+        changes: overrides of the training run.
+        model: weights of the training run.
+        output: output folder.
+        result: benchmark results for the model card; may be empty.
 
     Raises:
-        FileNotFoundError: where there are no weights.
-        ValueError: where the weights are of another network, or the run prepares images as inference cannot.
+        FileNotFoundError: if there are no weights.
+        ValueError: if the weights do not fit the network, or inference does not support the run's preprocessing.
     """
     from bundle.benchmark import merged
     from bundle.data.writing import new_folder
@@ -165,13 +167,14 @@ def export(files: Sequence[str], changes: Mapping[str, Any], model: Path, output
     shipped = merged(ROOT, ["configs/train.json"], {})
     check_preparation(run, shipped)
     training = {key: shipped[key] if key in OWN and key in shipped else value for key, value in run.items()}
-    training["train"] = training["train"] | {"handlers": [_as_component(one) for one in training["train"]["handlers"]]}
+    handlers = [_as_component(handler) for handler in training["train"]["handlers"]]
+    training["train"] = training["train"] | {"handlers": handlers}
     if not model.is_file():
         raise FileNotFoundError(f"no weights at {model}; train first, or give the --ckpt_dir of the run")
     with new_folder(output) as folder:
         for name in ("bundle", "configs"):
-            left = shutil.ignore_patterns("__pycache__", *LEFT_OUT)
-            shutil.copytree(ROOT / name, folder / name, ignore=left)
+            excluded = shutil.ignore_patterns("__pycache__", *LEFT_OUT)
+            shutil.copytree(ROOT / name, folder / name, ignore=excluded)
         shutil.copy(ROOT / "LICENSE", folder)
         (folder / "models").mkdir()
         shutil.copy(model, folder / "models" / MODEL)
@@ -185,28 +188,28 @@ def export(files: Sequence[str], changes: Mapping[str, Any], model: Path, output
         _write(folder / "configs" / "metadata.json", model_metadata(metadata, description, _title(run)))
         (folder / "docs").mkdir()
         (folder / "docs" / "README.md").write_text(model_card(description, _title(run), result), encoding="utf-8")
-        answer(folder)
-    print(f"{output}: {_title(run)[0]}, ready; its card is {output / 'docs' / 'README.md'}. To predict:")
+        check_prediction(folder)
+    print(f"wrote the bundle of {_title(run)[0]} to {output}; its card is {output / 'docs' / 'README.md'}. To predict:")
     words = ["python", "-m", "monai.bundle", "run", "inference", "--bundle_root", str(output), "--config_file"]
     print(command_line([*words, str(output / "configs" / "inference.json"), "--dataset_dir", "FOLDER_OF_IMAGES"]))
 
 
 def check_preparation(run: Mapping[str, Any], shipped: Mapping[str, Any]) -> None:
-    """Refuse a run that prepares images in a way that inference.json does not know.
+    """Check that inference.json supports the preprocessing of a run.
 
     Raises:
-        ValueError: where the run reads or resamples images otherwise than the shipped configs.
+        ValueError: if the run reads or resamples images differently from the shipped configs.
     """
     for key in PREPARES:
         if _at(run, key) != _at(shipped, key):
             raise ValueError(
-                f"the run prepares its images by another {key} than configs/train.json (protocol "
-                f"{run.get('protocol')!r}), which inference does not know; export a run of another protocol"
+                f"{key} of the run differs from configs/train.json (protocol {run.get('protocol')!r}), and inference "
+                "does not support it; export a run of another protocol"
             )
 
 
 def describe(run: Mapping[str, Any], model: Path) -> None:
-    """Write the model.json of weights that have none, from the configs of their training."""
+    """Write the missing model.json of weights, from the configs of their training."""
     from monai.bundle import ConfigParser
 
     parser = ConfigParser(dict(run))
@@ -216,11 +219,11 @@ def describe(run: Mapping[str, Any], model: Path) -> None:
     parser.get_parsed_content("description").write(model)
 
 
-def answer(folder: Path) -> None:
-    """Let the new bundle's network take its weights and answer an image.
+def check_prediction(folder: Path) -> None:
+    """Load the weights of the new bundle into its network and predict an empty image.
 
     Raises:
-        ValueError: where the weights are not of this network, or the answer has another shape or is not finite.
+        ValueError: if the weights do not fit the network, or the output has another shape or is not finite.
     """
     import torch
     from monai.bundle import ConfigParser
@@ -237,14 +240,14 @@ def answer(folder: Path) -> None:
         logits = network(torch.zeros(1, 3, *side))
     expected = (1, parser.get_parsed_content("classes"), *side)
     if tuple(logits.shape) != expected or not bool(torch.isfinite(logits).all()):
-        raise ValueError(f"the network answers {tuple(logits.shape)}, finite or not, where {expected} is expected")
+        raise ValueError(f"the network's output {tuple(logits.shape)} must be finite and have the shape {expected}")
 
 
 def _title(run: Mapping[str, Any]) -> tuple[str, str]:
-    """Name and idea of the run's method, from the first sentence of its overlay."""
+    """Return name and idea of the run's method, from the first sentence of its overlay."""
     path = ROOT / "configs" / "methods" / f"{run['method']}.yaml"
     if not path.is_file():
-        return str(run["method"]), "a method without an overlay of its own"
+        return str(run["method"]), "a method without an overlay"
     first, *rest = path.read_text(encoding="utf-8").splitlines()
     more = itertools.takewhile(lambda line: line.startswith("#   "), rest)
     name, _, idea = " ".join(line[1:].strip() for line in (first, *more)).partition(": ")
@@ -252,7 +255,7 @@ def _title(run: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _as_component(handler: Any) -> Any:
-    """A handler that is a reference as a component that gives it: MONAI Label asks each for its ``_target_``."""
+    """Convert a handler that is a reference to a component: MONAI Label requires ``_target_`` in each."""
     return {"_target_": f"$lambda: {handler}"} if isinstance(handler, str) else handler
 
 

@@ -1,13 +1,13 @@
-"""Write a trained network as an ONNX file, and hold it against the network before the file appears.
+"""Export a trained network to ONNX and verify the file against the network.
 
     python scripts/export_onnx.py --ckpt models/model.pt --output models/model.onnx
     python scripts/export_onnx.py --ckpt_dir runs/unimatch --outputs all
 
-The network is that of the model.json beside the weights. Weights without one need the configs of their training, with
-its overlays (--config_file) and overrides (--key value). The file has free batch, height and width: input image, output
-pred, with --outputs all every map of the network. ONNX Runtime answers three batches of noise by it on the CPU; where
-an answer differs from torch's by more than 1e-4 (of an output whose values go beyond 1: times the largest of them),
-nothing is left. Needs the extra: pip install .[onnx]
+The model.json beside the weights defines the network. Weights without it require the configs of their training, with
+overlays (--config_file) and overrides (--key value). Batch size, height and width are dynamic; the input is image, the
+output pred, and with --outputs all every map of the network. ONNX Runtime predicts three random batches on the CPU; if
+an output differs from torch by more than 1e-4 (relative to its largest value, if that is above 1), no file is written.
+Requires the extra: pip install .[onnx]
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 MODEL = "model.pt"
-TOLD = {key: key for key in ("method", "classes", "pixel_size", "crop_size", "mean", "std")}
-"""Metadata of the file, and the keys of the configs whose values they are."""
+METADATA_KEYS = ("method", "classes", "pixel_size", "crop_size", "mean", "std")
+"""Keys of the configs that become metadata of the file."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program; 0 is good, 1 an error that the last line explains, 2 a wrong command line, 130 a Ctrl-C."""
+    """Run the program. Exit codes: 0 success, 1 error, 2 invalid command line, 130 interrupted."""
     from bundle.benchmark import settings_of
     from bundle.engines.error_summary import sentence
 
@@ -41,14 +41,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         changes = settings_of(words)
         if given.ckpt is not None and given.ckpt_dir is not None:
-            raise ValueError("give either --ckpt or --ckpt_dir")
+            raise ValueError("give either --ckpt or --ckpt_dir, not both")
     except ValueError as error:
         options.error(str(error))
     folder = given.ckpt_dir or ROOT / "models"
     model = given.ckpt or folder / MODEL
     try:
         files = _paths(given.config_file)
-        if given.outputs != "pred":  # the default is left unsaid, for networks that know no other
+        if given.outputs != "pred":  # not all networks have this argument
             changes["network_def#outputs"] = given.outputs
         print(export(files, changes, model, given.output or model.with_suffix(".onnx"), given.opset))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
@@ -65,44 +65,42 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     shipped = ROOT / "configs" / "inference.json"
+    parser.add_argument("--config_file", default=str(shipped), help="configs of the network (default: inference.json)")
+    parser.add_argument("--ckpt", type=Path, help=f"weights file (default: models/{MODEL})")
+    parser.add_argument("--ckpt_dir", type=Path, help=f"folder with {MODEL}, instead of --ckpt")
+    parser.add_argument("--output", type=Path, help="output file (default: model.onnx beside the weights)")
     parser.add_argument(
-        "--config_file", default=str(shipped), help="configs that have the network (default inference.json)"
+        "--outputs", choices=("pred", "all"), default="pred", help="the prediction only, or all maps (default: pred)"
     )
-    parser.add_argument("--ckpt", type=Path, help=f"file of the weights (default models/{MODEL})")
-    parser.add_argument("--ckpt_dir", type=Path, help=f"folder with {MODEL}, in place of --ckpt")
-    parser.add_argument("--output", type=Path, help="file to write (default beside the weights, model.onnx)")
-    parser.add_argument("--outputs", choices=("pred", "all"), default="pred", help="the answer alone, or every map")
-    parser.add_argument(
-        "--opset", type=int, default=18, choices=range(13, 21), help="version of the ONNX operators (default 18)"
-    )
+    parser.add_argument("--opset", type=int, default=18, choices=range(13, 21), help="ONNX opset version (default: 18)")
     return parser
 
 
 def _paths(config_file: str) -> list[str]:
-    """Configs of a command line, from the working directory."""
+    """Return the absolute paths of the configs in a command line."""
     from fire.parser import DefaultParseValue
 
-    found = DefaultParseValue(config_file)
-    return [str(Path(file).absolute()) for file in (found if isinstance(found, list | tuple) else [found])]
+    value = DefaultParseValue(config_file)
+    return [str(Path(file).absolute()) for file in (value if isinstance(value, list | tuple) else [value])]
 
 
 def export(files: Sequence[str], changes: Mapping[str, Any], model: Path, output: Path, opset: int) -> str:
-    """Write the file, whole or not at all.
+    """Write the file; nothing is written after an error.
 
     Args:
-        files: configs that have ``network_def``.
+        files: configs with ``network_def``.
         changes: overrides, key -> value.
-        model: the weights, a plain state dict.
-        output: file to write.
-        opset: version of the ONNX operators.
+        model: weights file, a plain state dict.
+        output: output file.
+        opset: ONNX opset version.
 
     Returns:
-        What was written, in one line.
+        One line that describes the file.
 
     Raises:
-        FileNotFoundError: where there are no weights.
-        RuntimeError: without ``onnx`` or ``onnxruntime``.
-        ValueError: where the weights are of another network, or the file does not answer like it.
+        FileNotFoundError: if there are no weights.
+        RuntimeError: if ``onnx`` or ``onnxruntime`` is missing.
+        ValueError: if the weights do not fit the network, or the file's outputs differ from the network's.
     """
     from monai.bundle import ConfigParser
 
@@ -115,34 +113,34 @@ def export(files: Sequence[str], changes: Mapping[str, Any], model: Path, output
     parser = ConfigParser(config | {"network_def": without_pretrained(config["network_def"])})
     network = parser.get_parsed_content("network_def").eval()
     ModelCheckpointLoader(network, model).load()
-    said = metadata_of(parser, Path(files[0]).with_name("metadata.json"), model, getattr(network, "answer", "seg"))
+    metadata = metadata_of(parser, Path(files[0]).with_name("metadata.json"), model, getattr(network, "answer", "seg"))
     with whole(output) as partial:
-        names = write_onnx(network, partial, said, opset)
-        worst = check_onnx(network, partial)
+        names = write_onnx(network, partial, metadata, opset)
+        largest = check_onnx(network, partial)
         size = partial.stat().st_size
     kind = type(network).__name__
-    return f"{output}: {kind}, {', '.join(names)}; {size / 1e6:.1f} MB, differs from torch by {worst:.1g} at most"
+    return f"{output}: {kind}, {', '.join(names)}; {size / 1e6:.1f} MB, largest difference from torch {largest:.1g}"
 
 
 def metadata_of(parser: ConfigParser, metadata: Path, model: Path, answer: str) -> dict[str, str]:
-    """What the file says of itself: texts as they are, all else as JSON.
+    """Return the metadata of the file: strings as they are, other values as JSON.
 
     Args:
-        parser: parser of the configs of the export.
-        metadata: metadata.json beside them.
-        model: the weights.
+        parser: configs of the export.
+        metadata: path of metadata.json beside the configs.
+        model: weights file.
         answer: name of the head that is ``pred``.
     """
     from bundle.engines.definitions import plain_definition
 
     shipped = metadata if metadata.is_file() else ROOT / "configs" / "metadata.json"
-    said: dict[str, Any] = {
+    entries: dict[str, Any] = {
         "bundle_version": json.loads(shipped.read_text(encoding="utf-8"))["version"],
         "answer": answer,
         "weights": f"sha256:{hashlib.sha256(model.read_bytes()).hexdigest()}",
-        **{name: plain_definition(parser, key) for name, key in TOLD.items() if key in parser},
+        **{name: plain_definition(parser, key) for name, key in METADATA_KEYS.items() if key in parser},
     }
-    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in said.items()}
+    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in entries.items()}
 
 
 if __name__ == "__main__":

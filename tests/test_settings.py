@@ -139,7 +139,7 @@ def test_the_words_of_a_row_change_its_setting_and_are_refused_by_nobody(
     files = ["--config_file", str([str(ROOT / file) for file in section.files])]
     words = [word for row in section.rows for word in row.words]
     code = load_program("check_config").main([section.run_id, *files, *words])
-    assert (code, capsys.readouterr().out) == (0, "check_config: no fault found\n")
+    assert (code, capsys.readouterr().out) == (0, "check_config: no problems found\n")
 
 
 @pytest.mark.parametrize("run_id", list(EXPECTED))

@@ -96,7 +96,7 @@ def finished(killed: int, output: Path, phantom_dir: Path, python: Callable[...,
         said[-2]
         == "protocol heldout: The checkpoint was chosen on the validation part and scored once on the test part."
     )
-    assert "2 cells of 40 steps (20 epochs), data phantom, protocol heldout, on 2 places" in said
+    assert "2 cells of 40 steps (20 epochs), data phantom, protocol heldout, 2 at once" in said
     assert [line.split(";")[0] for line in said if " on cpu; " in line] == [
         f"{NAMES[0]} is continued on cpu",
         f"{NAMES[1]} starts on cpu",
@@ -190,7 +190,7 @@ def test_cells_of_another_configuration_are_refused_before_anything_runs(finishe
         f"benchmark: {finished / 'cells' / name / 'cell.json'}" for name in NAMES
     ]
     assert errors[0].endswith("another configuration: learning_rate was 0.001 and is 0.5")
-    assert "2 of 2 cells are in the way, and nothing was run" in errors[-1]
+    assert "2 of 2 cells cannot be resumed, and nothing was run" in errors[-1]
     assert "--force" in errors[-1]
     assert stamps(finished) == before
 
@@ -218,7 +218,7 @@ def test_a_damaged_cell_is_refused(copy, phantom_dir, program, capsys):
     assert program.main(words(copy, phantom_dir)) == 1
     errors = capsys.readouterr().err.splitlines()
     assert errors[0].startswith(f"benchmark: {path} is damaged")
-    assert "1 of 2 cells are in the way" in errors[-1]
+    assert "1 of 2 cells cannot be resumed" in errors[-1]
 
 
 def test_another_commit_of_the_code_is_told_and_not_refused(copy, phantom_dir, program, monkeypatch, capsys):
@@ -228,7 +228,7 @@ def test_another_commit_of_the_code_is_told_and_not_refused(copy, phantom_dir, p
         path.write_text(json.dumps(json.loads(path.read_text()) | {"commit": commit}))
     assert program.main(words(copy, phantom_dir)) == 0
     assert capsys.readouterr().err.splitlines() == [
-        f"benchmark: made by another commit of the code: {NAMES[0]} (c0ffee)"
+        f"benchmark: these cells were made with another commit: {NAMES[0]} (c0ffee)"
     ]
 
 
@@ -253,7 +253,7 @@ def test_a_dry_run_says_what_would_be_run_and_writes_nothing(tmp_path, phantom_d
     assert f"{NAMES[0]}: new; 40 steps; heldout_50_seed0.json: 4 training, 4 unlabeled, 2 validation, 3 test" in said
     assert "configs/methods/supervised.yaml" in said
     assert program.main([*words(tmp_path / "new", phantom_dir), "--dry-run", "--budget", "10minutes"]) == 0
-    assert "the steps would be measured first" in capsys.readouterr().out
+    assert "the number of steps would be measured first" in capsys.readouterr().out
     assert program.main([*words(tmp_path / "new", phantom_dir), "--dry-run", "--budget", "50steps"]) == 0
     said = capsys.readouterr().out
     assert "--budget 50steps comes to 60 steps, 20 epochs of 3: rounded up, since all epochs are equally long" in said
@@ -266,13 +266,13 @@ def test_a_dry_run_says_what_would_be_run_and_writes_nothing(tmp_path, phantom_d
     [
         (["--methods", "semi_mo"], "no method 'semi_mo'; there are "),
         (["--protocol", "holdout"], "no protocol 'holdout'"),
-        (["--labels", "0"], "--labels 0 is no percentage"),
-        (["--labels", "ten"], "--labels ten is no percentage"),
+        (["--labels", "0"], "--labels 0 must be a percentage"),
+        (["--labels", "ten"], "--labels ten must be a percentage"),
         (["--budget", "10"], "a budget is a number of steps or minutes, such as 575steps or 10minutes, not '10'"),
-        (["--jobs", "0"], "--jobs and --threads are at least 1"),
-        (["--set", "learning_rate"], "--set learning_rate is no KEY=VALUE"),
-        (["--set", "learning_rate=[1"], "--set learning_rate=[1: the value cannot be read"),
-        (["--set", "seed=3"], "--set seed: the benchmark sets that itself"),
+        (["--jobs", "0"], "--jobs and --threads must be at least 1"),
+        (["--set", "learning_rate"], "--set learning_rate must have the form KEY=VALUE"),
+        (["--set", "learning_rate=[1"], "--set learning_rate=[1: the value is not valid YAML"),
+        (["--set", "seed=3"], "--set seed: the benchmark sets this"),
         (["--output", str(ROOT / "models" / "runs")], "models, a folder of the bundle; give one of its own"),
         (["--output", str(ROOT)], "is the folder of the bundle; give one of its own"),
     ],
@@ -295,8 +295,8 @@ def test_a_wrong_command_line_is_refused(more, fault, tmp_path, phantom_dir, pro
         (["--set", "max_epochs=abc"], "max_epochs is 'abc', and must be a whole number above 0; see --set"),
         (["--set", "learningrate=1"], "no setting 'learningrate' in configs/train.json"),
         (["--dataset_dir", "/nowhere", "--data", "glas"], "no data folder /nowhere"),
-        (["--devices", "cuda:77"], "no device 'cuda:77' here"),
-        (["--devices", "gpu"], "no device 'gpu' here"),
+        (["--devices", "cuda:77"], "device 'cuda:77' is not available"),
+        (["--devices", "gpu"], "device 'gpu' is not available"),
     ],
 )
 def test_what_cannot_be_run_is_refused_before_anything_runs(more, fault, tmp_path, phantom_dir, program, capsys):
@@ -366,7 +366,7 @@ def test_a_stop_while_speed_is_measured_leaves_no_training(tmp_path, phantom_dir
     with monkeypatch.context() as patch:
         patch.setattr(OutputLock, "note", note)
         assert program.main([*words(tmp_path, phantom_dir), "--budget", "2minutes"]) == 130
-    assert "stopped, and all processes with it" in capsys.readouterr().err
+    assert "stopped, with all its processes" in capsys.readouterr().err
     monkeypatch.setattr("bundle.benchmark.files.PATIENCE", 0.0)
     with OutputLock(tmp_path):
         assert (tmp_path / "probes" / "supervised" / "log.txt").is_file()

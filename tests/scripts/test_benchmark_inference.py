@@ -48,7 +48,7 @@ def test_without_onnx_runtime_its_row_is_left_out(program, repository_root, caps
     configs = [str(repository_root / "configs" / name) for name in ("train.json", "methods/supervised.yaml")]
     assert program.main([*TINY, "--config_file", str(configs)]) == 0
     told = capsys.readouterr()
-    assert "ONNX Runtime is left out" in told.err
+    assert "ONNX Runtime is skipped" in told.err
     assert "- UNet, " in told.out
     rows = [line for line in told.out.splitlines() if line.startswith("| ")]
     assert len(rows) == 2 + len(WAYS) - 1

@@ -33,8 +33,8 @@ def test_it_prints_speed_of_loader_and_training_and_their_ratio(program, phantom
     before = sorted(path.name for path in phantom_dir.rglob("*"))
     assert program.main(words(phantom_dir)) == 0
     found = figures(capsys.readouterr().out)
-    assert found["labeled tiles"] == "4 of 4 cached, 12 KiB a tile"  # 48 x 64 px, 4 bytes each
-    assert found["unlabeled tiles"] == "4 of 4 cached, 9 KiB a tile"
+    assert found["labeled tiles"] == "4 of 4 cached, 12 KiB per tile"  # 48 x 64 px, 4 bytes each
+    assert found["unlabeled tiles"] == "4 of 4 cached, 9 KiB per tile"
     assert number(found["loader, cached"]) > number(found["loader, uncached"]) > 0
     assert number(found["ratio"]) == pytest.approx(number(found["loader, cached"]) / number(found["training"]), rel=0.2)
     assert "crops/s" in found["one core"]
@@ -52,9 +52,9 @@ def test_a_method_without_unlabeled_images_has_one_stream(program, phantom_dir, 
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (["--overlays", "data/none.yaml"], "there is no configs/data/none.yaml"),
-        (["--set", "batch_size"], "'batch_size' is no KEY=VALUE"),
-        (["--set", "crop_size=[32"], "'crop_size=[32' has a value that cannot be read"),
+        (["--overlays", "data/none.yaml"], "no file configs/data/none.yaml"),
+        (["--set", "batch_size"], "'batch_size' must have the form KEY=VALUE"),
+        (["--set", "crop_size=[32"], "'crop_size=[32': the value is not valid YAML"),
         (["--seconds", "0"], "--seconds must be above 0"),
     ],
 )

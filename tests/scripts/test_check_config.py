@@ -59,7 +59,7 @@ def files(*names: str | Path) -> list[str]:
     ("run_id", "names"), STACKS, ids=lambda value: "+".join(value) if isinstance(value, list) else value
 )
 def test_no_shipped_config_has_a_fault(check: Check, run_id: str, names: list[str]) -> None:
-    assert check(run_id, *files(*names)) == (0, ["check_config: no fault found"], "")
+    assert check(run_id, *files(*names)) == (0, ["check_config: no problems found"], "")
 
 
 def test_overrides_that_are_promised_have_no_fault(check: Check) -> None:
@@ -85,48 +85,51 @@ def test_overrides_that_are_promised_have_no_fault(check: Check) -> None:
 @pytest.mark.parametrize(
     ("words", "finding"),
     [
-        (["--max_epoch", "5"], "--max_epoch: nothing reads it; did you mean max_epochs?"),
-        (["--lerning_rate", "3"], "--lerning_rate: nothing reads it; did you mean learning_rate?"),
+        (["--max_epoch", "5"], "--max_epoch: this setting is unused; did you mean max_epochs?"),
+        (["--lerning_rate", "3"], "--lerning_rate: this setting is unused; did you mean learning_rate?"),
         (
             ["--train#datset#data", "[]"],
-            "--train#datset#data: there is no train#datset; did you mean train#dataset#data?",
+            "--train#datset#data: train#datset does not exist; did you mean train#dataset#data?",
         ),
-        (["--train#xyzzy", "3"], "--train#xyzzy: nothing reads it"),
-        (["--seed#next", "3"], "--seed#next: seed cannot take it"),
-        (["--run_name", "mine"], "--run_name: nothing reads it"),
+        (["--train#xyzzy", "3"], "--train#xyzzy: this setting is unused"),
+        (["--seed#next", "3"], "--seed#next: seed cannot have this entry"),
+        (["--run_name", "mine"], "--run_name: this setting is unused"),
         (
             ["--method", "supervised"],
-            f"--method: it only names an overlay; add {CONFIGS}/methods/NAME.yaml to --config_file",
+            f"--method: this only names an overlay; add {CONFIGS}/methods/NAME.yaml to --config_file",
         ),
-        (["--loss_seg", "@loss_sgd"], "loss_seg: refers to @loss_sgd, which is not there; did you mean loss_seg?"),
-        (["--device", "$torch.device(@cpu)"], "device: refers to @cpu, which is not there"),
-        (["--device", "$torch.device((1"], "device: no Python expression ('(' was never closed): $torch.device((1"),
+        (["--loss_seg", "@loss_sgd"], "loss_seg: refers to @loss_sgd, which does not exist; did you mean loss_seg?"),
+        (["--device", "$torch.device(@cpu)"], "device: refers to @cpu, which does not exist"),
+        (
+            ["--device", "$torch.device((1"],
+            "device: invalid Python expression ('(' was never closed): $torch.device((1",
+        ),
         (
             ["--device", "$__import__('torch').device(@device)"],
-            "device: MONAI reads no @reference beside the letters 'import'; write it without them",
+            "device: MONAI resolves no @reference in a string that contains 'import'; rewrite it",
         ),
         (
             ["--train#trainer#amps", "1"],
-            "train#trainer: bundle.engines.SemiSupervisedTrainer takes no amps; did you mean amp?",
+            "train#trainer: bundle.engines.SemiSupervisedTrainer has no argument amps; did you mean amp?",
         ),
         (
             ["--train#dataloader#shufle", "1"],
-            "train#dataloader: bundle.data.TileLoader takes no shufle; did you mean shuffle?",
+            "train#dataloader: bundle.data.TileLoader has no argument shufle; did you mean shuffle?",
         ),
-        (["--loss_sdf#_target_", "bundle.losses.No"], "loss_sdf: there is no class or function bundle.losses.No"),
-        (["--init_id", "start"], "start: the configs have nothing of this name to run"),
+        (["--loss_sdf#_target_", "bundle.losses.No"], "loss_sdf: no class or function bundle.losses.No"),
+        (["--init_id", "start"], "start: the configs have no entry of this name to run"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
 def test_a_wrong_override_is_named(check: Check, words: list[str], finding: str) -> None:
     code, said, end = check("training", *files("train.json"), *words)
     assert said == [finding]
-    assert (code, end) == (1, "check_config: 1 fault: mend it, then run\n")
+    assert (code, end) == (1, "check_config: 1 problem found; fix it before the run\n")
 
 
 def test_a_run_that_is_not_there_is_named(check: Check) -> None:
     assert check("traning", *files("train.json"))[1] == [
-        "traning: the configs have nothing of this name to run; did you mean training?"
+        "traning: the configs have no entry of this name to run; did you mean training?"
     ]
     assert check(*files("evaluate.json"))[0] == 1
 
@@ -134,12 +137,15 @@ def test_a_run_that_is_not_there_is_named(check: Check) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("learning_rate: 5e-5", ["learning_rate: 5e-5 is a text and no number; write point and sign, as in 5.0e-5"]),
+        (
+            "learning_rate: 5e-5",
+            ["learning_rate: YAML reads 5e-5 as a string; write a decimal point and a sign, as in 5.0e-5"],
+        ),
         ("seed: 1\nseed: 2", ["FILE: Duplicate key: `seed`; keep one of them"]),
-        ("optimzer#lr: 3", ["FILE: optimzer#lr: there is no optimzer; did you mean optimizer#lr?"]),
+        ("optimzer#lr: 3", ["FILE: optimzer#lr: optimzer does not exist; did you mean optimizer#lr?"]),
         (
             "my_number: 3\nloss_seg#smooth: 1",
-            ["FILE: my_number: nothing reads it", "loss_seg: DiceLoss takes no smooth; did"],
+            ["FILE: my_number: this setting is unused", "loss_seg: DiceLoss has no argument smooth; did"],
         ),
         ("my_number: 3\nbatch_size: '@my_number'\nmethod: mine", []),
         ("'+losses': {mine: '@loss_seg'}\n'+initialize': [\"$None\"]", []),
@@ -147,9 +153,9 @@ def test_a_run_that_is_not_there_is_named(check: Check) -> None:
             "my_number: 3\nbatch_size: '%my_number'\nval_interval: '%your_number'",
             ["val_interval: refers to @your_number"],
         ),
-        ("loss_seg: '@##validate#evaluator'", ["loss_seg: refers to @##validate#evaluator, which is not there; did"]),
-        ("a: [1\nb: 2", ["FILE: no config that can be read (while parsing a flow sequence"]),
-        ("- 1", ["FILE: holds a list; a config is an object of names and values"]),
+        ("loss_seg: '@##validate#evaluator'", ["loss_seg: refers to @##validate#evaluator, which does not exist; did"]),
+        ("a: [1\nb: 2", ["FILE: not a valid config (while parsing a flow sequence"]),
+        ("- 1", ["FILE: contains a list; a config must map names to values"]),
     ],
 )
 def test_faults_of_an_overlay_are_named_with_the_file(
@@ -168,8 +174,8 @@ def test_faults_of_an_overlay_are_named_with_the_file(
 @pytest.mark.parametrize(
     ("words", "finding"),
     [
-        (["--config_file", "no.json"], "no.json: No such file or directory; give a config that can be read"),
-        (["--config_file", "."], ".: no config that can be read (unknown file input"),
+        (["--config_file", "no.json"], "no.json: No such file or directory; give a readable config file"),
+        (["--config_file", "."], ".: not a valid config (unknown file input"),
         ([*files("train.json"), "--meta_file", "no.json"], "no.json: No such file or directory"),
         ([*files("train.json"), "--args_file", "no.json"], "args_file: [Errno 2] No such file or directory: 'no.json'"),
     ],
@@ -184,22 +190,22 @@ def test_a_file_that_cannot_be_read_is_named(check: Check, words: list[str], fin
 def test_an_argument_file_is_read(check: Check, tmp_path: Path) -> None:
     arguments = tmp_path / "arguments.yaml"
     arguments.write_text(f"config_file: {CONFIGS / 'train.json'}\nrun_id: training\nmax_epoch: 3")
-    assert check("--args_file", str(arguments))[1] == ["--max_epoch: nothing reads it; did you mean max_epochs?"]
+    assert check("--args_file", str(arguments))[1] == ["--max_epoch: this setting is unused; did you mean max_epochs?"]
 
 
 def test_as_a_program_it_runs_nothing_and_tells_by_its_exit_code(python: Any, tmp_path: Path) -> None:
     words = ["training", *files("train.json"), "--max_epoch", "5"]
     done = python(ROOT / "scripts" / "check_config.py", *words, cwd=tmp_path)
     assert done.returncode == 1
-    assert done.stdout == "--max_epoch: nothing reads it; did you mean max_epochs?\n"
-    assert done.stderr.splitlines()[-1] == "check_config: 1 fault: mend it, then run"
+    assert done.stdout == "--max_epoch: this setting is unused; did you mean max_epochs?\n"
+    assert done.stderr.splitlines()[-1] == "check_config: 1 problem found; fix it before the run"
     assert os.listdir(tmp_path) == []
 
 
 def test_a_wrong_command_line_is_2(check: Check) -> None:
     code, said, end = check("training")
     assert (code, said) == (2, [])
-    assert end == "check_config: no --config_file; give the words of `python -m monai.bundle run`\n"
+    assert end == "check_config: no --config_file; give the arguments of `python -m monai.bundle run`\n"
     assert check("training", "validating", "3", "4", *files("train.json"))[0] == 2
     code, said, _ = check("--help")
     assert code == 0

@@ -26,8 +26,8 @@ def test_the_demo_ends_with_a_table_a_picture_and_a_page(
     assert [row.split()[0] for row in rows] == ["supervised", "semi_moe"]
     assert all(0 <= float(score) <= 1 for row in rows for score in row.split()[1:5])
     picture, page = output / "comparison.png", output / "report" / "report.html"
-    assert f"side by side: {picture}\n" in done.stdout
-    assert f"The report, a page for the browser: {page}\n" in done.stdout
+    assert f"on test tiles: {picture}\n" in done.stdout
+    assert f"Report (HTML): {page}\n" in done.stdout
     with Image.open(picture) as opened:
         assert opened.width > 3 * 48
     for method in ("supervised", "semi_moe"):
@@ -42,5 +42,5 @@ def test_a_step_that_fails_ends_the_demo(repository_root: Path, python: Callable
     done = python(repository_root / "scripts" / "demo.py", "--output", str(repository_root / "bundle" / "demo"))
     assert done.returncode == 2
     assert "give one of its own" in done.stderr
-    assert done.stderr.splitlines()[-1] == "demo: a command ended with exit code 2; its last lines are above"
+    assert done.stderr.splitlines()[-1] == "demo: a command failed with exit code 2; see its output above"
     assert not (repository_root / "bundle" / "demo").exists()

@@ -215,7 +215,7 @@ def test_the_folder_of_a_training_is_enough(program, trained, tmp_path, monkeypa
         (["--patience", "$__import__('os').system('true')"], "patience holds the expression"),
         (["--train#inferer#_target_", "os.system"], r"train#inferer#_target_ names 'os\.system'"),
         (["--losses", "{'seg': {'_target_': 'os.system'}}"], r"losses names 'os\.system'"),
-        (None, r"other\.yaml is no config of this bundle"),
+        (None, r"other\.yaml is not a config of this bundle"),
     ],
 )
 def test_code_in_a_model_json_goes_into_no_bundle(words, said, program, trained, tmp_path, capsys):
@@ -229,7 +229,7 @@ def test_code_in_a_model_json_goes_into_no_bundle(words, said, program, trained,
         path.write_text(json.dumps(content), encoding="utf-8")
     assert program.main(["--ckpt_dir", str(tmp_path / "models"), "--output", str(tmp_path / "made")]) == 1
     last = capsys.readouterr().err.strip().splitlines()[-1]
-    assert re.search(rf"model\.json: .*{said}.*; if you trust it, give the --config_file", last), last
+    assert re.search(rf"model\.json: .*{said}.*; if you trust it, give --config_file", last), last
     assert not (tmp_path / "made").exists()
 
 
