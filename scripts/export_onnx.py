@@ -138,7 +138,7 @@ def metadata_of(parser: ConfigParser, metadata: Path, model: Path, answer: str) 
         "bundle_version": json.loads(shipped.read_text(encoding="utf-8"))["version"],
         "answer": answer,
         "weights": f"sha256:{hashlib.sha256(model.read_bytes()).hexdigest()}",
-        **{name: plain_definition(parser, key) for name, key in METADATA_KEYS.items() if key in parser},
+        **{key: plain_definition(parser, key) for key in METADATA_KEYS if key in parser},
     }
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in entries.items()}
 

@@ -1,12 +1,12 @@
-"""The labeling loop from start to end: a real label server on drawn tiles, and this program as the pathologist.
+"""End-to-end demo of interactive labeling: a real label server on synthetic tiles, with a simulated pathologist.
 
     python scripts/label_story.py --output FOLDER
 
-It needs MONAI Label (`make label-install`, then .venv-label/bin/python) and some minutes on two CPU cores. It
-serves a narrow network with random weights, outlines glands on a few tiles, presses train, presses run, outlines the
-tiles on which the experts disagree most, mends a label, trains again, and stops a third training half way. Tiles of
-other patients are held back and tell how good the masks are. A table is printed; FOLDER gets story.json, story.png and
-server.log. Exit code 0: every step held; 1: the last line says which one did not.
+Requires MONAI Label (`make label-install`, then .venv-label/bin/python) and some minutes on two CPU cores. The program
+serves a small network with random weights, labels glands on a few tiles, trains, requests predictions, labels the tiles
+on which the experts disagree most, corrects a label, trains again, and stops a third training halfway. The masks are
+evaluated on held-out tiles of other patients. Prints a table, and writes story.json, story.png and server.log to
+FOLDER. The exit code is 0 if all checks pass; otherwise 1, and the last line names the failed check.
 """
 
 from __future__ import annotations
@@ -46,41 +46,41 @@ from bundle.report import markdown
 
 HERE, MODEL, FINAL, GLAND = "127.0.0.1", "semi_moe", "final", {"Gland": (0, 255, 0)}
 HELD_BACK, PATIENTS = 8, 12
-"""Tiles that are held back, each of a patient of its own, and at most so many patients for the others."""
+"""Number of held-out tiles, each of another patient, and maximum number of patients of the served tiles."""
 COLUMNS = ("outlined", "judging", "unlabeled", "dice", "seconds", "reason")
-"""Of a stage: tiles with outlines, those of them that judge, and without; held-back Dice; the training, and its end."""
+"""Columns of a stage: labeled tiles, those used for validation, unlabeled tiles, held-out Dice, and the training."""
 DEADLINE, SHOWN_EVERY, STOPPED = 180, 10, 20
-"""Seconds until the server must answer and between lines of progress; epochs of a training that is stopped half way."""
-TRAINING = {"learning_rate": 0.003, "batch_size": 4, "val_interval": 3}  # so that minutes are enough
+"""Seconds until the server must respond and between progress messages; epochs of the training that is stopped."""
+TRAINING = {"learning_rate": 0.003, "batch_size": 4, "val_interval": 3}  # for a short training
 SEED, SAME = 5, 0.95
-"""Of the random weights: with most others all is a gland at first, and that has a Dice of 0.6. And the share of pixels
-at which outlines agree with the mask; they are smoothed by half a pixel."""
+"""Seed of the random weights; with most others the first masks are all foreground, with a Dice of 0.6. Minimum share of
+pixels where polygons and mask agree; polygons are smoothed by half a pixel."""
 
 Record = dict[str, Any]
 say = functools.partial(print, flush=True)
 
 
-def holds(step: bool, what: str) -> None:
-    """End the story where a step does not hold; ``what`` says what is wrong then."""
-    if not step:
-        raise RuntimeError(what)
+def check(passed: bool, message: str) -> None:
+    """End the program with ``message`` if a check fails."""
+    if not passed:
+        raise RuntimeError(message)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program; 0 is good, 1 an error that the last line explains, 2 a wrong command line, 130 a Ctrl-C."""
+    """Run the program. Exit codes: 0 success, 1 error, 2 invalid command line, 130 interrupted."""
     given = _parser().parse_args(arguments)
     output = given.output = given.output.expanduser().absolute()
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        holds(bool(find_spec("monailabel")), "MONAI Label is not installed here; run `make label-install`")
-        holds(not output.exists() or not any(output.iterdir()), f"{output} is not empty; give --output a new folder")
-        holds(2 <= given.outlined <= given.tiles // 3, "--outlined is 2 or more, and a third of --tiles at most")
-        tell(given)
+        check(bool(find_spec("monailabel")), "MONAI Label is not installed; run `make label-install`")
+        check(not output.exists() or not any(output.iterdir()), f"{output} is not empty; give --output a new folder")
+        check(2 <= given.outlined <= given.tiles // 3, "--outlined must be at least 2 and at most a third of --tiles")
+        run_story(given)
     except (OSError, ValueError, RuntimeError) as error:
         print(f"label_story: {error if isinstance(error, RuntimeError) else sentence(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("label_story: stopped, and the server too", file=sys.stderr)
+        print("label_story: stopped, with its server", file=sys.stderr)
         return 130
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -89,38 +89,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, required=True, help="new folder for all that the story leaves")
+    parser.add_argument("--output", type=Path, required=True, help="output folder; it must be new or empty")
     add = functools.partial(parser.add_argument, type=int)
-    add("--tiles", default=24, help="tiles in the folder that is served (default 24)")
-    add("--outlined", default=4, help="tiles that are outlined before each training (default 4)")
-    add("--epochs", default=30, help="of each training (default 30)")
-    add("--size", default=256, help="sides of a tile, px (default 256)")
-    add("--crop", default=96, help="sides of a training crop, px (default 96)")
-    add("--widths", nargs=5, default=[8, 16, 32, 64, 128], help="of the network (default 8 16 32 64 128)")
+    add("--tiles", default=24, help="number of served tiles (default: 24)")
+    add("--outlined", default=4, help="number of tiles to label before each training (default: 4)")
+    add("--epochs", default=30, help="epochs of each training (default: 30)")
+    add("--size", default=256, help="side of a tile, px (default: 256)")
+    add("--crop", default=96, help="side of a training crop, px (default: 96)")
+    add("--widths", nargs=5, default=[8, 16, 32, 64, 128], help="channels per level (default: 8 16 32 64 128)")
     return parser
 
 
-def tell(given: argparse.Namespace) -> None:
-    """Tell the story, and write down how far it came, also where a step does not hold."""
-    output, begun = given.output, time.monotonic()
-    told: Record = {"held": False, "settings": {**vars(given), "output": str(output)}, "stages": []}
+def run_story(given: argparse.Namespace) -> None:
+    """Run all steps and write story.json, also after a failed check."""
+    output, started = given.output, time.monotonic()
+    record: Record = {"held": False, "settings": {**vars(given), "output": str(output)}, "stages": []}
     try:
-        held_back = prepare(given)
+        held_out = prepare(given)
         with serving(output) as url:
-            say(f"the server answers at {url}; its log is {output / 'server.log'}")
-            Story(given, url, held_back, told).run()
-        told["held"] = True
+            say(f"the server runs at {url}; its log is {output / 'server.log'}")
+            Story(given, url, held_out, record).run()
+        record["held"] = True
     finally:
-        told["seconds"] = round(time.monotonic() - begun, 1)
-        (output / "story.json").write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
-    drawn = subprocess.run([sys.executable, str(ROOT / "scripts" / "draw_story.py"), str(output)])
-    holds(drawn.returncode == 0, "the picture could not be drawn; the lines above say why")
-    say("", markdown((["", *COLUMNS], [[*map(str, stage.values())] for stage in told["stages"]])), "", sep="\n")
-    say(f"Every step held, in {told['seconds'] / 60:.1f} minutes. Look at {output / 'story.png'}")
+        record["seconds"] = round(time.monotonic() - started, 1)
+        (output / "story.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    drawing = subprocess.run([sys.executable, str(ROOT / "scripts" / "draw_story.py"), str(output)])
+    check(drawing.returncode == 0, "the figure could not be drawn; see the messages above")
+    say("", markdown((["", *COLUMNS], [[*map(str, stage.values())] for stage in record["stages"]])), "", sep="\n")
+    say(f"All checks passed in {record['seconds'] / 60:.1f} minutes. See {output / 'story.png'}")
 
 
 def prepare(given: argparse.Namespace) -> list[tuple[Path, Path]]:
-    """Draw tiles, and make a bundle that has learned nothing; gives image and mask of the tiles that are held back."""
+    """Draw tiles and create a bundle with random weights; return image and mask of each held-out tile."""
     output, bundle = given.output, given.output / "bundle"
     parts = {"training": (min(PATIENTS, given.tiles), given.tiles), "validation": (1, 1), "test": [HELD_BACK] * 2}
     write_phantom(output / "drawn", size=(given.size, given.size), parts=parts)
@@ -138,18 +138,18 @@ def prepare(given: argparse.Namespace) -> list[tuple[Path, Path]]:
     torch.manual_seed(SEED)
     (bundle / "models").mkdir()
     torch.save(SemiMoE(3, 2, widths=given.widths).state_dict(), bundle / "models" / "model.pt")
-    say(f"{given.tiles} tiles in {output / 'tiles'}, {HELD_BACK} of other patients held back; nothing is learned yet")
+    say(f"{given.tiles} tiles in {output / 'tiles'}, {HELD_BACK} held-out tiles of other patients; random weights")
     return [(Path(entry["image"]), Path(entry["label"])) for entry in entries["test"]]
 
 
 @contextmanager
 def serving(output: Path) -> Iterator[str]:
-    """The label server, in a process of its own until the end; gives its address."""
+    """Run the label server in a separate process; yield its URL."""
     children, path = Children(), output / "server.log"
     with socket.socket() as probe:
         probe.bind((HERE, 0))
         address = probe.getsockname()
-        if sys.platform == "linux":  # the server can listen there beside it, and nobody else is given the port
+        if sys.platform == "linux":  # reserves the port, while the server can still listen on it
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         else:
             probe.close()
@@ -163,108 +163,108 @@ def serving(output: Path) -> Iterator[str]:
                 with suppress(OSError), socket.create_connection(address):
                     break
                 waits = not children.wait(0.2) and time.monotonic() < end
-                lines = path.read_text("utf-8", "replace").split("\n")  # those of a diary begin with "[" and the time
-                said = [line for line in lines if line and line[0] not in " [$"] or ["nothing"]
-                holds(waits, f"the server did not come up: {said[-1]} (log: {path})")
+                lines = path.read_text("utf-8", "replace").split("\n")  # log records begin with "[" and the time
+                messages = [line for line in lines if line and line[0] not in " [$"] or ["no message"]
+                check(waits, f"the server did not start: {messages[-1]} (see {path})")
             yield f"http://{HERE}:{address[1]}"
         finally:
-            children.stop()  # its trainings, too
+            children.stop()  # including its trainings
 
 
 class Story:
-    """The steps, asked of the server as QuPath asks; ``told`` collects what happened."""
+    """The steps, with the requests that QuPath sends; the results are collected in ``record``."""
 
-    def __init__(self, given: argparse.Namespace, url: str, held_back: list[tuple[Path, Path]], told: Record) -> None:
-        import requests  # it comes with MONAI Label
+    def __init__(self, given: argparse.Namespace, url: str, held_out: list[tuple[Path, Path]], record: Record) -> None:
+        import requests  # installed with MONAI Label
 
-        self.given, self.url, self.held_back, self.told = given, url, held_back, told
+        self.given, self.url, self.held_out, self.record = given, url, held_out, record
         self.output, self.tiles, self.answers = given.output, given.output / "tiles", given.output / "answers"
-        self.handed_in: dict[str, bytes] = {}
+        self.submitted: dict[str, bytes] = {}
         self.session = requests.Session()
         self.session.trust_env = False  # no proxy
 
     def run(self) -> None:
-        """Tell it all."""
+        """Run all steps."""
         names = sorted(path.stem for path in self.tiles.glob("*.png"))
         first = names[:: len(names) // self.given.outlined][: self.given.outlined]
         self.measure("before", {"unlabeled": len(names)})
-        self.outline(first, hurried=first[0])
-        rough = self.handed_in[first[0]]
+        self.outline(first, rough=first[0])
+        rough = self.submitted[first[0]]
         self.measure("after first", self.train(self.given.epochs))
-        self.outline([*self.led_to(), first[0]])
+        self.outline([*self.suggested(), first[0]])
         replaced = [path.read_bytes() for path in (self.tiles / "history" / FINAL).glob(f"{first[0]}_*.xml")]
-        holds(rough in replaced, f"the rough label of {first[0]}, which was mended, is not kept in history")
+        check(rough in replaced, f"the replaced label of {first[0]} is not in the history")
         self.measure("after second", self.train(self.given.epochs))
-        mask = self.mask(self.held_back[0][0])
-        self.told["stopped"] = self.train(STOPPED, until=0.5)
-        holds(np.array_equal(self.mask(self.held_back[0][0]), mask), "the training that was stopped changed an answer")
-        for name, content in self.handed_in.items():
-            there = self.send("GET", f"/datastore/label?label={name}&tag={FINAL}").content
-            holds(there == content, f"the label of {name} is not what was handed in")
-        self.told |= {"labels": sorted(self.handed_in), "models": sorted(self.models())}
-        say(f"all {len(self.handed_in)} labels are there, and the rough one; models: {', '.join(self.told['models'])}")
+        mask = self.mask(self.held_out[0][0])
+        self.record["stopped"] = self.train(STOPPED, until=0.5)
+        check(np.array_equal(self.mask(self.held_out[0][0]), mask), "the stopped training changed a prediction")
+        for name, content in self.submitted.items():
+            stored = self.send("GET", f"/datastore/label?label={name}&tag={FINAL}").content
+            check(stored == content, f"the stored label of {name} differs from the submitted one")
+        self.record |= {"labels": sorted(self.submitted), "models": sorted(self.models())}
+        say(f"all {len(self.submitted)} labels and the replaced one exist; models: {', '.join(self.record['models'])}")
 
     def send(self, method: str, path: str, **more: Any) -> Any:
-        """Send a request; gives the response, and ends the story where the server refuses."""
+        """Send a request and return the response; an error status ends the program."""
         try:
-            answer = self.session.request(method, self.url + path, timeout=DEADLINE, **more)
+            response = self.session.request(method, self.url + path, timeout=DEADLINE, **more)
         except OSError as error:
-            raise RuntimeError(f"{method} {path} was not answered ({error}); server.log says why") from error
-        holds(answer.ok, f"{method} {path} was answered {answer.status_code}: {answer.text[:300]}")
-        return answer
+            raise RuntimeError(f"{method} {path} got no response ({error}); see server.log") from error
+        check(response.ok, f"{method} {path} returned {response.status_code}: {response.text[:300]}")
+        return response
 
-    def mask(self, picture: Path) -> np.ndarray:
-        """Glands of a picture that is sent, bool (H, W)."""
-        files = {"file": (picture.name, picture.read_bytes())}
-        answer = self.send("POST", f"/infer/{MODEL}?output=image", files=files)
-        return np.asarray(Image.open(io.BytesIO(answer.content))) > 0
+    def mask(self, image: Path) -> np.ndarray:
+        """Upload an image and return the predicted glands, bool (H, W)."""
+        files = {"file": (image.name, image.read_bytes())}
+        response = self.send("POST", f"/infer/{MODEL}?output=image", files=files)
+        return np.asarray(Image.open(io.BytesIO(response.content))) > 0
 
-    def polygons(self, picture: Path, folder: Path) -> list[Annotation]:
-        """Glands of a picture that is sent, as polygons, which are kept in a folder."""
+    def polygons(self, image: Path, folder: Path) -> list[Annotation]:
+        """Upload an image and return the predicted glands as polygons, which are also saved in a folder."""
         region = {"level": 0, "location": [0, 0], "size": [0, 0], "min_poly_area": 0, "params": {"max_workers": 1}}
-        files, data = {"file": (picture.name, picture.read_bytes())}, {"wsi": json.dumps(region)}
-        answer = self.send("POST", f"/infer/wsi_v2/{MODEL}?output=asap", files=files, data=data)
-        place = folder / f"{picture.stem}.xml"
+        files, data = {"file": (image.name, image.read_bytes())}, {"wsi": json.dumps(region)}
+        response = self.send("POST", f"/infer/wsi_v2/{MODEL}?output=asap", files=files, data=data)
+        path = folder / f"{image.stem}.xml"
         folder.mkdir(parents=True, exist_ok=True)
-        place.write_bytes(answer.content)
-        return read_annotations(place)
+        path.write_bytes(response.content)
+        return read_annotations(path)
 
     def models(self) -> dict[str, bytes]:
-        """All models in the folder of images, and the one that came with the bundle, by name."""
+        """Return all models of the image folder and that of the bundle, by path."""
         paths = [*(self.tiles / "model").glob("*.pt"), self.output / "bundle" / "models" / "model.pt"]
         return {path.relative_to(self.output).as_posix(): path.read_bytes() for path in sorted(paths)}
 
-    def outline(self, names: Sequence[str], hurried: str = "") -> None:
-        """Hand in the outlines of tiles; those of a hurried one are rough, and lack the smallest gland."""
+    def outline(self, names: Sequence[str], rough: str = "") -> None:
+        """Submit outlines of tiles; those of the ``rough`` tile are coarse and lack the smallest gland."""
         for name in names:
-            truth, place = self.output / "drawn" / "label" / f"{name}.png", self.output / "outlined" / f"{name}.xml"
-            found = outlines(read_label(truth).pixels, tolerance=2.5 if name == hurried else 0.5)
-            if name == hurried and len(found) > 1:
-                found.remove(min(found, key=lambda gland: gland.shape.area))
-            write_asap(place, [Annotation("Gland", gland.shape) for gland in found], GLAND, name)
-            content = self.handed_in[name] = place.read_bytes()
-            files, data = {"label": (place.name, content)}, {"params": "{}"}
+            truth, path = self.output / "drawn" / "label" / f"{name}.png", self.output / "outlined" / f"{name}.xml"
+            glands = outlines(read_label(truth).pixels, tolerance=2.5 if name == rough else 0.5)
+            if name == rough and len(glands) > 1:
+                glands.remove(min(glands, key=lambda gland: gland.shape.area))
+            write_asap(path, [Annotation("Gland", gland.shape) for gland in glands], GLAND, name)
+            content = self.submitted[name] = path.read_bytes()
+            files, data = {"label": (path.name, content)}, {"params": "{}"}
             self.send("PUT", f"/datastore/label?image={name}&tag={FINAL}", files=files, data=data)
-            say(f"outlined {len(found)} glands on {name}{', in a hurry' if name == hurried else ''}")
+            say(f"labeled {len(glands)} glands on {name}{', roughly' if name == rough else ''}")
 
-    def measure(self, stage: str, learned: Record) -> None:
-        """Press run on the tiles that are held back, for a mask and for polygons, and compare with the truth."""
+    def measure(self, stage: str, training: Record) -> None:
+        """Request masks and polygons of the held-out tiles and compare them with the ground truth."""
         pooled = PooledOverlapMetric()
-        for picture, label in self.held_back:
+        for image, label in self.held_out:
             truth = read_label(label).pixels > 0
-            mask, shapes = self.mask(picture), self.polygons(picture, self.answers / stage)
-            alike = mask.shape == truth.shape and ((draw_instances(shapes, mask.shape[::-1]) > 0) == mask).mean()
-            holds(alike > SAME, f"the polygons of {picture.stem} {stage} are not those of its mask")
+            mask, shapes = self.mask(image), self.polygons(image, self.answers / stage)
+            agreement = mask.shape == truth.shape and ((draw_instances(shapes, mask.shape[::-1]) > 0) == mask).mean()
+            check(agreement > SAME, f"the polygons of {image.stem} {stage} do not agree with its mask")
             pooled(*(torch.from_numpy(plane)[None, None].long() for plane in (mask, truth)))
         dice = round(float(pooled.aggregate()), 4)
-        teaching, judging, *more = (learned.get(key, 0) for key in ("labeled", "validation", "unlabeled", "seconds"))
-        counts = (teaching + judging, judging, more[0], dice, more[1], learned.get("reason", ""))
-        self.told["stages"].append({"stage": stage, **dict(zip(COLUMNS, counts, strict=True))})
-        say(f"{stage}: Dice {dice} on {len(self.held_back)} tiles that are held back")
+        labeled, validation, *rest = (training.get(key, 0) for key in ("labeled", "validation", "unlabeled", "seconds"))
+        values = (labeled + validation, validation, rest[0], dice, rest[1], training.get("reason", ""))
+        self.record["stages"].append({"stage": stage, **dict(zip(COLUMNS, values, strict=True))})
+        say(f"{stage}: Dice {dice} on {len(self.held_out)} held-out tiles")
 
     def train(self, epochs: int, until: float = 2.0) -> Record:
-        """Press train; watch it to its end, or stop it at a share of its steps. Gives what the server says of it."""
-        had, shown = self.models(), time.monotonic()
+        """Train to the end, or stop after a share of the steps; return the server's record of the training."""
+        before, shown = self.models(), time.monotonic()
         self.send("POST", f"/train/{MODEL}", json={"max_epochs": epochs, "pretrained": True})
         while (task := self.send("GET", "/train/").json())["status"] in ("SUBMITTED", "RUNNING"):
             progress = self.send("GET", "/info/").json()["train_stats"][MODEL].get("progress")
@@ -274,25 +274,25 @@ class Story:
                 shown = time.monotonic()
                 say("  epoch {epoch} of {epochs}, loss {loss}, {seconds_left} s left".format(**progress))
             time.sleep(0.5)
-        state, has = self.send("GET", "/info/").json()["train_stats"][MODEL], self.models()
-        said = f"training {task['status'].lower()}: {state.get('reason')}"
-        holds(task["status"] == ("DONE" if until > 1 else "STOPPED"), said)
-        say(said)
-        holds(set(had.values()) <= set(has.values()), "a model that served is lost")
-        holds((has != had) is state.get("taken", False), "the models are not what the server says of them")
+        state, after = self.send("GET", "/info/").json()["train_stats"][MODEL], self.models()
+        message = f"training {task['status'].lower()}: {state.get('reason')}"
+        check(task["status"] == ("DONE" if until > 1 else "STOPPED"), message)
+        say(message)
+        check(set(before.values()) <= set(after.values()), "a previous model is lost")
+        check((after != before) is state.get("taken", False), "the models do not agree with the server's record")
         return state
 
-    def led_to(self) -> list[str]:
-        """The tiles on which the experts disagree most, as the server leads to them one after the other."""
+    def suggested(self) -> list[str]:
+        """Return the tiles that the server suggests to label next; they must have the highest disagreement."""
         scores = self.send("GET", "/info/").json()["scoring"]["disagreement"]["scores"]
         ranked = sorted(scores, key=lambda name: (-scores[name], name))
-        asked = [self.send("POST", "/activelearning/disagreement", json={}) for _ in range(self.given.outlined)]
-        chosen = [answer.json()["id"] for answer in asked]
-        holds(chosen == ranked[: len(chosen)], f"the server leads to {chosen}, and its scores are {scores}")
+        responses = [self.send("POST", "/activelearning/disagreement", json={}) for _ in range(self.given.outlined)]
+        chosen = [response.json()["id"] for response in responses]
+        check(chosen == ranked[: len(chosen)], f"the server suggests {chosen}, but its scores are {scores}")
         for name in [*chosen, *ranked[-len(chosen) :]]:
-            seen = self.polygons(self.tiles / f"{name}.png", self.answers / "ranking")
-            say(f"{'led' if name in chosen else 'not led'} to {name} ({scores[name]:.3f}): {len(seen)} glands seen")
-        self.told["ranking"] = {name: scores[name] for name in ranked}
+            glands = self.polygons(self.tiles / f"{name}.png", self.answers / "ranking")
+            say(f"{'' if name in chosen else 'not '}suggested: {name} ({scores[name]:.3f}), {len(glands)} glands")
+        self.record["ranking"] = {name: scores[name] for name in ranked}
         return chosen
 
 

@@ -1,12 +1,11 @@
-"""Run the rungs of a ladder: trainings that differ in one thing, judged on validation images alone.
+"""Run an ablation ladder: trainings that differ in one component, evaluated on the validation images only.
 
     python scripts/ladder.py --dataset_dir DIR --output runs/ladder [--rungs NAME ...] [--seeds 0 1 2] [--threads 1]
     python scripts/ladder.py --table
 
-The rungs stand in scripts/ladder.yaml. Each trains on heldout_10_seedSEED.json; no test image is looked at. Its best
-validation scores, steps, processor minutes and code go to docs/ladder.json. A rung that is there already is left out,
-and a training that was stopped goes on, so the same command may be given again. --table prints what there is as
-Markdown.
+The rungs are defined in scripts/ladder.yaml. Each is trained on heldout_10_seedSEED.json; no test image is used. Best
+validation scores, steps, CPU minutes and commit are written to docs/ladder.json. Repeat the command to resume: finished
+rungs are skipped and stopped trainings continue. --table prints the results as Markdown.
 """
 
 from __future__ import annotations
@@ -30,15 +29,15 @@ RESULTS = ROOT / "docs" / "ladder.json"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program; 0 is good, 1 a training that failed, 2 a wrong command line."""
+    """Run the program. Exit codes: 0 success, 1 a training failed, 2 invalid command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dataset_dir", type=Path, help="folder of prepared GlaS (scripts/prepare_data.py glas)")
-    parser.add_argument("--output", type=Path, default=ROOT / "runs" / "ladder", help="folder of the trainings")
-    parser.add_argument("--rungs", nargs="+", help="names in scripts/ladder.yaml (default: all, in their order)")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="draws of labels (default 0 1 2)")
-    parser.add_argument("--threads", type=int, default=1, help="threads of a training (default 1)")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="file of the scores (default docs/ladder.json)")
-    parser.add_argument("--table", action="store_true", help="print the scores and stop")
+    parser.add_argument("--dataset_dir", type=Path, help="GlaS data folder (scripts/prepare_data.py glas)")
+    parser.add_argument("--output", type=Path, default=ROOT / "runs" / "ladder", help="output (default: runs/ladder)")
+    parser.add_argument("--rungs", nargs="+", help="names in scripts/ladder.yaml (default: all, in order)")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="labeled subsets (default: 0 1 2)")
+    parser.add_argument("--threads", type=int, default=1, help="threads per training (default: 1)")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="results file (default: docs/ladder.json)")
+    parser.add_argument("--table", action="store_true", help="print the results as Markdown and exit")
     given = parser.parse_args(arguments)
     ladder = yaml.safe_load(RUNGS.read_text(encoding="utf-8"))
     if given.table:
@@ -50,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"no rung {', '.join(unknown)} in {RUNGS}" if unknown else "--dataset_dir is missing")
     for name in names:
         for seed in given.seeds:
-            if any((one["rung"], one["seed"]) == (name, seed) for one in read(given.results)):
+            if any((entry["rung"], entry["seed"]) == (name, seed) for entry in read(given.results)):
                 continue
             if not train(ladder, name, seed, given):
                 return 1
@@ -58,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def train(ladder: Mapping[str, Any], name: str, seed: int, given: argparse.Namespace) -> bool:
-    """Train a rung on one draw of labels and keep its scores; whether it ended well."""
+    """Train a rung on one labeled subset and save its scores; return whether the training succeeded."""
     common, rung = ladder["common"], ladder["rungs"][name]
     files = ["train.json", *common["overlays"], *rung["overlays"]]
     folder = given.output / f"{name}-seed{seed}"
@@ -76,25 +75,25 @@ def train(ladder: Mapping[str, Any], name: str, seed: int, given: argparse.Names
     command += ["--config_file", str([str(ROOT / "configs" / file) for file in files])]
     command += [word for key, value in settings.items() for word in (f"--{key}", str(value))]
     folder.mkdir(parents=True, exist_ok=True)
-    used = processor_minutes()
+    minutes = processor_minutes()
     with (folder / "log.txt").open("a", encoding="utf-8") as log:
-        threads = os.environ | {"OMP_NUM_THREADS": str(given.threads)}
-        done = subprocess.run(command, cwd=ROOT, env=threads, stdout=log, stderr=log, check=False)
-    if done.returncode != 0:
+        environment = os.environ | {"OMP_NUM_THREADS": str(given.threads)}
+        result = subprocess.run(command, cwd=ROOT, env=environment, stdout=log, stderr=log, check=False)
+    if result.returncode != 0:
         print(f"ladder: {name}, seed {seed} failed; see {folder / 'log.txt'}", file=sys.stderr)
         return False
-    keep(name, seed, folder, processor_minutes() - used, given.results)
+    save_scores(name, seed, folder, processor_minutes() - minutes, given.results)
     return True
 
 
 def processor_minutes() -> float:
-    """Processor time of all trainings that ended so far, which a busy machine changes less than the clock."""
+    """Return the CPU time of all finished trainings, which depends less on the machine's load than wall time."""
     spent = os.times()
     return (spent.children_user + spent.children_system) / 60
 
 
-def keep(name: str, seed: int, folder: Path, minutes: float, results: Path) -> None:
-    """Add the scores of a finished training to the file of results."""
+def save_scores(name: str, seed: int, folder: Path, minutes: float, results: Path) -> None:
+    """Add the scores of a finished training to the results file."""
     from bundle.benchmark import code_state
     from bundle.engines.files import whole
 
@@ -109,27 +108,27 @@ def keep(name: str, seed: int, folder: Path, minutes: float, results: Path) -> N
         "minutes": round(minutes, 1),
         **code_state(ROOT),
     }
-    entries = [one for one in read(results) if (one["rung"], one["seed"]) != (name, seed)]
+    entries = [saved for saved in read(results) if (saved["rung"], saved["seed"]) != (name, seed)]
     with whole(results) as partial:
         partial.write_text(json.dumps([*entries, entry], indent=1) + "\n", encoding="utf-8")
-    print(f"{name}, seed {seed}: {entry['validation']}, {entry['minutes']} minutes", flush=True)
+    print(f"{name}, seed {seed}: {entry['validation']}, {entry['minutes']} CPU minutes", flush=True)
 
 
 def read(results: Path) -> list[dict[str, Any]]:
-    """The scores that there are."""
+    """Return the entries of the results file; none if there is no file."""
     return json.loads(results.read_text(encoding="utf-8")) if results.is_file() else []
 
 
 def table(entries: Sequence[Mapping[str, Any]], order: Sequence[str]) -> str:
-    """Pooled Dice on the validation images, a row a rung, a column a draw, and the mean where all three are there."""
+    """Return a table of the pooled validation Dice: a row per rung, a column per draw, and the mean of three draws."""
     lines = ["| rung | draw 0 | draw 1 | draw 2 | mean | minutes |", "|---|---|---|---|---|---|"]
     for name in order:
-        found = {one["seed"]: one for one in entries if one["rung"] == name}
-        if found:
-            scores = {seed: one["validation"]["pooled_dice"] for seed, one in found.items()}
+        by_seed = {entry["seed"]: entry for entry in entries if entry["rung"] == name}
+        if by_seed:
+            scores = {seed: entry["validation"]["pooled_dice"] for seed, entry in by_seed.items()}
             cells = [f"{scores[seed]:.3f}" if seed in scores else "" for seed in range(3)]
             mean = f"{sum(scores.values()) / 3:.3f}" if len(scores) == 3 else ""
-            minutes = sum(one["minutes"] for one in found.values()) / len(found)
+            minutes = sum(entry["minutes"] for entry in by_seed.values()) / len(by_seed)
             lines.append(f"| {' | '.join([f'`{name}`', *cells, mean, f'{minutes:.0f}'])} |")
     return "\n".join(lines)
 

@@ -1,4 +1,4 @@
-"""Program that draws the published splits of GlaS and CRAG from seeds: names of images in bundle/data/*_splits.json.
+"""Draw the published splits of GlaS and CRAG from seeds: names of images in bundle/data/*_splits.json.
 
 Run: python scripts/make_splits.py --grades DIR/Grade.csv --output bundle/data/glas_splits.json
      python scripts/make_splits.py --crag --output bundle/data/crag_splits.json
@@ -19,12 +19,12 @@ from bundle.data import crag, glas
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program; 0 is good, 1 an error that its last line explains."""
+    """Run the program. Exit codes: 0 success, 1 error, 2 invalid command line."""
     parser = argparse.ArgumentParser(description="Draw the published splits of GlaS or CRAG.")
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--grades", help="Grade.csv of the GlaS download, to draw the splits of GlaS")
-    source.add_argument("--crag", action="store_true", help="draw the splits of CRAG, which need its names alone")
-    parser.add_argument("--output", help="file to write (default: the one in the bundle)")
+    source.add_argument("--grades", help="draw the splits of GlaS, from the Grade.csv of its download")
+    source.add_argument("--crag", action="store_true", help="draw the splits of CRAG, without its images")
+    parser.add_argument("--output", help="output file (default: the file in the bundle)")
     options = parser.parse_args(arguments)
     output = Path(options.output or (crag.SPLITS if options.crag else glas.SPLITS))
     try:
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def as_text(splits: Mapping[str, Any]) -> str:
-    """Write splits as JSON with one draw a line, so that a change shows in a diff."""
+    """Return splits as JSON with one draw per line, for readable diffs."""
     blocks = []
     for protocol, split in splits.items():
         seeds = [

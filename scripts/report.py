@@ -1,11 +1,11 @@
-"""The report of a benchmark: a Markdown table and one HTML page that needs no other file.
+"""Write the report of a benchmark: a Markdown table and a self-contained HTML page.
 
     python scripts/report.py --cells OUTPUT_OF_BENCHMARK --output FOLDER
 
-writes FOLDER/table.md and FOLDER/report.html from the finished cells under OUTPUT_OF_BENCHMARK/cells: mean and spread
-over seeds, comparison image by image, curves, gate weights, calibration, worst and best test images, cost, and
-published figures apart from ours. Cells of different data, protocol, size, steps, test images or settings are refused;
-what else a reader should know stands as notes in both files and on the terminal.
+Writes FOLDER/table.md and FOLDER/report.html from the finished cells in OUTPUT_OF_BENCHMARK/cells: mean and standard
+deviation over seeds, paired comparison of images, curves, gate weights, calibration, worst and best test images, cost,
+and, separately, published results. Cells of different data, protocol, size, steps, test images or settings are refused.
+Warnings are written as notes to both files and to the terminal.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ SIDE = 300
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program; 0 is good, 1 an error that the last line explains, 2 a wrong command line."""
+    """Run the program. Exit codes: 0 success, 1 error, 2 invalid command line, 130 interrupted."""
     options = _parser().parse_args(arguments)
     try:
         write_report(options)
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"report: {_sentence(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("report: stopped; what was there before is still there", file=sys.stderr)
+        print("report: stopped; existing files are unchanged", file=sys.stderr)
         return 130
     return 0
 
@@ -53,34 +53,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cells", required=True, type=Path, help="output folder of scripts/benchmark.py")
-    parser.add_argument("--output", required=True, type=Path, help="folder of report.html and table.md")
+    parser.add_argument("--output", required=True, type=Path, help="output folder for report.html and table.md")
     parser.add_argument("--methods", nargs="+", default=[], help="methods to show (default: all)")
-    parser.add_argument("--labels", nargs="+", default=[], help="shares of labels to show, in percent (default: all)")
+    parser.add_argument("--labels", nargs="+", default=[], help="label percentages to show (default: all)")
+    parser.add_argument("--metrics", nargs="+", default=[], help="metrics of the table (default: all of any cell)")
+    parser.add_argument("--against", help="baseline method of the comparison (default: supervised, or the first)")
     parser.add_argument(
-        "--metrics",
-        nargs="+",
-        default=[],
-        help="scores of the table (default: all that any cell has; - where one has none)",
+        "--tiles", type=_count, default=3, help="number of worst and best test images per method (default: 3)"
     )
     parser.add_argument(
-        "--against", help="method that the others are compared with (default: supervised, or the first)"
+        "--anchors", type=Path, default=ROOT / "docs" / "anchors.json", help="published results (docs/anchors.json)"
     )
-    parser.add_argument(
-        "--tiles", type=_count, default=3, help="worst and best test images a method (default 3; 0: none)"
-    )
-    parser.add_argument("--anchors", type=Path, default=ROOT / "docs" / "anchors.json", help="published figures")
     return parser
 
 
 def _count(text: str) -> int:
-    """A whole number from 0, as argparse takes it."""
+    """Parse a non-negative integer."""
     if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text} is no whole number from 0")
+        raise argparse.ArgumentTypeError(f"{text} is not a non-negative integer")
     return int(text)
 
 
 def write_report(options: argparse.Namespace) -> None:
-    """Read the cells, write both files whole and say where they are."""
+    """Read the cells, write both files and print their paths."""
     everything = report.load_cells(options.cells)
     cells = report.chosen(everything, options.methods, options.labels)
     report.check_comparable(cells)
@@ -89,9 +84,9 @@ def write_report(options: argparse.Namespace) -> None:
     anchors = report.read_anchors(options.anchors, str(cells[0].content["data"]))
     leaks = leaks_of(cells)
     tiles, undrawn = draw_tiles(cells, options.tiles)
-    absent = report.missing_note(cells, report.unfinished(options.cells, options.methods, options.labels))
-    notes = [*absent, *leaks, *report.warnings_of(cells), *undrawn]
-    made = f"Made {datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC by scripts/report.py from {len(cells)} cells."
+    missing = report.missing_note(cells, report.unfinished(options.cells, options.methods, options.labels))
+    notes = [*missing, *leaks, *report.warnings_of(cells), *undrawn]
+    made = f"Written {datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC by scripts/report.py from {len(cells)} cells."
     about = {name: words for name in report.methods_of(cells) if (words := method_words(name))}
     page = report.build(cells, metrics, against, tiles, anchors, notes, made, about)
     table = markdown(cells, metrics, against, notes)
@@ -103,11 +98,11 @@ def write_report(options: argparse.Namespace) -> None:
     for sentence in notes:
         print(f"note: {sentence}", file=sys.stderr)
     print(table)
-    print(f"{len(cells)} cells: {options.output / 'report.html'} and {options.output / 'table.md'}")
+    print(f"wrote {options.output / 'report.html'} and {options.output / 'table.md'} from {len(cells)} cells")
 
 
 def method_words(method: str) -> str:
-    """What a method is: the first line of its overlay in ``configs/methods``; empty where there is none."""
+    """Return the first line of a method's overlay in ``configs/methods``; empty if there is none."""
     overlay = ROOT / "configs" / "methods" / f"{method}.yaml"
     if not overlay.is_file():
         return ""
@@ -115,135 +110,139 @@ def method_words(method: str) -> str:
     return first.removeprefix("#").strip() if first.startswith("#") else ""
 
 
-def chosen_baseline(cells: Sequence[report.Cell], asked: str | None) -> str:
-    """The method that the others are compared with: the one asked for, or the first, which is ``supervised`` if there.
+def chosen_baseline(cells: Sequence[report.Cell], requested: str | None) -> str:
+    """Return the baseline method: the requested one, or the first, which is ``supervised`` if available.
 
     Raises:
-        ValueError: for a method that no cell has.
+        ValueError: if no cell has the requested method.
     """
     methods = report.methods_of(cells)
-    if asked is not None and asked not in methods:
-        raise ValueError(f"--against {asked}: no cell shown is of that method; there are {', '.join(methods)}")
-    return asked or methods[0]
+    if requested is not None and requested not in methods:
+        raise ValueError(f"--against {requested}: no such method in these cells; choose from {', '.join(methods)}")
+    return requested or methods[0]
 
 
-def chosen_metrics(cells: Sequence[report.Cell], asked: Sequence[str]) -> list[str]:
-    """Scores of the table: those asked for, or all that the cells have.
+def chosen_metrics(cells: Sequence[report.Cell], requested: Sequence[str]) -> list[str]:
+    """Return the metrics of the table: the requested ones, or all of the cells.
 
     Raises:
-        ValueError: for a score that no cell has.
+        ValueError: if no cell has a requested metric.
     """
-    there = report.metrics_of(cells)
-    unknown = [name for name in asked if name not in there]
+    available = report.metrics_of(cells)
+    unknown = [name for name in requested if name not in available]
     if unknown:
-        raise ValueError(f"no cell has the score {unknown[0]!r}; there are {', '.join(there)}")
-    return list(dict.fromkeys(asked)) or there
+        raise ValueError(f"no cell has the metric {unknown[0]!r}; choose from {', '.join(available)}")
+    return list(dict.fromkeys(requested)) or available
 
 
 def markdown(cells: Sequence[report.Cell], metrics: Sequence[str], against: str, notes: Sequence[str]) -> str:
-    """The tables for docs/results.md: what they hold, the scores, the comparisons, the notes."""
+    """Return the tables for docs/results.md: settings, scores, comparisons and notes."""
     parts = [report.facts_of(cells)]
     for title, table in report.score_tables(cells, metrics):
         parts += [f"{title}:", report.markdown(table)]
     for title, metric in (("Mean Dice", "mean_dice"), ("Object Dice", "object_dice")):
-        found = report.comparisons(cells, metric, against)
-        if found:
-            parts += [f"{title}, image by image:", report.markdown(report.comparison_table(found, against))]
+        comparisons = report.comparisons(cells, metric, against)
+        if comparisons:
+            parts += [f"{title}, image by image:", report.markdown(report.comparison_table(comparisons, against))]
     if notes:
         parts.append("\n".join(f"- {sentence}" for sentence in ("Notes:", *notes)).removeprefix("- "))
     return "\n\n".join(parts) + "\n"
 
 
 def leaks_of(cells: Sequence[report.Cell]) -> list[str]:
-    """What the data lists of the cells warn of, such as test images of patients that are learned from; each once.
+    """Return the warnings of the data lists, such as test images of patients in the training part; each once.
 
-    The log is silent about it from here on. A list that is not there any more warns of nothing.
+    The warnings are not logged. Data lists that no longer exist are skipped.
     """
-    said: dict[str, list[str]] = {}
+    names_of: dict[str, list[str]] = {}
 
     class Listener(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             name, _, sentence = record.getMessage().partition(": ")
-            said.setdefault(sentence, []).append(name)
+            names_of.setdefault(sentence, []).append(name)
 
     logger, listener = logging.getLogger("bundle.data"), Listener(logging.WARNING)
     logger.addHandler(listener)
     logger.propagate = False
-    for place, name in sorted(
+    for folder, name in sorted(
         {(str(cell.content.get("dataset_dir")), str(cell.content.get("data_list"))) for cell in cells}
     ):
         with contextlib.suppress(OSError, ValueError):
-            load_data_list(place, name)
+            load_data_list(folder, name)
     logger.removeHandler(listener)
     logger.addHandler(logging.NullHandler())
-    return [f"{', '.join(names)}: {sentence}." for sentence, names in said.items()]
+    return [f"{', '.join(names)}: {sentence}." for sentence, names in names_of.items()]
 
 
 def draw_tiles(cells: Sequence[report.Cell], count: int) -> tuple[dict[str, list[dict[str, Any]]], list[str]]:
-    """The worst and the best test images of the first seed of each method and share of labels, as data: addresses.
+    """Draw the worst and best test images of the first seed of each method and label percentage, as data URLs.
 
     Returns:
-        Pictures by the title of their group, and a sentence for each cell that lacks what is to be drawn.
+        Tiles by the title of their group, and a note for each cell with missing files.
     """
     drawn: dict[str, list[dict[str, Any]]] = {}
     notes: list[str] = []
     pairs = [(labels, method) for labels in report.labels_of(cells) for method in report.methods_of(cells)]
     for labels, method in pairs if count else []:
-        found = [cell for cell in cells if cell.method == method and cell.labels == labels]
-        scores = found[0].per_image("mean_dice") if found else {}
+        selected = [cell for cell in cells if cell.method == method and cell.labels == labels]
+        scores = selected[0].per_image("mean_dice") if selected else {}
         if not scores:
             continue
         order = sorted(scores, key=lambda name: scores[name])
         half = min(count, len(order) // 2 or 1)
         groups = {"worst": order[:half], "best": order[::-1][:half]}
-        places, note = truth_of(found[0], [name for names in groups.values() for name in names])
+        files, note = files_of(selected[0], [name for names in groups.values() for name in names])
         notes += [note] if note else []
-        for what, names in groups.items():
-            tiles = [tile(found[0], *places[name], name, scores[name]) for name in names if name in places]
+        for group, names in groups.items():
+            tiles = [tile(selected[0], *files[name], name, scores[name]) for name in names if name in files]
             if tiles:
-                drawn[f"{method}, {labels} % labels, seed {found[0].seed}: {what}"] = tiles
+                drawn[f"{method}, {labels} % labels, seed {selected[0].seed}: {group}"] = tiles
     return drawn, notes
 
 
-def truth_of(cell: report.Cell, names: Sequence[str]) -> tuple[dict[str, tuple[Path, Path, Path]], str | None]:
-    """Image, truth and answer of some test images of a cell, by name.
+def files_of(cell: report.Cell, names: Sequence[str]) -> tuple[dict[str, tuple[Path, Path, Path]], str | None]:
+    """Find image, ground truth and prediction of test images of a cell.
 
     Returns:
-        Those of which all three files are there, and a sentence where some are not.
+        The three files by name, where all exist, and a note if some are missing.
     """
     try:
         entries = load_data_list(str(cell.content.get("dataset_dir")), str(cell.content.get("data_list")))["test"]
     except (OSError, ValueError) as error:
-        return {}, f"No test images of {cell.name} are drawn: {_sentence(error)}."
+        return {}, f"No test images of {cell.name} are shown: {_sentence(error)}."
     masks = cell.folder / (cell.content.get("masks") or "evaluation/masks")
     listed = {stem_of(entry["image"]): (Path(entry["image"]), Path(entry["label"])) for entry in entries}
-    wanted = {name: masks / f"{name}_mask.png" for name in names}
-    places = {name: (*listed[name], mask) for name, mask in wanted.items() if name in listed and mask.is_file()}
-    if len(places) == len(wanted):
-        return places, None
-    lost = next(name for name in wanted if name not in places)
-    why = f"there is no {wanted[lost]}" if lost in listed else f"{cell.content['data_list']} holds no {lost}"
-    many = "No test images" if not places else f"{len(wanted) - len(places)} of {len(wanted)} test images"
-    return places, f"{many} of {cell.name} are {'' if not places else 'not '}drawn: {why}."
+    predictions = {name: masks / f"{name}_mask.png" for name in names}
+    files = {name: (*listed[name], mask) for name, mask in predictions.items() if name in listed and mask.is_file()}
+    if len(files) == len(predictions):
+        return files, None
+    missing = next(name for name in predictions if name not in files)
+    in_list = f"{cell.content['data_list']} does not contain {missing}"
+    reason = f"{predictions[missing]} does not exist" if missing in listed else in_list
+    if not files:
+        return files, f"No test images of {cell.name} are shown: {reason}."
+    count = len(predictions) - len(files)
+    return files, f"{count} of {len(predictions)} test images of {cell.name} are not shown: {reason}."
 
 
 def tile(cell: report.Cell, image: Path, label: Path, mask: Path, name: str, score: float) -> dict[str, Any]:
-    """One test image with the contours of truth and answer.
+    """Draw a test image with the contours of ground truth and prediction.
 
     Raises:
-        ValueError: where the answer has another size than the truth, or a file is no picture.
+        ValueError: if prediction and ground truth differ in size, or a file is not an image.
     """
-    picture, truth, answer = read_image(image).pixels, read_label(label).pixels, read_label(mask).pixels
-    if answer.shape != truth.shape:
+    picture, truth, predicted = read_image(image).pixels, read_label(label).pixels, read_label(mask).pixels
+    if predicted.shape != truth.shape:
+        height, width = predicted.shape
         raise ValueError(
-            f"{mask} is {answer.shape[1]} x {answer.shape[0]} px and its truth {truth.shape[1]} x {truth.shape[0]} px; "
-            f"run the cell {cell.name} again on these data"
+            f"{mask} is {width} x {height} px, but its ground truth {truth.shape[1]} x {truth.shape[0]} px; "
+            f"run the cell {cell.name} again with these data"
         )
     scale = SIDE / max(truth.shape)
     size = (max(1, round(truth.shape[0] * scale)), max(1, round(truth.shape[1] * scale)))
     small = (drawing.resized(picture, size) * 0.85).astype(np.uint8)
     outlined = drawing.outlined(small, drawing.resized(truth > 0, size, smooth=False), drawing.TRUTH, thick=True)
-    outlined = drawing.outlined(outlined, drawing.resized(answer > 0, size, smooth=False), drawing.PREDICTION)
+    outlined = drawing.outlined(outlined, drawing.resized(predicted > 0, size, smooth=False), drawing.PREDICTION)
     file = io.BytesIO()
     Image.fromarray(outlined).save(file, "WEBP", quality=82)
     source = f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
@@ -252,7 +251,7 @@ def tile(cell: report.Cell, image: Path, label: Path, mask: Path, name: str, sco
 
 def _sentence(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror and error.filename:
-        return f"{error.strerror}: {error.filename}; give files and folders that can be read and written"
+        return f"{error.strerror}: {error.filename}; check that it is readable and writable"
     return " ".join(str(error).split())
 
 

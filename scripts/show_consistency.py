@@ -1,7 +1,7 @@
-"""Show what the pseudo-labels of each method did in a benchmark: share of foreground, share of pixels that count.
+"""Show statistics of the pseudo-labels in a benchmark: share of foreground and share of pixels with weight.
 
 python scripts/show_consistency.py --cells runs/first --methods mean_teacher cps
-A pseudo-label whose foreground goes to 0 or 100 %, or counts nowhere, teaches nothing.
+Pseudo-labels with 0 or 100 % foreground, or without any weighted pixel, do not train the network.
 """
 
 from __future__ import annotations
@@ -18,12 +18,16 @@ from bundle.report.consistency import KINDS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program; 0 is good, 1 an error that the last line explains, 2 a wrong command line."""
+    """Run the program. Exit codes: 0 success, 1 error, 2 invalid command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cells", required=True, type=Path, help="output folder of scripts/benchmark.py")
-    parser.add_argument("--methods", nargs="+", default=[], help="only these")
+    parser.add_argument("--methods", nargs="+", default=[], help="methods to show (default: all)")
     parser.add_argument(
-        "--kinds", nargs="+", default=["foreground", "counted"], choices=list(KINDS), help="what to show"
+        "--kinds",
+        nargs="+",
+        default=["foreground", "counted"],
+        choices=list(KINDS),
+        help="statistics to show (default: foreground counted)",
     )
     given = parser.parse_args(arguments)
     try:

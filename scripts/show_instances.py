@@ -1,11 +1,11 @@
-"""Draw tiles with touching glands: truth, connected components and watershed, each gland with an outline of its own.
+"""Draw tiles with touching glands: ground truth, connected components and watershed, with one outline per gland.
 
     python scripts/show_instances.py --picture instances.png --dataset_dir DIR --ckpt_dir DIR \
         --config_file "['configs/train.json','configs/evaluate.json','configs/postprocessing/watershed.yaml']"
 
-Takes the words of the evaluating run: its configs and its overrides. Shown are the tiles of the test part in which most
-pairs of glands touch, one a patient; colors only tell neighbors apart. docs/figures/instances.png shows a network
-trained on the embedded tiles, by
+Takes the arguments of the evaluating run: its configs and overrides. Shows the test tiles with the most touching pairs
+of glands, one per patient; colors only separate neighbors. docs/figures/instances.png shows a network trained on the
+phantom:
 
     CHANGES="--objective#ramp#maximum 0.5 --network_def#gate equal --ckpt_dir runs/demo"
     python -m monai.bundle run training --config_file "['configs/train.json','configs/sizes/demo.yaml']" $CHANGES
@@ -28,20 +28,20 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 COLORS = ((255, 238, 0), (86, 180, 233), (0, 255, 80), (230, 159, 0), (255, 255, 255), (204, 121, 167))
-"""Of glands; neighbors get different ones, as far as there are enough."""
+"""Colors of glands; neighbors get different colors if possible."""
 VEIL = 0.25
-"""How much of its color lies over a gland; its outline has all of it."""
+"""Opacity of the color inside a gland; its outline is opaque."""
 NEAR = 6
-"""Glands at most so many px apart are neighbors."""
+"""Maximum distance of neighbors, px."""
 POSTPROCESSING = ("components", "watershed")
-"""Columns beside the truth: names of the transforms in the config."""
+"""Columns beside the ground truth: names of the transforms in the config."""
 
 Tile = tuple[str, NDArray[np.uint8], dict[str, NDArray[Any]]]
-"""Name of the file, photo (H, W, 3) and instances (H, W) by column."""
+"""File name, image (H, W, 3) and column -> instances (H, W)."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program; 0 is good, 1 an error that the last line explains, 2 a wrong command line, 130 a Ctrl-C."""
+    """Run the program. Exit codes: 0 success, 1 error, 2 invalid command line, 130 interrupted."""
     from bundle.benchmark import settings_of
     from bundle.engines.error_summary import sentence
 
@@ -64,20 +64,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config_file", required=True, help="configs of the evaluating run, the postprocessing's last")
-    parser.add_argument("--picture", required=True, type=Path, help="PNG to write")
-    parser.add_argument("--tiles", type=int, default=3, help="how many tiles (default 3)")
-    parser.add_argument("--cell", type=int, default=232, help="width of a tile in the picture, px (default 232)")
+    parser.add_argument("--config_file", required=True, help="configs of the evaluating run, postprocessing last")
+    parser.add_argument("--picture", required=True, type=Path, help="output PNG")
+    parser.add_argument("--tiles", type=int, default=3, help="number of tiles (default: 3)")
+    parser.add_argument("--cell", type=int, default=232, help="width of a tile in the figure, px (default: 232)")
     return parser
 
 
 def show(config_file: str, changes: dict[str, Any], picture: Path, count: int, cell: int) -> None:
-    """Write the picture.
+    """Write the figure.
 
     Raises:
-        ValueError: for configs without the watershed.
+        ValueError: if the configs have no watershed.
     """
-    from fire.parser import DefaultParseValue  # late: --help needs neither MONAI nor torch
+    from fire.parser import DefaultParseValue  # imported here, so that --help imports neither MONAI nor torch
     from monai.bundle import ConfigParser
 
     from bundle.data import read_image, read_label
@@ -88,34 +88,36 @@ def show(config_file: str, changes: dict[str, Any], picture: Path, count: int, c
     parser.read_config(DefaultParseValue(config_file))
     if any(name not in parser for name in POSTPROCESSING):
         raise ValueError(
-            "the configs hold no `components` and `watershed`; end --config_file with 'configs/evaluate.json' and "
-            "'configs/postprocessing/watershed.yaml'"
+            "the configs do not contain `components` and `watershed`; add 'configs/evaluate.json' and "
+            "'configs/postprocessing/watershed.yaml' at the end of --config_file"
         )
     parser.update(changes)
-    wanted = ("CheckpointLoader", "RunProgress")  # the rest writes files
-    parser["validate#handlers"] = [one for one in parser["validate#handlers"] if one["_target_"].endswith(wanted)]
+    kept = ("CheckpointLoader", "RunProgress")  # the other handlers write files
+    handlers = [handler for handler in parser["validate#handlers"] if handler["_target_"].endswith(kept)]
+    parser["validate#handlers"] = handlers
     parser["validate#evaluator#key_val_metric"] = None
     parser["validate#evaluator#additional_metrics"] = None
     entries = parser.get_parsed_content("validate#dataset#data")
     labels = [read_label(entry["label"]).pixels for entry in entries]
     most = sorted(range(len(entries)), key=lambda number: -len(touching(labels[number], 1)))
     patients = [entries[number].get("patient", number) for number in most]
-    most = [number for place, number in enumerate(most) if patients[place] not in patients[:place]][:count]
+    most = [number for rank, number in enumerate(most) if patients[rank] not in patients[:rank]][:count]
     parser["validate#dataset#data"] = [entries[number] for number in most]
     records = kept_answers(parser.get_parsed_content("validate#evaluator"), without=("image",))
     tiles: list[Tile] = []
     variants = {name: parser.get_parsed_content(name) for name in POSTPROCESSING}
     for number, record in zip(most, records, strict=True):
-        maps = {"truth": labels[number], **{name: _upright(one, record) for name, one in variants.items()}}
+        instances = {name: _upright(transform, record) for name, transform in variants.items()}
+        maps = {"ground truth": labels[number], **instances}
         tiles.append((Path(entries[number]["image"]).name, read_image(entries[number]["image"]).pixels, maps))
     sheet = drawing.sheet("test tiles", list(tiles[0][2]), [_row(tile, cell) for tile in tiles], cell, key=())
     picture.parent.mkdir(parents=True, exist_ok=True)
     drawing.in_palette(sheet).save(picture, optimize=True)
-    print(f"{picture}: {picture.stat().st_size / 1000:.0f} KB")
+    print(f"wrote {picture} ({picture.stat().st_size / 1000:.0f} KB)")
 
 
 def touching(instances: NDArray[Any], reach: int) -> set[tuple[int, int]]:
-    """Pairs of numbers, the smaller first, of glands (H, W) that come within ``reach`` px of each other, along axes."""
+    """Return the pairs of instances (H, W), smaller number first, within ``reach`` px of each other along an axis."""
     pairs: set[tuple[int, int]] = set()
     for step in range(1, reach + 1):
         for one, other in ((instances[step:], instances[:-step]), (instances[:, step:], instances[:, :-step])):
@@ -126,7 +128,7 @@ def touching(instances: NDArray[Any], reach: int) -> set[tuple[int, int]]:
 
 
 def color_numbers(instances: NDArray[Any]) -> dict[int, int]:
-    """A number of a color for each gland of a map (H, W): the first that no neighbor before it has."""
+    """Assign each gland of a map (H, W) the number of a color, the first that none of its previous neighbors has."""
     neighbors = touching(instances, NEAR)
     chosen: dict[int, int] = {}
     for gland in np.unique(instances[instances > 0]).tolist():
@@ -137,7 +139,7 @@ def color_numbers(instances: NDArray[Any]) -> dict[int, int]:
 
 
 def _row(tile: Tile, cell: int) -> tuple[str, list[NDArray[np.uint8]]]:
-    """Caption and pictures of one tile."""
+    """Return caption and images of one tile."""
     from bundle.handlers import drawing
 
     name, photo, maps = tile
@@ -154,20 +156,18 @@ def _row(tile: Tile, cell: int) -> tuple[str, list[NDArray[np.uint8]]]:
             veiled = ((1 - VEIL) * drawn + VEIL * np.array(color)).astype(np.uint8)
             drawn = drawing.outlined(np.where(own[..., None] > 0, veiled, drawn), own, color, thick=True)
         pictures.append(drawn)
-    counts = ", ".join(f"{column} {len(np.unique(one[one > 0]))}" for column, one in maps.items())
+    counts = ", ".join(f"{column} {len(np.unique(glands[glands > 0]))}" for column, glands in maps.items())
     return f"{name}    glands: {counts}", pictures
 
 
 def _nearest(instances: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
-    """A map of instances (H, W) at another size; their numbers may be more than a picture of 8 bits holds."""
-    rows, columns = (
-        (np.arange(wanted) + 0.5) * side / wanted for wanted, side in zip(size, instances.shape, strict=True)
-    )
+    """Resize a map of instances (H, W) by nearest neighbor; the numbers may exceed 8 bits."""
+    rows, columns = ((np.arange(new) + 0.5) * side / new for new, side in zip(size, instances.shape, strict=True))
     return instances[rows.astype(int)[:, None], columns.astype(int)[None]]
 
 
 def _upright(postprocessing: Any, record: dict[Hashable, Any]) -> NDArray[Any]:
-    """Instances (H, W) that a postprocessing finds in a record, whose maps have width first."""
+    """Return the instances (H, W) of a postprocessing; the maps of the record have width first."""
     return postprocessing(record)[postprocessing.target_keys[0]][0].numpy().T
 
 

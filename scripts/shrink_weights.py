@@ -1,8 +1,8 @@
-"""Make the model file that goes along with the bundle: the weights of a training in half precision.
+"""Write the model file that is released with the bundle: the weights of a training in half precision.
 
 python scripts/shrink_weights.py --model runs/weights/model.pt --output models/model.pt
-A network takes such a file as any other: its own numbers stay in single precision. The model.json of the training is
-written beside it and marked as released, so that evaluations do not change it. Prints size and SHA-256, for the card.
+A network loads this file like any other; its parameters stay in single precision. The model.json of the training is
+written beside it and marked as released, so that evaluations do not change it. Prints size and SHA-256 for the card.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 LARGEST = 25 * 10**6
-"""Bytes of the largest file that a bundle carries; larger ones are downloaded (large_files.yml)."""
+"""Maximum size of a file in the bundle, bytes; larger files are downloaded (large_files.yml)."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program; 0 is good, 1 an error that the last line explains, 2 a wrong command line."""
+    """Run the program. Exit codes: 0 success, 1 error, 2 invalid command line."""
     from bundle.engines import save_whole
     from bundle.engines.checkpoint import read_saved
     from bundle.engines.model_file import NAME
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, type=Path, help="model.pt of a training")
-    parser.add_argument("--output", required=True, type=Path, help="file to write")
+    parser.add_argument("--output", required=True, type=Path, help="output file")
     given = parser.parse_args(arguments)
     try:
         weights = halved(read_saved(given.model, "weights", "give the model.pt that a training wrote"))
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     data = given.output.read_bytes()
     print(f"{given.output}: {len(data):,} bytes, SHA-256 {hashlib.sha256(data).hexdigest()}")
     if len(data) > LARGEST:
-        print(f"shrink_weights: that is more than {LARGEST:,} bytes, too large to go along", file=sys.stderr)
+        print(f"shrink_weights: the file exceeds {LARGEST:,} bytes, too large for the bundle", file=sys.stderr)
         return 1
     return 0
 
@@ -52,8 +52,8 @@ def release(description: Path, model: Path) -> None:
     """Write the ``model.json`` of a training beside the released weights.
 
     Args:
-        description: the file of the training.
-        model: the released weights.
+        description: ``model.json`` of the training.
+        model: released weights.
     """
     from bundle.engines.model_file import NAME, read_description, sha256, write_description
 
@@ -62,17 +62,17 @@ def release(description: Path, model: Path) -> None:
 
 
 def halved(weights: Any) -> dict[str, torch.Tensor]:
-    """Weights with all numbers of floating point in float16.
+    """Convert all floating-point weights to float16.
 
     Raises:
-        ValueError: for something else than plain weights, or a number that float16 does not hold.
+        ValueError: if ``weights`` is not a state dict, or a value is out of the range of float16.
     """
     if not isinstance(weights, Mapping) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
-        raise ValueError("the file holds no plain weights; give the model.pt that a training wrote")
+        raise ValueError("the file does not contain plain weights; give the model.pt that a training wrote")
     small = {name: value.half() if value.is_floating_point() else value for name, value in weights.items()}
-    lost = [name for name, value in small.items() if value.is_floating_point() and not value.isfinite().all()]
-    if lost:
-        raise ValueError(f"{lost[0]} holds numbers beyond those of half precision; keep this file as it is")
+    overflowed = [name for name, value in small.items() if value.is_floating_point() and not value.isfinite().all()]
+    if overflowed:
+        raise ValueError(f"{overflowed[0]} has values out of the range of half precision; use the original file")
     return small
 
 

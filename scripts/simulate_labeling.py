@@ -1,16 +1,16 @@
-"""Simulate whether active learning helps: masks of a data list play the pathologist, strategies choose the tiles.
+"""Simulate active learning: strategies select the tiles to label, and the masks of a data list replace the annotator.
 
     python scripts/simulate_labeling.py --output runs/labeling --dataset_dir dataset \
         --config_file "['configs/train.json','configs/sizes/demo.yaml']" --start 4 --step 4 --budget 16 --iterations 150
 
-The tiles under `training` of the data list have masks, which are hidden but for --start of them, drawn by the seed and
-the same for all strategies. Each round trains a new network on the outlined tiles, with all others as unlabeled ones,
-measures it on the test part, and has --step more outlined: those that it doubts most (disagreement), a draw by the seed
-(random), or the next by name (first). The checkpoint is chosen on the validation part, whose tiles are outlined too.
+The masks of the `training` tiles of the data list are hidden, except for --start tiles, which depend on the seed and
+are the same for all strategies. Each round trains a new network on the labeled tiles and all others as unlabeled tiles,
+evaluates it on the test part, and labels --step more tiles: those with the highest uncertainty (disagreement), random
+ones (random), or the next by name (first). The checkpoint is selected on the validation part, which is fully labeled.
 
-OUTPUT gets results.json, results.csv and dice.png after each round. The same command again goes on after the last round
-that was finished; more seeds, strategies and a larger budget may be asked for later. Takes overrides as a training
-does: --network_def#widths "[8,16,32,64,128]".
+Each round updates results.json, results.csv and dice.png in OUTPUT. Repeat the command to resume after the last
+finished round; it may then have more seeds, more strategies and a larger budget. Overrides of the training are
+accepted: --network_def#widths "[8,16,32,64,128]".
 """
 
 from __future__ import annotations
@@ -52,19 +52,19 @@ from bundle.report.tables import shown
 from bundle.types import LABEL
 
 FORM, START = "semi_moe.labeling/1", "start"
-"""Format of the results; and what stands in place of a strategy in the first round of a seed, which all share."""
+"""Format of the results, and name of the first round of a seed, which all strategies share."""
 FIXED = ("seed", "epoch_length", "patience", "resume", "output_dir", "ckpt_dir", "bundle_root")
 PARTS = ("train#dataset#data", "train#unlabeled_dataset#data", "unlabeled")
-"""Settings that this program makes itself, and of them what a round trains on."""
+"""Settings that this program sets: fixed ones, and the training data of a round."""
 LOOKS = {"disagreement": ((213, 94, 0), 32), "random": ((0, 114, 178), 4), "first": ((0, 130, 100), 3)}
-"""By strategy: color (of Okabe and Ito's palette, told apart by color-blind readers), and corners of its mark."""
+"""Strategy -> color (Okabe and Ito's palette, distinguishable by color-blind readers) and corners of its marker."""
 
 Record = dict[str, Any]
 say = functools.partial(print, flush=True)
 
 
 class Round(NamedTuple):
-    """One training: its seed, the strategy that chose its tiles, and how many are outlined."""
+    """One training: its seed, the strategy that selected its tiles, and the number of labeled tiles."""
 
     seed: int
     strategy: str
@@ -75,7 +75,7 @@ class Round(NamedTuple):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program; 0 is good, 1 an error that the last line explains, 2 a wrong command line, 130 a Ctrl-C."""
+    """Run the program. Exit codes: 0 success, 1 error, 2 invalid command line, 130 interrupted."""
     given, words = _parser().parse_known_args(arguments)
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -88,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"simulate_labeling: {sentence(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("simulate_labeling: stopped; the same command goes on from the last finished round", file=sys.stderr)
+        print("simulate_labeling: stopped; repeat the command to resume after the last finished round", file=sys.stderr)
         return 130
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -99,33 +99,33 @@ def _parser() -> argparse.ArgumentParser:
     how = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=how, allow_abbrev=False)
     add = parser.add_argument
-    add("--output", type=Path, required=True, help="folder of results and plot")
-    add("--config_file", default=str(ROOT / "configs" / "train.json"), help="configs of the training")
-    add("--dataset_dir", type=Path, default=ROOT / "dataset", help="folder of the data (default dataset)")
-    add("--data_list", default="heldout_100_seed0.json", help="list whose training part is chosen from")
-    add("--strategies", nargs="+", default=list(LOOKS), choices=list(LOOKS), help="default: all")
-    add("--seeds", nargs="+", type=int, default=[0, 1, 2], help="of first tiles, draws and trainings (default 0 1 2)")
-    add("--start", type=int, default=4, help="tiles that are outlined at first (default 4)")
-    add("--step", type=int, default=4, help="tiles that are outlined after each round (default 4)")
-    add("--budget", type=int, default=16, help="tiles that are outlined in the end (default 16)")
-    add("--iterations", type=int, default=150, help="steps of a round, rounded up to equal epochs (default 150)")
-    add("--warm", action="store_true", help="each round goes on with the last round's network, not with a new one")
-    add("--score", default="disagreement", choices=["disagreement", "entropy"], help="entropy suits every network")
+    add("--output", type=Path, required=True, help="output folder for results and plot")
+    add("--config_file", default=str(ROOT / "configs" / "train.json"), help="configs (default: configs/train.json)")
+    add("--dataset_dir", type=Path, default=ROOT / "dataset", help="data folder (default: dataset)")
+    add("--data_list", default="heldout_100_seed0.json", help="data list whose training tiles are selected")
+    add("--strategies", nargs="+", default=list(LOOKS), choices=list(LOOKS), help="strategies (default: all)")
+    add("--seeds", nargs="+", type=int, default=[0, 1, 2], help="random seeds (default: 0 1 2)")
+    add("--start", type=int, default=4, help="labeled tiles in the first round (default: 4)")
+    add("--step", type=int, default=4, help="tiles to label after each round (default: 4)")
+    add("--budget", type=int, default=16, help="labeled tiles in the last round (default: 16)")
+    add("--iterations", type=int, default=150, help="steps per round, rounded up to equal epochs (default: 150)")
+    add("--warm", action="store_true", help="start each round from the network of the previous round")
+    add("--score", default="disagreement", choices=["disagreement", "entropy"], help="entropy works for all networks")
     return parser
 
 
 def _check(given: argparse.Namespace, changes: Mapping[str, Any]) -> None:
-    """Refuse a command line that cannot be meant; make paths absolute."""
+    """Check the command line and make its paths absolute."""
     if min(given.start, given.step, given.iterations) < 1 or given.budget < given.start:
-        raise ValueError("--start, --step and --iterations are at least 1, and --budget is at least --start")
-    if wrong := [key for key in changes if key in FIXED or key.startswith(PARTS)]:
-        raise ValueError(f"--{wrong[0]}: the simulation sets that itself; see --seeds, --iterations, --output")
+        raise ValueError("--start, --step and --iterations must be at least 1, and --budget at least --start")
+    if fixed := [key for key in changes if key in FIXED or key.startswith(PARTS)]:
+        raise ValueError(f"--{fixed[0]}: the simulation sets this; use --seeds, --iterations or --output")
     for name in ("output", "dataset_dir"):
         setattr(given, name, getattr(given, name).expanduser().absolute())
 
 
 class Simulation:
-    """All rounds of a command line, and what they gave so far; ``changes`` are overrides of the configs."""
+    """All rounds of a command line and their results so far; ``changes`` are overrides of the configs."""
 
     def __init__(self, given: argparse.Namespace, changes: Mapping[str, Any], lock: benchmark.OutputLock) -> None:
         self.given, self.lock = given, lock
@@ -140,8 +140,8 @@ class Simulation:
         pool, tests = self.parts["training"], len(self.parts["test"])
         if given.budget > len(pool) or not tests:
             raise ValueError(
-                f"{given.data_list} has {len(pool)} tiles with masks under 'training' and {tests} under 'test'; "
-                f"--budget {given.budget} needs as many of the first, and at least one of the other"
+                f"{given.data_list} has {len(pool)} tiles with masks in 'training' and {tests} in 'test'; "
+                f"--budget {given.budget} requires as many training tiles, and at least one test tile"
             )
         self.tiles = {Path(os.path.relpath(tile["image"], given.dataset_dir)).as_posix(): tile for tile in pool}
         own = {name: getattr(given, name) for name in ("start", "step", "warm", "score")}
@@ -149,11 +149,11 @@ class Simulation:
         here = {**benchmark.code_state(ROOT), "versions": benchmark.versions(ROOT)}
         path, fresh = given.output / "results.json", {"format": FORM, "config": flat, **here, "rounds": {}}
         self.results = benchmark.read_json(path, FORM) if path.is_file() else fresh
-        if told := benchmark.differences(self.results["config"], flat):
-            raise ValueError(f"{path} is of other settings: {told}; give those, or another --output")
+        if changed := benchmark.differences(self.results["config"], flat):
+            raise ValueError(f"{path} has other settings: {changed}; use these settings or another --output")
 
     def rounds(self) -> Iterator[tuple[Round, Round | None]]:
-        """All rounds in the order in which they run, each with the one before it."""
+        """Yield all rounds in the order of execution, each with its previous round."""
         for seed in dict.fromkeys(self.given.seeds):
             start = Round(seed, START, self.given.start)
             yield start, None
@@ -165,36 +165,36 @@ class Simulation:
                     before = this
 
     def run(self) -> None:
-        """Run what is not done yet."""
-        rounds, known = list(self.rounds()), self.results["rounds"]
-        waiting = [(this, before) for this, before in rounds if str(this) not in known]
+        """Run all unfinished rounds."""
+        rounds, results = list(self.rounds()), self.results["rounds"]
+        waiting = [(this, before) for this, before in rounds if str(this) not in results]
         say(f"{len(rounds)} rounds of {self.length.steps} steps, {len(rounds) - len(waiting)} of them done")
-        for left, (this, before) in zip(range(len(waiting))[::-1], waiting, strict=True):
-            record = known[str(this)] = self._round(this, before)
+        for remaining, (this, before) in zip(range(len(waiting))[::-1], waiting, strict=True):
+            record = results[str(this)] = self._round(this, before)
             benchmark.write_json(self.given.output / "results.json", self.results)
-            tell(known, self.given.output)
-            rest = benchmark.duration(left * sum(one["seconds"] for one in known.values()) / len(known))
-            told = "{} {:.4f}".format(*next(iter(record["metrics"].items())))
-            say(f"[{len(rounds) - left}/{len(rounds)}] {this}: {told}; about {rest} left")
-        say(tell(known, self.given.output))
+            write_summary(results, self.given.output)
+            score = "{} {:.4f}".format(*next(iter(record["metrics"].items())))
+            seconds = remaining * sum(finished["seconds"] for finished in results.values()) / len(results)
+            say(f"[{len(rounds) - remaining}/{len(rounds)}] {this}: {score}; about {benchmark.duration(seconds)} left")
+        say(write_summary(results, self.given.output))
 
     def _round(self, this: Round, before: Round | None) -> Record:
-        """Choose, train, measure and score."""
-        begun = time.monotonic()
+        """Select tiles, train, evaluate, and score the remaining tiles."""
+        started = time.monotonic()
         last = self.results["rounds"][str(before)] if before else {"outlined": [], "scores": {}}
         waiting = set(self.tiles) - set(last["outlined"])
         strategy, seed = (this.strategy, f"{this.seed}") if before else ("random", f"{START} {this.seed}")
         order = outlining_order(strategy, waiting, last["scores"], seed)
         picked = order[: this.tiles - len(last["outlined"])]
-        named = [f"{name} ({last['scores'][name]:.3f})" if name in last["scores"] else name for name in picked]
-        say(f"{this} outlines {', '.join(named)}")
+        labels = [f"{name} ({last['scores'][name]:.3f})" if name in last["scores"] else name for name in picked]
+        say(f"{this} labels {', '.join(labels)}")
         outlined, waiting = [*last["outlined"], *picked], waiting - set(picked)
         models = self._train(this, before, outlined) / "models"
-        asked = {name: self.tiles[name] for name in sorted(waiting) if this.strategy in (START, "disagreement")}
-        metrics, scores = judged(self.config, models, self.parts["test"], asked, self.given.score)
+        candidates = {name: self.tiles[name] for name in sorted(waiting) if this.strategy in (START, "disagreement")}
+        metrics, scores = evaluate(self.config, models, self.parts["test"], candidates, self.given.score)
         shutil.rmtree(models / ("checkpoints" if self.given.warm else "."), ignore_errors=True)
         record = {**this._asdict(), "picked": picked, "outlined": outlined, "metrics": metrics, "scores": scores}
-        return {**record, "seconds": round(time.monotonic() - begun, 1)}
+        return {**record, "seconds": round(time.monotonic() - started, 1)}
 
     def _train(self, this: Round, before: Round | None, outlined: list[str]) -> Path:
         """Run one training in a process of its own, from its first step; gives its folder."""
@@ -215,19 +215,19 @@ class Simulation:
         try:
             children.start(str(this), command, log, ROOT, os.environ)
             self.lock.note(children.processes())
-            while not (ended := children.wait(60.0)):
+            while not (finished := children.wait(60.0)):
                 pass
         finally:
             children.stop()
-        if ended[0].exit_code:
-            raise RuntimeError(f"the training of {this} failed: {last_line(log)} (log: {log})")
+        if finished[0].exit_code:
+            raise RuntimeError(f"the training of {this} failed: {last_line(log)} (see {log})")
         return folder
 
 
-def judged(
-    config: Record, ckpt_dir: Path, test: list[Record], asked: Mapping[str, Record], score: str
+def evaluate(
+    config: Record, ckpt_dir: Path, test: list[Record], candidates: Mapping[str, Record], score: str
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Metrics of a trained network on test tiles, the protocol's own first, and the scores of tiles by name."""
+    """Return the metrics of a network on test tiles, the protocol's metric first, and the scores of the candidates."""
     parser, model = ConfigParser(copy.deepcopy(config)), str(ckpt_dir / "model.pt")
     loader = {"_target_": "bundle.engines.ModelCheckpointLoader", "network": "@evaluated", "path": model}
     parser.update({"validate#handlers": [loader], "validate#dataset#data": test, "validate#dataset#cache_rate": 0.0})
@@ -236,39 +236,39 @@ def judged(
     parser.update({**scoring, **names, "score": score})
     evaluator, scorer = (parser.get_parsed_content(key) for key in ("validate#evaluator", "scorer"))
     evaluator.run()
-    found = evaluator.state.metrics
-    metrics = {name: float(found[name]) for name in dict.fromkeys([evaluator.state.key_metric_name, *found])}
-    return metrics, {name: scorer(without_label(tile)) for name, tile in asked.items()}
+    values = evaluator.state.metrics
+    metrics = {name: float(values[name]) for name in dict.fromkeys([evaluator.state.key_metric_name, *values])}
+    return metrics, {name: scorer(without_label(tile)) for name, tile in candidates.items()}
 
 
 def without_label(tile: Record) -> Record:
-    """An entry of a data list whose mask is hidden."""
+    """Return an entry of a data list without its mask."""
     return {key: value for key, value in tile.items() if key != LABEL}
 
 
-def tell(known: Mapping[str, Record], output: Path) -> str:
-    """Write the table of all rounds and the plot; gives means and deviations over seeds as Markdown."""
-    records = sorted(known.values(), key=lambda one: (one["seed"], one["tiles"], one["strategy"]))
-    metric, ran = next(iter(records[0]["metrics"])), {one["strategy"] for one in records}
-    found: dict[str, dict[int, list[float]]] = {name: {} for name in LOOKS if name in ran}
-    with hidden_until_done(output / "results.csv") as place, place.open("w", newline="", encoding="utf-8") as file:
+def write_summary(results: Mapping[str, Record], output: Path) -> str:
+    """Write the table of all rounds and the plot; return means and standard deviations over seeds as Markdown."""
+    records = sorted(results.values(), key=lambda record: (record["seed"], record["tiles"], record["strategy"]))
+    metric, strategies = next(iter(records[0]["metrics"])), {record["strategy"] for record in records}
+    curves: dict[str, dict[int, list[float]]] = {name: {} for name in LOOKS if name in strategies}
+    with hidden_until_done(output / "results.csv") as path, path.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(["seed", "strategy", "outlined", *records[0]["metrics"], "seconds", "picked"])
-        for one in records:
-            told = (*one["metrics"].values(), one["seconds"], " ".join(one["picked"]))
-            table.writerow([one["seed"], one["strategy"], one["tiles"], *told])
-            for strategy in found if one["strategy"] == START else [one["strategy"]]:
-                found[strategy].setdefault(one["tiles"], []).append(one["metrics"][metric])
-    counts = sorted({one["tiles"] for one in records})
-    draw_plot(found, counts, definition(metric).title, output / "dice.png")
-    means = {count: [spread(one[count]) if count in one else None for one in found.values()] for count in counts}
-    rows = [[str(count), *(shown(one, 3) for one in row)] for count, row in means.items()]
-    return markdown((["tiles", *found], rows))
+        for record in records:
+            values = (*record["metrics"].values(), record["seconds"], " ".join(record["picked"]))
+            table.writerow([record["seed"], record["strategy"], record["tiles"], *values])
+            for strategy in curves if record["strategy"] == START else [record["strategy"]]:
+                curves[strategy].setdefault(record["tiles"], []).append(record["metrics"][metric])
+    counts = sorted({record["tiles"] for record in records})
+    draw_plot(curves, counts, definition(metric).title, output / "dice.png")
+    means = {count: [spread(curve[count]) if count in curve else None for curve in curves.values()] for count in counts}
+    rows = [[str(count), *(shown(value, 3) for value in row)] for count, row in means.items()]
+    return markdown((["tiles", *curves], rows))
 
 
-def draw_plot(found: Mapping[str, Mapping[int, list[float]]], counts: list[int], title: str, path: Path) -> None:
-    """Write the plot: the mean over seeds as a line, each seed as a small mark; by strategy and outlined tiles."""
-    values = [value for series in found.values() for some in series.values() for value in some] or [0.0, 1.0]
+def draw_plot(curves: Mapping[str, Mapping[int, list[float]]], counts: list[int], title: str, path: Path) -> None:
+    """Write the plot: for each strategy the mean over seeds as a line, and each seed as a small marker."""
+    values = [value for curve in curves.values() for scores in curve.values() for value in scores] or [0.0, 1.0]
     frame = Frame(widened(counts), widened(values), 1600, 1100, 150, 40, 110, 140)
     canvas = Image.new("RGB", (frame.width, frame.height), PAPER)
     draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=36)
@@ -278,19 +278,19 @@ def draw_plot(found: Mapping[str, Mapping[int, list[float]]], counts: list[int],
         draw.text((frame.left - 15, frame.down(value)), number(value), PALE, font, anchor="rm")
     for count in counts:
         draw.text((frame.across(count), foot + 15), str(count), PALE, font, anchor="mt")
-    words = f"{title} on test over outlined tiles; lines: mean, small marks: each seed"
-    draw.text((right, frame.height - 30), words, INK, font, anchor="rs")
-    for place, (strategy, series) in enumerate(found.items()):
+    caption = f"test {title} over labeled tiles; lines: mean, small markers: single seeds"
+    draw.text((right, frame.height - 30), caption, INK, font, anchor="rs")
+    for index, (strategy, curve) in enumerate(curves.items()):
         color, corners = LOOKS[strategy]
-        means = [(frame.across(count), frame.down(sum(some) / len(some))) for count, some in series.items()]
+        means = [(frame.across(count), frame.down(sum(scores) / len(scores))) for count, scores in curve.items()]
         draw.line(means, color, 6, joint="curve")
-        key = frame.left + 30 + 480 * place
+        key = frame.left + 30 + 480 * index
         draw.text((key + 40, 50), strategy, INK, font, anchor="lm")
         for x, y in [*means, (key, 50)]:
             draw.regular_polygon((x, y, 20), corners, fill=color, outline=PAPER)
-        for count, some in series.items():
-            for value in some:  # beside the line, so that strategies do not hide each other
-                spot = (frame.across(count) + 28 * (place - 1), frame.down(value), 10)
+        for count, scores in curve.items():
+            for value in scores:  # shifted, so that strategies do not overlap
+                spot = (frame.across(count) + 28 * (index - 1), frame.down(value), 10)
                 draw.regular_polygon(spot, corners, outline=color, width=3)
     with hidden_until_done(path) as hidden:
         canvas.resize((frame.width // 2, frame.height // 2), Image.Resampling.LANCZOS).save(hidden)

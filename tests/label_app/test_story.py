@@ -196,14 +196,14 @@ def test_a_server_that_does_all_right_makes_a_story_that_holds(
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        ("turned", "are not those of its mask"),
+        ("turned", "do not agree with its mask"),
         ("training", "training error: so"),
-        ("lead", "the server leads to"),
-        ("history", "which was mended, is not kept in history"),
-        ("model", "a model that served is lost"),
-        ("stopped", "the models are not what the server says of them"),
-        ("answer", "the training that was stopped changed an answer"),
-        ("label", "is not what was handed in"),
+        ("lead", "the server suggests"),
+        ("history", "is not in the history"),
+        ("model", "a previous model is lost"),
+        ("stopped", "the models do not agree with the server's record"),
+        ("answer", "the stopped training changed a prediction"),
+        ("label", "differs from the submitted one"),
     ],
 )
 def test_what_does_not_hold_ends_the_story_with_one_sentence(
@@ -231,7 +231,8 @@ def test_a_server_that_does_not_come_up_says_why(
 
 
 @pytest.mark.parametrize(
-    ("more", "words"), [((), "is not empty"), (("--outlined", "3"), "--outlined is 2 or more, and a third of --tiles")]
+    ("more", "words"),
+    [((), "is not empty"), (("--outlined", "3"), "--outlined must be at least 2 and at most a third")],
 )
 def test_a_command_line_that_cannot_be_meant_is_refused(
     more: tuple[str, ...], words: str, program: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -76,7 +76,7 @@ def test_without_the_data_the_rest_is_reported(
     cells = make_cells(dataset_dir=str(tmp_path / "moved"))
     words = ["--cells", str(cells), "--output", str(tmp_path / "report"), "--methods", "semi_moe"]
     assert program.main(words) == 0
-    assert "are drawn: no data folder" in capsys.readouterr().err
+    assert "are shown: no data folder" in capsys.readouterr().err
     assert "Worst and best" not in (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
 
 
@@ -113,15 +113,15 @@ def test_masks_that_are_gone_are_told_everywhere(
     said = capsys.readouterr().err
     page, table = ((output / name).read_text(encoding="utf-8") for name in ("report.html", "table.md"))
     for sentence in (
-        f"No test images of semi_moe-10-seed0 are drawn: there is no {cells / 'cells' / 'semi_moe-10-seed0'}",
-        "test images of supervised-10-seed0 are not drawn: there is no",
+        f"No test images of semi_moe-10-seed0 are shown: {cells / 'cells' / 'semi_moe-10-seed0'}",
+        "test images of supervised-10-seed0 are not shown:",
     ):
         assert sentence in said
         assert sentence in page
         assert sentence in table.split("Notes:")[1]
     assert page.count("data:image/webp;base64,") == 1
     assert program.main(["--cells", str(cells), "--output", str(output), "--labels", "10", "--tiles", "0"]) == 0
-    assert "drawn" not in capsys.readouterr().err
+    assert "shown" not in capsys.readouterr().err
 
 
 def test_the_table_of_the_authors_protocol_says_that_it_is_optimistic(
@@ -170,12 +170,12 @@ def test_wrong_input_ends_in_one_sentence_and_keeps_the_old_report(
     for folder, more, sentence in (
         (tmp_path / "nowhere", [], "give the output folder of scripts/benchmark.py"),
         (cells, ["--methods", "cps"], "no finished cell has the method 'cps'"),
-        (cells, ["--metrics", "dicee"], "no cell has the score 'dicee'; there are pooled_dice"),
-        (cells, ["--against", "foo"], "--against foo: no cell shown is of that method; there are supervised, semi_moe"),
-        (cells, ["--methods", "semi_moe", "--against", "supervised"], "there are semi_moe"),
+        (cells, ["--metrics", "dicee"], "no cell has the metric 'dicee'; choose from pooled_dice"),
+        (cells, ["--against", "foo"], "--against foo: no such method in these cells; choose from supervised, semi_moe"),
+        (cells, ["--methods", "semi_moe", "--against", "supervised"], "choose from semi_moe"),
         (damaged, [], "cell.json is damaged"),
         (mixed, [], "differ in steps (7 and 100)"),
-        (resized, [], "is 7 x 5 px and its truth 64 x 48 px"),
+        (resized, [], "is 7 x 5 px, but its ground truth 64 x 48 px"),
     ):
         assert program.main(["--cells", str(folder), "--output", str(output), *more]) == 1
         last = capsys.readouterr().err.splitlines()[-1]

@@ -166,5 +166,5 @@ def test_ctrl_c_ends_with_130_and_without_a_traceback(data: Path) -> None:
     os.close(ours)
     assert running.returncode == 130, seen.decode()
     assert out == ""
-    assert seen.decode().splitlines()[-1].endswith("prepare_data: stopped; nothing is left behind")
+    assert seen.decode().splitlines()[-1].endswith("prepare_data: stopped; nothing was written")
     assert b"Traceback" not in seen

@@ -63,7 +63,7 @@ def test_the_last_candidate_is_the_map_of_the_bundle(program, classes):
 def test_it_prints_a_line_for_each_candidate_and_writes_nothing(program, words, tmp_path, capsys):
     assert program.main(words) == 0
     head, *lines = capsys.readouterr().out.splitlines()
-    assert head.split() == ["map", "of", "doubt", "AUROC", "in", "5", "%", "images"]
+    assert head.split() == ["uncertainty", "map", "AUROC", "in", "5", "%", "images"]
     assert len(lines) == len(program.CANDIDATES)
     for line, name in zip(lines, program.CANDIDATES, strict=True):
         assert line.startswith(name)
@@ -76,7 +76,7 @@ def test_it_prints_a_line_for_each_candidate_and_writes_nothing(program, words, 
 
 def test_what_it_cannot_do_is_one_sentence(program, words, capsys):
     assert program.main([*words, "--validate#dataset#data", "[]"]) == 1
-    assert "leave --validate#dataset#data out, and name the --part" in capsys.readouterr().err
+    assert "--part selects the images from the data list; omit --validate#dataset#data" in capsys.readouterr().err
     supervised = str([FILES[0], str(ROOT / "configs" / "methods" / "supervised.yaml"), FILES[1]])
     assert program.main(["--config_file", supervised, *words[2:]]) == 1
     assert "is of another network than this UNet" in capsys.readouterr().err

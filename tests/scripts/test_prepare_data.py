@@ -79,7 +79,8 @@ def test_a_folder_is_prepared_and_says_how_to_train(
         "Note: no patients are known: where images are of one patient, give --table, or scores are too good.",
         "Note: 12 of 12 images have no um/px, so they are used at the size they have; --mpp gives it.",
         "heldout_100_seed0.json: 6 training, 2 unlabeled, 2 validation, 2 test",
-        "Train from the repository's root on heldout_100_seed0.json, the only data list in " + f"{tmp_path / 'one'}:",
+        "To train on heldout_100_seed0.json, the only data list in "
+        + f"{tmp_path / 'one'}, run in the root of the repository:",
         "python -m monai.bundle run training --config_file \"['configs/train.json','configs/data/folder.yaml']\" "
         f"--dataset_dir {tmp_path / 'one'} --data_list heldout_100_seed0.json",
     ]

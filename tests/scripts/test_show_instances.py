@@ -68,7 +68,7 @@ def test_many_glands_keep_their_numbers_when_made_small(program):
 def test_what_is_wrong_is_the_last_line(program, words, tmp_path, capsys):
     picture = ["--picture", str(tmp_path / "instances.png")]
     assert program.main(["--config_file", CONFIGS.replace(", ", ",").split(",")[0] + "]", *picture, *words]) == 1
-    assert "the configs hold no `components` and `watershed`" in capsys.readouterr().err.splitlines()[-1]
+    assert "the configs do not contain `components` and `watershed`" in capsys.readouterr().err.splitlines()[-1]
     words[words.index("--ckpt_dir") + 1] = str(tmp_path / "nowhere")
     assert program.main(["--config_file", CONFIGS, *picture, *words]) == 1
     last = capsys.readouterr().err.splitlines()[-1]

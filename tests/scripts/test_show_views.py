@@ -46,5 +46,5 @@ def test_it_draws_each_tile_and_its_views_the_same_for_a_seed(program, words, tm
 def test_an_unknown_view_is_the_last_line(program, words, tmp_path, capsys):
     picture = tmp_path / "views.png"
     assert program.main(["--picture", str(picture), "--view", "weaker_view", *words]) == 1
-    assert "the configs hold no `weaker_view`" in capsys.readouterr().err.splitlines()[-1]
+    assert "the configs do not contain `weaker_view`" in capsys.readouterr().err.splitlines()[-1]
     assert not picture.exists()

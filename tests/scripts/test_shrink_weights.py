@@ -49,7 +49,8 @@ def test_the_description_goes_along_as_that_of_released_weights(program, reposit
 
 
 @pytest.mark.parametrize(
-    ("content", "told"), [({"a": torch.tensor([1e6])}, "a holds numbers beyond"), ({"a": 3}, "no plain weights")]
+    ("content", "told"),
+    [({"a": torch.tensor([1e6])}, "a has values out of the range"), ({"a": 3}, "does not contain plain weights")],
 )
 def test_what_does_not_fit_is_refused(program, tmp_path, capsys, content, told):
     torch.save(content, tmp_path / "large.pt")

@@ -103,7 +103,7 @@ def stopped(tmp_path_factory: pytest.TempPathFactory, phantom_dir: Path) -> tupl
         process.terminate()  # which ends its training, too; of no meaning where it has ended
         process.communicate()
     assert process.returncode == 130
-    assert "stopped; the same command goes on from the last finished round" in said.splitlines()[-1]
+    assert "stopped; repeat the command to resume after the last finished round" in said.splitlines()[-1]
     return output, results(output)
 
 
@@ -175,7 +175,7 @@ def test_the_same_command_again_does_nothing_and_other_settings_are_refused(fini
     assert "| tiles | disagreement | random |" in said
     assert program.main(words(finished, phantom_dir, "--learning_rate", "0.1")) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert "is of other settings: learning_rate was 0.001 and is 0.1; give those, or another --output" in line
+    assert "has other settings: learning_rate was 0.001 and is 0.1; use these settings or another --output" in line
     assert results(finished) == before
 
 
@@ -199,7 +199,7 @@ def test_a_stop_while_a_training_starts_leaves_none_behind(program, phantom_dir,
 
     monkeypatch.setattr(subprocess, "Popen", Interrupted)
     assert program.main(words(tmp_path, phantom_dir)) == 130
-    assert "stopped; the same command goes on" in capsys.readouterr().err
+    assert "stopped; repeat the command to resume" in capsys.readouterr().err
     monkeypatch.setattr("bundle.benchmark.files.PATIENCE", 0.0)
     with OutputLock(tmp_path):
         assert (tmp_path / "rounds" / ROUNDS[0] / "log.txt").is_file()
@@ -283,18 +283,18 @@ def test_a_training_that_fails_says_why(fast, phantom_dir, tmp_path, monkeypatch
     monkeypatch.setattr(Trained, "exit_code", 1)
     assert fast.main(words(tmp_path, phantom_dir)) == 1
     last = capsys.readouterr().err.splitlines()[-1]
-    assert "the training of seed0-start-2 failed: semi-moe: it went wrong (log: " in last
+    assert "the training of seed0-start-2 failed: semi-moe: it went wrong (see " in last
     assert not (tmp_path / "results.json").exists()
 
 
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (["--budget", "9"], "has 8 tiles with masks under 'training' and 3 under 'test'; --budget 9 needs"),
-        (["--budget", "1"], "--budget is at least --start"),
-        (["--iterations", "0"], "--start, --step and --iterations are at least 1"),
-        (["--seed", "3"], "--seed: the simulation sets that itself"),
-        (["--train#dataset#data", "[]"], "--train#dataset#data: the simulation sets that itself"),
+        (["--budget", "9"], "has 8 tiles with masks in 'training' and 3 in 'test'; --budget 9 requires"),
+        (["--budget", "1"], "--budget at least --start"),
+        (["--iterations", "0"], "--start, --step and --iterations must be at least 1"),
+        (["--seed", "3"], "--seed: the simulation sets this"),
+        (["--train#dataset#data", "[]"], "--train#dataset#data: the simulation sets this"),
         (["--data_list", "none.json"], "no data list none.json in "),
         (["--config_file", "none.yaml"], "none.yaml"),
         (["--learning_rat", "1"], "no setting 'learning_rat'"),

@@ -96,15 +96,14 @@ def said(program: ModuleType, words: list[str], capsys: pytest.CaptureFixture[st
 
 def test_the_test_part_is_refused(program, words, tiny, capsys, phantom_dir):
     data = ["--validate#dataset#data", "$@datalist['test']"]
-    assert "tuned on the validation part of the data list; leave --validate#dataset#data out" in said(
+    assert "tuned on the validation part of the data list; omit --validate#dataset#data" in said(
         program, [*words, *data], capsys
     )
     entries = json.loads((phantom_dir / tiny["data_list"]).read_text(encoding="utf-8"))["test"]
     entries = [{key: str(phantom_dir / entry[key]) for key in ("image", "label")} for entry in entries]
     lists = {"training": [], "unlabeled": [], "validation": entries[:1], "test": entries}
-    assert (
-        f"1 validation images are test images too, for example {entries[0]['image']}; a postprocessing tuned on"
-        in said(program, [*words, "--datalist", str(lists)], capsys)
+    assert f"1 validation images are also test images, for example {entries[0]['image']}; tuning on them" in said(
+        program, [*words, "--datalist", str(lists)], capsys
     )
     lists = {**lists, "validation": []}
     assert "validation" in said(program, [*words, "--datalist", str(lists)], capsys)
@@ -112,8 +111,8 @@ def test_the_test_part_is_refused(program, words, tiny, capsys, phantom_dir):
 
 def test_what_is_wrong_is_the_last_line(program, words, capsys, tmp_path):
     plain = [str(FILES[:2]) if word == str(FILES) else word for word in words]
-    assert "end --config_file with 'configs/evaluate.json' and" in said(program, plain, capsys)
-    assert "the watershed has no setting 'level'; it has seed_level, " in said(
+    assert "add 'configs/evaluate.json' and" in said(program, plain, capsys)
+    assert "the watershed has no setting 'level'; choose from seed_level, " in said(
         program, [*words, "--try", "level=1"], capsys
     )
     assert "seed_level is 3; a signed distance asks" in said(program, [*words, "--try", "seed_level=3"], capsys)

@@ -178,13 +178,16 @@ def test_a_number_and_a_run(render):
 @pytest.mark.parametrize(
     ("mark", "message"),
     [
-        ("<!-- results: walk.scores --><!-- /results -->", "no entry 'walk'; there are run"),
-        ("<!-- results: run.times --><!-- /results -->", "no table 'times'; there are scores"),
+        ("<!-- results: walk.scores --><!-- /results -->", "no entry 'walk'; choose from run"),
+        ("<!-- results: run.times --><!-- /results -->", "no table 'times'; choose from scores"),
         ("<!-- results: run.scores size --><!-- /results -->", "no column 'size'"),
         ("<!-- results: method --><!-- /results -->", "names no table"),
         ("is <!-- result: run.scores.three.dice --><!-- /result -->", "no row 'three' with a column 'dice'"),
-        ("<!-- results: run.scores -->", "a mark has no end"),
-        ("is\n<!-- result: run.scores.two.gain -->0<!-- /result -->", "a number's mark begins a line"),
+        ("<!-- results: run.scores -->", "a marker is not closed"),
+        (
+            "is\n<!-- result: run.scores.two.gain -->0<!-- /result -->",
+            "the marker of a number starts a line",
+        ),
     ],
 )
 def test_a_mark_that_cannot_be_followed_is_refused(mark, message, render):
@@ -201,7 +204,7 @@ def test_a_number_changed_by_hand_fails_the_check_and_is_written_anew(program, c
     right = path.read_text(encoding="utf-8")
     path.write_text(right.replace("0.717 ± 0.051", "0.817 ± 0.051"), encoding="utf-8")
     assert program.main(["--check"]) == 1
-    assert "README.md is not what results.json says" in capsys.readouterr().err
+    assert "README.md differs from results.json" in capsys.readouterr().err
     assert program.main([]) == 0
     assert path.read_text(encoding="utf-8") == right
 
@@ -217,7 +220,10 @@ def test_a_table_that_no_document_shows_is_refused(program, checkout, capsys):
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"commit": None}, "lacks commit; write 'unknown'"), ({"commands": []}, "has no command; say in not_repeatable")],
+    [
+        ({"commit": None}, "lacks commit; write 'unknown'"),
+        ({"commands": []}, "has no command; give the reason in not_repeatable"),
+    ],
 )
 def test_an_entry_without_its_run_is_refused(change, message, program, tmp_path):
     entry = {key: value for key, value in (ENTRY | change).items() if value is not None}
@@ -247,7 +253,7 @@ def test_a_finished_demo_is_read_and_all_documents_follow(program, checkout, loa
     assert "with the code of commit fffffff, torch " in " ".join(text.split())
     assert "-->242<!-- /result --> seconds" in (checkout / "README.md").read_text(encoding="utf-8")
     assert (checkout / "docs" / "figures" / "demo.png").read_bytes() == b"a picture"
-    assert "read the sentences around README.md:" in capsys.readouterr().out
+    assert "check the text around README.md:" in capsys.readouterr().out
     assert program.main(["--check"]) == 0
 
 
