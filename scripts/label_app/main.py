@@ -1,9 +1,9 @@
-"""Semi-MoE behind MONAI Label: segments tiles and slides, learns from a few outlines and all other tiles.
+"""MONAI Label app of Semi-MoE: segments tiles and slides, and trains on a few labeled and all unlabeled tiles.
 
     python scripts/label_app/start.py --studies FOLDER
 
-docs/monai_label.md tells how to use it from QuPath, DSA, CVAT and by plain requests. MONAI Label's own command takes
-this folder too: ``monailabel start_server --app scripts/label_app --studies FOLDER -i 127.0.0.1``.
+docs/monai_label.md describes the use with QuPath, DSA, CVAT and plain HTTP requests. MONAI Label's own command also
+works: ``monailabel start_server --app scripts/label_app --studies FOLDER -i 127.0.0.1``.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-for place in (str(ROOT), str(Path(__file__).resolve().parent)):
-    if place not in sys.path:
-        sys.path.insert(0, place)
+for folder in (str(ROOT), str(Path(__file__).resolve().parent)):
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
 
 import monailabel
 import numpy as np
@@ -57,11 +57,11 @@ class SemiMoELabel(MONAILabelApp):
 
     Args:
         app_dir: folder of the app.
-        studies: folder of images, or address of a DSA server.
-        conf: settings, as in ``lib/settings.py``.
+        studies: folder of images, or URL of a DSA server.
+        conf: settings, see ``lib/settings.py``.
 
     Raises:
-        ValueError: for an unknown setting, or a folder that is no bundle.
+        ValueError: for an unknown setting, or a folder that is not a bundle.
     """
 
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
@@ -82,7 +82,7 @@ class SemiMoELabel(MONAILabelApp):
         )
 
     def init_datastore(self) -> Datastore:
-        """The folder of images, or a server of them."""
+        """Return the datastore: a local folder or a DSA server."""
         if self.studies.startswith(("http://", "https://")):
             return super().init_datastore()
         return TileDatastore(
@@ -93,33 +93,33 @@ class SemiMoELabel(MONAILabelApp):
         )
 
     def init_infers(self) -> dict[str, InferTask]:
-        """The model."""
+        """Return the model."""
         return {NAME: self._task}
 
     def init_trainers(self) -> dict[str, TrainTask]:
-        """Its training."""
+        """Return the training task of the model."""
         return {NAME: TeachingTask(self.bundle, self.conf, self.model_folder, self._task.names)}
 
     def init_strategies(self) -> dict[str, Strategy]:
-        """Which image is next."""
+        """Return the strategies that select the next image."""
         return strategies(self._scoring, self.pixel_size, self._default_mpp)
 
     def init_batch_infer(self) -> Callable[..., Any]:
-        """Answers for many images at once."""
+        """Return the batch inference task."""
         return BatchAnswers()
 
     def init_scoring_methods(self) -> dict[str, ScoringMethod]:
-        """How far the experts disagree."""
+        """Return the scoring method: disagreement of the experts."""
         return {"disagreement": self._scoring}
 
     def _load_sessions(self, load: bool = False) -> None:
-        """None: a session would unpack any archive that somebody sends."""
+        """Disable sessions, which unpack any uploaded archive."""
 
     def infer(self, request: dict[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
-        """Answer for an image of the folder, an uploaded one, or pixels.
+        """Segment an image of the folder, an uploaded image, or pixels.
 
         Raises:
-            RefusalError: for a model or an image that is not there, or one that cannot be read.
+            RefusalError: if the model or the image does not exist, or the image cannot be read.
         """
         with clearing(request.get("image")):
             return self._infer(request, datastore or self.datastore())
@@ -131,9 +131,9 @@ class SemiMoELabel(MONAILabelApp):
         name, image = self._image(request, store)
         request = {**request, "image": image, "description": self._task.description}
         if request.get("mpp") is None:
-            noted = store.get_image_info(name).get("mpp") if name is not None else None
+            stored = store.get_image_info(name).get("mpp") if name is not None else None
             is_file = isinstance(image, str)
-            request["mpp"] = resolution(image, noted, self._default_mpp) if is_file else noted or self._default_mpp
+            request["mpp"] = resolution(image, stored, self._default_mpp) if is_file else stored or self._default_mpp
         file, params = self._task(request)
         saves = bool(request.get("save_label")) and name is not None and file is not None
         label = file
@@ -142,14 +142,15 @@ class SemiMoELabel(MONAILabelApp):
         return {"label": label, "tag": tag, "file": file, "params": params}
 
     def infer_wsi(self, request: dict[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
-        """Answer for a region of a slide, or all of it; a tile is answered whole, as viewers expect."""
+        """Segment a region of a slide, a whole slide, or a whole tile, as viewers expect."""
         return self.infer({**request, "output": request.get("output") or "json"}, datastore)
 
     def train(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Train, then score what has no label yet.
+        """Train, then score the unlabeled images.
 
         Raises:
-            RefusalError: where the request cannot be served; in a process of its own, the last line says why.
+            RefusalError: if the request is invalid, in server mode.
+            SystemExit: if the request is invalid, in a separate process.
         """
         try:
             task = self._known(self._trainers, request.get("model"))
@@ -163,41 +164,42 @@ class SemiMoELabel(MONAILabelApp):
         return result
 
     def bundle_path(self, model: Any) -> str:
-        """The bundle, whatever a request says: MONAI Label lets new processes import code from this place.
+        """Return the folder of the bundle for any request: MONAI Label imports code from it in new processes.
 
         Raises:
-            RefusalError: 404 for a model that there is not; no process is started for it.
+            RefusalError: 404 if the model does not exist; no process is started.
         """
         if model is not None:
             self._known(self._infers, model)
         return str(self.bundle)
 
     def scoring(self, request: dict[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
-        """Score images without a label."""
+        """Score the unlabeled images."""
         method = self._known(self._scoring_methods, request.get("method"))
         with refusing():
             scored: dict[str, Any] = method(request, datastore or self.datastore())
         return scored
 
     def next_sample(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The image to outline next.
+        """Return the image to label next.
 
         Raises:
-            RefusalError: 404 for a strategy that there is not.
+            RefusalError: 404 if the strategy does not exist.
         """
         strategy = self._known(self._strategies, request.get("strategy") or "random")
-        found = strategy(request, self.datastore())
-        if not found:
+        sample = strategy(request, self.datastore())
+        if not sample:
             return {}
-        waits = any(task["status"] in ("SUBMITTED", "RUNNING") for task in tasks("scoring"))
-        if self._auto_update_scoring and self._server_mode and not waits and self._scoring.missing(self.datastore()):
+        is_scoring = any(task["status"] in ("SUBMITTED", "RUNNING") for task in tasks("scoring"))
+        updates = self._auto_update_scoring and self._server_mode and not is_scoring
+        if updates and self._scoring.missing(self.datastore()):
             self.async_scoring("disagreement")
-        return {**found, "path": self.datastore().get_image_uri(found["id"])}
+        return {**sample, "path": self.datastore().get_image_uri(sample["id"])}
 
     def model_file(self, model: str, validate: bool = True) -> str | None:
-        """The model that serves, in the folder of models: MONAI Label may move it away, and the bundle's own must stay.
+        """Return the path of the current model in the model folder, which MONAI Label may move, unlike the bundle's.
 
-        It asks for a place that need not exist before it writes a model there; what is there is kept.
+        With ``validate=False`` MONAI Label will write a model to this path; an existing model is kept.
         """
         if model not in self._infers:
             return None
@@ -208,51 +210,52 @@ class SemiMoELabel(MONAILabelApp):
             self.model_folder.take(self.model_folder.shipped)
         return self._task.get_path(validate)
 
-    def take_model(self, model: str, place: Path) -> dict[str, Any]:
-        """Let uploaded weights serve, if the network takes them; the model before is kept.
+    def take_model(self, model: str, path: Path) -> dict[str, Any]:
+        """Replace the current model by uploaded weights, if they fit the network; the previous model is kept.
 
         Raises:
-            RefusalError: 404 for another model, 422 for a file that holds no weights of this network.
+            RefusalError: 404 for another model, 422 if the weights do not fit the network.
         """
         self._known(self._infers, model)
         with refusing():
-            ModelCheckpointLoader(copy.deepcopy(self._task.network), place).load()
-        kept = self.model_folder.take(place)
+            ModelCheckpointLoader(copy.deepcopy(self._task.network), path).load()
+        kept = self.model_folder.take(path)
         return {"checksum": f"SHA256:{self.model_folder.digest()}", "kept": kept}
 
-    def _known(self, there: Mapping[str, Any], name: Any) -> Any:
-        """What a request names.
+    def _known(self, available: Mapping[str, Any], name: Any) -> Any:
+        """Return the item that a request names.
 
         Raises:
             RefusalError: 404.
         """
-        if not isinstance(name, str) or name not in there:
-            raise RefusalError(NOT_FOUND, f"there is no {str(name)[:80]!r}; there is {', '.join(there) or 'none'}")
-        return there[name]
+        if not isinstance(name, str) or name not in available:
+            raise RefusalError(
+                NOT_FOUND, f"there is no {str(name)[:80]!r}; available: {', '.join(available) or 'none'}"
+            )
+        return available[name]
 
     def _image(self, request: Mapping[str, Any], store: Datastore) -> tuple[str | None, Any]:
-        """Name in the folder, where it has one, and path or pixels of what a request is about."""
+        """Return the image of a request: its name in the folder, if it has one, and its path or pixels."""
         image = request.get("image")
         if isinstance(image, np.ndarray):
             return None, image
         if not isinstance(image, str) or not image:
-            raise RefusalError(BAD, "the request names no image; give image=NAME, or send a file")
-        place = store.get_image_uri(image)
-        if place and os.path.isfile(place):
-            return image, place
-        if place and isinstance(store, DSADatastore):
-            found = store.get_image(image, dict(request))  # a path, or the pixels of a region
-            return image, found
+            raise RefusalError(BAD, "the request names no image; give image=NAME, or upload a file")
+        uri = store.get_image_uri(image)
+        if uri and os.path.isfile(uri):
+            return image, uri
+        if uri and isinstance(store, DSADatastore):
+            return image, store.get_image(image, dict(request))  # a path, or the pixels of a region
         path = Path(image)
         if path.is_absolute() and path.is_file() and _is_open(path, self.studies):
             check_image(path, "the uploaded file" if is_received(path) else path.name)
             return None, str(path)
         raise RefusalError(
-            NOT_FOUND, f"there is no image {image[:80]!r} in the folder; GET /datastore/?output=all lists them"
+            NOT_FOUND, f"there is no image {image[:80]!r} in the folder; GET /datastore/?output=all lists all images"
         )
 
     def on_init_complete(self) -> None:
-        """Say that requests are welcome, and go on as MONAI Label does."""
+        """Print that the server is ready, and continue as MONAI Label does."""
         print(f"start: ready, serving {self.studies}", flush=True)
         super().on_init_complete()
 
@@ -262,7 +265,7 @@ class SemiMoELabel(MONAILabelApp):
 
 
 def _model_dir(app_dir: str, studies: str, conf: Mapping[str, str]) -> Path:
-    """Where models of a folder of images lie: in it, unless it is a server."""
+    """Return the model folder: in the folder of images, or in that of the app for a DSA server."""
     if conf.get("model_dir"):
         return Path(conf["model_dir"]).expanduser().absolute()
     if studies.startswith(("http://", "https://")):
@@ -271,6 +274,6 @@ def _model_dir(app_dir: str, studies: str, conf: Mapping[str, str]) -> Path:
 
 
 def _is_open(path: Path, studies: str) -> bool:
-    """Whether a request may name a file by its path: one in the folder of images, or one that was just received."""
+    """Return whether a request may name this path: a file in the folder of images, or an uploaded file."""
     real = path.resolve()
     return is_received(path) or real.is_relative_to(Path(studies).resolve())

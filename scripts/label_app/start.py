@@ -1,10 +1,10 @@
-"""Start the label server on a folder of tiles or slides.
+"""Start the label server for a folder of tiles or slides.
 
     python scripts/label_app/start.py --studies FOLDER
-    python scripts/label_app/start.py --studies FOLDER --embedded      # fills an empty folder with drawn tiles
+    python scripts/label_app/start.py --studies FOLDER --embedded      # fill an empty folder with synthetic tiles
 
-It needs MONAI Label (`make label-install`), listens on this machine alone unless --host says otherwise, and ends with
-Ctrl-C. Then connect a viewer: docs/monai_label.md.
+Requires MONAI Label (`make label-install`). The server listens on localhost unless --host is given; stop it with
+Ctrl-C. docs/monai_label.md describes how to connect a viewer.
 """
 
 from __future__ import annotations
@@ -24,41 +24,41 @@ sys.path[:0] = [str(ROOT), str(APP)]
 HERE = "127.0.0.1"
 PORT = 8000
 TILES = {"training": (6, 24), "validation": (1, 1), "test": (1, 1)}
-"""Patients and tiles of the embedded folder; the training part is served."""
+"""Numbers of patients and of synthetic tiles; the training part is served."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program; 0 is good, 1 an error that the last line explains, 2 a wrong command line."""
+    """Run the program. Exit codes: 0 success, 1 error, 2 invalid command line."""
     options = _parser().parse_args(arguments)
     if importlib.util.find_spec("monailabel") is None:
-        return _fails("MONAI Label is not installed here; run `make label-install`, or see docs/monai_label.md")
+        return _fail("MONAI Label is not installed; run `make label-install`, or see docs/monai_label.md")
     from lib.settings import check_settings
 
     try:
         check_settings(dict(options.conf or []))
     except ValueError as error:
-        return _fails(str(error))
+        return _fail(str(error))
     folder = options.studies
     is_address = folder.startswith(("http://", "https://"))
     if not is_address:
         path = Path(folder).expanduser().absolute()
         if path.exists() and not path.is_dir():
-            return _fails(f"{path} is a file; give --studies the folder that holds it")
+            return _fail(f"{path} is a file; give its folder as --studies")
         if options.embedded:
             embed(path)
         if not path.is_dir():
-            return _fails(f"no folder {path}; give --studies a folder of tiles or slides, or add --embedded")
+            return _fail(f"no folder {path}; give a folder of tiles or slides as --studies, or add --embedded")
         folder = str(path)
     with socket.socket(socket.AF_INET6 if ":" in options.host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((options.host, options.port))
         except (OSError, OverflowError) as error:
-            return _fails(f"{options.host}:{options.port} cannot be listened on ({error}); give another --port")
-    if options.host not in (HERE, "localhost", "::1") and not _asks_who():
+            return _fail(f"cannot listen on {options.host}:{options.port} ({error}); give another --port")
+    if options.host not in (HERE, "localhost", "::1") and not _requires_login():
         print(
-            f"start: anybody who reaches {options.host} may read and change everything; MONAI_LABEL_AUTH_ENABLE=true "
-            "asks who it is (docs/monai_label.md)",
+            f"start: anyone who can reach {options.host} may read and change everything; "
+            "MONAI_LABEL_AUTH_ENABLE=true requires a login (docs/monai_label.md)",
             file=sys.stderr,
         )
     words = [
@@ -75,12 +75,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words += ["--uvicorn_app", "lib.server:app", "--log_level", "warning", "--verbose", options.verbose]
     for setting in options.conf or []:
         words += ["--conf", *setting]
-    print(f"start: {folder} at http://{options.host}:{options.port}, ready in some seconds; Ctrl-C ends it", flush=True)
+    print(f"start: serving {folder} at http://{options.host}:{options.port} in some seconds; Ctrl-C stops", flush=True)
     return serve(words)
 
 
 def serve(words: Sequence[str]) -> int:
-    """Hand over to MONAI Label's own program."""
+    """Run MONAI Label's program."""
     os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     from lib.operators import prepare_torchvision
 
@@ -93,7 +93,7 @@ def serve(words: Sequence[str]) -> int:
 
 
 def embed(folder: Path) -> None:
-    """Fill a folder with the drawn tiles of the training part, unless it holds something already."""
+    """Fill a folder with the synthetic tiles of the training part, if it is empty."""
     import shutil
     import tempfile
 
@@ -108,7 +108,7 @@ def embed(folder: Path) -> None:
             shutil.move(entry["image"], folder / Path(entry["image"]).name)
 
 
-def _asks_who() -> bool:
+def _requires_login() -> bool:
     return os.environ.get("MONAI_LABEL_AUTH_ENABLE", "").lower() in ("1", "true", "yes", "on")
 
 
@@ -116,11 +116,13 @@ def _parser() -> argparse.ArgumentParser:
     from lib.settings import OURS
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--studies", required=True, help="folder of tiles or slides, or address of a DSA server")
-    parser.add_argument("--embedded", action="store_true", help="fill the folder with drawn tiles if it is empty")
-    parser.add_argument("--host", default=HERE, help=f"address to listen on (default {HERE}: this machine alone)")
-    parser.add_argument("--port", default=PORT, type=int, help=f"default {PORT}")
-    parser.add_argument("--verbose", default="WARNING", choices=["DEBUG", "INFO", "WARNING"], help="what is told")
+    parser.add_argument("--studies", required=True, help="folder of tiles or slides, or URL of a DSA server")
+    parser.add_argument("--embedded", action="store_true", help="fill the folder with synthetic tiles if it is empty")
+    parser.add_argument("--host", default=HERE, help=f"address to listen on (default: {HERE}, this machine only)")
+    parser.add_argument("--port", default=PORT, type=int, help=f"port to listen on (default: {PORT})")
+    parser.add_argument(
+        "--verbose", default="WARNING", choices=["DEBUG", "INFO", "WARNING"], help="log level (default: WARNING)"
+    )
     parser.add_argument(
         "--conf",
         nargs=2,
@@ -131,7 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _fails(reason: str) -> int:
+def _fail(reason: str) -> int:
     print(f"start: {reason}", file=sys.stderr)
     return 1
 

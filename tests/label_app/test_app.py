@@ -214,7 +214,7 @@ def test_regions_outside_of_a_slide_and_sizes_that_are_none_are_refused(client: 
         (f"{INFER}?image=nothing", 404, "there is no image 'nothing'"),
         (f"{INFER}?image=/etc/passwd", 404, "there is no image"),
         (f"{INFER}?image=../../models/model.pt", 404, "there is no image"),
-        ("/infer/other?image=NAME", 404, "there is no 'other'; there is semi_moe"),
+        ("/infer/other?image=NAME", 404, "there is no 'other'; available: semi_moe"),
     ],
 )
 def test_what_is_not_there_is_said_and_no_file_of_the_machine_is_read(
@@ -228,7 +228,7 @@ def test_what_is_not_there_is_said_and_no_file_of_the_machine_is_read(
 @pytest.mark.parametrize(
     ("params", "words"),
     [
-        ("{", "the parameters are no JSON"),
+        ("{", "the parameters are not valid JSON"),
         ('{"output": "nrrd"}', "there is no output 'nrrd'"),
         ('{"model_filename": "../../secret.pt"}', "there is no model"),
         ('{"result_extension": ".jpg"}', "a mask cannot be written as '.jpg'"),

@@ -78,7 +78,7 @@ def test_another_image_of_the_same_name_is_refused_and_labels_stay(store: TileDa
 def test_names_cannot_leave_the_folder(store: TileDatastore, tmp_path: Path, name: str) -> None:
     before = sorted(path for path in tmp_path.rglob("*") if path.is_file())
     upload = picture(tmp_path / "tmp.png")
-    with pytest.raises(RefusalError, match="is no name for an image") as refusal:
+    with pytest.raises(RefusalError, match="is not a valid image name") as refusal:
         store.add_image(name, str(upload), {})
     assert refusal.value.status_code == 400
     upload.unlink()
@@ -87,7 +87,7 @@ def test_names_cannot_leave_the_folder(store: TileDatastore, tmp_path: Path, nam
 
 @pytest.mark.parametrize("tag", ["../../out", "a/b", "..", "", "a b"])
 def test_tags_cannot_leave_the_folder(store: TileDatastore, tmp_path: Path, tag: str) -> None:
-    with pytest.raises(RefusalError, match="is no tag for a label"):
+    with pytest.raises(RefusalError, match="is not a valid label tag"):
         store.save_label("one", str(mask(tmp_path / "m.png")), tag, {})
 
 
@@ -145,16 +145,16 @@ def test_an_image_that_is_removed_moves_to_history_with_its_labels(store: TileDa
 @pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [
-        ("m.png", "size", "the label of one has 24 x 32 px and the image 32 x 24 px"),
+        ("m.png", "size", "the label of one has 24 x 32 px, but the image 32 x 24 px"),
         ("m.xml", "<ASAP_Annotations><Annotations>", "the label of one cannot be read"),
-        ("m.xml", XML.format(name="Vessel"), "an outline called 'Vessel'; this model knows Gland, and Region"),
+        ("m.xml", XML.format(name="Vessel"), "an outline called 'Vessel'; use Gland, or Region"),
         (
             "m.xml",
             XML.format(name="Gland").replace('X="', 'X="90'),
-            "an outline at 901, 1, beside the image of 32 x 24 px",
+            "an outline at 901, 1, outside the image of 32 x 24 px",
         ),
         ("m.geojson", '{"type": "FeatureCollection", "features": [{}]}', "the label of one cannot be read"),
-        ("m.nii.gz", "x", "the label of one ends with .gz"),
+        ("m.nii.gz", "x", "the label of one has the extension .gz"),
         ("m.png", "x", "the label of one is no PNG, JPEG, BMP or TIFF that can be read"),
     ],
 )

@@ -57,7 +57,7 @@ def test_a_model_brings_its_description_and_takes_no_other(folder: ModelFolder, 
 
 @pytest.mark.parametrize("name", ["model_2.pt", "../bundle.pt", "/etc/passwd", ""])
 def test_other_names_are_refused(folder: ModelFolder, name: str) -> None:
-    with pytest.raises(RefusalError, match=r"there is no model .*; there are model\.pt") as refusal:
+    with pytest.raises(RefusalError, match=r"there is no model .*; available: model\.pt") as refusal:
         folder.named(name)
     assert refusal.value.status_code == 404
 
@@ -79,7 +79,7 @@ def test_one_training_at_a_time_over_processes_and_a_dead_one_leaves_no_lock(fol
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == b"held\n"
-        with pytest.raises(RefusalError, match="goes on; wait, or stop it") as refusal:
+        with pytest.raises(RefusalError, match="is running; wait, or stop it") as refusal:
             folder.training()
         assert refusal.value.status_code == 409
         other.kill()

@@ -153,7 +153,7 @@ def test_who_opens_it_to_others_is_warned(
     monkeypatch.setattr(start, "serve", lambda given: seen.extend(given) or 0)
     assert start.main(["--studies", str(tmp_path), *words]) == 0
     assert seen[seen.index("--host") + 1] == host
-    assert ("anybody who reaches 0.0.0.0" in capsys.readouterr().err) is warns
+    assert ("anyone who can reach 0.0.0.0" in capsys.readouterr().err) is warns
 
 
 @pytest.mark.parametrize(

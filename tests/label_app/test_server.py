@@ -161,7 +161,7 @@ def test_a_training_that_is_killed_loses_nothing(
     os.kill(process, signal.SIGKILL)
     assert ended(client)["status"] == "ERROR"
     assert stats(client)["state"] == "stopped"
-    assert stats(client)["reason"] == "it was stopped; the model is as it was"
+    assert stats(client)["reason"] == "it was stopped; the model is unchanged"
     assert model_files(tiny_bundle, studies) == before
     assert client.datastore()["objects"].keys() == objects.keys()
     assert {name: sorted(one["labels"]) for name, one in client.datastore()["objects"].items()} == {

@@ -167,7 +167,7 @@ def test_unknown_pixels_have_their_number(slide, tmp_path):
     known = np.zeros((HEIGHT, WIDTH), bool)
     known[240:300, 380:460] = True
     np.testing.assert_array_equal(field != 65535, known[y : y + 128, x : x + 128])
-    with pytest.raises(ValueError, match="300 cannot stand for unknown in a label of uint8"):
+    with pytest.raises(ValueError, match="300 cannot mark unknown pixels in a uint8 label"):
         labeled_tiles(slide, glands[:1], tmp_path, 0.5, 128, numbers={"Gland": 1}, unknown=300)
 
 
@@ -217,7 +217,7 @@ def test_outlines_at_the_border_and_beside_the_slide(slide, tmp_path, caplog):
     assert record["box"] == (720 - 128, 420 - 128, 128, 128)
     with caplog.at_level(logging.WARNING):
         assert labeled_tiles(slide, [gland(800, 10, 900, 100)], tmp_path, 1.0, 64) == []
-    assert "none of its 1 outlines lies on the slide" in caplog.text
+    assert "none of its 1 outlines is on the slide" in caplog.text
 
 
 def test_nothing_is_cut_twice_and_what_changed_is(slide, tmp_path, monkeypatch):

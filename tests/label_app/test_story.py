@@ -176,8 +176,8 @@ def test_the_story_holds_with_a_real_server_and_is_drawn(
     assert [stage["outlined"] for stage in story["stages"]] == [0, 2, 4]
     assert [stage["unlabeled"] for stage in story["stages"]] == [6, 4, 2]
     assert all(0 <= stage["dice"] <= 1 for stage in story["stages"])
-    assert "serv" in story["stages"][-1]["reason"], "the new model, or the old one"
-    assert story["stopped"]["reason"] == "it was stopped; the model is as it was"
+    assert "model is" in story["stages"][-1]["reason"], "the new model, or the old one"
+    assert story["stopped"]["reason"] == "it was stopped; the model is unchanged"
     assert len(story["labels"]) == len(list((output / "tiles" / "labels" / "final").glob("*.xml"))) == 4
     assert len(story["ranking"]) == 4
     with Image.open(output / "story.png") as picture:

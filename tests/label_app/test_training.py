@@ -224,12 +224,12 @@ def test_a_training_that_fails_leaves_all_as_it_was(app: Any, label: Path, monke
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"max_epochs": 0}, "max_epochs is 0; it must be 1 or more"),
-        ({"max_epochs": "many"}, "max_epochs must be a whole number"),
+        ({"max_epochs": 0}, "max_epochs is 0; it must be at least 1"),
+        ({"max_epochs": "many"}, "max_epochs must be an integer"),
         ({"val_split": 1.0}, "val_split is 1.0"),
         ({"val_split": -1}, "val_split is -1.0"),
         ({"pretrained": "no"}, "pretrained is 'no'; it must be true or false"),
-        ({"model": "other"}, "there is no 'other'; there is semi_moe"),
+        ({"model": "other"}, "there is no 'other'; available: semi_moe"),
         ({}, "no image has a final label yet"),
     ],
 )
@@ -246,7 +246,7 @@ def test_a_second_training_at_the_same_time_is_refused(app: Any, label: Path) ->
     outlined(app, label, app.datastore().list_images()[0])
     app.server_mode(True)
     held = app.model_folder.training()
-    with pytest.raises(RefusalError, match="goes on; wait, or stop it"):
+    with pytest.raises(RefusalError, match="is running; wait, or stop it"):
         app.train(dict(QUICK))
     held.release()
 
@@ -255,7 +255,7 @@ def test_a_process_that_died_is_told_as_stopped(app: Any) -> None:
     app.model_folder.write("training", {"state": "running", "process": 2**22 + 1, "folder": "gone"})
     stats = app.info()["train_stats"][NAME]
     assert stats["state"] == "stopped"
-    assert stats["reason"] == "it was stopped; the model is as it was"
+    assert stats["reason"] == "it was stopped; the model is unchanged"
 
 
 def test_masks_without_a_gland_train_and_are_not_compared(app: Any, label: Path, tmp_path: Path) -> None:

@@ -212,11 +212,11 @@ def test_a_stop_while_a_training_starts_leaves_none_behind(program, phantom_dir,
 def fast(program: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The program without networks: a score tells the last names to be in most doubt."""
 
-    def judged(config: Any, ckpt_dir: Path, test: Any, asked: dict[str, Any], score: str) -> tuple[dict, dict]:
+    def evaluate(config: Any, ckpt_dir: Path, test: Any, asked: dict[str, Any], score: str) -> tuple[dict, dict]:
         return {"pooled_dice": 0.5}, {name: number / 10 for number, name in enumerate(sorted(asked))}
 
     monkeypatch.setattr(program, "Children", Trained)
-    monkeypatch.setattr(program, "judged", judged)
+    monkeypatch.setattr(program, "evaluate", evaluate)
     return program
 
 

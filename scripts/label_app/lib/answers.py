@@ -1,4 +1,4 @@
-"""What a viewer gets: the mask as a picture, or the glands as polygons in its own format."""
+"""Response files for viewers: a mask as an image, or glands as polygons in the format of the viewer."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from bundle.annotation import Annotation, contours_document, dsa_document, write
 from bundle.inference.geojson import GeoJSONWriter, feature
 
 FORMATS = ("image", "json", "all", "asap", "dsa", "geojson")
-"""``image`` is a mask; ``json`` and ``all`` come with contours as CVAT wants them."""
+"""``image`` is a mask; ``json`` and ``all`` include contours in CVAT's format."""
 POLYGONS = ("json", "asap", "dsa", "geojson")
 MASK_ENDINGS = (".png", ".tif", ".tiff", ".bmp")
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What an answer is about.
+    """Context of a response.
 
     Attributes:
         model: name of the model.
-        description: of it.
-        colors: RGB in [0, 255] of each class by name.
+        description: description of the model.
+        colors: class name -> RGB in [0, 255].
         box: (x, y, width, height), px of the full resolution.
     """
 
@@ -41,45 +41,45 @@ class Subject:
 
 
 def write_mask(classes: NDArray[np.uint8], ending: str) -> str:
-    """Write class indices (H, W) as a picture without loss; gives its place, a new file of its own.
+    """Write class indices (H, W) to a new lossless image file and return its path.
 
     Raises:
-        RefusalError: for an ending under which a mask would lose or change its numbers.
+        RefusalError: if the format of ``ending`` would change the values.
     """
     if ending.lower() not in MASK_ENDINGS:
-        raise RefusalError(BAD, f"a mask cannot be written as {ending!r}; ask for one of {', '.join(MASK_ENDINGS)}")
-    place = _place(ending)
-    Image.fromarray(classes).save(place)
-    return place
+        raise RefusalError(BAD, f"a mask cannot be written as {ending!r}; choose one of {', '.join(MASK_ENDINGS)}")
+    path = _new_file(ending)
+    Image.fromarray(classes).save(path)
+    return path
 
 
 def write_polygons(form: str, annotations: Sequence[Annotation], subject: Subject) -> tuple[str | None, dict[str, Any]]:
     """Write outlines in a viewer's format.
 
     Returns:
-        Place of the file, ``None`` for plain JSON; and the JSON that goes with it.
+        Path of the file, or ``None`` for plain JSON; and the JSON of the response.
     """
     name = f"{subject.model}: {len(annotations)} outlines in {list(subject.box)}"
     document = contours_document(annotations, subject.colors, subject.box[:2], subject.box[2:])
     document |= {"name": name, "description": subject.description, "model": subject.model}
     if form == "asap":
-        place = _place(".xml")
-        write_asap(place, annotations, subject.colors, name, subject.description, subject.model, subject.box)
+        path = _new_file(".xml")
+        write_asap(path, annotations, subject.colors, name, subject.description, subject.model, subject.box)
     elif form == "dsa":
-        place = _place(".json")
+        path = _new_file(".json")
         text = json.dumps(dsa_document(annotations, subject.colors, name, subject.description))
-        Path(place).write_text(text, encoding="utf-8")
+        Path(path).write_text(text, encoding="utf-8")
     elif form == "geojson":
-        place = _place(".geojson")
-        with GeoJSONWriter(place) as writer:
+        path = _new_file(".geojson")
+        with GeoJSONWriter(path) as writer:
             for annotation in annotations:
                 writer.write(feature(annotation.shape, annotation.name, subject.colors[annotation.name]))
     else:
         return None, document
-    return place, document
+    return path, document
 
 
-def _place(ending: str) -> str:
-    """A new empty file that the server removes when it has sent it."""
+def _new_file(ending: str) -> str:
+    """Create an empty file, which the server removes after sending it, and return its path."""
     with tempfile.NamedTemporaryFile(suffix=ending, prefix="answer_", delete=False) as file:
         return file.name

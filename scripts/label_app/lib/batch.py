@@ -1,4 +1,4 @@
-"""Answering for many images at once: each on its own, one that fails is named and the next follows."""
+"""Batch inference: images are segmented one by one, and failures are recorded."""
 
 from __future__ import annotations
 
@@ -18,43 +18,43 @@ logger = logging.getLogger(__name__)
 
 
 class BatchAnswers(BatchInferTask):
-    """Labels of the model for all images, or those with or without a final label; tiles get masks, slides outlines.
+    """Segment all images, or those with or without a final label, as masks of tiles and outlines of slides.
 
-    MONAI Label's own asks for a GPU by default, and ends with the first image that fails.
+    MONAI Label's own task uses a GPU by default, and stops at the first failure.
     """
 
     def __call__(
         self, request: dict[str, Any], datastore: Datastore, infer: Callable[..., dict[str, Any]]
     ) -> dict[str, Any]:
-        """Answer.
+        """Segment the images.
 
         Args:
             request: ``model``; ``images`` (``all``, ``labeled``, ``unlabeled`` or names), ``label_tag``,
-                ``max_batch_size`` (how many at most, 0 for all), ``device``.
+                ``max_batch_size`` (maximum number of images, 0 for all), ``device``.
             datastore: images and labels.
-            infer: answers for one image.
+            infer: function that segments one image.
 
         Returns:
-            For each name ``label``, ``tag`` and ``params``, or ``failed``, the reason.
+            Name -> ``label``, ``tag`` and ``params``, or the reason of a failure as ``failed``.
         """
         names = sorted(self.get_images(request, datastore))
         names = names[: int(request.get("max_batch_size") or 0) or len(names)]
         started = time.time()
         result: dict[str, Any] = {}
         for number, name in enumerate(names, 1):
-            wanted = {
+            settings = {
                 "image": name,
                 "save_label": True,
                 "label_tag": request.get("label_tag", DefaultLabelTag.ORIGINAL),
             }
             try:
-                answer = infer({**request, **wanted}, datastore)
+                answer = infer({**request, **settings}, datastore)
             except (HTTPException, OSError, RuntimeError, ValueError) as error:
                 result[name] = {"failed": str(getattr(error, "detail", "")) or sentence(error)}
                 logger.warning("%s: %s", name, result[name]["failed"])
                 continue
             remove_file(answer.pop("file", None))
-            answer["params"].pop("annotations", None)  # they stand in the label; the log shows this answer
+            answer["params"].pop("annotations", None)  # the label contains them, and this result is logged
             result[name] = answer
             logger.info("%d of %d images, %.0f s", number, len(names), time.time() - started)
         return result

@@ -1,4 +1,4 @@
-"""What a training learns from: labels of any format as masks, slides as tiles, and all images without a label."""
+"""Training data of the label app: labels as masks, slides as tiles, and all unlabeled images."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from bundle.inference.slides import SlideError, is_slide
 logger = logging.getLogger(__name__)
 
 Records = list[dict[str, Any]]
-"""``image``, ``label`` where there is one, and ``mpp`` where it is known."""
+"""Dicts of ``image``, and ``label`` and ``mpp`` if known."""
 
 
 @dataclass(frozen=True)
 class Collected:
-    """What there is to learn from.
+    """Training data.
 
     Attributes:
-        labeled: records of each labeled image by its name; a slide gives one for each tile.
-        unlabeled: records of the other images, and of tissue of slides that nobody outlined.
+        labeled: name of a labeled image -> its records; a slide has one record per tile.
+        unlabeled: records of the unlabeled images, and of unlabeled tissue tiles of slides.
     """
 
     labeled: Mapping[str, Records]
@@ -49,37 +49,37 @@ def collect(
     unlabeled_per_slide: int,
     seed: int = 0,
 ) -> Collected:
-    """Gather records; files that must be made for them lie in ``folder``, and are used again by the next training.
+    """Collect the training data; drawn masks and cut tiles are written to ``folder`` and reused by the next training.
 
     Args:
-        datastore: images and labels; those with the tag ``final`` count.
-        folder: for masks that are drawn and tiles that are cut.
-        pixel_size: um/px at which slides are cut.
-        side: of a training crop, px at that resolution.
-        numbers: of the classes above 0 by name.
-        mpp: um/px of pictures and slides of which nothing else is known.
-        unlabeled_per_slide: how many tiles of tissue to take from a slide.
-        seed: of their places.
+        datastore: images and labels; only labels with the tag ``final`` are used.
+        folder: output folder for masks and tiles.
+        pixel_size: um/px of the tiles of slides.
+        side: side of a training crop, px at that resolution.
+        numbers: class name -> number above 0.
+        mpp: um/px of images and slides without a known value.
+        unlabeled_per_slide: number of unlabeled tissue tiles of each slide.
+        seed: seed of their positions.
 
     Raises:
-        ValueError: where an image or a label cannot be read.
+        ValueError: if an image or a label cannot be read.
+        RefusalError: if the datastore is not a local folder, or a label is invalid.
     """
     if not isinstance(datastore, LocalDatastore):
         raise RefusalError(
-            BAD,
-            "labels are learned from in a folder of images alone; download images and annotations into a folder",
+            BAD, "training requires a local folder of images; download images and annotations into a folder"
         )
     labels = {Path(entry["image"]): Path(entry["label"]) for entry in datastore.datalist()}
     classes = dict(numbers) if len(numbers) > 1 else None
     labeled: dict[str, Records] = {}
     unlabeled: Records = []
     for name in sorted(datastore.list_images()):
-        image, noted = Path(datastore.get_image_uri(name)), datastore.get_image_info(name).get("mpp")
+        image, stored = Path(datastore.get_image_uri(name)), datastore.get_image_info(name).get("mpp")
         label = labels.get(image)
-        if label is None and (reason := _fault(image, name)):
-            logger.warning("left out: %s", reason)
+        if label is None and (reason := _problem(image, name)):
+            logger.warning("skipped: %s", reason)
             continue
-        width = resolution(str(image), noted, mpp)
+        width = resolution(str(image), stored, mpp)
         if is_slide(image):
             tiles: Records = []
             if label is not None:
@@ -96,7 +96,7 @@ def collect(
             except SlideError as error:
                 if label is not None:
                     raise
-                logger.warning("left out: %s", error)
+                logger.warning("skipped: %s", error)
             continue
         scale = {} if width is None else {"mpp": width}
         if label is None:
@@ -113,8 +113,8 @@ def collect(
     )
 
 
-def _fault(image: Path, name: str) -> str | None:
-    """Why an image without a label cannot teach; it must not keep the others from it."""
+def _problem(image: Path, name: str) -> str | None:
+    """Return why an unlabeled image cannot be used; it is skipped and does not stop the training."""
     try:
         check_image(image, name)
     except RefusalError as error:
@@ -123,7 +123,7 @@ def _fault(image: Path, name: str) -> str | None:
 
 
 def _mask(image: Path, label: Path, folder: Path, classes: Mapping[str, int] | None) -> Path:
-    """The label of a tile as a mask: as it is, or drawn from its outlines."""
+    """Return the mask of a tile: its label, or a mask drawn from its outlines."""
     if not ending_of(label.name, OUTLINES):
         return label
     height, width = picture_size(image)

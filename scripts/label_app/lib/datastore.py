@@ -1,4 +1,4 @@
-"""The folder of images and labels: MONAI Label's local store, in which nothing is lost and from which nothing leaks."""
+"""Folder of images and labels: MONAI Label's local datastore with validation and a history of replaced files."""
 
 from __future__ import annotations
 
@@ -35,44 +35,44 @@ from bundle.engines.files import whole
 logger = logging.getLogger(__name__)
 
 HISTORY = "history"
-"""Folder in that of the images, with all that was replaced or removed: ``TAG/NAME_TIME.ENDING``."""
+"""Subfolder for replaced and removed files: ``TAG/NAME_TIME.ENDING``."""
 INDEX = "datastore_v2.json"
-"""MONAI Label's own list of images and labels."""
+"""MONAI Label's index of images and labels."""
 
 
 class TileDatastore(LocalDatastore):
-    """A folder of tiles and slides with ``labels/TAG/NAME.ENDING``, which a person may also fill by hand.
+    """Folder of tiles and slides with ``labels/TAG/NAME.ENDING``; files may also be added by hand.
 
-    Unlike MONAI Label's own: names cannot leave the folder; what is no picture, or a label that does not fit, is
-    refused before anything is written; a label that is replaced or removed moves to ``history``; an image is never
-    overwritten by another of its name; the index is written whole or not at all, is read again before each change,
-    since batch inference writes it from another process, and is made anew from the files when it is damaged.
+    Differs from MONAI Label's datastore: names cannot leave the folder; invalid images and labels are refused before
+    anything is written; replaced and removed labels move to ``history``; an image is never overwritten by another of
+    the same name; the index is written atomically, read again before each change, since batch inference writes it from
+    another process, and rebuilt from the files if it is damaged.
 
     Args:
-        path: the folder.
-        classes: names that outlines in labels may have.
-        auto_reload: watch the folder for files that come and go.
-        read_only: leave the index as it is at the start.
+        path: path of the folder.
+        classes: allowed names of outlines in labels.
+        auto_reload: watch the folder for added and removed files.
+        read_only: do not update the index at start.
     """
 
     def __init__(self, path: str, classes: Sequence[str], auto_reload: bool = False, read_only: bool = False) -> None:
         self.classes = list(classes)
         os.makedirs(path, exist_ok=True)
-        self._turn = FileLock(os.path.join(path, ".lock_changes"))  # one object: it may be taken twice by a thread
+        self._turn = FileLock(os.path.join(path, ".lock_changes"))  # one object, so that a thread may acquire it twice
         _set_aside_damaged(Path(path) / INDEX)
         endings = [f"*{ending}" for ending in dict.fromkeys((*TILES, *SLIDES, *MASKS, *OUTLINES))]
         super().__init__(path, extensions=endings, auto_reload=auto_reload, read_only=read_only)
         if auto_reload:
-            self._handler.on_moved = self._on_any_event  # files appear here by a renaming
+            self._handler.on_moved = self._on_any_event  # new files are renamed into the folder
 
     def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any]) -> str:
-        """Take a picture or a slide in; the same file a second time changes nothing.
+        """Add an image or a slide; adding the same file again changes nothing.
 
         Returns:
             Its name.
 
         Raises:
-            RefusalError: for a name that is none, a file that cannot be read, or another image of this name.
+            RefusalError: if the name is invalid, the file cannot be read, or another image has this name.
         """
         with clearing(image_filename):
             name = image_id or Path(image_filename).stem
@@ -80,26 +80,26 @@ class TileDatastore(LocalDatastore):
             check_info(image_info, name)
             check_image(Path(image_filename), name)
         with clearing(image_filename), self._changing():
-            there = self.get_image_uri(name)
-            if there and filecmp.cmp(there, image_filename, shallow=False):
+            existing = self.get_image_uri(name)
+            if existing and filecmp.cmp(existing, image_filename, shallow=False):
                 return name
-            if there:
-                raise RefusalError(CONFLICT, f"there is another image {name}; give this one another name")
+            if existing:
+                raise RefusalError(CONFLICT, f"there is another image {name}; choose another name")
             ending = self._to_id(Path(image_filename).name)[1]
-            place = Path(self._datastore.image_path()) / f"{name}{ending}"
-            _copy_whole(Path(image_filename), place)
-            self._datastore.objects[name] = ImageLabelModel(image=_noted(image_info, place.name, ending))
+            path = Path(self._datastore.image_path()) / f"{name}{ending}"
+            _copy_whole(Path(image_filename), path)
+            self._datastore.objects[name] = ImageLabelModel(image=_index_entry(image_info, path.name, ending))
             self._update_datastore_file()
             return name
 
     def save_label(self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]) -> str:
-        """Take a label in; the one that it replaces moves to ``history``.
+        """Add a label; the label that it replaces moves to ``history``.
 
         Returns:
             Its name, that of its image.
 
         Raises:
-            RefusalError: for an image that is not there, a tag that is none, or a label that does not fit.
+            RefusalError: if the image does not exist, or the tag or the label is invalid.
         """
         tag = str(getattr(label_tag, "value", label_tag))
         with clearing(label_filename):
@@ -109,11 +109,11 @@ class TileDatastore(LocalDatastore):
             self._keep(image_id, tag, move=False)
             before = self.get_label_uri(image_id, tag)
             ending = self._to_id(Path(label_filename).name)[1]
-            place = Path(self._datastore.label_path(tag)) / f"{image_id}{ending}"
-            _copy_whole(Path(label_filename), place)
-            if before and Path(before) != place:
-                Path(before).unlink(missing_ok=True)  # a copy lies in history; of two endings one would be taken
-            self._datastore.objects[image_id].labels[tag] = _noted(label_info, place.name, ending)
+            path = Path(self._datastore.label_path(tag)) / f"{image_id}{ending}"
+            _copy_whole(Path(label_filename), path)
+            if before and Path(before) != path:
+                Path(before).unlink(missing_ok=True)  # copied to history; only one extension may exist
+            self._datastore.objects[image_id].labels[tag] = _index_entry(label_info, path.name, ending)
             self._update_datastore_file()
         return image_id
 
@@ -121,7 +121,7 @@ class TileDatastore(LocalDatastore):
         """Move a label to ``history``.
 
         Raises:
-            RefusalError: 404 where there is none.
+            RefusalError: 404 if there is none.
         """
         tag = str(getattr(label_tag, "value", label_tag))
         check_tag(tag)
@@ -135,7 +135,7 @@ class TileDatastore(LocalDatastore):
         """Move an image and its labels to ``history``.
 
         Raises:
-            RefusalError: 404 where there is none.
+            RefusalError: 404 if there is none.
         """
         image = self._image(image_id)
         with self._changing():
@@ -145,10 +145,10 @@ class TileDatastore(LocalDatastore):
             self.refresh()
 
     def update_image_info(self, image_id: str, info: dict[str, Any]) -> None:
-        """Add to what is noted of an image.
+        """Add metadata to an image.
 
         Raises:
-            RefusalError: 404 where there is none, 400 for a note that is no table.
+            RefusalError: 404 if there is no such image, 400 if the metadata is invalid.
         """
         self._image(image_id)
         check_info(info, image_id)
@@ -156,66 +156,67 @@ class TileDatastore(LocalDatastore):
             super().update_image_info(image_id, info)
 
     def update_label_info(self, label_id: str, label_tag: str, info: dict[str, Any]) -> None:
-        """Add to what is noted of a label.
+        """Add metadata to a label.
 
         Raises:
-            RefusalError: 404 where there is none, 400 for a note that is no table.
+            RefusalError: 404 if there is no such label, 400 if the metadata is invalid.
         """
         if not self.get_label_uri(label_id, label_tag):
             raise RefusalError(NOT_FOUND, f"there is no label {label_tag[:80]!r} of {label_id[:80]!r}")
         if not isinstance(info, dict):
-            raise RefusalError(BAD, f"what is noted of the label of {label_id} must be a JSON object")
+            raise RefusalError(BAD, f"the metadata of the label of {label_id} must be a JSON object")
         with self._changing():
             super().update_label_info(label_id, label_tag, info)
 
     def get_dataset_archive(self, limit_cases: int | None) -> str:
-        """Pack images and final labels.
+        """Create an archive of images and final labels.
 
         Raises:
-            RefusalError: 404 where nothing is labeled yet.
+            RefusalError: 404 if there are no final labels.
         """
         if not self.datalist():
-            raise RefusalError(NOT_FOUND, "no image has a final label yet; outline one and submit it")
+            raise RefusalError(NOT_FOUND, "no image has a final label yet; label an image and submit it")
         return str(super().get_dataset_archive(limit_cases))
 
     def _image(self, image_id: str) -> Path:
-        """Place of an image that is there."""
-        place = self.get_image_uri(image_id)
-        if not place:
+        """Return the path of an existing image."""
+        path = self.get_image_uri(image_id)
+        if not path:
             raise RefusalError(
-                NOT_FOUND, f"there is no image {image_id[:80]!r} in the folder; GET /datastore/?output=all lists them"
+                NOT_FOUND,
+                f"there is no image {image_id[:80]!r} in the folder; GET /datastore/?output=all lists all images",
             )
-        return Path(place)
+        return Path(path)
 
     def _keep(self, image_id: str, tag: str, move: bool) -> None:
-        """Copy, or move, a label to ``history``."""
-        place = self.get_label_uri(image_id, tag)
-        if place and os.path.exists(place):
-            (shutil.move if move else shutil.copy2)(place, self._history(tag, os.path.basename(place)))
+        """Copy or move a label to ``history``."""
+        path = self.get_label_uri(image_id, tag)
+        if path and os.path.exists(path):
+            (shutil.move if move else shutil.copy2)(path, self._history(tag, os.path.basename(path)))
 
     def _history(self, tag: str, name: str) -> Path:
-        """A free place in ``history``."""
+        """Return a new path in ``history``."""
         folder = Path(self._datastore_path) / HISTORY / tag
         folder.mkdir(parents=True, exist_ok=True)
         stem, ending = os.path.splitext(name)
-        at = time.strftime("%Y%m%d-%H%M%S")
-        names = (f"{stem}_{at}-{number:02d}{ending}" for number in range(10**6))
+        now = time.strftime("%Y%m%d-%H%M%S")
+        names = (f"{stem}_{now}-{number:02d}{ending}" for number in range(10**6))
         return next(folder / name for name in names if not (folder / name).exists())
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
-        """One change at a time, over all processes, upon the index as it stands on the disk."""
+        """Hold the lock of all processes, and read the index from disk before a change."""
         with self._turn:
             self._init_from_datastore_file()
             yield
 
     def _reconcile_datastore(self) -> None:
-        """Bring the index up to date with the files; also by the thread that watches the folder, so in turn."""
+        """Update the index from the files; also called by the thread that watches the folder, so it takes the lock."""
         with self._turn:
             super()._reconcile_datastore()
 
     def _update_datastore_file(self, lock: bool = True) -> None:
-        """Write the index beside its place and rename it."""
+        """Write the index atomically."""
         if lock:
             with FileLock(self._lock_file):
                 self._update_datastore_file(lock=False)
@@ -227,31 +228,31 @@ class TileDatastore(LocalDatastore):
         self._config_ts = os.stat(self._datastore_config_path).st_mtime
 
     def _to_id(self, file: str) -> tuple[str, str]:
-        """Name and ending; the ending is cut off at the end alone, in any letters."""
+        """Split a file name into name and extension, of any case."""
         ending = ending_of(file, [pattern[1:] for pattern in self._extensions]) or Path(file).suffix
         return (file[: -len(ending)] if ending else file), ending
 
     def _list_files(self, path: str, patterns: Sequence[str]) -> dict[str, str]:
-        """Files of a folder that count: pictures and slides among the images, masks and outlines among the labels."""
+        """Return the supported files of a folder: tiles and slides of images, masks and outlines of labels."""
         is_images = os.path.realpath(path) == os.path.realpath(self._datastore.image_path())
         known = (*TILES, *SLIDES) if is_images else (*MASKS, *OUTLINES)
         names = sorted(name for name in os.listdir(path) if ending_of(name, known) and not name.startswith("."))
         return {name: name for name in names if os.path.isfile(os.path.join(path, name))}
 
 
-def _copy_whole(source: Path, place: Path) -> None:
-    """Copy a file so that a server that is killed meanwhile leaves what was there, or all of the new."""
-    with whole(place) as partial:
+def _copy_whole(source: Path, path: Path) -> None:
+    """Copy a file atomically."""
+    with whole(path) as partial:
         shutil.copyfile(source, partial)
 
 
-def _noted(info: dict[str, Any] | None, name: str, ending: str) -> DataModel:
-    """What the index says of a file."""
+def _index_entry(info: dict[str, Any] | None, name: str, ending: str) -> DataModel:
+    """Return the index entry of a file."""
     return DataModel(info={**(info or {}), "ts": int(time.time()), "name": name}, ext=ending)
 
 
 def _set_aside_damaged(index: Path) -> None:
-    """Give an index that cannot be read another name; the next one is made of the files."""
+    """Rename a damaged index; it will be rebuilt from the files."""
     if not index.is_file():
         return
     try:
@@ -259,6 +260,4 @@ def _set_aside_damaged(index: Path) -> None:
     except (ValueError, KeyError, TypeError):
         aside = index.with_name(f"{index.name}.damaged-{time.strftime('%Y%m%d-%H%M%S')}")
         index.replace(aside)
-        logger.warning(
-            "%s was damaged and is now %s; images and labels are listed anew from the folder.", index, aside.name
-        )
+        logger.warning("%s was damaged and renamed to %s; the index is rebuilt from the files.", index, aside.name)

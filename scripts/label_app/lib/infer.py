@@ -1,4 +1,4 @@
-"""Answering for an image: tiles, regions of slides and whole slides, as a mask or as outlines."""
+"""Inference of tiles, slide regions and whole slides, as a mask or as outlines."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ from bundle.inference.polygons import pieces
 from bundle.inference.slides import SlideError, is_slide, open_slide
 
 DEVICE = re.compile(r"cpu|mps|cuda(:\d{1,2})?")
-"""Names of devices beside those that /info lists."""
+"""Accepted device names, besides those in /info."""
 RANGES = {"mpp": (0.01, 100), "min_poly_area": (0, 1e12)}
-"""um/px; px."""
+"""Valid ranges, um/px and px."""
 MIN_AREA = 80
-"""Outlines of fewer px of the image are left out, as MONAI Label has it."""
+"""Minimum area of an outline, px of the image, as in MONAI Label."""
 SIMPLIFY = 0.5
-"""How far an outline may leave the sides of the pixels, px."""
+"""Maximum distance of a simplified outline from the edges of the pixels, px."""
 
 
 class SegmentationTask(BundleInferTask):
-    """The bundle's ``inference.json`` behind a request, with the model of a folder; one request at a time.
+    """Inference task with the bundle's ``inference.json`` and the current model; one request at a time.
 
     Args:
         bundle: folder of the bundle.
         conf: settings of the app.
-        models: where the model that serves lies.
+        models: folder of models.
 
     Raises:
-        ValueError: where the folder is no bundle that can answer.
+        ValueError: if the folder is not a bundle with configs and weights.
     """
 
     labels: dict[str, int]
@@ -56,7 +56,7 @@ class SegmentationTask(BundleInferTask):
         self.models = models
         super().__init__(str(bundle), conf, type=InferType.SEGMENTATION, add_post_restore=False)
         if not self.valid:
-            raise ValueError(f"{bundle} cannot answer: it lacks configs/inference.json or models/{MODEL}")
+            raise ValueError(f"{bundle} cannot run inference: configs/inference.json or models/{MODEL} is missing")
         self.labels = {name[:1].upper() + name[1:]: number for name, number in self.labels.items()}
         self._turn = threading.Lock()
         self.pixel_size = float(self.bundle_config.get_parsed_content("pixel_size"))
@@ -70,32 +70,32 @@ class SegmentationTask(BundleInferTask):
         return list(self.labels)
 
     def info(self) -> dict[str, Any]:
-        """What /info says; the models to choose from are those of now."""
+        """Return the content of /info with the available models."""
         info = super().info()
         return info | {"config": info["config"] | {"model_filename": self.models.names()}}
 
     def get_path(self, validate: bool = True) -> str:
-        """The model that serves; where an uploaded one goes, if it need not be there."""
+        """Return the path of the current model, or, with ``validate=False``, that of an uploaded model."""
         return str(self.models.current if validate else self.models.place)
 
     def __call__(self, request: Mapping[str, Any], callbacks: Any = None) -> tuple[str | None, dict[str, Any]]:
-        """Answer a request.
+        """Process a request.
 
         Args:
-            request: ``image``, a path or RGB (H, W, 3) uint8; and as wanted ``output`` (one of ``FORMATS``),
+            request: ``image``, a path or RGB (H, W, 3) uint8; optionally ``output`` (one of ``FORMATS``),
                 ``location`` and ``size`` in px of the full resolution, ``mpp``, ``min_poly_area``,
                 ``model_filename``, ``result_extension``.
             callbacks: as in MONAI Label.
 
         Returns:
-            Place of the answer's file, or ``None``; and its JSON.
+            Path of the response file, or ``None``; and the JSON of the response.
 
         Raises:
-            RefusalError: where the image, or a setting, is at fault.
+            RefusalError: if the image or a setting is invalid.
         """
         request = {key: value for key, value in request.items() if value is not None}
         if request.get("output", "image") not in FORMATS:
-            raise RefusalError(BAD, f"there is no output {request['output']!r}; ask for one of {', '.join(FORMATS)}")
+            raise RefusalError(BAD, f"there is no output {request['output']!r}; choose one of {', '.join(FORMATS)}")
         _check(request)
         image = request["image"]
         with self._turn, refusing():
@@ -103,11 +103,11 @@ class SegmentationTask(BundleInferTask):
                 return self._of_slide(request)
             _check_size(image, request.get("mpp"), self.pixel_size)
             if isinstance(image, np.ndarray):
-                request["image"] = np.moveaxis(image, 0, 1)  # readers give (W, H, 3)
+                request["image"] = np.moveaxis(image, 0, 1)  # readers return (W, H, 3)
             return super().__call__(request, callbacks)
 
     def run_inferer(self, data: dict[str, Any], convert_to_batch: bool = True, device: str = "cuda") -> dict[str, Any]:
-        """Let the network answer, in mixed precision on CUDA."""
+        """Run the network, in mixed precision on CUDA."""
         with torch.autocast("cuda", enabled=str(device).startswith("cuda")):
             data = super().run_inferer(data, convert_to_batch, device)
         data[self.output_label_key] = data[self.output_label_key].float()
@@ -116,34 +116,34 @@ class SegmentationTask(BundleInferTask):
     def writer(
         self, data: dict[str, Any], extension: Any = None, dtype: Any = None
     ) -> tuple[str | None, dict[str, Any]]:
-        """Write the answer of a tile."""
+        """Write the prediction of a tile."""
         classes = np.ascontiguousarray(np.asarray(data[self.output_label_key], dtype=np.uint8).T)
         form = data.get("output", "image")
-        is_region = not isinstance(data.get("image_path"), str)  # of a picture that came without a file
+        is_region = not isinstance(data.get("image_path"), str)  # pixels without a file
         left, top = (int(value) for value in (data.get("location") or (0, 0))[:2]) if is_region else (0, 0)
-        found = pieces(classes, (left, top), SIMPLIFY, float(data.get("min_poly_area", MIN_AREA)))
-        annotations = [Annotation(self.names[outline.value - 1], outline.shape) for outline in found]
+        outlines = pieces(classes, (left, top), SIMPLIFY, float(data.get("min_poly_area", MIN_AREA)))
+        annotations = [Annotation(self.names[outline.value - 1], outline.shape) for outline in outlines]
         height, width = classes.shape
-        place, document = write_polygons(form, annotations, self._subject(data, (left, top, width, height)))
+        path, document = write_polygons(form, annotations, self._subject(data, (left, top, width, height)))
         if form not in POLYGONS:
-            place = write_mask(classes, extension or data.get("result_extension") or ".png")
-        return place, document
+            path = write_mask(classes, extension or data.get("result_extension") or ".png")
+        return path, document
 
     def _of_slide(self, request: Mapping[str, Any]) -> tuple[str | None, dict[str, Any]]:
-        """Answer for a region of a slide, or all of it: always as outlines."""
+        """Segment regions of a slide, or the whole slide, as outlines."""
         form = request.get("output", "asap")
         form = form if form in POLYGONS else "asap"
         with open_slide(request["image"]) as slide:
             boxes = _boxes(request, slide.size)
         with tempfile.TemporaryDirectory(prefix="slide_") as folder:
             segmenter = self._segmenter(request, folder)
-            annotations = [found for box in boxes for found in _segmented(segmenter, request, box)]
+            annotations = [annotation for box in boxes for annotation in _segment(segmenter, request, box)]
         left, top = min(box[0] for box in boxes), min(box[1] for box in boxes)
         right, bottom = max(box[0] + box[2] for box in boxes), max(box[1] + box[3] for box in boxes)
         return write_polygons(form, annotations, self._subject(request, (left, top, right - left, bottom - top)))
 
     def _segmenter(self, request: Mapping[str, Any], folder: str) -> Any:
-        """The bundle's slide segmenter, with the network that serves."""
+        """Return the bundle's slide segmenter with the requested network."""
         device = name_to_device(request.get("device", "cuda"))
         configs = Path(self.bundle_path) / "configs"
         parser = ConfigParser()
@@ -162,11 +162,11 @@ class SegmentationTask(BundleInferTask):
         return parser.get_parsed_content("segmenter")
 
     def _get_network(self, device: str, data: dict[str, Any] | None) -> nn.Module:
-        """The network with the weights that are asked for, else those that serve; read again when they change."""
-        wanted = (data or {}).get("model_filename") or MODEL
-        path = self.models.named(str(wanted if isinstance(wanted, str) else wanted[0]))
+        """Return the network with the requested weights or those of the current model, reloaded after changes."""
+        requested = (data or {}).get("model_filename") or MODEL
+        path = self.models.named(str(requested if isinstance(requested, str) else requested[0]))
         if not path.is_file():
-            raise RefusalError(NOT_FOUND, f"there is no model at {path}; train one, or put one there")
+            raise RefusalError(NOT_FOUND, f"there is no model at {path}; train or upload one")
         stamp = (str(path), path.stat().st_mtime_ns, path.stat().st_size)
         cached = self._networks.get(device)
         if cached is None or cached[1] != stamp:
@@ -174,15 +174,15 @@ class SegmentationTask(BundleInferTask):
             ModelCheckpointLoader(network, path).load()
             network = network.to(device=torch.device(device), memory_format=torch.channels_last).eval()
             self._networks[device] = cached = (network, stamp)
-        serving: nn.Module = cached[0]
-        return serving
+        current: nn.Module = cached[0]
+        return current
 
     def _subject(self, request: Mapping[str, Any], box: tuple[int, int, int, int]) -> Subject:
         return Subject(str(request.get("model", "")), self.description, self.colors, box)
 
 
 def _check(request: Mapping[str, Any]) -> None:
-    """Refuse settings that are of no use, before anything is read.
+    """Check the settings of a request before anything is read.
 
     Raises:
         RefusalError: 400.
@@ -190,12 +190,12 @@ def _check(request: Mapping[str, Any]) -> None:
     device = request.get("device", "cpu")
     device = device[0] if isinstance(device, list) and device else device
     if not isinstance(device, str) or not (DEVICE.fullmatch(device) or device in device_list()):
-        raise RefusalError(BAD, f"there is no device {str(device)[:40]!r}; GET /info/ lists them")
+        raise RefusalError(BAD, f"there is no device {str(device)[:40]!r}; GET /info/ lists all devices")
     for name in ("model_filename", "result_extension", "logging"):
         value = request.get(name, "")
         value = value[0] if isinstance(value, list) and value else value
         if not isinstance(value, str):
-            raise RefusalError(BAD, f"{name} is {str(value)[:40]}; it must be a text")
+            raise RefusalError(BAD, f"{name} is {str(value)[:40]}; it must be a string")
     for name, (least, most) in RANGES.items():
         value = request.get(name, most)
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
@@ -204,7 +204,7 @@ def _check(request: Mapping[str, Any]) -> None:
 
 
 def _check_size(image: Any, mpp: float | None, pixel_size: float) -> None:
-    """Refuse a picture that would be huge at the working resolution.
+    """Check that an image is not too large at the working resolution.
 
     Raises:
         RefusalError: 413.
@@ -215,24 +215,24 @@ def _check_size(image: Any, mpp: float | None, pixel_size: float) -> None:
     if height * width * (mpp / pixel_size) ** 2 > LARGEST:
         raise RefusalError(
             TOO_LARGE,
-            f"a picture of {width} x {height} px at {mpp} um/px is too large for a model of {pixel_size} um/px",
+            f"an image of {width} x {height} px at {mpp} um/px is too large for a model at {pixel_size} um/px",
         )
 
 
 def _boxes(request: Mapping[str, Any], size: tuple[int, int]) -> list[tuple[int, int, int, int]]:
-    """The rectangles of a slide that are asked for: tiles, a region, or all of it; inside the slide.
+    """Return the requested rectangles of a slide (tiles, a region, or the whole slide), clipped to the slide.
 
     Raises:
-        RefusalError: 400 for a rectangle that is none, or lies outside.
+        RefusalError: 400 if a rectangle is invalid or outside the slide.
     """
-    asked = request.get("wsi_tiles") or [request]
+    parts = request.get("wsi_tiles") or [request]
     boxes = []
-    for part in asked:
+    for part in parts:
         try:
             left, top = (int(value) for value in part.get("location") or (0, 0))
             width, height = (int(value) for value in part.get("size") or (0, 0))
         except (TypeError, ValueError, AttributeError) as error:
-            raise RefusalError(BAD, "location and size must be two whole numbers each, px of the full slide") from error
+            raise RefusalError(BAD, "location and size must be two integers each, px of the full slide") from error
         if width <= 0 or height <= 0:
             width, height = size[0] - left, size[1] - top
         x, y = max(left, 0), max(top, 0)
@@ -240,14 +240,14 @@ def _boxes(request: Mapping[str, Any], size: tuple[int, int]) -> list[tuple[int,
         if x >= right or y >= bottom:
             raise RefusalError(
                 BAD,
-                f"the region {left}, {top}, {width} x {height} px lies outside of the slide of {size[0]} x {size[1]}",
+                f"the region {left}, {top}, {width} x {height} px is outside the slide of {size[0]} x {size[1]} px",
             )
         boxes.append((x, y, right - x, bottom - y))
     return boxes
 
 
-def _segmented(segmenter: Any, request: Mapping[str, Any], box: tuple[int, int, int, int]) -> list[Annotation]:
-    """Outlines of a rectangle of a slide."""
+def _segment(segmenter: Any, request: Mapping[str, Any], box: tuple[int, int, int, int]) -> list[Annotation]:
+    """Segment a rectangle of a slide and return the outlines."""
     record = {"image": request["image"], "box": box}
     if request.get("mpp") is not None:
         record["mpp"] = float(request["mpp"])

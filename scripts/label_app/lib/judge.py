@@ -1,4 +1,4 @@
-"""How good a model is: pooled Dice on the images that judge, by the bundle's own validation."""
+"""Validation of a model: pooled Dice on the validation images, computed by the bundle's evaluator."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ METRIC = "pooled_dice"
 
 
 def dice(bundle: Path, weights: Path, records: Sequence[Mapping[str, Any]], device: str, folder: Path) -> float | None:
-    """Judge a model as a training of the bundle judges its own.
+    """Validate a model as in a training of the bundle.
 
     Args:
         bundle: folder of the bundle.
-        weights: the model.
-        records: ``image``, ``label``, and ``mpp`` where it is known.
-        device: where to calculate.
-        folder: for what the validation writes.
+        weights: weights file of the model.
+        records: dicts of ``image``, ``label``, and ``mpp`` if known.
+        device: device of the network.
+        folder: output folder of the validation.
 
     Returns:
-        Pooled Dice in [0, 1]; ``None`` where there is nothing to judge by: no image, or no gland in any.
+        Pooled Dice in [0, 1]; ``None`` without images or without any gland.
 
     Raises:
-        ValueError: where the weights are of another network.
+        ValueError: if the weights do not fit the network.
     """
     if not records:
         return None

@@ -1,4 +1,4 @@
-"""The folder of models: the one that serves, those it replaced, and what was learned when."""
+"""Folder of models: the current model, previous models, and records of trainings."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ MODEL = "model.pt"
 
 
 class ModelFolder:
-    """``model.pt`` that serves, ``model_TIME.pt`` that it replaced, and the notes of trainings.
+    """Folder with the current ``model.pt``, previous ``model_TIME.pt`` and records of trainings.
 
-    Until the first training is taken, the model that came with the bundle serves.
+    The model of the bundle is used until a trained model replaces it.
 
     Args:
-        folder: where; made when something is written.
-        shipped: the bundle's own ``model.pt``.
+        folder: path of the folder; it is created on the first write.
+        shipped: ``model.pt`` of the bundle.
     """
 
     def __init__(self, folder: str | os.PathLike[str], shipped: str | os.PathLike[str]) -> None:
@@ -37,55 +37,55 @@ class ModelFolder:
 
     @property
     def place(self) -> Path:
-        """Where the model that was trained here lies, or will."""
+        """Path of the trained model, which may not exist yet."""
         return self.folder / MODEL
 
     @property
     def current(self) -> Path:
-        """The model that serves."""
+        """Path of the current model."""
         return self.place if self.place.is_file() else self.shipped
 
     def names(self) -> list[str]:
-        """The model that serves, and those that it replaced, newest first."""
+        """Return the names of the current model and of the previous ones, newest first."""
         return [MODEL, *sorted((path.name for path in self.folder.glob("model_*.pt")), reverse=True)]
 
     def named(self, name: str) -> Path:
-        """A model of ``names``.
+        """Return the path of a model by its name.
 
         Raises:
-            RefusalError: 404 where there is none.
+            RefusalError: 404 if there is none.
         """
         if name not in self.names():
-            raise RefusalError(NOT_FOUND, f"there is no model {name[:80]!r}; there are {', '.join(self.names())}")
+            raise RefusalError(NOT_FOUND, f"there is no model {name[:80]!r}; available: {', '.join(self.names())}")
         return self.current if name == MODEL else self.folder / name
 
     def digest(self) -> str:
-        """SHA-256 of the model that serves; empty where there is none."""
+        """Return the SHA-256 of the current model; empty if there is none."""
         if not self.current.is_file():
             return ""
         state = self.current.stat()
         return _digest(str(self.current), state.st_mtime_ns, state.st_size)
 
     def keep(self) -> str | None:
-        """Copy the model that was trained here to a name of its own.
+        """Copy the trained model to ``model_TIME.pt``.
 
         Returns:
-            The name; ``None`` where the bundle's own model serves, which stays where it is.
+            The name of the copy; ``None`` if there is no trained model.
         """
         if not self.place.is_file():
             return None
-        at = time.strftime("%Y%m%d-%H%M%S")
-        names = (f"model_{at}-{number:02d}.pt" for number in range(10**6))
-        kept = next(self.folder / name for name in names if not (self.folder / name).exists())
-        with whole(kept) as partial:
+        now = time.strftime("%Y%m%d-%H%M%S")
+        names = (f"model_{now}-{number:02d}.pt" for number in range(10**6))
+        copy = next(self.folder / name for name in names if not (self.folder / name).exists())
+        with whole(copy) as partial:
             shutil.copy2(self.place, partial)
-        return kept.name
+        return copy.name
 
     def take(self, trained: Path) -> str | None:
-        """Let a trained model serve, and its ``model.json`` lie beside it; the model before is kept.
+        """Replace the current model and its ``model.json`` by trained ones; the previous model is kept.
 
         Returns:
-            Name of the one before; ``None`` where that is the bundle's own.
+            Name of the previous model; ``None`` if that is the bundle's model.
         """
         kept = self.keep()
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -100,23 +100,23 @@ class ModelFolder:
         return kept
 
     def training(self) -> FileLock:
-        """A lock that is held while a training goes on, also over processes; the system frees it when they die.
+        """Acquire and return the lock of a training, valid across processes; it is released when its process ends.
 
         Raises:
-            RefusalError: 409 where another training holds it.
+            RefusalError: 409 if another training is running.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.folder / ".training.lock")
         try:
-            lock.acquire(timeout=1)  # who asks whether one goes on holds it for a moment
+            lock.acquire(timeout=1)  # is_training() holds it for a moment
         except Timeout as error:
             raise RefusalError(
-                CONFLICT, f"a training of the model in {self.folder} goes on; wait, or stop it"
+                CONFLICT, f"a training of the model in {self.folder} is running; wait, or stop it"
             ) from error
         return lock
 
     def is_training(self) -> bool:
-        """Whether a training goes on, in whatever process."""
+        """Return whether a training is running in any process."""
         if not self.folder.is_dir():
             return False
         try:
@@ -126,7 +126,7 @@ class ModelFolder:
             return True
 
     def read(self, name: str) -> Any:
-        """A note, ``NAME.json``; an empty table where there is none, or it is damaged."""
+        """Read the record ``NAME.json``; empty if it does not exist or is damaged."""
         path = self.folder / f"{name}.json"
         try:
             return json.loads(path.read_text(encoding="utf-8"))
@@ -134,13 +134,13 @@ class ModelFolder:
             return {}
 
     def write(self, name: str, content: Mapping[str, Any]) -> None:
-        """Write a note, ``NAME.json``."""
+        """Write the record ``NAME.json``."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with whole(self.folder / f"{name}.json") as partial:
             partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
     def note(self, name: str, content: Mapping[str, Any]) -> None:
-        """Add a line to ``NAME.jsonl``."""
+        """Append a line to ``NAME.jsonl``."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / f"{name}.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(content) + "\n")
@@ -148,7 +148,7 @@ class ModelFolder:
 
 @lru_cache(maxsize=16)
 def _digest(path: str, changed: int, size: int) -> str:
-    """SHA-256 of a file; time and size tell when to read it again."""
+    """Return the SHA-256 of a file, cached by modification time and size."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):

@@ -1,4 +1,4 @@
-"""Lets torchvision be imported beside a torch that it was not built for, which is all that MONAI Label needs of it."""
+"""Import of torchvision with a torch that it was not built for; MONAI Label requires only the import."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from pathlib import Path
 
 STUBS = Path(__file__).resolve().parents[1] / "stubs"
 MISSING = "operator torchvision::"
-"""How torch begins to say that a compiled operator is not there."""
+"""Prefix of torch's message about a missing compiled operator."""
 
 
 def prepare_torchvision(environment: MutableMapping[str, str]) -> bool:
-    """Import torchvision; where its operators are missing, declare them here and in processes yet to be started.
+    """Import torchvision; if its operators are missing, declare them in this process and its future child processes.
 
-    Nothing is changed where torch and torchvision fit each other.
+    Nothing is changed if torch and torchvision match.
 
     Args:
-        environment: what those processes get, ``os.environ`` as a rule; ``PYTHONPATH`` is set in it.
+        environment: environment of the child processes, usually ``os.environ``; ``PYTHONPATH`` is set in it.
 
     Returns:
-        Whether the operators had to be declared.
+        Whether the operators were declared.
 
     Raises:
-        ImportError: where torchvision is not installed.
-        RuntimeError: where the import fails for another reason.
+        ImportError: if torchvision is not installed.
+        RuntimeError: if the import fails for another reason.
     """
     try:
         importlib.import_module("torchvision")
@@ -37,7 +37,7 @@ def prepare_torchvision(environment: MutableMapping[str, str]) -> bool:
     else:
         return False
     for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
-        del sys.modules[name]  # what the failed import left behind
+        del sys.modules[name]  # remains of the failed import
     runpy.run_path(str(STUBS / "sitecustomize.py"))
     importlib.import_module("torchvision")
     environment["PYTHONPATH"] = os.pathsep.join([str(STUBS), *filter(None, [environment.get("PYTHONPATH")])])

@@ -1,4 +1,4 @@
-"""What the server answers to a request that cannot be served: a number of HTTP, and one sentence."""
+"""Errors of invalid requests: an HTTP status code and one sentence."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from bundle.engines.error_summary import sentence
 logger = logging.getLogger(__name__)
 
 NOT_FOUND, CONFLICT, TOO_LARGE, UNREADABLE, BAD = 404, 409, 413, 422, 400
-"""Not there; there already, or busy; too large; without a right reading; other faults."""
+"""HTTP status codes: not found; exists already, or busy; too large; cannot be read; other invalid requests."""
 
 
 class RefusalError(HTTPException):
-    """A request that is refused; FastAPI answers it with the status and the sentence, and the server goes on.
+    """Error of an invalid request; FastAPI responds with the status code and the message.
 
     Args:
-        status: number of HTTP, 400 to 499.
-        what: one sentence: what, where, what to do.
+        status: HTTP status code, 400 to 499.
+        what: one sentence: what is wrong, where, and what to do.
     """
 
     def __init__(self, status: int, what: str) -> None:
@@ -33,25 +33,25 @@ class RefusalError(HTTPException):
 
 @contextmanager
 def refusing(status: int = UNREADABLE) -> Iterator[None]:
-    """Errors that a file or a setting of the request is to blame for become a refusal; others pass.
+    """Convert errors caused by a file or a setting of the request to a refusal; other errors are unchanged.
 
     Raises:
-        RefusalError: for a ``ValueError``, or a file that is not there or not readable, however wrapped.
+        RefusalError: for a ``ValueError``, or a file that does not exist or is not readable, also as a cause.
     """
     try:
         yield
     except HTTPException:
         raise
     except Exception as error:
-        if not _to_blame(error):
+        if not _is_input_error(error):
             raise
-        logger.info("refused", exc_info=True)
-        what = sentence(error).replace("give --mpp", "start the server with --conf mpp MICRONS, or note its mpp")
+        logger.info("request refused", exc_info=True)
+        what = sentence(error).replace("give --mpp", "start the server with --conf mpp MICRONS, or set its mpp")
         raise RefusalError(status, what) from error
 
 
-def _to_blame(error: BaseException) -> bool:
-    """Whether an error at the root of others is of a kind that speaks of what was given."""
+def _is_input_error(error: BaseException) -> bool:
+    """Return whether an error or one of its causes is about the input."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ValueError | FileNotFoundError | PermissionError | IsADirectoryError):

@@ -1,4 +1,4 @@
-"""How far the experts disagree about each image without a label; asked for once a model, and kept."""
+"""Disagreement of the experts on each unlabeled image, computed once per model and stored."""
 
 from __future__ import annotations
 
@@ -27,71 +27,71 @@ from bundle.inference.slides import is_slide
 logger = logging.getLogger(__name__)
 
 SCORES = "scores"
-"""Note in the folder of models: digest of the model, and the score of each image."""
+"""Record in the model folder: digest of the model, and the score of each image."""
 OVERLAY = "inference/scoring.yaml"
 
 
 class DisagreementScoring(ScoringMethod):
-    """The mean entropy between experts and gates over a tile, in [0, 1], for all tiles without a final label.
+    """Mean consensus entropy of experts and gates over a tile, in [0, 1], for all tiles without a final label.
 
-    Scores lie in ``scores.json`` of the folder of models, and not in MONAI Label's index, which another process writes.
-    A new model makes all scores anew. Slides have none: of them the next region is asked for.
+    Scores are stored in ``scores.json`` of the model folder, not in MONAI Label's index, which another process writes.
+    They are recomputed for each new model. Slides have no score; strategies select regions of them instead.
 
     Args:
         bundle: folder of the bundle.
-        models: where the model that serves lies.
+        models: folder of models.
         conf: settings of the app.
     """
 
     def __init__(self, bundle: Path, models: ModelFolder, conf: Mapping[str, str]) -> None:
-        super().__init__("Disagreement of the experts over a tile: outline first where it is high")
+        super().__init__("Disagreement of the experts on a tile; label tiles with high scores first")
         self.bundle, self.models, self.conf = bundle, models, conf
 
     def info(self) -> dict[str, Any]:
-        """What /info says: the scores of the model that serves, highest first."""
+        """Return the content of /info with the scores of the current model, highest first."""
         ranked = sorted(self.scores().items(), key=lambda item: -item[1])
         return super().info() | {"scores": dict(ranked)}
 
     def scores(self) -> dict[str, float]:
-        """Scores of the model that serves by name of the image; none where it has not been asked yet."""
-        note = self.models.read(SCORES)
-        return dict(note.get("scores", {})) if note.get("model") == self.models.digest() else {}
+        """Return the scores of the current model by image name; empty if it has not scored any image."""
+        record = self.models.read(SCORES)
+        return dict(record.get("scores", {})) if record.get("model") == self.models.digest() else {}
 
     def _failed(self) -> dict[str, str]:
-        """Images that the model that serves could not be asked about, with the reason; asked again after a training."""
-        note = self.models.read(SCORES)
-        return dict(note.get("failed", {})) if note.get("model") == self.models.digest() else {}
+        """Return the images that the current model could not score, with the reason; a new model tries them again."""
+        record = self.models.read(SCORES)
+        return dict(record.get("failed", {})) if record.get("model") == self.models.digest() else {}
 
     def missing(self, datastore: Datastore) -> list[str]:
-        """Tiles without a label whose score is not known, by name."""
+        """Return the names of unlabeled tiles without a score."""
         known = {**self.scores(), **self._failed()}
         names = (name for name in sorted(datastore.get_unlabeled_images()) if name not in known)
         return [name for name in names if not is_slide(datastore.get_image_uri(name))]
 
     def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
-        """Score what has no score yet.
+        """Score the tiles without a score.
 
         Args:
-            request: ``device``; ``max_samples``, how many images at most, 0 for all.
+            request: ``device``; ``max_samples``, the maximum number of images, 0 for all.
             datastore: images and labels.
 
         Returns:
-            How many images were ``scored``, ``left`` unscored, and ``failed`` with the reason by name.
+            Number of images ``scored`` and ``left``, and ``failed``, name -> reason.
         """
         self.models.folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.models.folder / ".scoring.lock"):  # one that began before this holds it until it is done
-            return self._scored(request, datastore)
+        with FileLock(self.models.folder / ".scoring.lock"):  # waits for an earlier scoring
+            return self._score(request, datastore)
 
-    def _scored(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
-        """Score as one of its kind."""
+    def _score(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
+        """Score the tiles while holding the lock."""
         started = time.time()
         names, digest, scores = self.missing(datastore), self.models.digest(), self.scores()
-        wanted = names[: int(request.get("max_samples") or 0) or len(names)]
+        selected = names[: int(request.get("max_samples") or 0) or len(names)]
         failed = self._failed()
         before = len(failed)
         scorer: Callable[[dict[str, Any]], float] | None = None
         done = 0
-        for name in wanted:
+        for name in selected:
             scorer = scorer or self.scorer(request.get("device"))
             try:
                 scores[name] = round(float(scorer(self._record(name, datastore))), 6)
@@ -99,7 +99,7 @@ class DisagreementScoring(ScoringMethod):
                 failed[name] = sentence(error)
                 logger.warning("no score for %s: %s", name, failed[name])
             if self.models.digest() != digest:
-                logger.info("Scoring ends: another model serves; the next scoring is its own.")
+                logger.info("Scoring stopped: there is a new model, and its scores are computed next.")
                 break
             self.models.write(SCORES, {"model": digest, "scores": scores, "failed": failed})
             done += 1
@@ -109,30 +109,29 @@ class DisagreementScoring(ScoringMethod):
         return result
 
     def scorer(self, device: str | None = None) -> Any:
-        """What gives a record ``{"image": path}`` its score, with the model that serves."""
+        """Return a function that scores a record ``{"image": path}`` with the current model."""
         configs = self.bundle / "configs"
         parser = ConfigParser()
         parser.read_config([str(configs / "inference.json"), str(configs / OVERLAY)])
-        place = torch.device(name_to_device(device or "cuda"))
-        parser.update({"bundle_root": str(self.bundle), "device": place})
+        parser.update({"bundle_root": str(self.bundle), "device": torch.device(name_to_device(device or "cuda"))})
         if self.conf.get("score"):
             parser.update({"score": self.conf["score"]})
         ModelCheckpointLoader(parser.get_parsed_content("network"), self.models.current).load()
         return parser.get_parsed_content("scorer")
 
     def of_pixels(self) -> Callable[[NDArray[np.uint8]], float]:
-        """What gives RGB pixels (H, W, 3) at the working resolution their score."""
+        """Return a function that scores RGB pixels (H, W, 3) at the working resolution."""
         scorer = self.scorer()
 
         def score(pixels: NDArray[np.uint8]) -> float:
             with tempfile.TemporaryDirectory(prefix="region_") as folder:
-                place = Path(folder) / "region.png"
-                Image.fromarray(pixels).save(place)
-                return float(scorer({"image": str(place)}))
+                path = Path(folder) / "region.png"
+                Image.fromarray(pixels).save(path)
+                return float(scorer({"image": str(path)}))
 
         return score
 
     def _record(self, name: str, datastore: Datastore) -> dict[str, Any]:
-        known = datastore.get_image_info(name).get("mpp") or self.conf.get("mpp")  # tiles alone have scores
+        mpp = datastore.get_image_info(name).get("mpp") or self.conf.get("mpp")  # only tiles have scores, not slides
         record: dict[str, Any] = {"image": datastore.get_image_uri(name)}
-        return record | ({"mpp": float(known)} if known else {})
+        return record | ({"mpp": float(mpp)} if mpp else {})

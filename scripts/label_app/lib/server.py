@@ -1,4 +1,4 @@
-"""MONAI Label's server, with answers of one sentence in place of errors: ``--uvicorn_app lib.server:app``."""
+"""MONAI Label's server with one-sentence error responses: ``--uvicorn_app lib.server:app``."""
 
 from __future__ import annotations
 
@@ -32,27 +32,27 @@ __all__ = ["app"]
 logger = logging.getLogger(__name__)
 FAULT, FORBIDDEN = 500, 403
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
-"""Of signatures by the realm's RSA key."""
+"""Signature algorithms of the realm's RSA key."""
 
 
 class ForViewers:
-    """What viewers need and web pages must not have, before a request reaches MONAI Label.
+    """Middleware that supports viewers and blocks foreign web pages.
 
-    A body without a kind is taken for JSON: QuPath's extension names none, and FastAPI from 0.132 on refuses that. A
-    request that a web page of another place makes is refused: it could else change all, without being able to log in.
+    A body without a content type is treated as JSON: QuPath's extension sends none, and FastAPI since 0.132 refuses it.
+    Cross-origin requests are refused, because a foreign web page could otherwise change data without a login.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or refuse it."""
+        """Forward or refuse a request."""
         if scope["type"] == "http":
             headers = dict(scope["headers"])
             origin = headers.get(b"origin")
             if origin is not None and urlsplit(origin).netloc != headers.get(b"host"):
-                answer = JSONResponse({"detail": "web pages of other places may not ask this server"}, FORBIDDEN)
-                await answer(scope, receive, send)
+                response = JSONResponse({"detail": "cross-origin requests are not allowed"}, FORBIDDEN)
+                await response(scope, receive, send)
                 return
             if b"content-type" not in headers:
                 scope = {**scope, "headers": [*scope["headers"], (b"content-type", b"application/json")]}
@@ -60,14 +60,14 @@ class ForViewers:
 
 
 async def _refused(_: Request, error: Exception) -> JSONResponse:
-    """What MONAI Label refuses without a number."""
+    """Handle an error that MONAI Label raises without a status code."""
     return JSONResponse({"detail": str(getattr(error, "msg", error))}, BAD)
 
 
 async def _no_json(_: Request, error: Exception) -> JSONResponse:
-    """Parameters that are no JSON, or not of the right kind."""
+    """Handle parameters that are not valid JSON or have a wrong type."""
     what = (
-        f"the parameters are no JSON ({error})"
+        f"the parameters are not valid JSON ({error})"
         if isinstance(error, json.JSONDecodeError)
         else " ".join(str(error).split())
     )
@@ -75,25 +75,25 @@ async def _no_json(_: Request, error: Exception) -> JSONResponse:
 
 
 async def _too_deep(_: Request, error: Exception) -> JSONResponse:
-    """JSON that is nested too deeply."""
+    """Handle JSON that is nested too deeply."""
     return JSONResponse({"detail": "the parameters are nested too deeply"}, BAD)
 
 
 async def _no_file(request: Request, error: Exception) -> JSONResponse:
-    """An ending of a file's name that is too long for a file."""
+    """Handle a file name that is too long."""
     if getattr(error, "errno", None) == errno.ENAMETOOLONG:
-        return JSONResponse({"detail": "the name of the file is too long"}, BAD)
+        return JSONResponse({"detail": "the file name is too long"}, BAD)
     return await _failed(request, error)
 
 
 async def _failed(request: Request, error: Exception) -> JSONResponse:
-    """A fault of the server: the log has all of it, the answer its last sentence; then the connection is closed."""
+    """Handle an internal error: log it, respond with its message, and close the connection."""
     logger.error("%s %s", request.method, request.url.path, exc_info=error)
     return JSONResponse({"detail": sentence(error)}, FAULT, {"connection": "close"})
 
 
 def _decoded(token: str, key: str, options: Mapping[str, Any]) -> Any:
-    """Content of a token; MONAI Label 0.8.5 names no kinds of signature, and PyJWT from 2.0 on refuses that."""
+    """Decode a token; MONAI Label 0.8.5 passes no signature algorithms, which PyJWT requires since 2.0."""
     return jwt.decode(token, key, algorithms=list(ALGORITHMS), options=dict(options))
 
 
@@ -102,25 +102,25 @@ app.add_exception_handler(ValueError, _no_json)
 app.add_exception_handler(RecursionError, _too_deep)
 app.add_exception_handler(OSError, _no_file)
 app.add_exception_handler(Exception, _failed)
-app.user_middleware[:] = [one for one in app.user_middleware if one.cls is not CORSMiddleware]
+app.user_middleware[:] = [middleware for middleware in app.user_middleware if middleware.cls is not CORSMiddleware]
 app.add_middleware(ForViewers)
 auth.jwt = SimpleNamespace(decode=_decoded)
 app.router.routes[:] = [route for route in app.router.routes if getattr(route, "path", "") != "/reload"]
 
 
-@app.put("/model/{model}", tags=["Model"], summary="Upload weights; what is none of this network is refused")
+@app.put("/model/{model}", tags=["Model"], summary="Upload weights; they must fit the network")
 async def put_model(
     model: str,
     file: UploadFile,
     user: auth.User = Depends(auth.RBAC(settings.MONAI_LABEL_AUTH_ROLE_ANNOTATOR)),  # noqa: B008
 ) -> dict[str, Any]:
-    """Let uploaded weights serve; the model before is kept."""
+    """Replace the current model by uploaded weights; the previous model is kept."""
     with tempfile.TemporaryDirectory(prefix="model_") as folder:
-        place = Path(folder) / "model.pt"
-        with place.open("wb") as target:
+        path = Path(folder) / "model.pt"
+        with path.open("wb") as target:
             shutil.copyfileobj(file.file, target)
-        taken: dict[str, Any] = app_instance().take_model(model, place)
-    return taken
+        result: dict[str, Any] = app_instance().take_model(model, path)
+    return result
 
 
-app.router.routes.insert(0, app.router.routes.pop())  # before MONAI Label's own, which writes without a look
+app.router.routes.insert(0, app.router.routes.pop())  # before MONAI Label's own route, which does not check the file

@@ -1,4 +1,4 @@
-"""Places on a slide: around what is outlined, and on tissue."""
+"""Positions of tiles on a slide: around outlines, and on tissue."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ from bundle.inference.slides.planning import working_box
 from bundle.inference.slides.upsampling import native_box
 
 LARGEST = 1024
-"""Side of the largest tile, working px."""
+"""Maximum side of a tile, working px."""
 LEAST_TISSUE = 0.5
-"""Share of a place that must be tissue."""
+"""Minimum share of tissue in a box."""
 ATTEMPTS = 5000
-"""Places that are tried."""
+"""Maximum number of positions to try."""
 FINEST = 1.0
-"""How far the band around an outline may be from its true place, px of level 0, at most."""
+"""Maximum error of the band around an outline, px of level 0."""
 
 Place = tuple[int, int, int, int]
 """(x, y, width, height) in px of level 0."""
 
 
 def known_shapes(fields: Sequence[Any], glands: Sequence[Any], reach: float) -> list[Any]:
-    """What is known of a slide, as shapes in px of level 0.
+    """Return the known areas of a slide as shapes in px of level 0.
 
     Args:
-        fields: polygons in which all is known; outside of them nothing is, of the glands that they touch.
-        glands: polygons of the glands. Those that are nearer to each other than ``reach`` belong together.
-        reach: how far around other glands all is known, px.
+        fields: polygons of fully annotated areas; glands that touch them have no band outside.
+        glands: polygons of the glands; those closer than ``reach`` form a group.
+        reach: width of the known band around other glands, px.
 
     Returns:
-        One shape for each field, or several that touch, and one for each group of glands that touch no field.
+        One shape for each field, or for several touching ones, and one for each group of glands that touch no field.
     """
     whole_fields = shapely.get_parts(shapely.union_all(list(fields))).tolist() if fields else []
-    free = np.array([gland for gland in glands if not any(gland.intersects(one) for one in whole_fields)], object)
+    free = np.array([gland for gland in glands if not any(gland.intersects(field) for field in whole_fields)], object)
     if not len(free):
         return whole_fields
     near = shapely.STRtree(free).query(free, predicate="dwithin", distance=reach)
@@ -54,30 +54,30 @@ def known_shapes(fields: Sequence[Any], glands: Sequence[Any], reach: float) -> 
 
 
 def tile_boxes(known: Sequence[Any], scale: Scale, side: int | None) -> list[Box]:
-    """Boxes of tiles that show what is known.
+    """Return the boxes of tiles that show the known areas.
 
     Args:
-        known: shapes, px of level 0; what lies beside the slide is left out.
-        scale: of the slide.
-        side: least length of a tile, working px; ``None`` cuts tiles down to what is known.
+        known: shapes, px of level 0; parts outside the slide are ignored.
+        scale: scale of the slide.
+        side: minimum side of a tile, working px; with ``None`` tiles are cropped to the known area.
 
     Returns:
-        Boxes in working px, inside of the slide, from top to bottom; none lies in another.
+        Boxes in working px, inside the slide, from top to bottom; none contains another.
     """
-    found: list[Box] = []
+    boxes: list[Box] = []
     for shape in known:
         box = _around(shape, scale)
         for piece in [] if box is None else _pieces(_grown(box, side or 1, scale)):
             part = shapely.intersection(shape, shapely.box(*native_box(piece, scale)))
             fitting = piece if side else _around(part, scale)
             if fitting is not None and part.area > 0:
-                found.append(fitting)
-    found.sort(key=lambda box: (box.y0, box.x0))
-    return [box for place, box in enumerate(found) if not _is_covered(box, found[:place], found[place + 1 :])]
+                boxes.append(fitting)
+    boxes.sort(key=lambda box: (box.y0, box.x0))
+    return [box for index, box in enumerate(boxes) if not _is_covered(box, boxes[:index], boxes[index + 1 :])]
 
 
 def _is_covered(box: Box, before: Sequence[Box], after: Sequence[Box]) -> bool:
-    """Whether a box lies in another; of equal ones the first stays."""
+    """Return whether another box contains this one; the first of equal boxes is kept."""
 
     def holds(other: Box) -> bool:
         return other.x0 <= box.x0 and other.y0 <= box.y0 and other.x1 >= box.x1 and other.y1 >= box.y1
@@ -86,7 +86,7 @@ def _is_covered(box: Box, before: Sequence[Box], after: Sequence[Box]) -> bool:
 
 
 def _around(shape: shapely.Geometry, scale: Scale) -> Box | None:
-    """The working px of a shape's bounds on the slide; ``None`` where it lies beside it."""
+    """Return the bounding box of a shape in working px, clipped to the slide; ``None`` if it is outside."""
     if shape.is_empty:
         return None
     low, high = np.floor(shape.bounds[:2]).astype(int), np.ceil(shape.bounds[2:]).astype(int)
@@ -96,7 +96,7 @@ def _around(shape: shapely.Geometry, scale: Scale) -> Box | None:
 
 
 def _grown(box: Box, side: int, scale: Scale) -> Box:
-    """A box of at least ``side`` px about the same center, as far as the slide goes."""
+    """Grow a box to at least ``side`` px around its center, inside the slide."""
     edges = []
     for low, high, size in zip(box[:2], box[2:], scale.working_size, strict=True):
         length = min(max(high - low, side), size)
@@ -106,7 +106,7 @@ def _grown(box: Box, side: int, scale: Scale) -> Box:
 
 
 def _pieces(box: Box) -> Iterator[Box]:
-    """A box cut into equal parts that are not too large."""
+    """Split a box into equal parts of at most ``LARGEST`` px per side."""
     across, down = (
         np.linspace(low, high, -(-(high - low) // LARGEST) + 1).round().astype(int).tolist()
         for low, high in ((box.x0, box.x1), (box.y0, box.y1))
@@ -117,15 +117,15 @@ def _pieces(box: Box) -> Iterator[Box]:
 
 
 def tissue_of(slide: Slide, scale: Scale) -> Tissue:
-    """The tissue of a slide as inference finds it, but for the margin of glass that inference adds.
+    """Return the tissue of a slide as in inference, but without the margin of glass that inference adds.
 
-    It is looked for once as long as the file stays the same.
+    The result is cached as long as the file is unchanged.
     """
     return _tissue_of_file(*state_of(slide.path), scale)
 
 
 def state_of(path: Path) -> tuple[str, int, int]:
-    """What tells a file from all others: its place, size and time of change."""
+    """Return path, size and modification time of a file, which identify its content."""
     state = path.stat()
     return str(path.resolve()), state.st_size, state.st_mtime_ns
 
@@ -133,30 +133,30 @@ def state_of(path: Path) -> tuple[str, int, int]:
 def spots(
     tissue: Tissue, slide: Slide, size: tuple[int, int], count: int, avoid: Sequence[Sequence[int]], seed: int
 ) -> list[Place]:
-    """Places on tissue that overlap neither each other nor what is to be avoided.
+    """Draw random boxes on tissue that overlap neither each other nor the boxes to avoid.
 
     Args:
-        tissue: of the whole slide.
-        slide: by its name and the seed the places are drawn.
-        size: (width, height) of a place, px of level 0; cut to that of the slide.
-        count: how many; there may be fewer.
+        tissue: tissue of the whole slide.
+        slide: the slide; its name and the seed determine the positions.
+        size: (width, height) of a box, px of level 0; at most that of the slide.
+        count: number of boxes; there may be fewer.
         avoid: boxes (x, y, width, height), px of level 0.
-        seed: of the places.
+        seed: seed of the positions.
     """
     generator = np.random.default_rng([seed, zlib.crc32(slide.path.name.encode())])
     cell = tissue.cell / tissue.scale.mpp
     cells = generator.permutation(np.argwhere(tissue.mask))[:ATTEMPTS]
     width, height = min(size[0], slide.size[0]), min(size[1], slide.size[1])
-    found: list[Place] = []
+    boxes: list[Place] = []
     for row, column in cells.tolist():
-        if len(found) >= count:
+        if len(boxes) >= count:
             break
         x = min(max(round((column + 0.5) * cell - width / 2), 0), slide.size[0] - width)
         y = min(max(round((row + 0.5) * cell - height / 2), 0), slide.size[1] - height)
-        place = (x, y, width, height)
-        if not any(_overlap(place, other) for other in (*avoid, *found)) and _share(tissue, place) >= LEAST_TISSUE:
-            found.append(place)
-    return found
+        box = (x, y, width, height)
+        if not any(_overlap(box, other) for other in (*avoid, *boxes)) and _share(tissue, box) >= LEAST_TISSUE:
+            boxes.append(box)
+    return boxes
 
 
 @lru_cache(maxsize=16)
@@ -165,15 +165,15 @@ def _tissue_of_file(path: str, size: int, changed: int, scale: Scale) -> Tissue:
         return find_tissue(slide, scale, margin=0.0)
 
 
-def _overlap(one: Sequence[int], other: Sequence[int]) -> bool:
-    """Whether two boxes (x, y, width, height) share a pixel."""
-    return all(one[axis] < other[axis] + other[axis + 2] and other[axis] < one[axis] + one[axis + 2] for axis in (0, 1))
+def _overlap(a: Sequence[int], b: Sequence[int]) -> bool:
+    """Return whether two boxes (x, y, width, height) overlap."""
+    return all(a[axis] < b[axis] + b[axis + 2] and b[axis] < a[axis] + a[axis + 2] for axis in (0, 1))
 
 
-def _share(tissue: Tissue, place: Place) -> float:
-    """Share of the cells of a place that are tissue."""
+def _share(tissue: Tissue, box: Place) -> float:
+    """Return the share of tissue cells in a box."""
     cell = tissue.cell / tissue.scale.mpp
-    x, y, width, height = place
+    x, y, width, height = box
     rows = slice(int(y / cell), int(np.ceil((y + height) / cell)))
     columns = slice(int(x / cell), int(np.ceil((x + width) / cell)))
     return float(tissue.mask[rows, columns].mean())

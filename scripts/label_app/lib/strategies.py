@@ -1,4 +1,4 @@
-"""Which image to outline next, and which region of a slide."""
+"""Strategies that select the next image or region of a slide to label."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from bundle.inference.slides import is_slide
 logger = logging.getLogger(__name__)
 
 REST = 3600
-"""Seconds for which an image that was served is not served again, while there are others."""
+"""Seconds during which a suggested image is not suggested again, while there are others."""
 CANDIDATES = 16
-"""Regions of a slide among which to choose."""
+"""Number of candidate regions of a slide."""
 
 
 class NextTile(Strategy):
-    """The next image of those without a final label; for a slide that is open in the viewer, its next region.
+    """Select the next image without a final label, or the next region of a slide that is open in the viewer.
 
     Args:
-        name: of the strategy, as it is asked for.
-        description: of it, for viewers.
-        order: gives names and a store the names in the order in which to serve them, and what to say of each.
+        name: name of the strategy in requests.
+        description: description for viewers.
+        order: function of names and datastore that returns the names in order, each with facts for the response.
         pixel_size: working resolution, um/px.
-        scoring: scores a region of a slide; ``None`` takes one at random.
-        mpp: um/px of images of which nothing else is known.
+        scoring: scores regions of a slide; with ``None`` the region is random.
+        mpp: um/px of images without a known value.
     """
 
     def __init__(
@@ -53,17 +53,17 @@ class NextTile(Strategy):
         self.name, self.order, self.pixel_size, self.scoring, self.mpp = name, order, pixel_size, scoring, mpp
 
     def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any] | None:
-        """Choose.
+        """Select an image or region.
 
         Args:
-            request: ``image`` (name of a slide) and ``patch_size`` (px) for a region of it, else nothing.
+            request: ``image`` (name of a slide) and ``patch_size`` (px) for a region of it; otherwise empty.
             datastore: images and labels.
 
         Returns:
-            ``id``, and ``bbox`` (x, y, width, height, px of the full slide) for a region; ``None`` when all is labeled.
+            ``id``, and ``bbox`` (x, y, width, height, px of level 0) for a region; ``None`` if all images are labeled.
 
         Raises:
-            RefusalError: for an image that is not there or a size that is none.
+            RefusalError: if the image does not exist or the size is invalid.
         """
         if request.get("image"):
             return self._region(request, datastore)
@@ -74,11 +74,11 @@ class NextTile(Strategy):
         ordered = self.order(sorted(names), datastore)
         served = {name: self._served(name, datastore) for name, _ in ordered}
         fresh = [item for item in ordered if now - served[item[0]] > REST]
-        name, told = (fresh or sorted(ordered, key=lambda item: served[item[0]]))[0]
-        return {"id": name, **told}
+        name, facts = (fresh or sorted(ordered, key=lambda item: served[item[0]]))[0]
+        return {"id": name, **facts}
 
     def _served(self, name: str, datastore: Datastore) -> float:
-        """When an image was served last by this strategy, seconds."""
+        """Return when this strategy last suggested an image, as a timestamp in seconds."""
         return float(datastore.get_image_info(name).get("strategy", {}).get(self.name, {}).get("ts", 0))
 
     def _region(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
@@ -89,23 +89,23 @@ class NextTile(Strategy):
         try:
             width, height = (int(value) for value in request.get("patch_size") or (1024, 1024))
         except (TypeError, ValueError) as error:
-            raise RefusalError(BAD, "patch_size must be two whole numbers, px") from error
+            raise RefusalError(BAD, "patch_size must be two integers, px") from error
         if min(width, height) < 1:
-            raise RefusalError(BAD, f"patch_size is {width} x {height} px; it must be 1 x 1 or more")
+            raise RefusalError(BAD, f"patch_size is {width} x {height} px; it must be at least 1 x 1 px")
         if not is_slide(path):
-            asked = request.get("image_size") or (width, height)
-            return {"id": name, "bbox": [0, 0, int(asked[0]) or width, int(asked[1]) or height]}
+            size = request.get("image_size") or (width, height)
+            return {"id": name, "bbox": [0, 0, int(size[0]) or width, int(size[1]) or height]}
         mpp = resolution(path, datastore.get_image_info(name).get("mpp"), self.mpp)
         seed = 0 if self.name == "first" else secrets.randbelow(2**31)
         with refusing():
             score = None if self.scoring is None else self.scoring.of_pixels()
-            taken = _outlined(name, datastore)
-            box = next_patch(path, (width, height), taken, score, CANDIDATES, seed, self.pixel_size, mpp=mpp)
+            labeled = _labeled_boxes(name, datastore)
+            box = next_patch(path, (width, height), labeled, score, CANDIDATES, seed, self.pixel_size, mpp=mpp)
         return {"id": name, "bbox": list(box)}
 
 
 def strategies(scoring: DisagreementScoring, pixel_size: float, mpp: float | None = None) -> dict[str, Strategy]:
-    """All strategies by name."""
+    """Return all strategies by name."""
 
     def by_disagreement(names: list[str], _: Datastore) -> list[tuple[str, dict[str, Any]]]:
         scores = scoring.scores()
@@ -119,25 +119,25 @@ def strategies(scoring: DisagreementScoring, pixel_size: float, mpp: float | Non
     def by_name(names: list[str], _: Datastore) -> list[tuple[str, dict[str, Any]]]:
         return [(name, {}) for name in outlining_order("first", names)]
 
-    told = {
-        "disagreement": "Where the experts disagree most",
-        "random": "Any, by chance",
-        "first": "The first by name",
+    descriptions = {
+        "disagreement": "Highest disagreement of the experts",
+        "random": "Random image",
+        "first": "First image by name",
     }
     orders = {"disagreement": by_disagreement, "random": at_random, "first": by_name}
     return {
-        name: NextTile(name, told[name], order, pixel_size, scoring if name == "disagreement" else None, mpp)
+        name: NextTile(name, descriptions[name], order, pixel_size, scoring if name == "disagreement" else None, mpp)
         for name, order in orders.items()
     }
 
 
-def _outlined(name: str, datastore: Datastore) -> list[tuple[int, int, int, int]]:
-    """Bounds of what is outlined on a slide: x, y, width, height, px."""
-    place = datastore.get_label_uri(name, DefaultLabelTag.FINAL)
-    if not place or not ending_of(Path(place).name, OUTLINES):
+def _labeled_boxes(name: str, datastore: Datastore) -> list[tuple[int, int, int, int]]:
+    """Return the bounding boxes of the outlines on a slide: x, y, width, height, px."""
+    path = datastore.get_label_uri(name, DefaultLabelTag.FINAL)
+    if not path or not ending_of(Path(path).name, OUTLINES):
         return []
     boxes = []
-    for annotation in read_annotations(place):
+    for annotation in read_annotations(path):
         left, top, right, bottom = annotation.shape.bounds
         boxes.append((int(left), int(top), int(right - left) + 1, int(bottom - top) + 1))
     return boxes

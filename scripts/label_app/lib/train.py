@@ -1,4 +1,4 @@
-"""Training from the labels in the folder and all images without one; a model is replaced by a better one alone."""
+"""Training on the labeled and unlabeled images; a new model replaces the current one unless it is worse."""
 
 from __future__ import annotations
 
@@ -29,19 +29,20 @@ from bundle.engines.error_summary import sentence
 logger = logging.getLogger(__name__)
 
 STATE, SPLIT, HISTORY = "training", "split", "trainings"
-"""Notes in the folder of models: the training that goes on or was last, who judges, and all trainings."""
+"""Records in the model folder: the current or last training, the parts of labeled images, and all trainings."""
 PROGRESS = "progress.json"
+STOPPED = "it was stopped; the model is unchanged"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of a training.
+    """Result of a training.
 
     Attributes:
-        taken: whether its model serves now.
-        before: pooled Dice of the model that served; ``None`` without one, or without images that judge.
-        after: of the trained one.
-        kept: name of the model that was replaced.
+        taken: whether the new model replaced the current one.
+        before: pooled Dice of the previous model; ``None`` without such a model or without validation images.
+        after: pooled Dice of the new model.
+        kept: name of the copy of the replaced model.
         reason: the decision in one sentence.
     """
 
@@ -53,25 +54,25 @@ class Verdict:
 
 
 class TeachingTask(BundleTrainTask):
-    """The bundle's ``train.json`` behind a request: learns from labeled and unlabeled images of the folder.
+    """Training task with the bundle's ``train.json`` on the labeled and unlabeled images of the folder.
 
-    It trains in a folder of its own. Only when it is over, and its model is at least as good as the one that serves on
-    the images that judge, the model is put in its place in one step; the one before is kept.
+    It trains in a temporary folder. After the training, the new model atomically replaces the current one if its Dice
+    on the validation images is at least as high; the previous model is kept.
 
     Args:
         bundle: folder of the bundle.
         conf: settings of the app.
-        models: where the model that serves lies.
-        names: of the classes above 0.
+        models: folder of models.
+        names: names of the classes above 0.
 
     Raises:
-        ValueError: where the bundle has no train.json.
+        ValueError: if the bundle has no train.json.
     """
 
     def __init__(self, bundle: Path, conf: dict[str, str], models: ModelFolder, names: Sequence[str]) -> None:
         super().__init__(str(bundle), conf)
         if not self.valid:
-            raise ValueError(f"{bundle} cannot train: it lacks configs/train.json")
+            raise ValueError(f"{bundle} cannot train: configs/train.json is missing")
         self.models, self.names = models, list(names)
         self._collected = Collected({}, [])
         self._folder = Path()
@@ -79,35 +80,35 @@ class TeachingTask(BundleTrainTask):
         self._records: dict[str, list[dict[str, Any]]] = {}
 
     def config(self) -> dict[str, Any]:
-        """What a viewer may set."""
+        """Return the settings that a viewer may change."""
         return {"device": device_list(), "pretrained": True, "max_epochs": 50, "val_split": 0.2}
 
     def stats(self) -> dict[str, Any]:
-        """The training that goes on, with its progress, or the last one with its verdict."""
+        """Return the state of the running training with its progress, or of the last one with its result."""
         state = dict(self.models.read(STATE))
         waiting = [task for task in tasks("train") if task["status"] in ("SUBMITTED", "RUNNING")]
         if waiting and _since(waiting[-1]) > state.get("started", 0):
             return {"state": "starting"}
         if state.get("state") == "running":
             if not self.models.is_training():
-                return state | {"state": "stopped", "reason": "it was stopped; the model is as it was"}
+                return state | {"state": "stopped", "reason": STOPPED}
             progress = ModelFolder(Path(state["folder"]), MODEL).read(Path(PROGRESS).stem)
             return state | {"progress": progress}
         return state
 
     def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
-        """Train, judge, and put the model in its place or not.
+        """Train, validate, and replace the current model if the new one is not worse.
 
         Args:
-            request: ``max_epochs``, ``val_split`` (share of labeled images that judge; 0 lets all teach),
-                ``pretrained`` (go on from the model that serves), ``device``.
+            request: ``max_epochs``, ``val_split`` (share of validation images; with 0 all labeled images are for
+                training), ``pretrained`` (start from the current model), ``device``.
             datastore: images and labels.
 
         Returns:
-            ``taken``, ``before``, ``after`` (pooled Dice), ``kept``, ``reason``, and how many images taught and judged.
+            ``taken``, ``before``, ``after`` (pooled Dice), ``kept``, ``reason``, and the numbers of images.
 
         Raises:
-            RefusalError: where there is no label, a setting is out of range, or another training goes on.
+            RefusalError: if there is no label, a setting is out of range, or another training is running.
         """
         self._settings = settings = _settings(request)
         lock = self.models.training()
@@ -115,13 +116,13 @@ class TeachingTask(BundleTrainTask):
         state: dict[str, Any] = {"state": "running", "process": os.getpid(), "started": round(started), **settings}
         try:
             runs = self.models.folder / "trainings"
-            shutil.rmtree(runs, ignore_errors=True)  # of trainings that were killed
+            shutil.rmtree(runs, ignore_errors=True)  # from killed trainings
             runs.mkdir(parents=True)
             self._folder = Path(tempfile.mkdtemp(dir=runs))
             state["folder"] = str(self._folder)
             self.models.write(STATE, state)
             with refusing():
-                verdict = self._trained(settings, datastore)
+                verdict = self._train(settings, datastore)
             state |= {"state": "done", **asdict(verdict), **self._counts()}
         except BaseException as error:
             state |= {"state": "failed", "reason": _reason(error)}
@@ -136,7 +137,7 @@ class TeachingTask(BundleTrainTask):
         logger.info("Training: %s", verdict.reason)
         return {key: value for key, value in state.items() if key != "process"}
 
-    def _trained(self, settings: dict[str, Any], datastore: Datastore) -> Verdict:
+    def _train(self, settings: dict[str, Any], datastore: Datastore) -> Verdict:
         parser = self.bundle_config
         self._collected = collect(
             datastore,
@@ -148,42 +149,42 @@ class TeachingTask(BundleTrainTask):
             unlabeled_per_slide=int(self.conf.get("unlabeled_per_slide", 20)),
         )
         if not self._collected.labeled:
-            raise RefusalError(BAD, "no image has a final label yet; outline glands on one, submit it, and train again")
+            raise RefusalError(BAD, "no image has a final label yet; label an image, submit it, and train again")
         parts = divided(self._collected.labeled, settings["val_split"], self.models.read(SPLIT))
         self._records = {
-            part: [record for name, at in parts.items() if at == part for record in self._collected.labeled[name]]
+            part: [record for name in parts if parts[name] == part for record in self._collected.labeled[name]]
             for part in (TRAINING, VALIDATION)
         }
         device = name_to_device(settings["device"])
-        judging = self._records[VALIDATION]
+        validation = self._records[VALIDATION]
         before = None
         if self.models.current.is_file():
-            before = dice(Path(self.bundle_path), self.models.current, judging, device, self._folder)
+            before = dice(Path(self.bundle_path), self.models.current, validation, device, self._folder)
         super().__call__(settings | {"model": Path(self.bundle_path).name, "multi_gpu": False}, datastore)
         trained = self._folder / MODEL
         if not trained.is_file():
-            raise RuntimeError("the training wrote no model; the log says why")
-        after = dice(Path(self.bundle_path), trained, judging, device, self._folder)
+            raise RuntimeError("the training wrote no model; see the log")
+        after = dice(Path(self.bundle_path), trained, validation, device, self._folder)
         _check_finite(trained)
-        verdict = self._decided(before, after, trained, bool(judging))
-        noted = {name: part for name, part in parts.items() if verdict.taken or part == VALIDATION}
-        self.models.write(SPLIT, self.models.read(SPLIT) | noted)  # who taught the model that serves judges no more
+        verdict = self._decide(before, after, trained, bool(validation))
+        new_parts = {name: part for name, part in parts.items() if verdict.taken or part == VALIDATION}
+        self.models.write(SPLIT, self.models.read(SPLIT) | new_parts)  # training images are never used for validation
         return verdict
 
-    def _decided(self, before: float | None, after: float | None, trained: Path, judged: bool) -> Verdict:
-        """Put the model in its place if it is at least as good."""
+    def _decide(self, before: float | None, after: float | None, trained: Path, validated: bool) -> Verdict:
+        """Replace the current model unless the new one is worse."""
         if before is not None and (after is None or after < before):
-            said = "none" if after is None else f"{after:.4f}"
-            reason = f"the new model is worse (Dice {said} after, {before:.4f} before); the old one goes on serving"
+            score = "undefined" if after is None else f"{after:.4f}"
+            reason = f"the new model is worse (Dice {score} after, {before:.4f} before); the current model is kept"
             return Verdict(False, before, after, None, reason)
         kept = self.models.take(trained)
-        stays = f"; the one before is kept as {kept}" if kept else ""
+        copy = f"; the previous model is kept as {kept}" if kept else ""
         if before is not None and after is not None:
-            reason = f"the new model serves: Dice {after:.4f} after, {before:.4f} before{stays}"
-        elif judged:
-            reason = f"the new model serves; the images that judge gave no Dice to compare{stays}"
+            reason = f"the new model is used: Dice {after:.4f} after, {before:.4f} before{copy}"
+        elif validated:
+            reason = f"the new model is used; the validation images gave no Dice to compare{copy}"
         else:
-            reason = f"the new model serves, not compared: no labeled image was left to judge{stays}"
+            reason = f"the new model is used, but not compared: there are no validation images{copy}"
         return Verdict(True, before, after, kept, reason)
 
     def _counts(self) -> dict[str, int]:
@@ -194,18 +195,18 @@ class TeachingTask(BundleTrainTask):
         }
 
     def _fetch_datalist(self, request: Any, datastore: Datastore) -> list[dict[str, Any]]:
-        """What was collected already, in place of MONAI Label's list."""
+        """Return the collected training images instead of MONAI Label's list."""
         return self._records[TRAINING]
 
     def _partition_datalist(self, datalist: Any, request: Any, shuffle: bool = False) -> tuple[Any, Any]:
-        """What was divided already."""
+        """Return the parts of the split instead of MONAI Label's."""
         return datalist, self._records[VALIDATION]
 
     def _load_checkpoint(self, model_pytorch: str, pretrained: bool, train_handlers: list[Any]) -> None:
-        """Nothing: the loader comes with the other changes."""
+        """Do nothing: ``_update_overrides`` adds the loader."""
 
     def _update_overrides(self, overrides: dict[str, Any]) -> dict[str, Any]:
-        """Set what MONAI Label does not: the unlabeled images, the place, and where to start from."""
+        """Set what MONAI Label does not: unlabeled images, folders, and initial weights."""
         handlers = list(overrides["train#handlers"])
         if self._settings["pretrained"] and self.models.current.is_file():
             loader = {"_target_": "bundle.engines.ModelCheckpointLoader", "network": "@network"}
@@ -236,35 +237,33 @@ class TeachingTask(BundleTrainTask):
 
 
 def _since(task: Mapping[str, Any]) -> float:
-    """When a task of the server was asked for, seconds."""
+    """Return the start time of a server task, a timestamp in seconds."""
     return time.mktime(time.strptime(task["start_ts"], "%Y-%m-%d %H:%M:%S"))
 
 
 def _reason(error: BaseException) -> str:
-    """Why a training ended, in one sentence."""
+    """Return why a training ended, in one sentence."""
     if isinstance(error, RefusalError):
         return str(error)
     if isinstance(error, Exception):
         return sentence(error)
-    return "it was stopped; the model is as it was"
+    return STOPPED
 
 
 def _settings(request: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of a training, each in its range.
+    """Return the checked settings of a training.
 
     Raises:
-        RefusalError: 400 for one that is not.
+        RefusalError: 400 if a setting is invalid.
     """
     try:
         epochs, share = int(request.get("max_epochs", 50)), float(request.get("val_split", 0.2))
     except (TypeError, ValueError) as error:
-        raise RefusalError(BAD, "max_epochs must be a whole number and val_split a number") from error
+        raise RefusalError(BAD, "max_epochs must be an integer and val_split a number") from error
     if epochs < 1:
-        raise RefusalError(BAD, f"max_epochs is {epochs}; it must be 1 or more")
+        raise RefusalError(BAD, f"max_epochs is {epochs}; it must be at least 1")
     if not 0 <= share < 1 or math.isnan(share):
-        raise RefusalError(
-            BAD, f"val_split is {share}; it is the share of labeled images that judge: 0 (none) to below 1"
-        )
+        raise RefusalError(BAD, f"val_split is {share}; the share of validation images must be at least 0 and below 1")
     device = request.get("device") or ("cuda" if torch.cuda.is_available() else "cpu")
     device = device if isinstance(device, str) else device[0]
     pretrained = request.get("pretrained", True)
@@ -274,11 +273,11 @@ def _settings(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_finite(path: Path) -> None:
-    """Refuse weights that are not finite.
+    """Check that all weights are finite.
 
     Raises:
-        ValueError: where one is not.
+        ValueError: if they are not.
     """
     weights = torch.load(path, map_location="cpu", weights_only=True)
     if not all(bool(torch.isfinite(value).all()) for value in weights.values() if value.is_floating_point()):
-        raise ValueError("the training ran away: its weights are not finite; lower the learning rate")
+        raise ValueError("the training diverged: its weights are not finite; lower the learning rate")

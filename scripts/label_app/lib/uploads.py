@@ -1,4 +1,4 @@
-"""What may be put into the folder of images: names that stay in it, and pictures that can be read."""
+"""Checks of uploads to the folder of images: names, images, labels and metadata."""
 
 from __future__ import annotations
 
@@ -19,46 +19,46 @@ from bundle.inference.slides import is_slide, open_slide
 from bundle.inference.slides.kinds import SCANNERS
 
 TILES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
-"""Endings of pictures that are read at once."""
+"""File name extensions of images that are read as a whole."""
 SLIDES = SCANNERS
-"""Endings that only scanners write; TIFF may be either."""
+"""File name extensions of slides only; a TIFF may be either."""
 OUTLINES = (".xml", ".geojson", ".json")
 MASKS = (".png", ".tif", ".tiff", ".bmp")
 LARGEST = 8192 * 8192
-"""Pixels of a picture that is read at once; a larger one is a slide, and must be a pyramid."""
+"""Maximum number of pixels of an image that is read as a whole; a larger one must be a pyramidal slide."""
 NAME = re.compile(r"[^/\\:*?\"<>|\x00-\x1f\x7f]{1,200}")
 TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 UNNAMED = ("", "none", "unclassified")
-"""What viewers call outlines without a class; where there is one class alone, they are of it."""
+"""Names that viewers give to outlines without a class; if there is only one class, they belong to it."""
 
 
 def ending_of(name: str, known: Sequence[str]) -> str:
-    """How a file's name ends, in the letters that it has; empty where that is not known."""
+    """Return the known extension of a file name, in its own case; empty if there is none."""
     return next((name[-len(ending) :] for ending in known if name.lower().endswith(ending)), "")
 
 
 def is_received(path: Path) -> bool:
-    """Whether a file is one that MONAI Label has just received and put aside."""
+    """Return whether a file is a temporary file of an upload to MONAI Label."""
     real = path.resolve()
     return real.parent == Path(tempfile.gettempdir()).resolve() and real.name.startswith("tmp")
 
 
 @contextmanager
-def clearing(place: Any) -> Iterator[None]:
-    """Remove a file that was received when its request is refused; MONAI Label does so only when it has answered."""
+def clearing(path: Any) -> Iterator[None]:
+    """Remove an uploaded file if its request fails; MONAI Label removes it only after success."""
     try:
         yield
     except BaseException:
-        if isinstance(place, str) and is_received(Path(place)):
-            Path(place).unlink(missing_ok=True)
+        if isinstance(path, str) and is_received(Path(path)):
+            Path(path).unlink(missing_ok=True)
         raise
 
 
 def check_name(name: str) -> None:
-    """Refuse the name of an image that is none, or would lie elsewhere.
+    """Check the name of an image.
 
     Raises:
-        RefusalError: 400.
+        RefusalError: 400 if the name is invalid or would leave the folder.
     """
     if (
         not NAME.fullmatch(name)
@@ -67,36 +67,36 @@ def check_name(name: str) -> None:
         or name != name.strip()
         or ".." in name
     ):
-        raise RefusalError(BAD, f"{name[:80]!r} is no name for an image; write letters, digits, spaces, - and _ alone")
+        raise RefusalError(BAD, f"{name[:80]!r} is not a valid image name; use only letters, digits, spaces, - and _")
 
 
 def check_tag(tag: str) -> None:
-    """Refuse a tag, the folder of labels, that is none.
+    """Check a tag, the name of a folder of labels.
 
     Raises:
-        RefusalError: 400.
+        RefusalError: 400 if the tag is invalid.
     """
     if not TAG.fullmatch(tag):
-        raise RefusalError(BAD, f"{tag[:80]!r} is no tag for a label; write final or original")
+        raise RefusalError(BAD, f"{tag[:80]!r} is not a valid label tag; use final or original")
 
 
 def check_info(info: Any, name: str) -> None:
-    """Refuse what is noted of an image where it could not be used: um/px that are none, above all.
+    """Check the metadata of an image, especially its um/px.
 
     Raises:
-        RefusalError: 400.
+        RefusalError: 400 if the metadata is invalid.
     """
     if not isinstance(info, dict) or not isinstance(info.get("strategy", {}), dict):
-        raise RefusalError(BAD, f"what is noted of {name} must be a JSON object, and so must its strategy")
+        raise RefusalError(BAD, f"the metadata of {name} and its entry strategy must be JSON objects")
     mpp = info.get("mpp", 1.0)
     if isinstance(mpp, bool) or not isinstance(mpp, int | float) or not 0.01 <= mpp <= 100:
-        raise RefusalError(BAD, f"mpp of {name} is {str(mpp)[:40]!r}; write the width of a pixel in um, 0.01 to 100")
+        raise RefusalError(BAD, f"mpp of {name} is {str(mpp)[:40]!r}; it must be from 0.01 to 100 um/px")
 
 
-def resolution(path: str, noted: Any, default: float | None) -> float | None:
-    """um/px of an image: what is noted of it, else what a slide tells itself (``None`` here), else the default."""
-    if noted:
-        return float(noted)
+def resolution(path: str, stored: Any, default: float | None) -> float | None:
+    """Return the um/px of an image: the stored value, else ``None`` if the slide has its own, else the default."""
+    if stored:
+        return float(stored)
     if default is not None and is_slide(path):
         with open_slide(path) as slide:
             return None if slide.mpp is not None else default
@@ -104,19 +104,18 @@ def resolution(path: str, noted: Any, default: float | None) -> float | None:
 
 
 def check_image(path: Path, name: str) -> None:
-    """Refuse a file that is no picture and no slide, is damaged, or too large; a picture is decoded to its end.
+    """Check that a file is a readable image or slide; images are fully decoded.
 
     Args:
-        path: the file as it came.
-        name: what it will be called, for the sentence.
+        path: uploaded file.
+        name: name of the image, for the message.
 
     Raises:
-        RefusalError: 413 or 422.
+        RefusalError: 413 if the image is too large, 422 if it cannot be read.
     """
     if not ending_of(path.name, TILES + SLIDES):
-        raise RefusalError(
-            UNREADABLE, f"{name}: {path.suffix or 'no ending'} is no kind of picture; send {', '.join(TILES + SLIDES)}"
-        )
+        kind = path.suffix or "a file without extension"
+        raise RefusalError(UNREADABLE, f"{name}: {kind} is not supported; upload {', '.join(TILES + SLIDES)}")
     with _naming(path, name):
         if is_slide(path):
             with open_slide(path) as slide:
@@ -126,48 +125,48 @@ def check_image(path: Path, name: str) -> None:
         if height * width > LARGEST:
             raise RefusalError(
                 TOO_LARGE,
-                f"{name} has {width} x {height} px, more than are read at once; save it as a tiled pyramid (TIFF, SVS)",
+                f"{name} has {width} x {height} px, too many for a flat image; save it as a tiled pyramid (TIFF, SVS)",
             )
         read_image(path)
 
 
 def check_label(path: Path, name: str, image: Path, classes: Sequence[str]) -> None:
-    """Refuse a label that training could not read: a mask of another size, a broken file, an unknown class.
+    """Check that training can read a label.
 
     Args:
-        path: the file as it came: a mask, ASAP XML or GeoJSON.
-        name: of its image, for the sentence.
-        image: the picture or slide that it is of.
-        classes: names that outlines may have.
+        path: uploaded file: a mask, ASAP XML or GeoJSON.
+        name: name of the image, for the message.
+        image: image or slide of the label.
+        classes: allowed names of outlines.
 
     Raises:
-        RefusalError: 422.
+        RefusalError: 422 if the file is invalid, a mask has another size than the image, or a class is unknown.
     """
     ending = ending_of(path.name, OUTLINES + MASKS).lower()
     if not ending:
         raise RefusalError(
             UNREADABLE,
-            f"the label of {name} ends with {path.suffix or 'nothing'}; send a mask ({', '.join(MASKS)}) or outlines "
-            f"({', '.join(OUTLINES)})",
+            f"the label of {name} has {f'the extension {path.suffix}' if path.suffix else 'no extension'}; upload a "
+            f"mask ({', '.join(MASKS)}) or outlines ({', '.join(OUTLINES)})",
         )
     with _naming(path, f"the label of {name}"):
         if ending in OUTLINES:
             _check_outlines(path, name, image, classes)
             return
         if is_slide(image):
-            raise RefusalError(UNREADABLE, f"{name} is a slide; send its label as outlines ({', '.join(OUTLINES)})")
-        here, there = picture_size(path), picture_size(image)
-        if here != there:
+            raise RefusalError(UNREADABLE, f"{name} is a slide; upload its label as outlines ({', '.join(OUTLINES)})")
+        size, expected = picture_size(path), picture_size(image)
+        if size != expected:
             raise RefusalError(
                 UNREADABLE,
-                f"the label of {name} has {here[1]} x {here[0]} px and the image {there[1]} x {there[0]} px; "
-                "send the mask that was drawn on this image",
+                f"the label of {name} has {size[1]} x {size[0]} px, but the image {expected[1]} x {expected[0]} px; "
+                "upload the mask of this image",
             )
         read_label(path, None if len(classes) == 1 else len(classes) + 1)
 
 
 def _check_outlines(path: Path, name: str, image: Path, classes: Sequence[str]) -> None:
-    """Refuse outlines of a class that the model does not know, and those that lie beside the image."""
+    """Check that outlines have a known class and overlap the image."""
     known = {REGION, *(class_name.lower() for class_name in classes), *(UNNAMED if len(classes) == 1 else ())}
     if is_slide(image):
         with open_slide(image) as slide:
@@ -178,21 +177,21 @@ def _check_outlines(path: Path, name: str, image: Path, classes: Sequence[str]) 
         if annotation.name.lower() not in known:
             raise RefusalError(
                 UNREADABLE,
-                f"the label of {name} has an outline called {annotation.name!r}; this model knows "
-                f"{', '.join(classes)}, and Region for what was looked at",
+                f"the label of {name} has an outline called {annotation.name!r}; use {', '.join(classes)}, or Region "
+                "for a fully annotated area",
             )
         if not annotation.shape.intersects(box(0, 0, width, height)):
             x, y = (round(value) for value in annotation.shape.bounds[:2])
             raise RefusalError(
                 UNREADABLE,
-                f"the label of {name} has an outline at {x}, {y}, beside the image of {width} x {height} px; "
-                "send the outlines of this image, in px of its full size",
+                f"the label of {name} has an outline at {x}, {y}, outside the image of {width} x {height} px; "
+                "upload outlines of this image, in px of its full size",
             )
 
 
 @contextmanager
 def _naming(path: Path, name: str) -> Iterator[None]:
-    """Refusals speak of the name that the sender knows, and not of the place where the file waits."""
+    """Replace the path of the temporary file by the name of the image in refusals."""
     try:
         with refusing():
             yield

@@ -1,11 +1,11 @@
-"""Declares two operators of torchvision, for machines where its compiled part cannot be loaded.
+"""Declare two operators of torchvision, for machines where its compiled part cannot be loaded.
 
-Python imports a file of this name by itself when it starts, if its folder is on `PYTHONPATH`; `lib/operators.py` puts
-it there where it is needed. Who takes torch and torchvision from one index never has it there.
+Python imports a file of this name at start if its folder is on `PYTHONPATH`; `lib/operators.py` adds it only if needed.
+It is not needed if torch and torchvision come from the same index.
 
-MONAI Label imports torchvision to make pictures, and PyPI's torchvision for Linux is built for CUDA: beside a torch for
-CPU its operators are missing, and the import fails where it describes them. Declared, they are there to be described;
-calling one still fails.
+MONAI Label imports torchvision to write images, and PyPI's torchvision for Linux is built for CUDA: with a CPU build of
+torch its operators are missing and the import fails. With this declaration the import succeeds; calling the operators
+still fails.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ ARGUMENTS = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 
 
 class DeclareBeforeImport(MetaPathFinder):
-    """A finder that finds nothing: asked for torchvision, it declares the operators, and others find the module.
+    """Import hook that declares the operators before torchvision is imported; it finds no module itself.
 
-    So a process that never imports torchvision does not import torch either.
+    A process that does not import torchvision does not import torch either.
     """
 
     def __init__(self) -> None:
-        self._library: Any = None  # operators are there as long as the library that declares them
+        self._library: Any = None  # keeps the declared operators alive
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> None:
         """Declare the operators, once."""
