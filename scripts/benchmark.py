@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     what = parser.add_argument_group("experiments (names of overlays in configs/)")
     what.add_argument("--methods", nargs="+", required=True, metavar="METHOD", help="names in configs/methods")
     what.add_argument("--labels", nargs="+", default=["10"], metavar="PERCENT", help="label percentages (default: 10)")
-    what.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="labeled subset and training (0 1 2)")
+    what.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="random seeds (default: 0 1 2)")
     what.add_argument("--protocol", default="heldout", help="name in configs/protocols (default: heldout)")
     what.add_argument("--data", default="phantom", help="name in configs/data (default: phantom)")
     what.add_argument(
@@ -152,16 +152,16 @@ def run(options: argparse.Namespace) -> int:
     if options.dry_run:
         return dry_run(experiment, options)
     with OutputLock(options.output) as lock:
-        places = slots(options)
-        length = length_of(experiment, options, places[0], lock)
+        workers = slots(options)
+        length = length_of(experiment, options, workers[0], lock)
         if options.budget is not None:
             say(options.budget.comes_to(length))
         cells = experiment.cells(length)
         make_room(cells, options)
         work = f"{len(cells)} cell{'s' * (len(cells) > 1)} of {cells[0].plan['steps']} steps ({cells[0].epochs} epochs)"
-        say(f"{work}, data {options.data}, protocol {options.protocol}, {len(places)} at once")
+        say(f"{work}, data {options.data}, protocol {options.protocol}, {len(workers)} at once")
         interval = 60.0 if sys.stdout.isatty() else 300.0
-        failures = Runner(ROOT, sys.executable, places, lock, say, interval).run(cells)
+        failures = Runner(ROOT, sys.executable, workers, lock, say, interval).run(cells)
     say(f"protocol {options.protocol}: {protocol_note(options.protocol)}")
     say(f"{len(cells) - len(failures)} of {len(cells)} cells are finished; results are in {options.output / 'cells'}")
     for name, reason in failures.items():
@@ -244,7 +244,7 @@ def slots(options: argparse.Namespace) -> list[Any]:
     visible = visible or [str(number) for number in range(count)]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = options.threads or max(1, cores // (len(devices) * options.jobs))
-    found = []
+    per_device = []
     for device in devices:
         kind, _, number = device.partition(":")
         if device != "cpu" and (kind != "cuda" or not number.isdigit() or int(number) >= count):
@@ -252,8 +252,8 @@ def slots(options: argparse.Namespace) -> list[Any]:
                 f"device {device!r} is not available; use cpu or one of {count} CUDA devices (cuda:0, ...)"
             )
         own = {"CUDA_VISIBLE_DEVICES": "" if device == "cpu" else visible[int(number)], "OMP_NUM_THREADS": str(threads)}
-        found.append(Slot(device, {**os.environ, **own}))
-    return found * options.jobs
+        per_device.append(Slot(device, {**os.environ, **own}))
+    return per_device * options.jobs
 
 
 def say(line: str) -> None:

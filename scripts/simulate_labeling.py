@@ -197,13 +197,13 @@ class Simulation:
         return {**record, "seconds": round(time.monotonic() - started, 1)}
 
     def _train(self, this: Round, before: Round | None, outlined: list[str]) -> Path:
-        """Run one training in a process of its own, from its first step; gives its folder."""
+        """Run one training from its first step in a separate process; return its folder."""
         folder = self.given.output / "rounds" / str(this)
         shutil.rmtree(folder, ignore_errors=True)
         hidden = [without_label(tile) for name, tile in self.tiles.items() if name not in outlined]
-        places = {"ckpt_dir": str(folder / "models"), "output_dir": str(folder / "training"), "seed": this.seed}
+        paths = {"ckpt_dir": str(folder / "models"), "output_dir": str(folder / "training"), "seed": this.seed}
         data = {PARTS[0]: [self.tiles[name] for name in outlined], PARTS[-1]: hidden + self.parts["unlabeled"]}
-        content = {**self.settings, **places, **data}
+        content = {**self.settings, **paths, **data}
         if before and self.given.warm:
             model = str(self.given.output / "rounds" / str(before) / "models" / "model.pt")
             loader = {"_target_": "bundle.engines.ModelCheckpointLoader", "network": "@network", "path": model}
