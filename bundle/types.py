@@ -1,7 +1,6 @@
-"""The words that all parts share: names of heads and keys, and what passes between the parts.
+"""Names of heads and keys, data types and protocols that all parts share.
 
-Every other module of ``bundle`` may import this one and outside libraries, and nothing else of ``bundle``
-but the files of its own folder.
+A module of ``bundle`` may import this one, files of its own folder and third-party libraries, nothing else.
 """
 
 from __future__ import annotations
@@ -13,65 +12,65 @@ from typing import Any, Protocol
 from torch import Tensor
 
 SEG = "seg"
-"""Segmentation: logits (B, C, H, W); its target is a class index (B, 1, H, W), 0 is background."""
+"""Segmentation: logits (B, C, H, W); the target holds class indices (B, 1, H, W), 0 is background."""
 SDF = "sdf"
-"""Signed distance: one value a pixel (B, 1, H, W) before tanh; its target lies in [-1, 1], positive inside."""
+"""Signed distance before tanh (B, 1, H, W); the target is in [-1, 1], positive inside objects."""
 BOUNDARY = "boundary"
-"""Boundary: logits (B, 2, H, W); its target is 0 or 1 (B, 1, H, W)."""
+"""Boundary: logits (B, 2, H, W); the target is 0 or 1 (B, 1, H, W)."""
 EXPERTS = (SEG, SDF, BOUNDARY)
 
 FUSED = "fused_"
-"""Prefix of a head that a gate mixed from the experts: ``fused_seg``."""
+"""Prefix of a head that a gate mixes from the experts: ``fused_seg``."""
 GATE = "gate_"
-"""Prefix of a head that holds gate weights (B, K), one an expert and an image, each row sums to 1: ``gate_seg``."""
+"""Prefix of gate weights (B, K), one per image and expert; each row sums to 1: ``gate_seg``."""
 
 SPECIALIST = "specialist_"
-"""Prefix of a head that knows one class: logits (B, 3, H, W) of background, its own class and every other class.
+"""Prefix of a head for one class: logits (B, 3, H, W) of background, this class and all other classes.
 
-``specialist_2`` is that of class 2; :func:`as_specialist` makes its target.
+``specialist_2`` is the head of class 2; :func:`as_specialist` makes its target.
 """
 OWN, OTHER = 1, 2
-"""What a specialist calls its own class, and every other foreground class; 0 is background, as everywhere."""
+"""Indices of a specialist for its own class and for all other foreground classes; 0 is background."""
 
 IGNORE = 255
-"""In a label or a target: nothing is known of this pixel. Losses and metrics leave it out; no class has this number."""
+"""Value of unannotated pixels in labels and targets. Losses and metrics ignore them; no class has this index."""
 
 IMAGE = "image"
 LABEL = "label"
 FILE = "file"
-"""In a batch for training, the names of the files that its images came from."""
+"""In a training batch: file names of its images."""
 FAILED = "failed"
-"""In inference, in place of a picture that cannot be read: the sentence that says why."""
+"""In inference: the reason why an image cannot be read, in place of the image."""
 FACTS = "facts"
-"""In inference, plain numbers about the work on one picture, for its journal."""
+"""In inference: numbers about the processing of one image, for the journal."""
 FILES = "files"
-"""In inference, the files that were written for a picture beside its mask."""
+"""In inference: files written for an image in addition to its mask."""
 
 Heads = dict[str, Tensor]
-"""What a network answers: every map that a method needs, (B, C, H, W) logits or values, and gate weights (B, K)."""
+"""Outputs of a network: all maps that a method needs, (B, C, H, W) logits or values, and gate weights (B, K)."""
 Batch = dict[str, Any]
-"""What a loader gives: ``image`` (B, 3, H, W), normalized; on labeled images ``label`` and further targets."""
+"""A batch of a loader: ``image`` (B, 3, H, W), normalized; for labeled images also ``label`` and further targets."""
 Scalars = dict[str, Tensor]
-"""Named numbers of one step, each a tensor without dimensions."""
+"""Named numbers of one step, each a 0-d tensor."""
 Ramp = Callable[[float], float]
-"""A weight over training: progress in [0, 1] -> weight."""
+"""Weight over training: progress in [0, 1] -> weight."""
 
 
 @dataclass(frozen=True)
 class PseudoLabel:
-    """What a pseudo-labeler writes for one head; it never carries gradient.
+    """Pseudo-label of one head, without gradient.
 
     Attributes:
-        target: what the head is held to. Class indices (B, 1, H, W) of an integer type (hard), class probabilities
-            (B, C, H, W) with C >= 2 (soft), or signed distances (B, 1, H, W) in [-1, 1].
-        weight: how much each pixel counts, (B, 1, H, W) in [0, 1]; ``None`` counts all alike.
+        target: class indices (B, 1, H, W) of an integer type (hard), class probabilities (B, C, H, W) with C >= 2
+            (soft), or signed distances (B, 1, H, W) in [-1, 1].
+        weight: pixel weights (B, 1, H, W) in [0, 1]; ``None`` weights all pixels equally.
     """
 
     target: Tensor
     weight: Tensor | None = None
 
     def foreground(self) -> Tensor:
-        """Share of foreground in [0, 1], a tensor without dimensions, over the pixels that count (weight above 0)."""
+        """Return the share of foreground in [0, 1], a 0-d tensor, over the pixels with a weight above 0."""
         inside = 1.0 - self.target[:, :1].float() if self.target.shape[1] > 1 else (self.target > 0).float()
         if self.weight is None:
             return inside.mean()
@@ -80,75 +79,75 @@ class PseudoLabel:
 
 
 class Viewed(Protocol):
-    """One batch as one view shows it, with the same random draw for image and pseudo-label."""
+    """A batch in one view, with the same random draw for images and pseudo-labels."""
 
     batch: Batch
 
     def carry(self, label: PseudoLabel) -> PseudoLabel:
-        """Move a pseudo-label from the pixels of the original batch to the pixels of this view."""
+        """Transform a pseudo-label from the pixels of the original batch to the pixels of this view."""
 
 
 class View(Protocol):
-    """A way of showing a batch: noise, color, CutMix. It draws once a call and changes no argument."""
+    """Augmentation of a batch: noise, color, CutMix. It draws once per call and does not modify its argument."""
 
     def __call__(self, batch: Batch) -> Viewed:
-        """Show ``batch``; images are (B, 3, H, W), or (n B, 3, H, W) where ``carry`` repeats the labels n times."""
+        """Apply the view; images are (B, 3, H, W), or (n B, 3, H, W) if ``carry`` repeats the labels n times."""
 
 
 class PseudoLabeler(Protocol):
-    """Who writes the pseudo-labels of which heads."""
+    """Module that makes the pseudo-labels of one or more heads."""
 
     needs_heads: bool
-    """Whether it reads the student's own heads in the source view; a teacher does not, which saves a pass."""
+    """Whether it uses the student's heads in the source view. A teacher does not, which saves a forward pass."""
 
     def __call__(self, batch: Batch, heads: Heads, progress: float) -> dict[str, PseudoLabel]:
-        """Write labels for the source view.
+        """Make pseudo-labels in the source view.
 
         Args:
-            batch: the images as the source view shows them; may hold a (sparse) ``label``.
-            heads: the student's own answer to them, detached; empty where ``needs_heads`` is False.
-            progress: share of training that is over, in [0, 1].
+            batch: batch in the source view; may hold a (sparse) ``label``.
+            heads: the student's heads for it, detached; empty if ``needs_heads`` is False.
+            progress: share of the training that is done, in [0, 1].
         """
 
 
 class HeadNetwork(Protocol):
-    """A network with named heads. ``forward`` gives one tensor (what is evaluated, exported and served)."""
+    """Network with named heads. ``forward`` returns one tensor, which is evaluated, exported and served."""
 
     def __call__(self, image: Tensor) -> Tensor:
-        """Logits of the answer (B, C, H, W)."""
+        """Return logits (B, C, H, W)."""
 
     def heads(self, image: Tensor) -> Heads:
-        """Every map that the method needs."""
+        """Return all maps that the method needs."""
 
 
 def detached(heads: Mapping[str, Tensor]) -> Heads:
-    """The same maps without gradient."""
+    """Return the same maps without gradient."""
     return {name: head.detach() for name, head in heads.items()}
 
 
 def as_specialist(classes: Tensor, own: int) -> Tensor:
-    """Class indices as the specialist of one class sees them.
+    """Convert class indices to the target of the specialist of one class.
 
     Args:
-        classes: class indices of any shape and integer type; may hold ``IGNORE``, which stays.
-        own: the specialist's class, 1 or above.
+        classes: class indices of any shape and integer type; ``IGNORE`` stays.
+        own: class of the specialist, 1 or above.
 
     Returns:
-        The same shape and type: 0 background, ``OWN`` where the class is ``own``, ``OTHER`` where it is another.
+        Same shape and type: 0 for background, ``OWN`` for class ``own``, ``OTHER`` for all other classes.
     """
     other = (classes != 0) & (classes != own) & (classes != IGNORE)
     return classes.masked_fill(classes == own, OWN).masked_fill(other, OTHER)
 
 
 def as_switch(value: bool | str | int, name: str = "switch") -> bool:
-    """Read a yes-or-no setting as a person types it on a command line.
+    """Convert a setting from the command line to a bool.
 
     Args:
-        value: a bool, 0 or 1, or one of true, yes, on, 1, false, no, off, 0 in any spelling of case.
-        name: how the setting is called in the error.
+        value: a bool, 0 or 1, or one of true, yes, on, 1, false, no, off, 0, in upper or lower case.
+        name: name of the setting in the error message.
 
     Raises:
-        ValueError: for anything else; ``bool("false")`` would be True.
+        ValueError: for any other value; ``bool("false")`` would be True.
     """
     words = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
     key = str(value).strip().lower()

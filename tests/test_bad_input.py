@@ -262,7 +262,7 @@ def test_bad_pictures_to_predict_are_said(case: Case, trained: Path) -> None:
     truncated("test")(case)
     name = Path(case.parts["test"][0]["image"]).name
     last = case.fails("inference", *words)
-    assert last.startswith(f"1 of 13 files were left out: /data/image/{name} is no picture that can be read")
+    assert last.startswith(f"1 of 13 files were skipped: /data/image/{name} is no picture that can be read")
     masks = list((case.folder / "output").glob("*_mask.png"))
     assert len(masks) == 12
     for path in masks:
@@ -317,10 +317,10 @@ def test_images_smaller_than_crop_and_stride_are_used(case: Case) -> None:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--crop_size", "[8,8]"], r"a crop is smaller than the network takes; raise --crop_size, to 16 at least \("),
+        (["--crop_size", "[8,8]"], r"a crop is too small for the network; raise --crop_size to at least 16 \("),
         (
             ["--crop_size", "[32,48]"],
-            r"crops of one batch differ in size; --crop_size wants two equal numbers, for crops",
+            r"crops of one batch differ in size; give --crop_size two equal numbers, because crops",
         ),
         (
             ["--crop_size", "[16,16]", "--batch_size", "1"],
@@ -331,7 +331,7 @@ def test_images_smaller_than_crop_and_stride_are_used(case: Case) -> None:
         (["--data_list", "no.json"], r"no data list no\.json in /data; it holds heldout_"),
         (
             ["--loss_seg#smooth", "1"],
-            r"a config gives a setting that nothing takes; scripts/check_config\.py says where \(",
+            r"a config gives an unknown setting; scripts/check_config\.py shows where \(",
         ),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
@@ -371,12 +371,12 @@ def test_a_model_that_does_not_fit_is_said(case: Case, trained: Path) -> None:
     shutil.copy(trained / "model.pt", models)
     for run_id in ("evaluating", "inference"):
         last = case.fails(run_id, "--network_def#widths", "[4,4,8,8,8]")
-        assert last.startswith("/models/model.pt is of another network than this SemiMoE: encoders.0.down_1.")
+        assert last.startswith("/models/model.pt does not fit this SemiMoE: encoders.0.down_1.")
         assert last.endswith("give the overlays and sizes (such as --network_def#widths) that it was trained with")
     (models / "model.pt").write_bytes((trained / "model.pt").read_bytes()[:10_000])
     assert case.fails("evaluating").startswith("/models/model.pt cannot be read as weights: it is damaged")
     shutil.copy(trained / "checkpoints" / "resume.pt", models / "model.pt")
-    assert case.fails("inference").startswith("/models/model.pt is a resume file and no model; give the model.pt")
+    assert case.fails("inference").startswith("/models/model.pt is a resume file, not a model; give the model.pt")
     assert case.written() == ["model.pt"]
 
 
@@ -399,8 +399,8 @@ def test_a_resume_file_that_does_not_fit_is_said_and_stays(case: Case, trained: 
     resume.write_bytes(resume.read_bytes()[:20_000])
     last = case.fails("training", "--resume", "yes", "--max_epochs", "2")
     assert last == (
-        "/models/checkpoints/resume.pt cannot be read as a resume file: it is damaged, or was written otherwise; "
-        "take it away, or start with --resume False"
+        "/models/checkpoints/resume.pt cannot be read as a resume file: it is damaged or has another format; "
+        "remove it, or start with --resume False"
     )
     assert case.written() == before
     assert (models / "model.pt").read_bytes() == (trained / "model.pt").read_bytes()
@@ -413,7 +413,7 @@ def test_a_full_disk_is_said_with_the_file_and_leaves_nothing_by_halves(case: Ca
     size = (trained / "model.pt").stat().st_size
     (case.folder / "models").mkdir()
     (case.folder / "models" / "model.pt").write_bytes(b"the old one")
-    advice = "make room on the disk, or give another --output_dir or --ckpt_dir"
+    advice = "free disk space, or give another --output_dir or --ckpt_dir"
     words = ["--tensorboard#_disabled_", "True"]
     assert case.fails("training", limit=20_000) == f"File too large: '/output'; {advice}"
     last = case.fails("training", *words, limit=size - 1000)
@@ -430,7 +430,7 @@ def test_a_full_disk_is_said_with_the_file_and_leaves_nothing_by_halves(case: Ca
 def test_a_folder_that_cannot_be_written_is_said_before_the_first_step(case: Case, trained: Path) -> None:
     """Below a file, because nothing is closed to root."""
     (case.folder / "file").touch()
-    advice = "give files that can be read, and an --output_dir and --ckpt_dir that can be written"
+    advice = "give readable files, and a writable --output_dir and --ckpt_dir"
     below = str(case.folder / "file" / "folder")
     for run_id, word in (("training", "--ckpt_dir"), ("training", "--output_dir"), ("inference", "--output_dir")):
         words = [word, below, *(["--ckpt_dir", str(trained)] if run_id == "inference" else [])]
@@ -450,7 +450,7 @@ def test_a_fresh_process_says_it_too(case: Case) -> None:
     assert done.returncode == 1
     assert "Traceback (most recent call last)" in done.stderr
     assert done.stderr.splitlines()[-1] == (
-        "semi-moe: the configs have nothing of this name to run; give another, or --config_file "
+        "semi-moe: the configs define no run of this name; give another name, or --config_file "
         "(run ID 'traning' doesn't exist in the config file.)"
     )
 
@@ -478,7 +478,7 @@ def test_a_run_that_is_stopped_says_how_to_go_on(case: Case) -> None:
     assert process.returncode == -signal.SIGINT, said  # a shell shows 130
     assert (
         said.splitlines()[-1]
-        == "semi-moe: stopped; a training goes on with --resume True, an inference by the same command"
+        == "semi-moe: stopped; continue a training with --resume True, an inference with the same command"
     )
     assert torch.load(resume, weights_only=True)["trainer"]["epoch"] >= 1
 

@@ -372,8 +372,8 @@ def test_what_the_command_line_says_wins_over_the_description(resumed, elsewhere
     words = ["run", "inference", "--config_file", resumed.configs("inference.json"), "--bundle_root", str(resumed.root)]
     failed = resumed.run(*words, "--network_def#widths", "[8,8,8,8,8]", cwd=elsewhere, fails=True)
     last = failed.stderr.strip().splitlines()[-1]
-    assert "is of another network than this SemiMoE" in last
-    assert "model.json beside it describes the network: leave out the settings that change it" in last
+    assert "does not fit this SemiMoE" in last
+    assert "model.json beside it describes the network: leave out settings that change the network" in last
 
 
 def test_a_workflow_gives_the_trained_network_to_others(resumed, pictures, elsewhere, monkeypatch):

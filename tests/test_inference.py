@@ -58,7 +58,7 @@ def dark(output: Path) -> dict[str, int]:
 
 def test_broken_files_are_named_and_the_others_done(served, folder, tmp_path):
     said = infer(served, folder, tmp_path / "out", fails=True).stderr.splitlines()
-    assert said[-1].startswith("semi-moe: 2 of 7 files were left out: ")
+    assert said[-1].startswith("semi-moe: 2 of 7 files were skipped: ")
     for name in ("cut.png", "words.jpg"):
         assert str(folder / name) in said[-1]
     assert dark(tmp_path / "out") == {f"tile_{number}": 8 + number for number in range(5)}
@@ -70,18 +70,18 @@ def test_broken_files_are_named_and_the_others_done(served, folder, tmp_path):
     (tmp_path / "out" / "tile_3_mask.png").unlink()
     before = (tmp_path / "out" / "tile_0_mask.png").stat().st_mtime_ns
     said = infer(served, folder, tmp_path / "out").stderr
-    assert "4 of 5 files are done already" in said
+    assert "4 of 5 files are already done" in said
     assert dark(tmp_path / "out") == {f"tile_{number}": 8 + number for number in range(5)}
     assert (tmp_path / "out" / "tile_0_mask.png").stat().st_mtime_ns == before
-    assert "nothing is left to do" in infer(served, folder, tmp_path / "out").stderr
+    assert "all images are done" in infer(served, folder, tmp_path / "out").stderr
     last = infer(served, folder, tmp_path / "out", "--mpp", "0.5", fails=True).stderr.splitlines()[-1]
-    assert "holds results of another inference (other mpp)" in last
+    assert "holds results of another inference (different mpp)" in last
 
 
 def test_two_processes_share_a_folder(served, folder, tmp_path):
     (folder / "words.jpg").unlink()
     said = infer(served, folder, tmp_path / "out", launcher=TORCHRUN, fails=True).stderr
-    assert "1 of 6 files were left out" in said
+    assert "1 of 6 files were skipped" in said
     assert dark(tmp_path / "out") == {f"tile_{number}": 8 + number for number in range(5)}
     shares = []
     for rank in range(2):
@@ -140,7 +140,7 @@ def test_slides_by_the_same_command(served, tmp_path):
     words = ["run", "inference", "--config_file", str([*map(str, files), str(tmp_path / "fine.json")])]
     words += ["--dataset_dir", str(folder), "--output_dir", str(tmp_path / "out")]
     said = served.run(*words, launcher=TORCHRUN, fails=True).stderr
-    assert "2 of 3 files were left out" in said
+    assert "2 of 3 files were skipped" in said
     assert "silent.tif has no pixel size in its metadata; give --mpp" in said
     with tifffile.TiffFile(tmp_path / "out" / "first_mask.ome.tif") as file:
         mask = file.series[0].levels[0].asarray()
@@ -156,4 +156,4 @@ def test_slides_by_the_same_command(served, tmp_path):
     ]
     for name in ("silent.tif", "text.svs"):
         (folder / name).unlink()
-    assert "nothing is left to do" in served.run(*words).stderr
+    assert "all images are done" in served.run(*words).stderr

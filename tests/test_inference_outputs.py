@@ -285,7 +285,7 @@ def test_turns_wrap_the_inferer_of_the_config_and_are_logged(settings):
     assert log_of(folder)[0]["turns"] == 2
     with pytest.raises(RuntimeError) as caught:
         inferred(["tta"], {**settings, "turns": 4})
-    assert "holds results of another inference (other turns)" in "".join(map(str, chain_of(caught.value)))
+    assert "holds results of another inference (different turns)" in "".join(map(str, chain_of(caught.value)))
 
 
 def test_other_areas_are_another_inference_and_another_order_is_not(settings):
@@ -293,7 +293,7 @@ def test_other_areas_are_another_inference_and_another_order_is_not(settings):
     assert len(parsed(["contours", "instances"], settings).get_parsed_content("dataset")) == 0, "all is done"
     with pytest.raises(RuntimeError) as caught:
         inferred(["instances", "contours"], {**settings, "glands#min_area": 50})
-    assert "holds results of another inference (other outputs)" in "".join(map(str, chain_of(caught.value)))
+    assert "holds results of another inference (different outputs)" in "".join(map(str, chain_of(caught.value)))
 
 
 def chain_of(error: BaseException | None) -> list[BaseException]:

@@ -1,4 +1,4 @@
-"""The trainer, what carries it over a restart, and how a run ends that fails."""
+"""Trainer, checkpoints, resume file, inference log, and the messages at the end of a run."""
 
 from bundle.engines.checkpoint import BestModel, LastModel, ModelCheckpointLoader
 from bundle.engines.error_summary import end_clearly

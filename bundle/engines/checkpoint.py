@@ -1,4 +1,4 @@
-"""The model file: written by a training, whole or not at all, and read for evaluation and inference."""
+"""Model file ``model.pt``: written atomically during training, loaded for evaluation and inference."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from bundle.engines.model_file import describes_others
 logger = logging.getLogger(__name__)
 
 SHOWN = 3
-"""How many names an error shows."""
+"""Maximal number of names in an error message."""
 
 
 def weights_of(network: nn.Module) -> dict[str, Any]:
-    """The state dict of a network with all tensors on the CPU, so that a file written on a GPU loads anywhere."""
+    """Return the state dict of a network with all tensors on the CPU, so that it also loads without a GPU."""
     return {name: value.detach().cpu() for name, value in network.state_dict().items()}
 
 
@@ -37,14 +37,14 @@ def save_model(
     epoch: int,
     scores: Mapping[str, float] | None = None,
 ) -> None:
-    """Write the weights of a network and, beside them, what the model is.
+    """Write the weights of a network and the ``model.json`` beside them.
 
     Args:
         network: the bare network.
         path: file of the weights.
-        description: writes ``model.json``; ``None`` leaves that out.
-        epoch: the epoch that the weights are from.
-        scores: metrics of the validation in that epoch.
+        description: writes ``model.json``; ``None`` writes the weights only.
+        epoch: epoch of the weights.
+        scores: validation metrics of this epoch.
     """
     if description is not None:
         description.remove_other()
@@ -54,16 +54,16 @@ def save_model(
 
 
 class BestModel:
-    """Keeps the network of the best validation as a plain state dict, ``model.pt``; stands in ``validate#handlers``.
+    """Handler that saves the network with the best validation score as a state dict; part of ``validate#handlers``.
 
-    MONAI's ``CheckpointSaver`` removes the old file before it writes the new one, and forgets the best score over a
-    restart; this does neither.
+    Unlike MONAI's ``CheckpointSaver``, it replaces the old file only after the new one is complete, and it keeps the
+    best score over a restart.
 
     Args:
         network: the bare network.
-        path: file to write.
-        metric: name of the metric that decides, larger is better; default is the evaluator's key metric.
-        description: writes what the model is beside it; ``None`` leaves that out.
+        path: file to write, ``model.pt``.
+        metric: name of the metric to compare, larger is better; default is the evaluator's key metric.
+        description: writes ``model.json`` beside it; ``None`` writes the weights only.
     """
 
     def __init__(
@@ -83,17 +83,17 @@ class BestModel:
         self._engine: Any = None
 
     def attach(self, engine: Engine) -> None:
-        """Look at the score after each validation."""
+        """Compare the score after each validation."""
         self._engine = engine
         engine.add_event_handler(Events.STARTED, self._clear)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._compare)
 
     def state_dict(self) -> dict[str, Any]:
-        """Best score so far and its epoch, ``None`` before the first validation."""
+        """Return the best score so far and its epoch; both are ``None`` before the first validation."""
         return {"score": self.score, "epoch": self.epoch}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what an earlier run reached; MONAI's log of the best score does so too."""
+        """Restore the best score of an earlier run, also in the evaluator's state, which MONAI logs."""
         self.score, self.epoch = state["score"], state["epoch"]
         if self._engine is not None and self.metric is None and self.score is not None:
             self._engine.state.best_metric, self._engine.state.best_metric_epoch = self.score, self.epoch
@@ -105,7 +105,7 @@ class BestModel:
     def _compare(self, engine: Any) -> None:
         self.name = self.metric or engine.state.key_metric_name
         score = float(engine.state.metrics[self.name])
-        if self.score is not None and not (score > self.score or math.isnan(self.score)):  # NaN beats nothing
+        if self.score is not None and not (score > self.score or math.isnan(self.score)):  # NaN is never better
             return
         self.score, self.epoch = score, engine.state.epoch
         if idist.get_rank() == 0:
@@ -113,14 +113,14 @@ class BestModel:
 
 
 class LastModel:
-    """Keeps the network of the last epoch of a training without validation, ``model.pt``; in ``train#handlers``.
+    """Handler that saves the network after each epoch of a training without validation; part of ``train#handlers``.
 
-    It writes after each epoch, before the resume file calls that epoch done: a run may be killed in between.
+    It writes before the resume file marks the epoch as done, because a run may be killed in between.
 
     Args:
         network: the bare network.
-        path: file to write.
-        description: writes what the model is beside it; ``None`` leaves that out.
+        path: file to write, ``model.pt``.
+        description: writes ``model.json`` beside it; ``None`` writes the weights only.
     """
 
     def __init__(
@@ -145,18 +145,18 @@ class LastModel:
 
 
 class ModelCheckpointLoader:
-    """Loads ``model.pt`` into the network when an evaluation or inference starts; the first of its handlers.
+    """Handler that loads ``model.pt`` into the network when an evaluation or inference starts; it must come first.
 
-    Each weight must have its place and shape. MONAI's ``CheckpointLoader`` does not say which file is wrong and what
-    to do. Its name is part of this one, because federated clients switch off all handlers whose name has it.
+    All names and shapes must match. Unlike MONAI's ``CheckpointLoader``, errors name the file and what to do. The
+    class name contains ``CheckpointLoader``, because federated clients disable all handlers with this name.
 
     Args:
         network: the bare network.
-        path: a plain state dict, as ``BestModel`` writes it.
+        path: a state dict, as ``BestModel`` writes it.
 
     Raises:
-        FileNotFoundError: where there is no file.
-        ValueError: where the file is damaged, no plain state dict, or that of another network.
+        FileNotFoundError: if the file does not exist.
+        ValueError: if the file is damaged, holds no state dict, or belongs to another network.
     """
 
     def __init__(self, network: nn.Module, path: str | os.PathLike[str]) -> None:
@@ -164,28 +164,28 @@ class ModelCheckpointLoader:
         self.path = Path(path)
 
     def attach(self, engine: Engine) -> None:
-        """Load once, when the engine starts."""
+        """Load the weights when the engine starts."""
         engine.add_event_handler(Events.STARTED, self.load)
 
     def load(self) -> None:
-        """Load now."""
+        """Load the weights."""
         if not self.path.is_file():
             raise FileNotFoundError(
                 f"no model at {self.path}; train first, or give --ckpt_dir, the folder that holds {self.path.name}"
             )
         weights = read_saved(self.path, "weights", "copy it again, or train again")
         if isinstance(weights, Mapping) and {"network", "trainer"} <= set(weights):
-            raise ValueError(f"{self.path} is a resume file and no model; give the model.pt that lies one folder above")
+            raise ValueError(f"{self.path} is a resume file, not a model; give the model.pt in the folder above it")
         if not isinstance(weights, Mapping) or not all(isinstance(value, Tensor) for value in weights.values()):
-            raise ValueError(f"{self.path} holds no plain weights; give the model.pt that a training wrote")
+            raise ValueError(f"{self.path} is not a state dict; give the model.pt that a training wrote")
         faults = differences(self.network.state_dict(), weights)
         if faults:
             described = self.path.with_name(DESCRIPTION).is_file()
             raise ValueError(
-                f"{self.path} is of another network than this {type(self.network).__name__}: {faults}; "
+                f"{self.path} does not fit this {type(self.network).__name__}: {faults}; "
                 + (
-                    f"{DESCRIPTION} beside it describes the network: leave out the settings that change it, such as an "
-                    f"overlay of another method, or take the {DESCRIPTION} that belongs to these weights"
+                    f"{DESCRIPTION} beside it describes the network: leave out settings that change the network, such "
+                    f"as the overlay of another method, or use the {DESCRIPTION} that belongs to these weights"
                     if described
                     else "give the overlays and sizes (such as --network_def#widths) that it was trained with"
                 )
@@ -195,7 +195,7 @@ class ModelCheckpointLoader:
         if describes_others(self.path):
             logger.warning(
                 "%s was written for other weights than this %s: network, pixel size and normalization may be wrong; "
-                "take the %s that belongs to these weights, or remove it and give the configs of the training",
+                "use the %s that belongs to these weights, or remove it and give the configs of the training",
                 self.path.with_name(DESCRIPTION),
                 self.path.name,
                 DESCRIPTION,
@@ -203,38 +203,38 @@ class ModelCheckpointLoader:
 
 
 def read_saved(path: Path, content: str, advice: str) -> Any:
-    """What ``torch.save`` wrote to a file, on the CPU; nothing but tensors and plain values.
+    """Read a file of ``torch.save`` to the CPU; only tensors and plain values are accepted.
 
     Args:
-        path: a file that exists.
-        content: what it should hold, for the error.
-        advice: what to do where it does not.
+        path: an existing file.
+        content: expected content, for the error message.
+        advice: what to do if it cannot be read, for the error message.
 
     Raises:
-        OSError: where it cannot be opened.
-        ValueError: where the file cannot be read so.
+        OSError: if the file cannot be opened.
+        ValueError: if the file cannot be read.
     """
     path.open("rb").close()
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch, pickle and zip raise a dozen kinds over a damaged file
-        reason = "it is TorchScript" if "TorchScript" in str(error) else "it is damaged, or was written otherwise"
+    except Exception as error:  # torch, pickle and zip raise many types for a damaged file
+        reason = "it is TorchScript" if "TorchScript" in str(error) else "it is damaged or has another format"
         raise ValueError(f"{path} cannot be read as {content}: {reason}; {advice}") from error
 
 
-def differences(expected: Mapping[str, Any], found: Mapping[str, Any]) -> str:
-    """In what a state dict differs from the one that is expected: first names and shapes; empty where it fits."""
-    missing = [name for name in expected if name not in found]
-    extra = [name for name in found if name not in expected]
-    both = [(name, _shape(found[name]), _shape(value)) for name, value in expected.items() if name in found]
-    shapes = [f"{name} is {there} there and {here} here" for name, there, here in both if there != here]
+def differences(expected: Mapping[str, Any], loaded: Mapping[str, Any]) -> str:
+    """Describe how a state dict differs from the expected one: first names and shapes; empty if it fits."""
+    missing = [name for name in expected if name not in loaded]
+    extra = [name for name in loaded if name not in expected]
+    pairs = [(name, _shape(loaded[name]), _shape(value)) for name, value in expected.items() if name in loaded]
+    shapes = [f"{name} has shape {actual}, expected {shape}" for name, actual, shape in pairs if actual != shape]
     faults = [("it lacks ", missing), ("it also has ", extra), ("", shapes)]
-    return ", ".join(f"{words}{_some(names)}" for words, names in faults if names)
+    return ", ".join(f"{prefix}{_first_names(names)}" for prefix, names in faults if names)
 
 
 def _shape(value: Any) -> tuple[int, ...]:
     return tuple(getattr(value, "shape", ()))
 
 
-def _some(names: list[str]) -> str:
+def _first_names(names: list[str]) -> str:
     return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if names[SHOWN:] else "")

@@ -1,4 +1,4 @@
-"""Definitions of components as plain data: taken from the configuration being read, checked, and built again."""
+"""Definitions of components as plain data: read from a parsed configuration, checked, and instantiated again."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from torch import nn
 
 TARGET = "_target_"
 ALLOWED = ("bundle.networks.", "bundle.transforms.", "monai.networks.")
-"""Where a class may come from that a file names; nothing else is ever imported for it."""
+"""Packages whose classes a file may name; nothing else is imported."""
 PRETRAINED = "pretrained"
-"""Argument of an encoder that asks for weights of its own; a trained model brings its weights along."""
+"""Argument of an encoder that loads pretrained weights; a trained model has its own weights instead."""
 
 
 def current_parser() -> ConfigParser:
-    """Find the parser of the configuration that is being read, on the call stack.
+    """Return the parser of the configuration that is being read, found on the call stack.
 
-    MONAI hands components their arguments only, already built. The text of a definition is known to the parser alone.
+    MONAI passes components only their instantiated arguments; the text of a definition is available in the parser.
 
     Raises:
-        RuntimeError: when no configuration is being read.
+        RuntimeError: if no configuration is being read.
     """
     frame: FrameType | None = inspect.currentframe()
     while frame is not None:
@@ -37,17 +37,17 @@ def current_parser() -> ConfigParser:
 
 
 def plain_definition(parser: ConfigParser, key: str) -> Any:
-    """Return a part of a configuration as JSON data: references and expressions replaced by their values.
+    """Return a part of a configuration as JSON data, with references and expressions replaced by their values.
 
     Args:
         parser: the parser of the configuration.
-        key: the part, such as ``network_def`` or ``network_def#widths``.
+        key: key of the part, such as ``network_def`` or ``network_def#widths``.
 
     Returns:
-        A dict, list, text, number, bool or ``None``; nested components keep their ``_target_`` as a full dotted name.
+        Dict, list, string, number, bool or ``None``; nested components keep their ``_target_`` as a full dotted name.
 
     Raises:
-        ValueError: where a value has no form in JSON.
+        ValueError: if JSON cannot represent a value.
     """
     value = parser[key]
     if isinstance(value, Mapping):
@@ -67,10 +67,10 @@ def plain_definition(parser: ConfigParser, key: str) -> Any:
 
 
 def as_json(value: Any, name: str) -> Any:
-    """Return a value as JSON data, tuples as lists.
+    """Convert a value to JSON data, tuples to lists.
 
     Raises:
-        ValueError: where it has no form in JSON; ``name`` says which value it is.
+        ValueError: if JSON cannot represent it; the message starts with ``name``.
     """
     if isinstance(value, Mapping):
         return {str(key): as_json(item, name) for key, item in value.items()}
@@ -82,14 +82,14 @@ def as_json(value: Any, name: str) -> Any:
 
 
 def check_definition(definition: Any, name: str) -> None:
-    """Refuse a definition that names code from outside, or holds an expression.
+    """Check that a definition holds no expression and names only classes of ``ALLOWED``.
 
     Raises:
-        ValueError: where a target is no class that ``allowed_class`` takes, or a text would be evaluated by MONAI.
+        ValueError: if ``allowed_class`` rejects a target, or MONAI would evaluate a string.
     """
     for value in _leaves(definition):
         if isinstance(value, str) and value.startswith(("$", "@", "%")):
-            raise ValueError(f"{name} holds the expression {value!r}; only plain values are read")
+            raise ValueError(f"{name} holds the expression {value!r}; only plain values are allowed")
     for target in _targets(definition):
         try:
             allowed_class(target)
@@ -98,26 +98,30 @@ def check_definition(definition: Any, name: str) -> None:
 
 
 def allowed_class(target: Any) -> type:
-    """Return the class of a dotted name, if a file may ask for it: a network or a transform defined in ``ALLOWED``.
+    """Return the class of a dotted name if it is a network or transform defined in ``ALLOWED``.
 
-    A name that only begins so will not do: ``bundle.networks.onnx_file.os.system`` leads out of the package again.
+    The prefix alone is not enough: ``bundle.networks.onnx_file.os.system`` leads out of the package again.
 
     Raises:
-        ValueError: where it is another class, no class, or not there.
+        ValueError: if it is any other object or cannot be imported.
     """
-    found = None
+    located = None
     if isinstance(target, str) and target.startswith(ALLOWED) and all(map(str.isidentifier, target.split("."))):
         try:
-            found = locate(target)
+            located = locate(target)
         except ErrorDuringImport as error:
             raise ValueError(f"names {target!r}, which cannot be imported: {error.value}") from error
-    if isinstance(found, type) and issubclass(found, nn.Module | Transform) and found.__module__.startswith(ALLOWED):
-        return found
-    raise ValueError(f"names {target!r}; only classes of {', '.join(ALLOWED)}* are built: networks and transforms")
+    if (
+        isinstance(located, type)
+        and issubclass(located, nn.Module | Transform)
+        and located.__module__.startswith(ALLOWED)
+    ):
+        return located
+    raise ValueError(f"names {target!r}; only networks and transforms of {', '.join(ALLOWED)}* are allowed")
 
 
 class Builder:
-    """Builds a component from its plain definition; a configuration may name it as a ``_target_``.
+    """Factory of a component with a plain definition; a configuration may name it as a ``_target_``.
 
     Args:
         definition: a checked definition with ``_target_``.
@@ -127,23 +131,23 @@ class Builder:
         self.definition = dict(definition)
 
     def __call__(self, **changes: Any) -> Any:
-        """Build the component.
+        """Instantiate the component.
 
         Args:
-            **changes: arguments that differ from the definition; ``None`` stands for no change.
+            **changes: arguments that differ from the definition; ``None`` means no change.
         """
-        return _built(self.definition | {name: value for name, value in changes.items() if value is not None})
+        return _instantiate(self.definition | {name: value for name, value in changes.items() if value is not None})
 
 
-def _built(value: Any) -> Any:
+def _instantiate(value: Any) -> Any:
     if isinstance(value, dict):
-        parts = {name: _built(item) for name, item in value.items()}
+        parts = {name: _instantiate(item) for name, item in value.items()}
         if TARGET not in parts:
             return parts
-        made = allowed_class(parts.pop(TARGET))
-        parts |= {PRETRAINED: False} if PRETRAINED in inspect.signature(made).parameters else {}
-        return made(**parts)
-    return [_built(item) for item in value] if isinstance(value, list) else value
+        component = allowed_class(parts.pop(TARGET))
+        parts |= {PRETRAINED: False} if PRETRAINED in inspect.signature(component).parameters else {}
+        return component(**parts)
+    return [_instantiate(item) for item in value] if isinstance(value, list) else value
 
 
 def _leaves(value: Any) -> Iterator[Any]:

@@ -1,4 +1,4 @@
-"""How a run ends that fails: one sentence on the last line that says what is wrong, which file, and what to do."""
+"""Last line of a failed run: one sentence that says what is wrong, in which file, and what to do."""
 
 from __future__ import annotations
 
@@ -14,102 +14,105 @@ from tqdm import tqdm
 
 NAME = "semi-moe"
 PROGRAM = "monai.bundle.__main__"
-"""The program whose last line this is."""
+"""Main module of the runs whose errors are summarized."""
 WRAPPERS = ("Failed to instantiate component", "Failed to evaluate ", "applying transform ")
-"""How MONAI begins what it says around the error that matters."""
+"""First words of the errors that MONAI wraps around the original one."""
 TRACE = "Traceback (most recent call last):"
 LINKS = re.compile(
     r"(?:The above exception was the direct cause of the following exception"
     r"|During handling of the above exception, another exception occurred):\n"
 )
-OF_THE_SYSTEM = re.compile(r"\[Errno (?P<number>\d+)\] (?P<what>[^:]*)(?:: (?P<where>.+))?", re.DOTALL)
+SYSTEM_ERROR = re.compile(r"\[Errno (?P<number>\d+)\] (?P<what>[^:]*)(?:: (?P<where>.+))?", re.DOTALL)
 FULL = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
 CLOSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
-TELLING = {
+SENTENCE_TYPES = {
     *("AnnotationError", "FileNotFoundError", "FloatingPointError", "OSError", "OtherReaderError", "PictureError"),
     *("RuntimeError", "SlideError", "ValueError"),
 }
-"""Errors whose text is a sentence; of others, the kind is told too."""
+"""Errors whose text is a sentence; for other errors, the type is shown too."""
 KNOWN = (
     ("out of memory", "the memory of the GPU is full; lower --batch_size or --crop_size"),
     ("can't allocate memory", "the memory is full; lower --batch_size, --crop_size or --cache_gib"),
-    ("is killed by signal", "a loader process was killed, mostly for want of memory; lower --num_workers"),
-    ("exited unexpectedly", "a loader process ended; go on with --resume True, or without any by --num_workers 0"),
+    ("is killed by signal", "a loader process was killed, usually because memory is full; lower --num_workers"),
+    ("exited unexpectedly", "a loader process ended; continue with --resume True, or without workers: --num_workers 0"),
     ("shared memory", "the shared memory is full; lower --num_workers, 0 needs none"),
-    ("Output size is too small", "a crop is smaller than the network takes; raise --crop_size, to 16 at least"),
+    ("Output size is too small", "a crop is too small for the network; raise --crop_size to at least 16"),
     ("more than 1 value per channel", "batch normalization needs more pixels; raise --crop_size or --batch_size"),
     (
         "equal size, but got",
-        "crops of one batch differ in size; --crop_size wants two equal numbers, for crops are turned",
+        "crops of one batch differ in size; give --crop_size two equal numbers, because crops are rotated",
     ),
     (
         "doesn't exist in the config file",
-        "the configs have nothing of this name to run; give another, or --config_file",
+        "the configs define no run of this name; give another name, or --config_file",
     ),
-    ("not defined in the config", "a config refers to what is not there; scripts/check_config.py says where"),
-    ("unexpected keyword argument", "a config gives a setting that nothing takes; scripts/check_config.py says where"),
+    ("not defined in the config", "a config refers to a missing key; scripts/check_config.py shows where"),
+    ("unexpected keyword argument", "a config gives an unknown setting; scripts/check_config.py shows where"),
 )
-"""What errors of torch and MONAI say, and what it means."""
+"""Words in errors of torch and MONAI, and what they mean."""
 
 
 def end_clearly() -> None:
-    """Let this process, if it is ``python -m monai.bundle``, end an error with one sentence; the traceback stays above.
+    """Write one sentence below the traceback of an error, if this process is ``python -m monai.bundle``.
 
-    MONAI wraps errors in its own, so that the last line of a failed run says "Failed to instantiate component". The
-    configs call this first. It sets the hooks for errors, which are of the whole process: so never in a notebook, a
-    server or a test, which have other main programs.
+    MONAI wraps errors in its own, so that the last line of a failed run is "Failed to instantiate component". The
+    configs call this function first. It sets the exception hooks of the whole process, so it does nothing in a
+    notebook, a server or a test, which have another main module.
     """
     specification = getattr(sys.modules.get("__main__"), "__spec__", None)
     if getattr(specification, "name", None) == PROGRAM:
-        ending = Ending()
-        sys.excepthook = ending.tell
-        threading.excepthook = ending.tell_thread
+        hooks = ExceptionHooks()
+        sys.excepthook = hooks.excepthook
+        threading.excepthook = hooks.threading_excepthook
 
 
-class Ending:
-    """The last words of a process. Other threads may fail of the same cause; they say so before them or not at all."""
+class ExceptionHooks:
+    """Exception hooks that write the last line of a process.
+
+    Other threads may fail of the same cause; their tracebacks come before the last line or are left out.
+    """
 
     def __init__(self) -> None:
         self._turn = threading.Lock()
-        self._told = False
+        self._finished = False
 
-    def tell(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        """Write the traceback as Python does, unless a person stopped the run, and the sentence below it."""
+    def excepthook(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        """Write the traceback, unless the user stopped the run, and the sentence below it."""
         with self._turn:
-            self._told = True
-            for bar in list(getattr(tqdm, "_instances", ())):  # a bar left open is drawn once more when Python ends
+            self._finished = True
+            for bar in list(getattr(tqdm, "_instances", ())):  # an open bar is drawn again when Python exits
                 bar.close()
             if not issubclass(kind, KeyboardInterrupt):
                 sys.__excepthook__(kind, error, trace)
             sys.stderr.write(f"{NAME}: {sentence(error)}\n")
             sys.stderr.flush()
 
-    def tell_thread(self, arguments: Any) -> None:
-        """Write the traceback of another thread as Python does, unless the last words are said."""
+    def threading_excepthook(self, arguments: Any) -> None:
+        """Write the traceback of another thread, unless the last line is already written."""
         with self._turn:
-            if not self._told:
+            if not self._finished:
                 threading.__excepthook__(arguments)
 
 
 def sentence(error: BaseException) -> str:
-    """What went wrong, in one line."""
+    """Return what went wrong, in one line."""
     if isinstance(error, KeyboardInterrupt):
-        return "stopped; a training goes on with --resume True, an inference by the same command"
+        return "stopped; continue a training with --resume True, an inference with the same command"
     kind, text = root(error)
     text = " ".join(text.split())
-    found = OF_THE_SYSTEM.search(text)
-    if found:
-        return _of_the_system(int(found["number"]), found["what"], found["where"])
+    system_error = SYSTEM_ERROR.search(text)
+    if system_error:
+        return _system_sentence(int(system_error["number"]), system_error["what"], system_error["where"])
     for words, meaning in KNOWN:
         if words in text:
             return f"{meaning} ({shorten(text, 120, placeholder=' ...')})"
-    if kind in TELLING and text:
+    if kind in SENTENCE_TYPES and text:
         return text
-    return f"{kind}: {text}; the lines above say where" if text else f"{kind}; the lines above say where"
+    return f"{kind}: {text}; see the traceback above" if text else f"{kind}; see the traceback above"
 
 
 def root(error: BaseException) -> tuple[str, str]:
-    """Kind and text of the error below all that MONAI and torch have wrapped around it."""
+    """Return type and text of the original error, without what MONAI and torch wrap around it."""
     while str(error).startswith(WRAPPERS):
         cause = error.__cause__ or error.__context__
         if cause is None:
@@ -120,32 +123,32 @@ def root(error: BaseException) -> tuple[str, str]:
 
 
 def in_trace(text: str) -> tuple[str, str]:
-    """Kind and text of the error in a traceback that another error carries as text.
+    """Return type and text of the original error in a traceback that another error holds as text.
 
-    Loader processes send theirs so, and MONAI's writers hide theirs so.
+    Errors of loader processes and of MONAI's writers have this form.
     """
     parts = LINKS.split(text[text.index(TRACE) :])
     for part in reversed(parts):
-        kind, said = _last(part)
-        if not said.startswith(WRAPPERS):
-            return kind, said
-    return _last(parts[0])
+        kind, message = _error_at_end(part)
+        if not message.startswith(WRAPPERS):
+            return kind, message
+    return _error_at_end(parts[0])
 
 
-def _last(part: str) -> tuple[str, str]:
-    """Kind and text at the end of one traceback: what follows the lines of its last frame."""
+def _error_at_end(part: str) -> tuple[str, str]:
+    """Return type and text at the end of one traceback, after the lines of its last frame."""
     lines = part.strip("\n").splitlines()
     start = max((number for number, line in enumerate(lines) if line.startswith('  File "')), default=-1) + 1
     while start < len(lines) and lines[start].startswith(" "):
         start += 1
-    name, _, said = "\n".join(lines[start:]).partition(":")
-    return name.strip().rpartition(".")[2], said.strip()
+    name, _, message = "\n".join(lines[start:]).partition(":")
+    return name.strip().rpartition(".")[2], message.strip()
 
 
-def _of_the_system(number: int, what: str, where: str | None) -> str:
-    place = f": {where}" if where else ""
+def _system_sentence(number: int, what: str, path: str | None) -> str:
+    fault = f"{what}: {path}" if path else what
     if number in FULL:
-        return f"{what}{place}; make room on the disk, or give another --output_dir or --ckpt_dir"
+        return f"{fault}; free disk space, or give another --output_dir or --ckpt_dir"
     if number in CLOSED:
-        return f"{what}{place}; give files that can be read, and an --output_dir and --ckpt_dir that can be written"
-    return f"{what}{place}; look whether this file is there and the disk in order"
+        return f"{fault}; give readable files, and a writable --output_dir and --ckpt_dir"
+    return f"{fault}; check that the file exists and the disk works"

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, whatever stops the run that writes them."""
+"""Atomic writing of files: a file is complete or missing, also if the run is killed."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from monai.data import PILWriter
 
 @contextmanager
 def whole(path: str | os.PathLike[str], suffix: str = "") -> Iterator[Path]:
-    """Place to write a file to: beside its own, and renamed into it at the end.
+    """Yield a temporary path beside a file, which is renamed to the file at the end.
 
-    Its name is drawn: the number of the process would be the same in two threads, or in containers that share a folder.
-    After an error it is taken away. What a killed run leaves there, ``remove_partials`` takes away.
+    The temporary name is random, because process ids are equal in two threads and in containers that share a folder.
+    The temporary file is removed after an error. ``remove_partials`` removes those of killed runs.
 
     Args:
-        path: where the file shall appear; its folder is made where it is missing.
-        suffix: how the name of the place ends, for writers that go by it.
+        path: file to write; its folder is created if missing.
+        suffix: end of the temporary name, for writers that choose the format by it.
 
     Raises:
-        OSError: where the folder cannot be made or the file not be written, for instance on a full disk; names it.
+        OSError: if the folder or the file cannot be written, for example on a full disk; the error names the file.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,7 +36,7 @@ def whole(path: str | os.PathLike[str], suffix: str = "") -> Iterator[Path]:
         yield partial
         partial.replace(path)
     except (OSError, RuntimeError) as error:
-        cause = _of_the_disk(error)
+        cause = _disk_error(error)
         if cause is None or cause.errno is None:
             raise
         raise OSError(cause.errno, os.strerror(cause.errno), str(path)) from error
@@ -44,25 +44,25 @@ def whole(path: str | os.PathLike[str], suffix: str = "") -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def _of_the_disk(error: BaseException | None) -> OSError | None:
-    """The error of the system behind another: a write names no file, and torch hides it behind one of its own."""
+def _disk_error(error: BaseException | None) -> OSError | None:
+    """Return the OSError behind an error; torch wraps it in an error of another type."""
     while error is not None and not isinstance(error, OSError):
         error = error.__cause__ or error.__context__
     return error
 
 
 def remove_partials(path: str | os.PathLike[str]) -> None:
-    """Take away what runs that were killed while writing a file have left beside it."""
+    """Remove temporary files that killed runs left beside a file."""
     path = Path(path)
     for partial in path.parent.glob(f".{path.name}.*.partial*"):
         partial.unlink(missing_ok=True)
 
 
 def save_whole(content: Any, path: str | os.PathLike[str]) -> None:
-    """Write a file with ``torch.save`` whole or not at all: beside its place first, then renamed into it.
+    """Write a file atomically with ``torch.save``.
 
     Raises:
-        OSError: where it cannot be written, for instance on a full disk; names the file. The old file stays.
+        OSError: if it cannot be written, for example on a full disk; the error names the file. The old file stays.
     """
     with whole(path) as partial, partial.open("wb") as file:
         torch.save(content, file)
@@ -71,24 +71,24 @@ def save_whole(content: Any, path: str | os.PathLike[str]) -> None:
 
 
 def check_writable(folder: str | os.PathLike[str]) -> None:
-    """Make a folder where it is missing, and try to write there: better now than after the first epoch.
+    """Create a folder if missing and test that it is writable, to fail before the first epoch and not after it.
 
     Raises:
-        OSError: where that fails; names the folder.
+        OSError: if it is not writable; the error names the folder.
     """
     Path(folder).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder) as file:
         try:
-            file.write(bytes(65536))  # a full disk takes a file, but no content
+            file.write(bytes(65536))  # on a full disk an empty file can still be created
             file.flush()
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(folder)) from error
 
 
 class WholePictureWriter(PILWriter):
-    """Writes pictures as MONAI's ``PILWriter`` does, but whole or not at all; for ``SaveImaged(writer=...)``.
+    """Image writer like MONAI's ``PILWriter``, but atomic; for ``SaveImaged(writer=...)``.
 
-    Of sides of one pixel it drops none; MONAI's takes them for channels, and fails.
+    It also writes images with a side of one pixel, where ``PILWriter`` squeezes the dimension and fails.
     """
 
     def set_data_array(
@@ -99,13 +99,13 @@ class WholePictureWriter(PILWriter):
         contiguous: bool = False,
         **kwargs: Any,
     ) -> None:
-        """Take the picture.
+        """Set the image to write.
 
         Args:
-            data_array: the picture, (C, W, H) where ``channel_dim`` is 0.
-            channel_dim: where the channels are, ``None`` without.
-            squeeze_end_dims: whether a single channel is dropped.
-            contiguous: whether the array is copied into one piece.
+            data_array: the image, (C, W, H) if ``channel_dim`` is 0.
+            channel_dim: dimension of the channels, ``None`` if there is none.
+            squeeze_end_dims: whether to drop a single channel.
+            contiguous: whether to make the array contiguous.
             **kwargs: as for MONAI's ``PILWriter``.
         """
         super().set_data_array(data_array, channel_dim, False, contiguous, **kwargs)
@@ -113,15 +113,15 @@ class WholePictureWriter(PILWriter):
             self.data_obj = self.data_obj[..., 0]
 
     def write(self, filename: PathLike, verbose: bool = False, **kwargs: Any) -> None:
-        """Write the picture.
+        """Write the image.
 
         Args:
-            filename: where; the suffix says how.
-            verbose: whether the log names the file.
+            filename: file to write; its suffix determines the format.
+            verbose: whether to log the file name.
             **kwargs: as for MONAI's ``PILWriter``.
 
         Raises:
-            OSError: where it cannot be written; names the file.
+            OSError: if it cannot be written; the error names the file.
         """
         remove_partials(filename)
         with whole(filename, Path(filename).suffix) as partial:

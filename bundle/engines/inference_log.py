@@ -1,4 +1,4 @@
-"""What an inference has done already: it goes on where it stopped, and ends with a summary."""
+"""Journal of an inference: which images are done, so that a stopped run can continue, and a summary at the end."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ Entry = Mapping[str, Any]
 SUMMARY = "summary.json"
 JOURNAL = "journal_*.jsonl"
 SHOWN = 3
-"""How many pictures the last line of a run names."""
+"""Maximal number of images in the last line of a run."""
 PREFIX = 16
-"""Digits of a digest that are kept."""
+"""Number of digits of the SHA-256 of the model that are stored."""
 
 
 class InferenceLog:
-    """Keeps, in the folder of the results, which pictures are done; gives a run those that are left.
+    """Handler that records in the output folder which images are done and selects those that are left.
 
-    Each process writes ``journal_RANK.jsonl``, a line a picture, after its files stand. A picture counts as done while
-    it has the size and time of change of then, and its files are there. At the end rank 0 writes ``summary.json``.
+    Each process writes ``journal_RANK.jsonl`` with one line per image, after the files of the image. An image is done
+    if its size and modification time are unchanged and its files exist. At the end rank 0 writes ``summary.json``.
 
     Args:
         output_dir: folder of the results.
-        model: file of the weights; another content is another inference. It may be missing, which its loader says.
-        settings: what else makes another inference: plain values.
-        overwrite: do all again, whatever is there: True, False or a word for it.
+        model: file of the weights; results of other weights are refused. If it is missing, its loader raises the error.
+        settings: plain values; results of other settings are refused.
+        overwrite: whether to process all images again: a bool or a string such as ``true``.
     """
 
     def __init__(
@@ -62,21 +62,21 @@ class InferenceLog:
         self._started = 0.0
 
     def left(self, images: Sequence[Entry]) -> list[Entry]:
-        """The pictures that this process has still to do, of all that there are.
+        """Return the images that this process has to process.
 
         Raises:
-            ValueError: where the folder holds results of another model or other settings, or the pictures themselves.
+            ValueError: if the folder holds results of another model or other settings, or the images themselves.
         """
-        place = self.folder.resolve()
-        if any(Path(entry[IMAGE]).parent.resolve() == place for entry in images):
-            raise ValueError(f"{self.folder} is the folder of the pictures; give another --output_dir for the results")
+        folder = self.folder.resolve()
+        if any(Path(entry[IMAGE]).parent.resolve() == folder for entry in images):
+            raise ValueError(f"{self.folder} is the folder of the images; give another --output_dir for the results")
         done = {} if self.overwrite else self._done()
-        open_items = [entry for entry in images if done.get(str(entry[IMAGE])) != _state(entry[IMAGE])]
-        self.total, self.kept = len(images), len(images) - len(open_items)
-        return own_share(open_items)
+        remaining = [entry for entry in images if done.get(str(entry[IMAGE])) != _state(entry[IMAGE])]
+        self.total, self.kept = len(images), len(images) - len(remaining)
+        return own_share(remaining)
 
     def attach(self, engine: Engine) -> None:
-        """Write down each picture that an engine is done with, and sum up when it ends."""
+        """Record each processed image, and write the summary at the end."""
         engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._write)
         engine.add_event_handler(Events.COMPLETED, self._finish)
@@ -91,7 +91,7 @@ class InferenceLog:
         return {**self.settings, "model": hashlib.sha256(model).hexdigest()[:PREFIX]}
 
     def _done(self) -> dict[str, list[int]]:
-        """Size and time of change of the pictures whose results stand, by path."""
+        """Return path -> size and modification time of the images whose results exist."""
         done: dict[str, list[int]] = {}
         for file in sorted(self.folder.glob(JOURNAL)):
             setting: dict[str, Any] | None = None
@@ -102,35 +102,35 @@ class InferenceLog:
                 if "settings" in record:
                     setting = record["settings"]
                 elif all((self.folder / name).is_file() for name in record["files"]):
-                    self._refuse_other(setting)
+                    self._check_settings(setting)
                     done[record["image"]] = record["state"]
         return done
 
-    def _refuse_other(self, found: Mapping[str, Any] | None) -> None:
-        here = self._setting
-        if found == here:
+    def _check_settings(self, recorded: Mapping[str, Any] | None) -> None:
+        current = self._setting
+        if recorded == current:
             return
-        other = found or {}
-        names = [name for name in {**here, **other} if here.get(name) != other.get(name)]
+        recorded = recorded or {}
+        names = [name for name in {**current, **recorded} if current.get(name) != recorded.get(name)]
         raise ValueError(
-            f"{self.folder} holds results of another inference (other {', '.join(names)}); "
-            "give another --output_dir, or --overwrite True to do all again"
+            f"{self.folder} holds results of another inference (different {', '.join(names)}); "
+            "give another --output_dir, or --overwrite True to process all images again"
         )
 
     def _start(self) -> None:
         self._started = time.monotonic()
         self.folder.mkdir(parents=True, exist_ok=True)
-        gathered(None)  # all have read the journals before any changes one
+        gathered(None)  # all ranks must read the journals before any rank changes one
         if self.overwrite and _rank() == 0:
             for file in self.folder.glob(JOURNAL):
                 file.unlink()
         gathered(None)
         self._append({"settings": self._setting})
         if self.kept and _rank() == 0:
-            logger.info("%d of %d files are done already; going on with the others", self.kept, self.total)
+            logger.info("%d of %d files are already done; continuing with the others", self.kept, self.total)
 
     def _append(self, record: Mapping[str, Any]) -> None:
-        """Add a line; one that a killed run left half-written is ended first."""
+        """Append a line; end an incomplete line of a killed run first."""
         try:
             with self._file.open("a+b") as file:
                 if file.tell():
@@ -138,7 +138,7 @@ class InferenceLog:
                     if file.read() != b"\n":
                         file.write(b"\n")
                 file.write(json.dumps(record).encode() + b"\n")
-        except OSError as error:  # a full disk names no file
+        except OSError as error:  # the error of a full disk does not name the file
             raise OSError(error.errno, os.strerror(error.errno or 0), str(self._file)) from error
 
     def _write(self, engine: Engine) -> None:
@@ -146,7 +146,7 @@ class InferenceLog:
         for record in output:
             if FAILED in record:
                 self.failed.append({"image": record[IMAGE], "reason": record[FAILED]})
-                logger.error("left out: %s", record[FAILED])
+                logger.error("skipped: %s", record[FAILED])
                 continue
             path = record[IMAGE] if isinstance(record[IMAGE], str) else record[IMAGE].meta["filename_or_obj"]
             files = [os.path.relpath(file, self.folder) for file in _files(record)]
@@ -155,10 +155,10 @@ class InferenceLog:
             self.written += 1
 
     def _finish(self) -> None:
-        """Put together what all processes did.
+        """Write the summary of all processes.
 
         Raises:
-            RuntimeError: where pictures were left out; all others are done.
+            RuntimeError: if images were skipped; all others are done.
         """
         written = sum(gathered(self.written))
         failed = sorted(chain.from_iterable(gathered(self.failed)), key=lambda entry: entry["image"])
@@ -175,14 +175,14 @@ class InferenceLog:
             }
             with whole(self.folder / SUMMARY) as file:
                 file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-            told = (written, self.folder, self.kept, len(failed))
-            logger.info("%d files done, results in %s; %d were done before, %d left out", *told)
+            counts = (written, self.folder, self.kept, len(failed))
+            logger.info("%d files done, results in %s; %d were done before, %d skipped", *counts)
         if failed:
             more = f" and {len(failed) - SHOWN} more" if len(failed) > SHOWN else ""
             reasons = "; ".join(entry["reason"] for entry in failed[:SHOWN])
             raise RuntimeError(
-                f"{len(failed)} of {self.total} files were left out: {reasons}{more}; "
-                f"what else there was is done, and {self.folder / SUMMARY} lists all"
+                f"{len(failed)} of {self.total} files were skipped: {reasons}{more}; "
+                f"the others are done; {self.folder / SUMMARY} lists all skipped files"
             )
 
 
@@ -198,7 +198,7 @@ def _record(line: str) -> dict[str, Any] | None:
 
 
 def _state(path: str | os.PathLike[str]) -> list[int]:
-    """Size and time of change of a file; nothing where it is missing."""
+    """Return size and modification time (ns) of a file; an empty list if it is missing."""
     try:
         status = os.stat(path)
     except OSError:
@@ -207,6 +207,6 @@ def _state(path: str | os.PathLike[str]) -> list[int]:
 
 
 def _files(record: Mapping[str, Any]) -> list[str]:
-    """Files that were written for one picture: the mask's and those of the outputs."""
+    """Return the files written for one image: the mask and further outputs."""
     saved = [value.meta["saved_to"] for value in record.values() if "saved_to" in getattr(value, "meta", {})]
     return [*map(str, saved), *record.get(FILES, [])]

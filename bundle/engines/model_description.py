@@ -1,4 +1,4 @@
-"""Writing ``model.json`` beside ``model.pt``: what the model is, how it was trained, and what it scored."""
+"""Writing of ``model.json`` beside ``model.pt``: network, settings, training and scores of a model."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ PACKAGES = ("torch", "monai", "pytorch-ignite", "numpy")
 
 
 class ModelDescription:
-    """Describes the model of a training in ``model.json``; the handlers that write ``model.pt`` call :meth:`write`.
+    """Description of a trained model in ``model.json``; the handlers that write ``model.pt`` call :meth:`write`.
+
+    The network is the definition ``network_def`` of the configuration that creates this object, with all references
+    resolved. A network from outside ``bundle`` and ``monai`` is written as ``null``; such a model always needs its
+    configuration.
 
     Args:
         path: file to write, ``model.json`` in the folder of the weights.
-        settings: what inference and evaluation need beside the network: ``classes``, ``pixel_size`` (um/px, ``None``
-            where images are squeezed to one size), ``crop_size`` (px), ``mean`` and ``std`` (of images in [0, 1]),
-            ``experts``, ``mask_classes``.
-        training: plain facts about the training: method, seed, steps an epoch, ...
-        data: plain facts about the data: folder and name of the list, counts.
-        command: the words of the command line, as ``sys.argv`` has them; ``None`` leaves it out.
-
-    The network comes from the configuration that makes this object: the definition ``network_def``, with all
-    references resolved. A network from outside ``bundle`` and ``monai`` is described as ``null``: such a model needs
-    its configuration wherever it is used.
+        settings: settings that inference and evaluation need besides the network: ``classes``, ``pixel_size`` (um/px,
+            ``None`` if images are resized to one size), ``crop_size`` (px), ``mean`` and ``std`` (of images in
+            [0, 1]), ``experts``, ``mask_classes``.
+        training: plain values about the training: method, seed, steps per epoch, ...
+        data: plain values about the data, see :func:`data_facts`.
+        command: command line as in ``sys.argv``; ``None`` leaves it out.
     """
 
     def __init__(
@@ -64,9 +64,9 @@ class ModelDescription:
         """Write the file for weights that have just been saved.
 
         Args:
-            model: the file of the weights.
-            epoch: the epoch that they are from, counted from 1; ``None`` where it is not known.
-            scores: metrics of the validation in that epoch.
+            model: file of the weights.
+            epoch: epoch of the weights, counted from 1; ``None`` if unknown.
+            scores: validation metrics of this epoch.
         """
         content = dict(self.content)
         if epoch is not None:
@@ -77,27 +77,27 @@ class ModelDescription:
         write_description(self.path, content)
 
     def remove_other(self) -> None:
-        """Remove a file that describes another network, before weights are written that it would misdescribe."""
+        """Remove a file that describes another network, because it would be wrong for the new weights."""
         if self.path.is_file():
             try:
                 if read_description(self.path)["network_def"] == self.content["network_def"]:
                     return
             except ValueError:
-                logger.info("%s is damaged and is written again.", self.path)
+                logger.info("%s is damaged; it will be written again.", self.path)
             self.path.unlink()
 
 
 class SaveScores:
-    """Adds the scores of an evaluation to the model's ``model.json``; stands in ``validate#handlers`` of an evaluation.
+    """Handler that adds the scores of an evaluation to ``model.json``; part of ``validate#handlers`` of an evaluation.
 
-    Scores of the same data list and protocol are replaced. Two lists of one name and different content are different
-    lists; a warning says so where the model was trained on the other one. Without a ``model.json``, or where it
-    describes other weights or a released model, nothing is written.
+    Scores of the same data list and protocol are replaced. Lists with the same name and different content are different
+    lists; a warning is logged if the model was trained on the other one. Nothing is written if ``model.json`` is
+    missing or describes other weights or a released model.
 
     Args:
-        model: file of the weights that are evaluated.
-        data: plain facts about the data: folder and name of the list, counts.
-        protocol: how the model is evaluated.
+        model: file of the evaluated weights.
+        data: plain values about the data, see :func:`data_facts`.
+        protocol: name of the evaluation protocol.
     """
 
     def __init__(self, model: str | os.PathLike[str], data: Mapping[str, Any], protocol: str) -> None:
@@ -105,7 +105,7 @@ class SaveScores:
         self.about = {"protocol": protocol, "data": as_json(data, "data")}
 
     def attach(self, engine: Engine) -> None:
-        """Compare the lists when the evaluation starts, and save the scores when it is over."""
+        """Compare the data lists at the start of the evaluation, and save the scores at the end."""
         engine.add_event_handler(Events.STARTED, self._warn)
         engine.add_event_handler(Events.COMPLETED, self._save)
 
@@ -116,8 +116,8 @@ class SaveScores:
         trained, data = read_description(path).get("data", {}), self.about["data"]
         if trained.get("list") == data.get("list") and trained.get("sha256") != data.get("sha256"):
             logger.warning(
-                "The model was trained on another %s than this one: same name, other content. To evaluate it on its "
-                "own data, give the --dataset_dir of the training.",
+                "The model was trained on another %s: same name, different content. To evaluate it on the same data, "
+                "give the --dataset_dir of the training.",
                 data.get("list"),
             )
 
@@ -128,15 +128,15 @@ class SaveScores:
         content = read_description(path)
         if content.get("released") or content.get("weights", {}).get("sha256") != sha256(self.model):
             return
-        before = content.get("scores", {}).get("evaluation", [])
-        others = [one for one in before if _judged_by(one) != _judged_by(self.about)]
+        evaluations = content.get("scores", {}).get("evaluation", [])
+        others = [earlier for earlier in evaluations if _evaluation_key(earlier) != _evaluation_key(self.about)]
         entry = self.about | {"scores": finite(engine.state.metrics)}
         content["scores"] = content.get("scores", {}) | {"evaluation": [*others, entry]}
         write_description(path, content)
 
 
-def _judged_by(evaluation: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What two evaluations share if the later one replaces the earlier."""
+def _evaluation_key(evaluation: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return protocol and data list; an evaluation replaces an earlier one with the same key."""
     data = evaluation["data"]
     return evaluation["protocol"], data.get("list"), data.get("sha256")
 
@@ -144,15 +144,15 @@ def _judged_by(evaluation: Mapping[str, Any]) -> tuple[Any, ...]:
 def data_facts(
     dataset_dir: str | os.PathLike[str], data_list: str, datalist: Mapping[str, Sequence[Any]] | None
 ) -> dict[str, Any]:
-    """Facts about the data of a training or evaluation.
+    """Return facts about the data of a training or evaluation.
 
     Args:
-        dataset_dir: folder of the list.
-        data_list: name of the list.
-        datalist: its entries by part; ``None`` for images that come from elsewhere, of which nothing is known.
+        dataset_dir: folder of the data list.
+        data_list: file name of the data list.
+        datalist: entries of the list by part; ``None`` if the images do not come from a data list.
 
     Returns:
-        ``list``, ``sha256`` of its file, and ``images``, the count of each part; empty for images from elsewhere.
+        ``list``, ``sha256`` of its file, and ``images``, the count of each part; empty without a data list.
     """
     path = Path(dataset_dir) / data_list
     if datalist is None or not path.is_file():
@@ -165,13 +165,13 @@ def data_facts(
 
 
 def versions(bundle: str | None = None) -> dict[str, str]:
-    """Versions of Python, of the main libraries and, where it is known, of the bundle."""
-    found = {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES}
-    return found | ({"bundle": bundle} if bundle else {})
+    """Return the versions of Python, the main libraries and, if known, the bundle."""
+    libraries = {name: importlib.metadata.version(name) for name in PACKAGES}
+    return {"python": platform.python_version()} | libraries | ({"bundle": bundle} if bundle else {})
 
 
 def finite(scores: Mapping[str, Any]) -> dict[str, float | None]:
-    """Metrics that are one number each; ``None`` for those that are not finite, which JSON does not know."""
+    """Return metrics rounded to 6 digits, with ``None`` for values that are not finite, which JSON does not allow."""
     numbers = {}
     for name, value in scores.items():
         number = float(value)
@@ -180,26 +180,26 @@ def finite(scores: Mapping[str, Any]) -> dict[str, float | None]:
 
 
 def _definition(parser: Any, key: str) -> Any:
-    """The definition of a component; ``None``, with a warning, where a file cannot or must not hold it."""
+    """Return the definition of a component; ``None``, with a warning, if it cannot or must not be written."""
     try:
         definition = plain_definition(parser, key)
         check_definition(definition, key)
         return definition
     except ValueError as error:
         logger.warning(
-            "model.json will not describe the network (%s): where the model is used, give its configuration", error
+            "model.json will not describe the network (%s); give its configuration when you use the model", error
         )
         return None
 
 
 def _command(words: Sequence[str] | None) -> dict[str, Any]:
-    """The command of a training and the configs in it, where it is a run of ``monai.bundle``."""
+    """Return the command of a training and its config files, if it is a run of ``monai.bundle``."""
     if not words or "run" not in words[1:2] or not str(words[0]).endswith("__main__.py"):
         return {}
     words = [str(word) for word in words[1:]]
-    given = next((words[place + 1] for place, word in enumerate(words[:-1]) if word == "--config_file"), None)
+    value = next((words[index + 1] for index, word in enumerate(words[:-1]) if word == "--config_file"), None)
     try:
-        files = ast.literal_eval(given) if given and given.startswith(("[", "(")) else [given]
+        files = ast.literal_eval(value) if value and value.startswith(("[", "(")) else [value]
     except (SyntaxError, ValueError):
-        files = [given]
+        files = [value]
     return {"command": command_line(["python", "-m", "monai.bundle", *words]), "config_files": list(files)}

@@ -1,4 +1,4 @@
-"""The format of ``model.json``, the file beside ``model.pt`` that says what the model is; and reading a model by it."""
+"""Format of ``model.json``, which describes the model ``model.pt`` beside it, and reading of both."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bundle.engines.files import whole
 NAME = "model.json"
 FORMAT = "semi-moe model 1"
 DEFINED = ("network_def", "class_target")
-"""Components that the file holds as definitions."""
+"""Components that the file stores as definitions."""
 
 _COUNT = {"type": "integer", "minimum": 1}
 _SIDES = {"type": "array", "items": _COUNT, "minItems": 2, "maxItems": 2}
@@ -69,11 +69,11 @@ SCHEMA = {
         "versions": {"type": "object"},
     },
 }
-"""What a ``model.json`` must hold to be read; further keys are for people."""
+"""JSON schema of ``model.json``; further keys are allowed and ignored."""
 
 
 class Settings(dict[str, Any]):
-    """Settings of a model by name; asking for one that the model does not have is an error that says so."""
+    """Settings of a model by name; a missing setting raises a ValueError that says what to do."""
 
     def __init__(self, values: Mapping[str, Any], path: Path) -> None:
         super().__init__(values)
@@ -81,24 +81,24 @@ class Settings(dict[str, Any]):
 
     def __missing__(self, name: str) -> Any:
         raise ValueError(
-            f"{self._path} gives no {name}: the model was trained on whole images squeezed to one size, which "
-            f"inference does not do; give --{name} to use it all the same"
+            f"{self._path} gives no {name}: the model was trained on whole images resized to one size, which "
+            f"inference does not do; give --{name} to use it anyway"
         )
 
 
 def trained_model(ckpt_dir: str | os.PathLike[str], defaults: Mapping[str, Any]) -> Settings:
-    """Return the settings of the model in a folder: those of its ``model.json`` in place of the defaults.
+    """Return the settings of the model in a folder: the defaults, updated from its ``model.json``.
 
     Args:
-        ckpt_dir: folder with ``model.pt`` and, where a training wrote it, ``model.json``.
-        defaults: setting -> value where there is no such file. ``network`` and ``class_target`` are dotted names.
+        ckpt_dir: folder with ``model.pt`` and optionally ``model.json``.
+        defaults: setting -> value without ``model.json``. ``network`` and ``class_target`` are dotted names.
 
     Returns:
-        As ``defaults``. From a file, ``network`` and ``class_target`` are callables that take the arguments which
-        differ from the definition in the file, and ``widths`` may be ``None``.
+        Settings as in ``defaults``. With ``model.json``, ``network`` and ``class_target`` are callables that take
+        the arguments that differ from the definition in the file, and ``widths`` may be ``None``.
 
     Raises:
-        ValueError: where the file is damaged, or names code that is not of this bundle or MONAI.
+        ValueError: if the file is damaged, or names code outside this bundle and MONAI.
     """
     path = Path(ckpt_dir) / NAME
     if not path.is_file():
@@ -119,7 +119,7 @@ def read_description(path: Path) -> dict[str, Any]:
     """Read and check a ``model.json``.
 
     Raises:
-        ValueError: where it is no JSON, lacks a key, holds a wrong value, or names code that must not be imported.
+        ValueError: if it is not JSON, lacks a key, has a wrong value, or names code that must not be imported.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
@@ -127,28 +127,28 @@ def read_description(path: Path) -> dict[str, Any]:
         for key in DEFINED:
             check_definition(content.get(key), key)
     except jsonschema.ValidationError as error:
-        place = "#".join(map(str, error.absolute_path)) or "its content"
-        raise ValueError(f"{path} does not describe a model: {place}: {error.message}; {_ADVICE}") from error
+        key = "#".join(map(str, error.absolute_path)) or "its content"
+        raise ValueError(f"{path} does not describe a model: {key}: {error.message}; {_ADVICE}") from error
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} does not describe a model: {error}; {_ADVICE}") from error
     return content
 
 
 def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"it holds {name}, which is no number of JSON")
+    raise ValueError(f"it holds {name}, which is not a JSON number")
 
 
 _ADVICE = "copy it again, or remove it and give the configs of the training"
 
 
 def write_description(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a ``model.json`` whole or not at all."""
+    """Write a ``model.json`` atomically."""
     with whole(path) as partial:
         partial.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def describes_others(model: Path) -> bool:
-    """Whether the ``model.json`` beside a file of weights was written for other weights of that name."""
+    """Return whether the ``model.json`` beside a file of weights was written for other weights with the same name."""
     try:
         weights = read_description(model.with_name(NAME)).get("weights", {})
     except (OSError, ValueError):
@@ -157,7 +157,7 @@ def describes_others(model: Path) -> bool:
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file, as hexadecimal digits."""
+    """Return the SHA-256 of a file as hexadecimal digits."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):

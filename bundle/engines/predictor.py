@@ -1,4 +1,4 @@
-"""MONAI's evaluator for pictures without labels: it goes on where one cannot be read."""
+"""MONAI's evaluator for images without labels; it skips unreadable images and continues."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ logger = logging.getLogger(__name__)
 
 
 class Predictor(SupervisedEvaluator):
-    """Answers pictures; one that came with the reason why it cannot be read is left out.
+    """Evaluator that predicts images and skips those that could not be read.
 
-    Its output is then ``[{"image": path, "failed": reason}]``, for a journal to keep; no other handler of an iteration
-    gets it as a prediction. Where no picture is left, it ends at once.
+    A skipped image has the output ``[{"image": path, "failed": reason}]``, which the journal records; no other handler
+    of an iteration sees it as a prediction. Without images the run ends at once.
     """
 
     def _iteration(self, engine: Any, batchdata: Any) -> Any:
-        """One batch, as MONAI's evaluator makes it."""
+        """Process one batch as MONAI's evaluator does."""
         if isinstance(batchdata, dict) and FAILED in batchdata:
             names = zip(batchdata[IMAGE], batchdata[FAILED], strict=True)
             engine.state.output = [{IMAGE: path, FAILED: reason} for path, reason in names]
@@ -29,10 +29,10 @@ class Predictor(SupervisedEvaluator):
         return super()._iteration(engine, batchdata)
 
     def run(self, global_epoch: int = 1) -> None:  # type: ignore[override]
-        """Answer all pictures of the loader."""
+        """Predict all images of the loader."""
         if len(self.data_loader) > 0:  # type: ignore[arg-type]
             super().run(global_epoch)
             return
-        logger.info("nothing is left to do here; --overwrite True does all again")
-        for event in (Events.STARTED, Events.COMPLETED):  # MONAI would skip them, and other processes wait for ours
+        logger.info("all images are done; give --overwrite True to process them again")
+        for event in (Events.STARTED, Events.COMPLETED):  # MONAI would skip them, but other ranks wait for this one
             self.fire_event(event)

@@ -1,4 +1,4 @@
-"""Several processes that share one inference: how they find each other, and who does what."""
+"""Process group of an inference with several ranks, and distribution of the images."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ from torch import distributed
 
 Item = TypeVar("Item")
 PATIENCE = timedelta(days=30)
-"""How long a process that is done waits for the others: a slide may take hours."""
+"""Timeout of the process group. A rank that is done waits for the others, and a slide may take hours."""
 
 
 def join_ranks() -> None:
-    """Meet the other processes where ``torchrun`` started this one; alone there is nothing to do.
+    """Join the process group if ``torchrun`` started this process; otherwise do nothing.
 
-    What they tell each other is small and on the CPU, so gloo does it on every machine.
+    The backend is gloo, because the ranks exchange only small objects on the CPU.
     """
     if distributed.is_available() and distributed.is_torchelastic_launched() and not distributed.is_initialized():
         distributed.init_process_group("gloo", timeout=PATIENCE)
-        idist.sync()  # ignite looks around once, with all processes: here, since some may never ask for their rank
+        idist.sync()  # ignite synchronizes all ranks once: here, because some may never ask for their rank
 
 
 def leave_ranks() -> None:
-    """Part from the other processes."""
+    """Leave the process group."""
     if distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()
 
 
 def gathered(item: Item) -> list[Item]:
-    """What each process gives, in the order of the ranks; all of them must ask."""
+    """Return the items of all ranks in their order; all ranks must call this function."""
     if not (distributed.is_available() and distributed.is_initialized()):
         return [item]
-    everyone: list[Item] = [item] * distributed.get_world_size()
-    distributed.all_gather_object(everyone, item)
-    return everyone
+    items: list[Item] = [item] * distributed.get_world_size()
+    distributed.all_gather_object(items, item)
+    return items
 
 
 def own_share(items: Sequence[Item]) -> list[Item]:
-    """The items of this process: each item belongs to exactly one of them."""
+    """Return the items of this rank; each item belongs to exactly one rank."""
     if not (distributed.is_available() and distributed.is_initialized()):
         return list(items)
     return list(items[distributed.get_rank() :: distributed.get_world_size()])

@@ -1,4 +1,4 @@
-"""The last lines of a training: what it reached, where its files are, and the commands that use the model."""
+"""Summaries at the end of a run: score, files, and commands that use the model."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ logger = logging.getLogger(__name__)
 
 
 class Best(Protocol):
-    """What kept the best network of the validations, such as ``BestModel``."""
+    """Handler that saves the best network, such as ``BestModel``."""
 
     name: str | None
-    """Name of the metric that decides."""
+    """Name of the compared metric."""
     score: float | None
     epoch: int | None
 
 
 class TrainingSummary:
-    """Logs at the end of a training what the user needs next. The ``training`` list calls :meth:`log`, last.
+    """Log message with the result, files and next commands of a training; the ``training`` list calls :meth:`log` last.
 
     Args:
         model: file of the weights.
-        output_dir: folder of the training log and pictures.
+        output_dir: folder of the training log and montages.
         bundle_root: folder of the bundle, for the commands.
         dataset_dir: folder of the data, for the commands.
-        best_model: what kept the best network; ``None`` without validation.
-        images: entries of the training images; where they have an ``mpp``, the command that predicts asks for it.
+        best_model: handler that saved the best network; ``None`` without validation.
+        images: entries of the training images; if they have an ``mpp``, the command for inference contains ``--mpp``.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class TrainingSummary:
             logger.warning("Training ended without a model: no epoch was completed.")
             return
         lines = [
-            f"model      {self.model} ({self.model.with_suffix('.json').name} beside it says what it is)",
+            f"model      {self.model} ({self.model.with_suffix('.json').name} beside it describes it)",
             f"log        {self.output_dir / 'training.csv'}",
             f"curves     {command_line(['tensorboard', '--logdir', str(self.output_dir)])}",
         ]
@@ -76,13 +76,13 @@ class TrainingSummary:
         done += f" in {duration(seconds)}" if seconds else ""
         best = self.best_model
         if best is None or best.score is None:
-            return f"{done}. There was no validation: the network of the last epoch is kept."
+            return f"{done}. There was no validation: the network of the last epoch is saved."
         return f"{done}. Best {best.name or 'score'} on the validation images: {best.score:.4f}, in epoch {best.epoch}."
 
     def _command(self, run_id: str, *names: str) -> str:
         configs = [str(self.bundle_root / "configs" / name) for name in names]
-        given = repr(configs).replace(" ", "") if len(configs) > 1 else configs[0]
-        words = ["python", "-m", "monai.bundle", "run", run_id, "--config_file", given]
+        config_file = repr(configs).replace(" ", "") if len(configs) > 1 else configs[0]
+        words = ["python", "-m", "monai.bundle", "run", run_id, "--config_file", config_file]
         words += [] if str(self.bundle_root) == "." else ["--bundle_root", str(self.bundle_root)]
         words += ["--ckpt_dir", str(self.model.parent), "--dataset_dir"]
         if run_id == "inference":
@@ -91,7 +91,7 @@ class TrainingSummary:
 
 
 class EvaluationSummary:
-    """Logs at the end of an evaluation where its files are. The ``evaluating`` list calls :meth:`log`, last.
+    """Log message with the files of an evaluation; the ``evaluating`` list calls :meth:`log` last.
 
     Args:
         output_dir: folder of the evaluation.
@@ -101,25 +101,25 @@ class EvaluationSummary:
         self.output_dir = Path(output_dir)
 
     def log(self) -> None:
-        """Log those of the usual files that are there."""
-        usual = {
+        """Log the output files that exist."""
+        outputs = {
             "scores": "metrics.csv",
             "by image": "per_image.csv",
             "picture": "montage.png",
             "masks": "masks",
         }
-        there = {name: self.output_dir / file for name, file in usual.items() if (self.output_dir / file).exists()}
-        if idist.get_rank() == 0 and there:
-            logger.info("Evaluation ended.\n%s", "\n".join(f"  {name:<11}{path}" for name, path in there.items()))
+        paths = {name: self.output_dir / file for name, file in outputs.items() if (self.output_dir / file).exists()}
+        if idist.get_rank() == 0 and paths:
+            logger.info("Evaluation ended.\n%s", "\n".join(f"  {name:<11}{path}" for name, path in paths.items()))
 
 
 def duration(seconds: float) -> str:
-    """A time in words, such as ``12 seconds`` or ``3.5 minutes``."""
+    """Return a time as text, such as ``12 seconds`` or ``3.5 minutes``."""
     return f"{seconds:.0f} seconds" if seconds < 100 else f"{seconds / 60:.1f} minutes"
 
 
 def command_line(words: Iterable[str]) -> str:
-    """Join words as a shell needs them; double quotes around those that hold single ones, as lists of configs do."""
+    """Join words to a shell command; words with single quotes, such as lists of configs, get double quotes."""
     return " ".join(
         f'"{word}"' if "'" in word and not set(word) & set('"$`\\!') else shlex.quote(word) for word in words
     )

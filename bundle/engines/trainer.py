@@ -1,4 +1,4 @@
-"""The one trainer: MONAI's supervised trainer with a second stream of images."""
+"""MONAI's supervised trainer with a second stream of unlabeled images."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 def tensors_of(batch: Batch, device: torch.device, non_blocking: bool = False) -> Batch:
-    """The plain tensors of a batch on a device; file names and the like stay behind."""
+    """Return the tensors of a batch on a device, as plain tensors; other entries, such as file names, are dropped."""
     moved = {}
     for key, value in batch.items():
         if isinstance(value, Tensor):
@@ -33,37 +33,37 @@ def tensors_of(batch: Batch, device: torch.device, non_blocking: bool = False) -
 
 
 def file_names(batch: Batch | None) -> list[str]:
-    """The files that the images of a batch came from, as far as they are known."""
-    found = batch or {}
-    image = found.get(IMAGE)
-    names = image.meta.get("filename_or_obj", []) if isinstance(image, MetaTensor) else found.get(FILE, [])
+    """Return the file names of the images of a batch, if known."""
+    batch = batch or {}
+    image = batch.get(IMAGE)
+    names = image.meta.get("filename_or_obj", []) if isinstance(image, MetaTensor) else batch.get(FILE, [])
     return [names] if isinstance(names, str) else [str(name) for name in names]
 
 
 class SemiSupervisedTrainer(SupervisedTrainer):
-    """MONAI's ``SupervisedTrainer`` whose iteration takes a labeled and an unlabeled batch through a ``Step``.
+    """MONAI's ``SupervisedTrainer`` with a ``Step`` on a labeled and an unlabeled batch in each iteration.
 
-    It knows no method, head or pseudo-labeler. All events of MONAI are kept; one backward and one optimizer step an
-    iteration; both streams restart with each epoch, so that an epoch depends on seed and number alone. After an
-    iteration ``state.output`` holds ``image``, ``label`` and ``loss``, ``state.step`` all that the step logged,
-    detached: numbers, and gate weights (B, K).
+    It is independent of methods, heads and pseudo-labelers. All events of MONAI are fired. An iteration has one
+    backward pass and one optimizer step. Both streams restart in each epoch, so that an epoch depends only on its
+    number and the seed. After an iteration ``state.output`` holds ``image``, ``label`` and ``loss``, and
+    ``state.step`` holds everything that the step logs, detached: numbers, and gate weights (B, K).
 
     Args:
-        device: where to train.
+        device: device of the training.
         max_epochs: number of epochs.
-        train_data_loader: labeled batches; starts again when it ends before the epoch.
-        network: the bare network, shared with ``step``: what is saved, evaluated and sent to others.
-        step: a ``bundle.semi_supervision.Step``, or DistributedDataParallel around one.
-        optimizer: over the parameters of network and objective.
-        unlabeled_data_loader: unlabeled batches; starts again likewise; ``None`` for supervised training.
-        epoch_length: iterations an epoch; default is the longer of the two loaders.
-        seed: with it, all random numbers of an epoch (crops, flips, dropout, order) are a function of this seed,
-            the epoch and the rank. Not with ``persistent_workers``, which keep random states over epochs.
+        train_data_loader: labeled batches; restarts if it ends before the epoch.
+        network: the bare network, shared with ``step``; it is saved, evaluated and sent to federated servers.
+        step: ``bundle.semi_supervision.Step``, or DistributedDataParallel around it.
+        optimizer: optimizer of the parameters of network and objective.
+        unlabeled_data_loader: unlabeled batches; restarts likewise; ``None`` for supervised training.
+        epoch_length: iterations per epoch; default is the length of the longer loader.
+        seed: if given, all random numbers of an epoch (crops, flips, dropout, order) are a function of the seed, the
+            epoch and the rank. Not supported with ``persistent_workers``, which keep random states over epochs.
         **rest: as for MONAI's ``SupervisedTrainer``.
 
     Raises:
-        ValueError: when the labeled loader is empty.
-        FloatingPointError: when a loss is NaN or infinite; says the step, the parts and the files.
+        ValueError: if the labeled loader is empty.
+        FloatingPointError: if a loss is NaN or infinite; the message names step, losses and files.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         **rest: Any,
     ) -> None:
         if len(train_data_loader) == 0:
-            raise ValueError("there is no labeled image to train on: give the data list entries under 'training'")
+            raise ValueError("there is no labeled image to train on: add entries under 'training' to the data list")
         if epoch_length is None:
             epoch_length = max(len(train_data_loader), len(unlabeled_data_loader or ()))
         self.step = step
@@ -104,18 +104,18 @@ class SemiSupervisedTrainer(SupervisedTrainer):
 
     @property
     def progress(self) -> float:
-        """Share of training that is over, in [0, 1]: 0 in the first iteration, 1 in the last."""
+        """Share of the training that is done, in [0, 1]: 0 in the first iteration, 1 in the last."""
         total = (self.state.max_epochs or 1) * (self.state.epoch_length or 1)
         return min(max((self.state.iteration - 1) / max(total - 1, 1), 0.0), 1.0)
 
     def run(self) -> None:  # type: ignore[override]
-        """Train up to ``state.max_epochs``; a training that is already there is left as it is."""
+        """Train up to ``state.max_epochs``; do nothing if this epoch is already reached."""
         if 0 < (self.state.max_epochs or 0) <= self.state.epoch:
-            logger.info("All %d epochs are done: nothing left to train.", self.state.max_epochs)
+            logger.info("All %d epochs are already done.", self.state.max_epochs)
             return
         try:
             super().run()
-        finally:  # loader processes end now, and not seconds after Python has collected the trainer
+        finally:  # ends the loader processes now, not when Python collects the trainer
             self._dataloader_iter = self._unlabeled = None
 
     def _restart_streams(self) -> None:
@@ -148,7 +148,7 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         return batch
 
     def _iteration(self, engine: SupervisedTrainer, batchdata: Batch) -> dict:
-        """One iteration: both batches, the step, one backward, one optimizer step (unless accumulated)."""
+        """Run the step on both batches, one backward pass and one optimizer step (unless accumulated)."""
         unlabeled_data = self._next_unlabeled()
         labeled = tensors_of(batchdata, self.state.device, self.non_blocking)
         unlabeled = unlabeled_data and tensors_of(unlabeled_data, self.state.device, self.non_blocking)
@@ -164,7 +164,7 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         self.fire_event(IterationEvents.FORWARD_COMPLETED)
         self.state.output[CommonKeys.LOSS] = loss
         self.fire_event(IterationEvents.LOSS_COMPLETED)
-        self._refuse_nan(batchdata, unlabeled_data)
+        self._check_finite(batchdata, unlabeled_data)
         self._update(loss, last)
         if self.state.iteration % self.state.epoch_length == 0:
             self._share_buffers()
@@ -172,17 +172,17 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         return self.state.output
 
     def _share_buffers(self) -> None:
-        """Give all ranks the running statistics of rank 0, so that they validate the network that rank 0 saves."""
+        """Copy the running statistics of rank 0 to all ranks, so that they validate the network that rank 0 saves."""
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             for buffer in self.network.buffers():
                 torch.distributed.broadcast(buffer, src=0)
 
     def _accumulation(self) -> tuple[bool, bool]:
-        """Whether this iteration is the first and the last of those that share an optimizer step."""
+        """Return whether this iteration is the first and the last one of an optimizer step."""
         length = self.state.epoch_length
-        place = (self.state.iteration - 1) % length
-        last = (place + 1) % self.accumulation_steps == 0 or place + 1 == length
-        return place % self.accumulation_steps == 0, last
+        index = (self.state.iteration - 1) % length
+        last = (index + 1) % self.accumulation_steps == 0 or index + 1 == length
+        return index % self.accumulation_steps == 0, last
 
     def _update(self, loss: Tensor, last: bool) -> None:
         scaled = self.scaler.scale(loss) if self.amp and self.scaler is not None else loss
@@ -196,16 +196,16 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         else:
             self.optimizer.step()
 
-    def _refuse_nan(self, labeled: Batch, unlabeled: Batch | None) -> None:
-        """Stop before a loss that is no number reaches the weights; this waits for the device once a step."""
+    def _check_finite(self, labeled: Batch, unlabeled: Batch | None) -> None:
+        """Raise an error for a loss that is not finite, before it reaches the weights; syncs the device once a step."""
         loss = self.state.step["loss"]
         if bool(torch.isfinite(loss).all()):
             return
         numbers = {name: value for name, value in self.state.step.items() if value.ndim == 0}
         parts = ", ".join(f"{name} {float(value):.4g}" for name, value in sorted(numbers.items()))
-        files = ", ".join(file_names(labeled) + file_names(unlabeled)) or "not known"
+        files = ", ".join(file_names(labeled) + file_names(unlabeled)) or "unknown"
         raise FloatingPointError(
             f"the loss is {float(loss.mean())} in step {self.state.iteration} (epoch {self.state.epoch}); "
-            f"training stopped. Parts: {parts}. Files: {files}. "
-            "Lower the learning rate, switch amp off, or look at these images."
+            f"training stopped. Losses: {parts}. Files: {files}. "
+            "Lower the learning rate, disable amp, or check these images."
         )

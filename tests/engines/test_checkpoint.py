@@ -143,17 +143,17 @@ def test_no_model_is_said_with_what_to_do(tmp_path: Path) -> None:
     [
         (
             UNet(widths=(3, 3, 4, 4, 8)).state_dict(),
-            r"is of another network than this UNet: encoder\.down_4\.convs\.conv_0\.conv\.weight is "
-            r"\(8, 4, 3, 3\) there and \(4, 4, 3, 3\) here, .* and 10 more; "
+            r"does not fit this UNet: encoder\.down_4\.convs\.conv_0\.conv\.weight "
+            r"has shape \(8, 4, 3, 3\), expected \(4, 4, 3, 3\), .* and 10 more; "
             r"give the overlays and sizes \(such as --network_def#widths\)",
         ),
         (
             {"weight": torch.zeros(1), "bias": torch.zeros(1)},
-            r"than this UNet: it lacks encoder\.conv_0\..* and \d+ more, it also has weight, bias; give",
+            r"does not fit this UNet: it lacks encoder\.conv_0\..* and \d+ more, it also has weight, bias; give",
         ),
-        ({"network": {}, "trainer": {"epoch": 3}}, r"is a resume file and no model; give the model\.pt that lies one"),
-        ({"epoch": 3}, r"holds no plain weights; give the model\.pt that a training wrote"),
-        ([torch.zeros(1)], "holds no plain weights"),
+        ({"network": {}, "trainer": {"epoch": 3}}, r"is a resume file, not a model; give the model\.pt in the"),
+        ({"epoch": 3}, r"is not a state dict; give the model\.pt that a training wrote"),
+        ([torch.zeros(1)], "is not a state dict"),
     ],
     ids=["widths", "names", "resume file", "no weights", "no names"],
 )
@@ -176,9 +176,7 @@ def test_a_damaged_file_is_refused(tmp_path: Path, content: bytes | str) -> None
     else:
         torch.save(network.state_dict(), path)
         path.write_bytes(path.read_bytes()[:3000])
-    with pytest.raises(
-        ValueError, match=r"cannot be read as weights: it is damaged, .*; copy it again, or train again"
-    ):
+    with pytest.raises(ValueError, match=r"cannot be read as weights: it is damaged .*; copy it again, or train again"):
         load(network, path)
 
 

@@ -17,7 +17,7 @@ from monai.data import DataLoader, Dataset
 from monai.transforms import Compose, SaveImage
 from tqdm import tqdm
 
-from bundle.engines.error_summary import PROGRAM, Ending, end_clearly, sentence
+from bundle.engines.error_summary import PROGRAM, ExceptionHooks, end_clearly, sentence
 
 SENTENCE = "tile.png is no picture;\n  export it again"
 ONE_LINE = "tile.png is no picture; export it again"
@@ -64,15 +64,14 @@ class FailingWriter:
         (loader(2), ONE_LINE),
         (
             lambda: SaveImage(writer=FailingWriter, output_ext=".png", print_log=False)([[1]], {}, "tile"),
-            "No space left on device: 'tile_mask.png'; make room on the disk, or give another --output_dir or --ckpt",
+            "No space left on device: 'tile_mask.png'; free disk space, or give another --output_dir or --ckpt",
         ),
         (
             lambda: Path("/dev/null/models").mkdir(),
-            "Not a directory: '/dev/null/models'; give files that can be read, and an --output_dir and --ckpt_dir "
-            "that can be written",
+            "Not a directory: '/dev/null/models'; give readable files, and a writable --output_dir and --ckpt_dir",
         ),
-        (lambda: Path("nowhere.png").read_bytes(), "No such file or directory: 'nowhere.png'; look whether this file"),
-        (lambda: {}["pred"], "KeyError: 'pred'; the lines above say where"),
+        (lambda: Path("nowhere.png").read_bytes(), "No such file or directory: 'nowhere.png'; check that the file"),
+        (lambda: {}["pred"], "KeyError: 'pred'; see the traceback above"),
     ],
     ids=["itself", "expression", "target", "transform", "worker", "writer", "folder", "file", "key"],
 )
@@ -92,9 +91,9 @@ def test_a_component_of_a_config_that_fails(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
-        (AssertionError(), "AssertionError; the lines above say where"),
+        (AssertionError(), "AssertionError; see the traceback above"),
         (RuntimeError("Failed to instantiate component 'x'"), "Failed to instantiate component 'x'"),
-        (KeyboardInterrupt(), "stopped; a training goes on with --resume True, an inference by the same command"),
+        (KeyboardInterrupt(), "stopped; continue a training with --resume True, an inference with the same command"),
         (
             RuntimeError("CUDA out of memory. Tried to allocate 20.00 MiB. " + "GPU 0 has " * 40),
             "the memory of the GPU is full; lower --batch_size or --crop_size (CUDA out of memory. Tried to allocate",
@@ -102,7 +101,7 @@ def test_a_component_of_a_config_that_fails(monkeypatch: pytest.MonkeyPatch) -> 
         (RuntimeError("DataLoader worker (pid 12) is killed by signal: Killed."), "a loader process was killed"),
         (
             TypeError("DiceLoss.__init__() got an unexpected keyword argument 'nothing'"),
-            "a config gives a setting that nothing takes; scripts/check_config.py says where (DiceLoss.__init__() got",
+            "a config gives an unknown setting; scripts/check_config.py shows where (DiceLoss.__init__() got",
         ),
     ],
 )
@@ -116,7 +115,7 @@ def test_what_torch_and_monai_say_is_told_with_what_to_do(error: BaseException, 
 def test_the_traceback_comes_first_and_the_sentence_last(capsys: pytest.CaptureFixture[str]) -> None:
     error = caught(loader(0))
     with tqdm(total=3) as bar:
-        Ending().tell(type(error), error, error.__traceback__)
+        ExceptionHooks().excepthook(type(error), error, error.__traceback__)
         assert bar.disable, "a bar left open would be drawn below the sentence"
     said = capsys.readouterr().err
     assert said.splitlines()[-1] == f"semi-moe: {ONE_LINE}"
@@ -125,18 +124,18 @@ def test_the_traceback_comes_first_and_the_sentence_last(capsys: pytest.CaptureF
 
 
 def test_who_stops_a_run_sees_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:
-    Ending().tell(KeyboardInterrupt, KeyboardInterrupt(), None)
+    ExceptionHooks().excepthook(KeyboardInterrupt, KeyboardInterrupt(), None)
     assert (
         capsys.readouterr().err
-        == "semi-moe: stopped; a training goes on with --resume True, an inference by the same command\n"
+        == "semi-moe: stopped; continue a training with --resume True, an inference with the same command\n"
     )
 
 
 def test_a_thread_that_fails_later_has_not_the_last_word(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ending = Ending()
-    monkeypatch.setattr(threading, "excepthook", ending.tell_thread)
+    hooks = ExceptionHooks()
+    monkeypatch.setattr(threading, "excepthook", hooks.threading_excepthook)
 
     def fail_in_a_thread() -> str:
         thread = threading.Thread(target=fail, name="writer")
@@ -145,7 +144,7 @@ def test_a_thread_that_fails_later_has_not_the_last_word(
         return capsys.readouterr().err
 
     assert "Exception in thread writer" in fail_in_a_thread()
-    ending.tell(ValueError, ValueError(SENTENCE), None)
+    hooks.excepthook(ValueError, ValueError(SENTENCE), None)
     assert capsys.readouterr().err.endswith(f"semi-moe: {ONE_LINE}\n")
     assert fail_in_a_thread() == ""
 

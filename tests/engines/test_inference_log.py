@@ -85,7 +85,7 @@ def test_results_of_another_inference_are_not_mixed_in(tmp_path, model, images, 
     first = journal(tmp_path, model)
     run(first, first.left(images))
     model.write_bytes(weights)
-    with pytest.raises(ValueError, match=rf"out holds results of another inference \(other {told}\).*--overwrite True"):
+    with pytest.raises(ValueError, match=rf"holds results of another inference \(different {told}\).*--overwrite True"):
         journal(tmp_path, model, **settings).left(images)
     again = journal(tmp_path, model, "True", **settings)
     assert run(again, again.left(images)) == ["a", "b", "c", "d"]
@@ -94,7 +94,7 @@ def test_results_of_another_inference_are_not_mixed_in(tmp_path, model, images, 
 
 def test_what_failed_is_told_and_tried_again(tmp_path, model, images):
     first = journal(tmp_path, model)
-    with pytest.raises(RuntimeError, match=r"^1 of 4 files were left out: \S+b.png is damaged; what else"):
+    with pytest.raises(RuntimeError, match=r"^1 of 4 files were skipped: \S+b.png is damaged; the others are"):
         run(first, first.left(images), broken="b")
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert [Path(entry["image"]).stem for entry in summary["failed"]] == ["b"]
@@ -133,5 +133,5 @@ def test_a_missing_picture_is_never_done(tmp_path, model, images):
 
 def test_results_do_not_go_among_the_pictures(tmp_path, model, images):
     among = InferenceLog(tmp_path / "images", model, SETTINGS)
-    with pytest.raises(ValueError, match="is the folder of the pictures; give another --output_dir"):
+    with pytest.raises(ValueError, match="is the folder of the images; give another --output_dir"):
         among.left(images)

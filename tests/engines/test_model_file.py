@@ -135,16 +135,16 @@ def test_without_a_description_the_defaults_hold(tmp_path):
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [
-        ("network_def#_target_", "os.system", "only classes of"),
-        ("network_def#_target_", "bundle.networks.unet.os.system()", "only classes of"),
-        ("network_def#_target_", "bundle.networks.onnx_file.os.system", "only classes of"),
-        ("network_def#_target_", "bundle.networks.unet.nn.Sequential", "only classes of"),
-        ("network_def#_target_", "bundle.networks.write_onnx", "only classes of"),
-        ("network_def#_target_", "bundle.networks.NotThere", "only classes of"),
-        ("network_def#_target_", ["bundle.networks.UNet"], "only classes of"),
-        ("class_target#_target_", "bundle.transforms.classes.torch.hub.load", "only classes of"),
-        ("network_def#peer#network#_target_", "torch.hub.load", "only classes of"),
-        ("network_def#peer#network#_target_", "monai.bundle.scripts.run", "only classes of"),
+        ("network_def#_target_", "os.system", "only networks and transforms of"),
+        ("network_def#_target_", "bundle.networks.unet.os.system()", "only networks and transforms of"),
+        ("network_def#_target_", "bundle.networks.onnx_file.os.system", "only networks and transforms of"),
+        ("network_def#_target_", "bundle.networks.unet.nn.Sequential", "only networks and transforms of"),
+        ("network_def#_target_", "bundle.networks.write_onnx", "only networks and transforms of"),
+        ("network_def#_target_", "bundle.networks.NotThere", "only networks and transforms of"),
+        ("network_def#_target_", ["bundle.networks.UNet"], "only networks and transforms of"),
+        ("class_target#_target_", "bundle.transforms.classes.torch.hub.load", "only networks and transforms of"),
+        ("network_def#peer#network#_target_", "torch.hub.load", "only networks and transforms of"),
+        ("network_def#peer#network#_target_", "monai.bundle.scripts.run", "only networks and transforms of"),
         ("network_def#widths", "$print(1)", "expression"),
         ("network_def#in_channels", "@classes", "expression"),
         ("class_target#grades", {"a": "%other.json"}, "expression"),
@@ -202,7 +202,7 @@ def test_a_network_from_elsewhere_is_told_and_left_out(tmp_path, caplog):
     parser.update({"network_def": {"_target_": "torch.nn.Conv2d", "in_channels": 3, "out_channels": 2}})
     content = parser.get_parsed_content("description").content
     assert content["network_def"] is None
-    assert "only classes of" in caplog.text
+    assert "only networks and transforms of" in caplog.text
 
 
 def test_values_without_a_form_in_json_are_named():
@@ -215,7 +215,7 @@ def test_squeezed_images_have_no_pixel_size(described):
     _, folder = described
     change(folder, "settings#pixel_size", None)
     model = trained_model(folder, DEFAULTS)
-    with pytest.raises(ValueError, match=r"gives no pixel_size: .*squeezed to one size.*give --pixel_size"):
+    with pytest.raises(ValueError, match=r"gives no pixel_size: .*resized to one size.*give --pixel_size"):
         model["pixel_size"]
 
 
@@ -265,7 +265,7 @@ def test_another_list_of_the_same_name_is_told_and_replaces_nothing(described, c
     evaluate(folder, 0.6, "other.json", sha256="c")
     assert not caplog.records
     evaluate(folder, 0.8, sha256="b")
-    assert "trained on another own.json than this one" in caplog.text
+    assert "trained on another own.json: same name" in caplog.text
     scores = read_description(folder / "model.json")["scores"]["evaluation"]
     assert [(one["data"]["sha256"], one["scores"]["pooled_dice"]) for one in scores] == [
         ("a", 0.7),

@@ -238,9 +238,9 @@ def test_a_finished_training_goes_on_with_more_epochs_by_the_new_plan(
     assert made.optimizer.param_groups[0]["lr"] == 0.0
     with caplog.at_level(logging.INFO, logger="bundle.engines"):
         again = training(tmp_path, epochs=4, resume=True)
-    assert "It was planned for 2 epochs, now for 4: ramps follow." in caplog.text
+    assert "It was planned for 2 epochs, now for 4; ramps follow." in caplog.text
     assert (
-        "The learning rate follows this run's schedule: 0.00536, 0.0268, and not 0, 0 as saved (one for each "
+        "The learning rate follows the schedule of this run: 0.00536, 0.0268, not 0, 0 as saved (one per "
         in caplog.text
     )
     again.trainer.run()
@@ -258,7 +258,7 @@ def test_another_rate_takes_effect_and_is_said(tmp_path: Path, caplog: pytest.Lo
     with caplog.at_level(logging.INFO, logger="bundle.engines"):
         made = training(tmp_path, resume=True, rate=0.1)
     assert made.optimizer.param_groups[0]["lr"] == pytest.approx(0.1 * 0.75**0.9)
-    assert "The learning rate follows this run's schedule: 0.0772" in caplog.text
+    assert "The learning rate follows the schedule of this run: 0.0772" in caplog.text
 
 
 def test_a_finished_training_is_left_as_it_is(tmp_path: Path) -> None:
@@ -306,7 +306,7 @@ def test_nothing_to_resume_starts_afresh_and_says_so(tmp_path: Path, caplog: pyt
     with caplog.at_level(logging.INFO, logger="bundle.engines"):
         made = training(tmp_path, resume=True, epochs=1)
     path = tmp_path / "checkpoints" / "resume.pt"
-    assert f"Nothing to resume at {path}: training starts afresh." in caplog.text
+    assert f"There is no resume file {path}: training starts from the beginning." in caplog.text
     made.trainer.run()
     assert made.trainer.state.epoch == 1
     assert path.is_file()
@@ -325,12 +325,12 @@ def test_without_being_asked_nothing_is_resumed(tmp_path: Path) -> None:
     [
         (
             {"widths": (3, 3, 4, 4, 8)},
-            r"does not fit this training \(network\): encoder\.down_4\..* is \(4, 4, 3, 3\) there and ",
+            r"does not fit this training \(network\): encoder\.down_4\..* has shape \(4, 4, 3, 3\), expected ",
         ),
         ({"kind": torch.optim.SGD}, "does not fit this training: optimizer is AdamW, not SGD; resume with the"),
         (
             {"labeled": 10},
-            "it lacks nothing and has 3 steps an epoch, this one 5; resume with the configs and settings of",
+            "it lacks nothing and has 3 steps per epoch, this training has 5; resume with the same configs",
         ),
     ],
 )
@@ -351,8 +351,8 @@ def test_a_file_that_lacks_a_part_is_refused(tmp_path: Path) -> None:
     [
         (b"", "cannot be read as a resume file: it is damaged"),
         (b"half", "cannot be read as a resume file: it is damaged"),
-        ({"weight": torch.zeros(1)}, "is no resume file: it lacks 'trainer'; resume with"),
-        (torch.zeros(1), "is no resume file: it lacks 'trainer'"),
+        ({"weight": torch.zeros(1)}, "is not a resume file: it lacks 'trainer'; resume with"),
+        (torch.zeros(1), "is not a resume file: it lacks 'trainer'"),
     ],
     ids=["empty", "truncated", "model", "tensor"],
 )
@@ -403,7 +403,7 @@ def test_a_training_stopped_early_stays_stopped(tmp_path: Path, caplog: pytest.L
     assert made.trainer.state.epoch == 5
     with caplog.at_level(logging.INFO, logger="bundle.engines"):
         again = training(tmp_path, resume=True, **settings)
-    assert "It was stopped early" in caplog.text
+    assert "Early stopping ended this training" in caplog.text
     again.trainer.run()
     assert again.rates == []
     assert again.trainer.state.epoch == 5
@@ -460,8 +460,8 @@ def test_other_images_or_another_seed_are_refused(tmp_path: Path) -> None:
     ResumeFile(tmp_path / "resume.pt", {}, setting={"set of images": "ab12", "seed": 0}).attach(first)
     first.run([0], max_epochs=1)
     for setting, words in (
-        ({"set of images": "cd34", "seed": 0}, r"of another set of images \(ab12, now cd34\); resume with the configs"),
-        ({"set of images": "ab12", "seed": 7}, r"of another seed \(0, now 7\)"),
+        ({"set of images": "cd34", "seed": 0}, r"with another set of images \(ab12, now cd34\); resume with"),
+        ({"set of images": "ab12", "seed": 7}, r"with another seed \(0, now 7\)"),
     ):
         engine: Any = Engine(lambda engine, batch: None)
         engine.state.epoch_length, engine.amp = 1, False
@@ -480,6 +480,6 @@ def test_a_fresh_start_says_what_it_writes_over(tmp_path: Path, caplog: pytest.L
             (tmp_path / name).parent.mkdir(exist_ok=True)
             (tmp_path / name).write_bytes(b"")
         ResumeFile(path, {}).attach(Engine(lambda engine, batch: None))
-        expected = f"will write over {' and '.join(str(tmp_path / name) for name in there)}; stop it"
+        expected = f"will overwrite {' and '.join(str(tmp_path / name) for name in there)}; stop it"
         assert (expected in caplog.text) if there else caplog.text == ""
         (tmp_path / "model.pt").unlink(missing_ok=True)

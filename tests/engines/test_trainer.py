@@ -312,7 +312,7 @@ def test_a_loss_that_is_no_number_stops_the_training(loss: float) -> None:
         trainer.run()
     text = str(caught.value)
     assert f"the loss is {loss} in step 1 (epoch 1)" in text
-    assert f"Parts: labeled/seg {loss}, loss {loss}." in text
+    assert f"Losses: labeled/seg {loss}, loss {loss}." in text
     assert "Files: labeled.png, unlabeled.png." in text
     assert step.weight.item() == 1.0
 
@@ -325,7 +325,7 @@ def test_a_stop_names_the_step_and_what_it_knows_of_files() -> None:
     def spoil() -> None:
         step.told = float("nan")
 
-    with pytest.raises(FloatingPointError, match=r"step 4 \(epoch 2\).*Files: not known"):
+    with pytest.raises(FloatingPointError, match=r"step 4 \(epoch 2\).*Files: unknown"):
         trainer.run()
 
 
@@ -337,7 +337,7 @@ def test_a_finished_training_is_not_run_again(caplog: pytest.LogCaptureFixture) 
         trainer.run()
     assert len(step.labeled) == 4
     assert (trainer.state.epoch, trainer.state.iteration) == (2, 4)
-    assert "All 2 epochs are done: nothing left to train." in caplog.text
+    assert "All 2 epochs are already done." in caplog.text
 
 
 def test_a_training_with_more_epochs_goes_on() -> None:

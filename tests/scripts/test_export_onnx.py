@@ -136,7 +136,7 @@ def test_a_file_that_answers_otherwise_does_not_appear(program, trained, words, 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (["--network_def#widths", "[8,8,8,8,8]"], r"model\.pt is of another network"),
+        (["--network_def#widths", "[8,8,8,8,8]"], r"model\.pt does not fit this"),
         (["--ckpt_dir", "nowhere"], r"no model at nowhere"),
         (["--network_def#outputs", "both"], r"outputs is 'both'; choose pred"),
         (["--nework_def", "1"], r"no setting 'nework_def'"),

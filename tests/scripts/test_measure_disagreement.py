@@ -79,4 +79,4 @@ def test_what_it_cannot_do_is_one_sentence(program, words, capsys):
     assert "--part selects the images from the data list; omit --validate#dataset#data" in capsys.readouterr().err
     supervised = str([FILES[0], str(ROOT / "configs" / "methods" / "supervised.yaml"), FILES[1]])
     assert program.main(["--config_file", supervised, *words[2:]]) == 1
-    assert "is of another network than this UNet" in capsys.readouterr().err
+    assert "does not fit this UNet" in capsys.readouterr().err
