@@ -1,4 +1,4 @@
-"""The benchmark: cells of method, share of labels and seed, run alike, each with the record of how it was made."""
+"""Benchmark: cells of method, share of labels and seed, run under the same settings, with their provenance."""
 
 from bundle.benchmark.budget import Budget, Length, Pace, length_of, read_budget, steps_within, whole_passes
 from bundle.benchmark.cells import CELL_FORMAT, Cell

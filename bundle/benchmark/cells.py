@@ -1,4 +1,4 @@
-"""Cells of a benchmark: one method, one share of labels, one seed; their plan, their folder and what lies there."""
+"""Cell of a benchmark: one method, share of labels and seed, with its plan, its folder and the files in it."""
 
 from __future__ import annotations
 
@@ -20,14 +20,13 @@ Standing = Literal["new", "started", "finished"]
 
 @dataclass(frozen=True)
 class Cell:
-    """One run of one method, in ``OUTPUT/cells/NAME/``.
+    """One run of one method in ``OUTPUT/cells/NAME/``.
 
-    ``plan.json`` is written before it starts, ``cell.json`` last and whole when it is finished; between the two it can
-    be continued.
+    ``plan.json`` is written at the start and ``cell.json`` at the end, atomically; in between the run can be continued.
 
     Attributes:
-        folder: of the cell; its name is the cell's.
-        plan: what it runs with: what ``cell.json`` says of it, and ``resolved``, the flat configuration.
+        folder: folder of the cell, with the name of the cell.
+        plan: settings of the run: those stored in ``cell.json``, and ``resolved``, the flat configuration.
     """
 
     folder: Path
@@ -35,7 +34,7 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """For instance ``semi_moe-10-seed0``."""
+        """Name of the cell, such as ``semi_moe-10-seed0``."""
         return self.folder.name
 
     @property
@@ -45,14 +44,14 @@ class Cell:
 
     @property
     def epochs(self) -> int:
-        """Epochs of its training."""
+        """Epochs of the training."""
         return self.plan["epochs"]
 
     def standing(self) -> Standing:
-        """How far it is.
+        """Return whether the cell is new, started or finished.
 
         Raises:
-            ValueError: where the folder holds a cell of another configuration, a damaged file, or no cell at all.
+            ValueError: if the folder holds a cell of another configuration, a damaged file, or other files.
         """
         finished, started = self.folder / "cell.json", self.folder / "plan.json"
         if finished.is_file():
@@ -63,35 +62,35 @@ class Cell:
             self._check(read_json(started, PLAN_FORMAT), started)
             return "started"
         if self.folder.exists() and any(self.folder.iterdir()):
-            raise ValueError(f"{self.folder} holds something that is no cell")
+            raise ValueError(f"{self.folder} holds files that are not a cell")
         return "new"
 
     def commit(self) -> str | None:
-        """The commit of the code that made what is there; ``None`` where nothing is there, or it is not known."""
+        """Return the commit that the files of the cell were made with; ``None`` without files, or if unknown."""
         for name, form in (("cell.json", CELL_FORMAT), ("plan.json", PLAN_FORMAT)):
             if (self.folder / name).is_file():
                 return read_json(self.folder / name, form).get("commit")
         return None
 
     def other_commit(self) -> str | None:
-        """The commit of the code that made what is there, where it is not that of the plan."""
-        found = self.commit()
-        return None if found == self.plan["commit"] else found
+        """Return the commit that the files of the cell were made with, if it differs from that of the plan."""
+        commit = self.commit()
+        return None if commit == self.plan["commit"] else commit
 
     def begin(self) -> None:
-        """Write the plan; that of a cell that goes on keeps its start, and the commits that worked on it."""
+        """Write the plan; a continued cell keeps its start time and earlier commits."""
         plan = {"format": PLAN_FORMAT, **self.plan, "started": now(), "commits": [self.plan["commit"]]}
         if (self.folder / "plan.json").is_file():
-            before = read_json(self.folder / "plan.json", PLAN_FORMAT)
-            plan["started"] = before.get("started", plan["started"])
-            plan["commits"] = list(dict.fromkeys([*before.get("commits", []), self.plan["commit"]]))
-            plan["spent"] = self._spent(before)
+            previous = read_json(self.folder / "plan.json", PLAN_FORMAT)
+            plan["started"] = previous.get("started", plan["started"])
+            plan["commits"] = list(dict.fromkeys([*previous.get("commits", []), self.plan["commit"]]))
+            plan["spent"] = self._spent(previous)
         write_json(self.folder / "plan.json", plan)
         for partial in (self.folder / "models").rglob(".*.partial"):
             partial.unlink()
 
     def start(self, stage: str) -> None:
-        """Note that a process starts, so that one that is killed together with the benchmark leaves a trace."""
+        """Record that a process starts, so that it is known even if it is killed together with the benchmark."""
         plan = read_json(self.folder / "plan.json", PLAN_FORMAT)
         stages = plan.setdefault("spent", {})
         spent = {"seconds": 0.0, "host_mib": 0.0, "attempts": 0} | stages.get(stage, {})
@@ -100,7 +99,7 @@ class Cell:
         write_json(self.folder / "plan.json", plan)
 
     def spend(self, stage: str, seconds: float, host_mib: float, done: bool) -> None:
-        """Note what a process took, also one that was stopped, so that a restart does not forget it."""
+        """Add the time and memory of a process, also of a stopped one, so that they are known after a restart."""
         plan = read_json(self.folder / "plan.json", PLAN_FORMAT)
         plan.pop("at_work")
         spent = plan["spent"][stage]
@@ -110,7 +109,7 @@ class Cell:
         write_json(self.folder / "plan.json", plan)
 
     def has_trained(self) -> bool:
-        """Whether the training of this cell is over."""
+        """Return whether the training of this cell is finished."""
         plan = read_json(self.folder / "plan.json", PLAN_FORMAT)
         return (
             bool(plan.get("spent", {}).get("training", {}).get("done"))
@@ -118,18 +117,18 @@ class Cell:
         )
 
     def share_done(self) -> float:
-        """Share of the training's epochs that are done, in [0, 1]; 0 where the file that counts them is damaged."""
+        """Return the share of finished epochs, in [0, 1]; 0 if the file of the measurement is damaged."""
         return len(self._measured()) / self.epochs
 
     def finish(self) -> dict[str, Any]:
-        """Write ``cell.json`` from what training and evaluation left, and take the resume file away.
+        """Write ``cell.json`` from the files of training and evaluation, and remove the resume file.
 
         Returns:
-            What was written.
+            The content of the file.
 
         Raises:
-            FileNotFoundError: where a file that they should have written is missing.
-            ValueError, KeyError, TypeError: where one cannot be read, or lacks something.
+            FileNotFoundError: if an expected file is missing.
+            ValueError, KeyError, TypeError: if a file cannot be read, or lacks a value.
         """
         plan = read_json(self.folder / "plan.json", PLAN_FORMAT)
         measure = read_json(self.folder / "measure.json", MEASURE_FORMAT)
@@ -163,49 +162,49 @@ class Cell:
         return content
 
     def seconds(self) -> float:
-        """What a finished cell took, all its processes together.
+        """Return the total seconds of all processes of a finished cell.
 
         Raises:
-            ValueError: where its file does not say.
+            ValueError: if its file lacks them.
         """
         path = self.folder / "cell.json"
         try:
             return float(read_json(path, CELL_FORMAT)["seconds"]["total"])
         except (KeyError, TypeError) as error:
-            raise ValueError(f"{path} is damaged: it holds no total of seconds") from error
+            raise ValueError(f"{path} is damaged: it lacks the total seconds") from error
 
     def _measured(self) -> list[float]:
-        """Seconds of each epoch that the training has done; empty without its file, or where that is damaged."""
+        """Return the seconds of each finished epoch; empty if the file of the measurement is missing or damaged."""
         path = self.folder / "measure.json"
         try:
             epochs = read_json(path, MEASURE_FORMAT)["epochs"] if path.is_file() else []
-        except (ValueError, KeyError):  # the training or the end of the cell will say so
+        except (ValueError, KeyError):  # the training or `finish` raises the error
             return []
         return epochs if isinstance(epochs, list) else []
 
     def _epoch_seconds(self) -> float:
-        """What the epochs took that the training has done."""
+        """Return the total seconds of the finished epochs."""
         return sum(float(seconds) for seconds in self._measured())
 
-    def _spent(self, before: Mapping[str, Any]) -> dict[str, Any]:
-        """What earlier processes took: of one that was killed with the benchmark, the epochs that it had done."""
-        spent, at_work = dict(before.get("spent", {})), before.get("at_work")
+    def _spent(self, previous: Mapping[str, Any]) -> dict[str, Any]:
+        """Return time and memory of earlier processes, including finished epochs of one killed with the benchmark."""
+        spent, at_work = dict(previous.get("spent", {})), previous.get("at_work")
         if at_work and at_work["stage"] == "training":
             stage = spent["training"]
             gained = max(0.0, self._epoch_seconds() - at_work["epoch_seconds"])
             spent["training"] = stage | {"seconds": stage["seconds"] + gained}
         return spent
 
-    def _check(self, found: Mapping[str, Any], path: Path) -> None:
-        """Refuse a file of another configuration, and say what differs."""
-        config = found.get("config")
+    def _check(self, content: Mapping[str, Any], path: Path) -> None:
+        """Raise an error that names the differences if a file belongs to another configuration."""
+        config = content.get("config")
         if not isinstance(config, Mapping) or not isinstance(config.get("digest"), str):
-            raise ValueError(f"{path} is damaged: it does not say of which configuration it is")
+            raise ValueError(f"{path} is damaged: it lacks the digest of its configuration")
         if config["digest"] == self.plan["config"]["digest"]:
             return
-        told = "its configuration is not known in detail"
+        details = "the differences are unknown"
         plan = self.folder / "plan.json"
-        before = found if "resolved" in found else read_json(plan, PLAN_FORMAT) if plan.is_file() else {}
-        if "resolved" in before and before["config"]["digest"] == config["digest"]:
-            told = differences(before["resolved"], self.plan["resolved"])
-        raise ValueError(f"{path} was made by another configuration: {told}")
+        previous = content if "resolved" in content else read_json(plan, PLAN_FORMAT) if plan.is_file() else {}
+        if "resolved" in previous and previous["config"]["digest"] == config["digest"]:
+            details = differences(previous["resolved"], self.plan["resolved"])
+        raise ValueError(f"{path} was made with another configuration: {details}")

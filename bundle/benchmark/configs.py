@@ -1,4 +1,4 @@
-"""What a cell runs with: overlays by name, the merged configuration, its digest, and how two of them differ."""
+"""Configuration of a cell: overlays by name, merged configuration, digest, and differences."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from monai.bundle import ConfigParser
 
 WHERE = ("bundle_root", "dataset_dir", "output_dir", "ckpt_dir", "device", "resume")
-"""Settings that say where something runs or lies, and nothing of what is computed: no part of a digest."""
+"""Settings of paths and devices, which do not change the results: not part of a digest."""
 AXES = {
     "method": "methods",
     "data": "data",
@@ -21,42 +21,42 @@ AXES = {
     "schedule": "schedules",
     "protocol": "protocols",
 }
-"""The axes of an experiment in the order in which their overlays are laid on train.json, and their folders."""
+"""Axis of an experiment -> folder of its overlays, in the order in which they are applied to train.json."""
 POSTPROCESSING = "postprocessing"
-"""Folder of the overlays that are laid on evaluate.json."""
+"""Folder of the overlays of evaluate.json."""
 SHOWN = 3
-"""How many differences a sentence names."""
+"""Maximal number of differences in a message."""
 
 
 def overlay_files(root: Path, names: Mapping[str, str | None]) -> list[str]:
-    """Configs of a cell, as paths relative to ``root``: train.json, then one overlay for each axis that has a name.
+    """Return the configs of a cell as paths relative to ``root``: train.json, then one overlay per named axis.
 
     Args:
-        root: the bundle's root.
-        names: axis -> name of the overlay without folder and ending; ``None`` leaves the axis out.
+        root: root folder of the bundle.
+        names: axis -> name of the overlay without folder and suffix; ``None`` leaves the axis out.
 
     Raises:
-        ValueError: where there is no such overlay.
+        ValueError: if an overlay does not exist.
     """
-    named = [_overlay(root, axis, folder, name) for axis, folder in AXES.items() if (name := names.get(axis))]
-    return ["configs/train.json", *named]
+    overlays = [_overlay(root, axis, folder, name) for axis, folder in AXES.items() if (name := names.get(axis))]
+    return ["configs/train.json", *overlays]
 
 
 def evaluation_files(root: Path, files: Sequence[str], postprocessing: str | None) -> list[str]:
-    """Return the configs of an evaluation on top of those of the training: evaluate.json and a postprocessing overlay.
+    """Return the additional configs of an evaluation: evaluate.json and a postprocessing overlay.
 
     The overlay is left out if it needs heads (``answer#heads``) that the method does not train; it only adds scores to
-    those that every method has.
+    those of all methods.
 
     Raises:
-        ValueError: where there is no such postprocessing.
+        ValueError: if the postprocessing does not exist.
     """
     if postprocessing is None:
         return ["configs/evaluate.json"]
     overlay = _overlay(root, "postprocessing", POSTPROCESSING, postprocessing)
-    asked = ConfigParser.load_config_file(root / overlay).get("answer", {}).get("heads", {})
+    needed = ConfigParser.load_config_file(root / overlay).get("answer", {}).get("heads", {})
     trained = merged(root, files, {}).get("targets", {})
-    return ["configs/evaluate.json", *([overlay] if set(asked) <= set(trained) else [])]
+    return ["configs/evaluate.json", *([overlay] if set(needed) <= set(trained) else [])]
 
 
 def _overlay(root: Path, axis: str, folder: str, name: str) -> str:
@@ -67,24 +67,24 @@ def _overlay(root: Path, axis: str, folder: str, name: str) -> str:
 
 
 def merged(root: Path, files: Sequence[str], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """One configuration of several files and overrides, expressions left as they are written.
+    """Merge several configs and overrides; expressions are not evaluated.
 
     Args:
-        root: the bundle's root.
+        root: root folder of the bundle.
         files: paths relative to it.
         overrides: key, with ``#`` between levels -> value.
 
     Raises:
-        ValueError: where an override changes a key whose place does not exist.
+        ValueError: if an override changes a key that does not exist.
     """
     parser = ConfigParser(ConfigParser.load_config_files([str(root / file) for file in files]))
     for key, value in overrides.items():
-        place, _, name = key.rpartition("#")
-        holder = parser.get(place) if place else parser.get()
-        exists = isinstance(holder, dict) if place else key in holder
-        exists = exists or (isinstance(holder, list) and name.isdigit() and int(name) < len(holder))
+        parent_key, _, name = key.rpartition("#")
+        parent = parser.get(parent_key) if parent_key else parser.get()
+        exists = isinstance(parent, dict) if parent_key else key in parent
+        exists = exists or (isinstance(parent, list) and name.isdigit() and int(name) < len(parent))
         if not exists:
-            raise ValueError(f"no setting {key!r} in {', '.join(files)}; see configs/train.json for what there is")
+            raise ValueError(f"no setting {key!r} in {', '.join(files)}; see configs/train.json for existing settings")
         parser[key] = value
     return parser.get()
 
@@ -92,34 +92,34 @@ def merged(root: Path, files: Sequence[str], overrides: Mapping[str, Any]) -> di
 def resolved(
     root: Path, files: Sequence[str], evaluation: Sequence[str], overrides: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """All that training and evaluation compute with, key -> value, flat; ``WHERE`` is left out.
+    """Return the flat configuration, key -> value, of training and evaluation, without the settings of ``WHERE``.
 
-    Settings of the evaluation stand under ``evaluation#``, where they differ from the training's.
+    Settings of the evaluation that differ from the training have the prefix ``evaluation#``.
 
     Raises:
         ValueError: as ``merged``.
     """
     training = dict(_flat(merged(root, files, overrides)))
-    judging = dict(_flat(merged(root, [*files, *evaluation], overrides)))
-    both = training | {f"evaluation#{key}": value for key, value in judging.items() if training.get(key) != value}
+    evaluating = dict(_flat(merged(root, [*files, *evaluation], overrides)))
+    both = training | {f"evaluation#{key}": value for key, value in evaluating.items() if training.get(key) != value}
     return {key: value for key, value in both.items() if key.removeprefix("evaluation#").split("#")[0] not in WHERE}
 
 
 def digest(content: Mapping[str, Any]) -> str:
-    """SHA-256 of a mapping of plain values, whatever the order of its keys."""
+    """Return the SHA-256 of a mapping of plain values, independent of the order of its keys."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    """How two flat configurations differ, in words: the first keys, with both values."""
+    """Describe how two flat configurations differ: the first keys, with both values."""
     keys = [key for key in sorted({*before, *after}) if before.get(key) != after.get(key)]
-    told = [f"{key} was {_short(before, key)} and is {_short(after, key)}" for key in keys[:SHOWN]]
+    changes = [f"{key} was {_short(before, key)} and is {_short(after, key)}" for key in keys[:SHOWN]]
     more = [f"and {len(keys) - SHOWN} more"] if len(keys) > SHOWN else []
-    return ", ".join([*told, *more])
+    return ", ".join([*changes, *more])
 
 
 def _flat(config: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value with the path of its key; empty containers are values."""
+    """Yield all values with their full keys; empty containers are values."""
     if isinstance(config, dict | list) and config:
         pairs = config.items() if isinstance(config, dict) else enumerate(config)
         for name, value in pairs:
@@ -130,6 +130,6 @@ def _flat(config: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 def _short(content: Mapping[str, Any], key: str) -> str:
     if key not in content:
-        return "not there"
+        return "missing"
     text = json.dumps(content[key])
     return text if len(text) <= 80 else f"{text[:77]}..."

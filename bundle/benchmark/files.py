@@ -1,4 +1,4 @@
-"""Files of a benchmark: JSON written whole and read with a clear error; folders moved aside; a lock on the output."""
+"""Files of a benchmark: atomic JSON files, folders moved aside, and a lock on the output folder."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from types import TracebackType
 from typing import IO, Any
 
 PATIENCE = 7.0
-"""Seconds to wait for a lock that is held. What a killed run left may need some until it has ended: processes that load
-data look every five seconds whether their parent is there."""
+"""Seconds to wait for a lock. Loader processes of a killed run check only every five seconds whether their parent
+exists."""
 INTERVAL = 0.1
-"""Seconds between two tries to take a lock."""
+"""Seconds between two attempts to acquire a lock."""
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a file whole or not at all; numbers that are not finite become ``null``, which strict readers know."""
+    """Write a JSON file atomically; numbers that are not finite become ``null``, because JSON does not allow them."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{token_hex(4)}.partial")
     try:
@@ -38,31 +38,31 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def read_json(path: Path, form: str) -> dict[str, Any]:
-    """Read a file of a known format.
+    """Read a JSON file of a known format.
 
     Args:
-        path: the file.
-        form: what its key ``format`` must say.
+        path: file to read.
+        form: expected value of its key ``format``.
 
     Raises:
-        ValueError: where it is not JSON, or of another format.
-        OSError: where it cannot be read.
+        ValueError: if it is not JSON, or of another format.
+        OSError: if it cannot be read.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}") from error
-    found = content.get("format") if isinstance(content, dict) else None
-    if found != form:
-        raise ValueError(f"{path} is of format {found!r}, not {form!r}")
+    actual = content.get("format") if isinstance(content, dict) else None
+    if actual != form:
+        raise ValueError(f"{path} has format {actual!r}, expected {form!r}")
     return content
 
 
 def move_aside(folder: Path, into: Path) -> Path:
-    """Move a folder away under a name that no other has, ``INTO/NAME-TIME``; nothing is lost.
+    """Move a folder to a new name, ``INTO/NAME-TIME``, without overwriting anything.
 
     Returns:
-        Where it lies now.
+        The new path.
     """
     into.mkdir(parents=True, exist_ok=True)
     start = f"{folder.name}-{datetime.now().strftime('%Y%m%d-%H%M%S')}"
@@ -73,23 +73,23 @@ def move_aside(folder: Path, into: Path) -> Path:
 
 
 def now() -> str:
-    """The time, ISO 8601 with seconds, in UTC."""
+    """Return the current time in UTC, ISO 8601 with seconds."""
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 class OutputLock:
-    """Keeps a second run out of an output folder; use it in a ``with``.
+    """Context manager that locks an output folder against a second run.
 
-    The lock is the operating system's (``flock``), on ``FOLDER/.lock``, and ends with the last process that has the
-    file open. Child processes get the file (``inherited``), so a training that outlives a killed benchmark still keeps
-    others out. ``filelock.FileLock`` does not hand its file on: with that the lock would end with the benchmark.
+    It is a lock of the operating system (``flock``) on ``FOLDER/.lock``, which ends when the last process closes the
+    file. Child processes inherit the file (``inherited``), so that the folder stays locked while a training outlives a
+    killed benchmark. ``filelock.FileLock`` does not pass its file on, so its lock would end with the benchmark.
 
     Args:
-        folder: to be kept.
-        owner: what this process calls itself.
+        folder: folder to lock.
+        owner: name of this process in messages.
 
     Raises:
-        ValueError: where other processes hold it, also after some seconds, or the file system has no locks.
+        ValueError: if other processes still hold the lock after some seconds, or the file system has no locks.
     """
 
     def __init__(self, folder: Path, owner: str = "benchmark") -> None:
@@ -103,7 +103,7 @@ class OutputLock:
         return () if self._file is None else (self._file.fileno(),)
 
     def note(self, processes: Iterable[str]) -> None:
-        """Write down the names of the processes at work, ``NAME (process NUMBER)``, for whoever meets the lock."""
+        """Write the names of the running processes, ``NAME (process NUMBER)``, to the file, for error messages."""
         if self._file is not None:
             self._file.seek(0)
             self._file.truncate()
@@ -111,16 +111,16 @@ class OutputLock:
             self._file.flush()
 
     def __enter__(self) -> OutputLock:
-        """Take the lock."""
+        """Acquire the lock."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._file = self.path.open("a+", encoding="utf-8")
         until = time.monotonic() + PATIENCE
         try:
-            while not self._taken(self._file):
+            while not self._acquired(self._file):
                 if time.monotonic() >= until:
                     who = holders(self._file) or "another run"
                     raise ValueError(
-                        f"{self.path.parent} is in use by {who}; wait for it, end it, or give another --output"
+                        f"{self.path.parent} is used by {who}; wait for it, stop it, or give another --output"
                     )
                 time.sleep(INTERVAL)
             self.note([])
@@ -129,9 +129,9 @@ class OutputLock:
             raise
         return self
 
-    def _taken(self, file: IO[str]) -> bool:
-        """Try to take the lock."""
-        import fcntl  # here, because Windows has none and the bundle is imported there too
+    def _acquired(self, file: IO[str]) -> bool:
+        """Try to acquire the lock."""
+        import fcntl  # missing on Windows, where the bundle can be imported too
 
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -145,42 +145,43 @@ class OutputLock:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Give the lock back."""
+        """Release the lock."""
         if self._file is not None:
             self._file.close()
 
 
 def holders(file: IO[str]) -> str:
-    """Processes that hold a lock of ``OutputLock``, by the names that were noted; empty where the system tells of none.
+    """Return the processes that hold a lock of ``OutputLock``, with their noted names; empty if unknown.
 
-    Linux alone tells, and only of processes of the same user.
+    Only Linux provides this information, and only for processes of the same user.
 
     Args:
         file: the file of the lock, open for reading.
     """
     file.seek(0)
     names = {int(number): name for name, number in re.findall(r"([^,()]+) \(process (\d+)\)", file.read())}
-    place, proc, found = os.fstat(file.fileno()), Path("/proc"), []
-    for number in sorted(int(one) for one in os.listdir(proc) if one.isdigit()) if proc.is_dir() else []:
-        with suppress(OSError):  # it has ended, or belongs to another user
-            if any(_locks(proc / str(number), one, place) for one in os.listdir(proc / str(number) / "fd")):
-                found.append(f"{names[number].strip()} (process {number})" if number in names else f"process {number}")
-    return ", ".join(found)
+    status, proc, processes = os.fstat(file.fileno()), Path("/proc"), []
+    for number in sorted(int(name) for name in os.listdir(proc) if name.isdigit()) if proc.is_dir() else []:
+        with suppress(OSError):  # the process has ended, or belongs to another user
+            if any(_locks(proc / str(number), fd, status) for fd in os.listdir(proc / str(number) / "fd")):
+                text = f"{names[number].strip()} (process {number})" if number in names else f"process {number}"
+                processes.append(text)
+    return ", ".join(processes)
 
 
-def _locks(process: Path, descriptor: str, place: os.stat_result) -> bool:
-    """Whether one of the open files of a process is that at ``place``, and holds a lock on it."""
+def _locks(process: Path, descriptor: str, status: os.stat_result) -> bool:
+    """Return whether an open file of a process is the file with this status, and is locked."""
     try:
         return (
-            os.path.samestat(os.stat(process / "fd" / descriptor), place)
+            os.path.samestat(os.stat(process / "fd" / descriptor), status)
             and "FLOCK" in (process / "fdinfo" / descriptor).read_text()
         )
-    except OSError:  # it is closed by now
+    except OSError:  # closed in the meantime
         return False
 
 
 def _finite(content: Any) -> Any:
-    """The same with ``None`` for NaN and infinities."""
+    """Replace NaN and infinities by ``None``."""
     if isinstance(content, Mapping):
         return {str(key): _finite(value) for key, value in content.items()}
     if isinstance(content, list | tuple):

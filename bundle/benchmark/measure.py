@@ -1,4 +1,4 @@
-"""What a training took: time, memory of the device, parameters, the checkpoint that was chosen; kept over restarts."""
+"""Measurement of a training: time, memory, parameters and the selected checkpoint; kept over restarts."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ MEBIBYTE = 2**20
 
 
 class RunMeasure:
-    """Writes what a training took to a JSON file after every epoch; the last of ``train#handlers``.
+    """Handler that writes time and memory of a training to a JSON file after each epoch; the last ``train#handlers``.
 
-    Seconds of an epoch run from the end of the one before it, so they hold steps, validation and the writing of the
-    resume file. A resumed training keeps the epochs before the one that it starts with, and the largest memory.
+    The seconds of an epoch start at the end of the previous one, so that they include steps, validation and the writing
+    of the resume file. A resumed training keeps earlier epochs and the peak memory.
 
-    The file holds ``epochs`` (seconds of each), ``device`` and its ``device_mib`` (largest memory that torch held on
-    CUDA; ``None`` elsewhere), ``host_mib`` (largest resident memory of the process), ``threads``, ``parameters``
-    (``network``: all of the network that is evaluated; ``training``: all that the optimizer moves) and ``selected``
-    (epoch, metric and value of the best model).
+    The file holds ``epochs`` (seconds of each), ``device`` and its ``device_mib`` (peak memory of torch on CUDA;
+    otherwise ``None``), ``host_mib`` (peak resident memory of the process), ``threads``, ``parameters`` (``network``:
+    of the evaluated network; ``training``: of the optimizer) and ``selected`` (epoch, metric and value of the best
+    model).
 
     Args:
         path: file to write.
         network: the bare network.
-        optimizer: of the training.
-        best_model: has ``epoch`` and ``score`` of the checkpoint that validation chose, ``None`` before the first.
-        evaluator: whose key metric chose it.
+        optimizer: optimizer of the training.
+        best_model: handler with ``epoch`` and ``score`` of the best checkpoint, ``None`` before the first validation.
+        evaluator: evaluator whose key metric selects the checkpoint.
     """
 
     def __init__(
@@ -48,27 +48,27 @@ class RunMeasure:
         self._epochs: list[float] = []
         self._device_mib = 0.0
         self._host_mib = 0.0
-        self._mark = 0.0
+        self._epoch_started = 0.0
 
     def attach(self, engine: Engine) -> None:
-        """Watch a trainer."""
+        """Attach to a trainer."""
         engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._add)
 
     def _start(self, engine: Engine) -> None:
-        """Begin a run; one that goes on takes over the epochs that are done."""
+        """Start a run; a resumed run restores the finished epochs."""
         if engine.state.epoch > 0 and self.path.is_file():
-            before = read_json(self.path, FORMAT)
-            self._epochs = before["epochs"][: engine.state.epoch]
-            self._device_mib = before["device_mib"] or 0.0
-            self._host_mib = before.get("host_mib") or 0.0
-        self._mark = time.monotonic()
+            previous = read_json(self.path, FORMAT)
+            self._epochs = previous["epochs"][: engine.state.epoch]
+            self._device_mib = previous["device_mib"] or 0.0
+            self._host_mib = previous.get("host_mib") or 0.0
+        self._epoch_started = time.monotonic()
 
     def _add(self, engine: Engine) -> None:
-        """Note one epoch."""
-        mark = time.monotonic()
-        self._epochs.append(mark - self._mark)
-        self._mark = mark
+        """Record one epoch."""
+        now = time.monotonic()
+        self._epochs.append(now - self._epoch_started)
+        self._epoch_started = now
         if idist.get_rank() == 0:
             write_json(self.path, self._content(engine))
 
@@ -97,11 +97,11 @@ class RunMeasure:
 
 
 def host_mib() -> float:
-    """Largest resident memory that this process had so far, MiB."""
-    import resource  # here, because Windows has none and the bundle is imported there too
+    """Return the peak resident memory of this process, MiB."""
+    import resource  # missing on Windows, where the bundle can be imported too
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / UNIT
 
 
 def _count(parameters: list[Any]) -> int:
-    return sum(parameter.numel() for parameter in {id(one): one for one in parameters}.values())
+    return sum(parameter.numel() for parameter in {id(parameter): parameter for parameter in parameters}.values())

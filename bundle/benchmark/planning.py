@@ -1,4 +1,4 @@
-"""The plan of a benchmark: which cells there are, and what each runs with, settled before anything runs."""
+"""Plan of a benchmark: all cells and their configurations, made before anything runs."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from bundle.benchmark.provenance import code_state, processor, versions
 
 LEARNED = ("training", "unlabeled")
 NUMBERS = ("max_epochs", "batch_size", "val_interval")
-"""Settings of which lengths are made."""
+"""Settings from which lengths are computed."""
 CONTENT = "data_list (content)"
-"""Key of a flat configuration: the digest of the entries that a data list gives under the protocol."""
+"""Key of a flat configuration: the digest of the entries of a data list under the protocol."""
 
 DRAWN = ("seed", "data_list", CONTENT)
 """Keys in which cells of one method may differ; the digest of all others is the method's ``recipe``."""
@@ -27,20 +27,20 @@ DRAWN = ("seed", "data_list", CONTENT)
 
 @dataclass(frozen=True)
 class Experiment:
-    """Methods, shares of labels and seeds under one setting, which all cells share.
+    """Methods, shares of labels and seeds under a common setting.
 
     Attributes:
-        root: the bundle's root.
+        root: root folder of the bundle.
         output: folder of the benchmark.
         dataset_dir: folder of the data.
-        axes: axis -> name of its overlay or ``None``, for all axes but ``method``.
-        lists: how the names of the data lists begin: ``LISTS_LABELS_seedSEED.json``.
+        axes: axis -> name of its overlay or ``None``, for all axes except ``method``.
+        lists: prefix of the data lists, ``LISTS_LABELS_seedSEED.json``.
         overrides: further settings, key -> value.
-        methods: names of overlays.
-        labels: shares of labels in percent, as text.
-        seeds: of labeled draw and training.
-        postprocessing: overlay of the evaluation, for the methods that have what it reads; ``None`` for none.
-        budget: what was asked for, such as ``60steps``, noted in every cell; ``None`` for none.
+        methods: names of method overlays.
+        labels: shares of labels in percent, as strings.
+        seeds: seeds of the labeled subset and the training.
+        postprocessing: overlay of the evaluation, for methods with the heads that it needs; ``None`` for none.
+        budget: requested budget, such as ``60steps``, stored in each cell; ``None`` for none.
     """
 
     root: Path
@@ -57,43 +57,43 @@ class Experiment:
 
     @cached_property
     def _parser(self) -> ConfigParser:
-        """The setting without a method; overrides of a method's own keys are left out."""
+        """The setting without a method; overrides of keys that only a method has are left out."""
         return ConfigParser(merged(self.root, self.files(None), self._common))
 
     @cached_property
     def _common(self) -> dict[str, Any]:
-        """Overrides that the setting without a method knows too."""
-        known = {}
+        """Overrides of keys that exist without a method."""
+        overrides = {}
         for key, value in self.overrides.items():
             try:
                 merged(self.root, self.files(None), {key: value})
             except ValueError:
                 continue
-            known[key] = value
-        return known
+            overrides[key] = value
+        return overrides
 
     @cached_property
     def _served(self) -> dict[str, dict[str, list[dict[str, Any]]]]:
-        """Data lists that were read, by file name."""
+        """Cache of data lists by file name."""
         return {}
 
     def files(self, method: str | None) -> list[str]:
-        """Configs of a cell of a method, relative to the root; see ``overlay_files``."""
+        """Return the configs of a cell of a method, relative to the root; see ``overlay_files``."""
         return overlay_files(self.root, {"method": method, **self.axes})
 
     def number(self, key: str) -> int:
-        """A whole number of the setting, such as ``max_epochs``.
+        """Return a positive integer of the setting, such as ``max_epochs``.
 
         Raises:
-            ValueError: where it is no whole number above 0.
+            ValueError: if it is not an integer above 0.
         """
         value = self._parser.get_parsed_content(key)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{key} is {value!r}, and must be a whole number above 0; see --set")
+            raise ValueError(f"{key} is {value!r}, but must be an integer above 0; see --set")
         return value
 
     def check_numbers(self) -> None:
-        """Refuse what no length can be made of, before anything is.
+        """Check the settings from which lengths are computed.
 
         Raises:
             ValueError: as ``number``.
@@ -102,10 +102,10 @@ class Experiment:
             self.number(key)
 
     def served(self, labels: str, seed: int) -> dict[str, list[dict[str, Any]]]:
-        """The data list of a cell as its protocol serves it.
+        """Return the data list of a cell under its protocol.
 
         Raises:
-            ValueError: where it cannot be read, or cannot serve the protocol.
+            ValueError: if it cannot be read, or does not fit the protocol.
         """
         name = self.list_name(labels, seed)
         if name in self._served:
@@ -122,11 +122,11 @@ class Experiment:
         return self._served[name]
 
     def list_name(self, labels: str, seed: int) -> str:
-        """File name of a data list."""
+        """Return the file name of a data list."""
         return f"{self.lists}_{labels}_seed{seed}.json"
 
     def length(self, budget: Budget | None) -> Length:
-        """Length of every training, for a budget in steps or for none.
+        """Return the length of all trainings, for a budget in steps or without budget.
 
         Raises:
             ValueError: for a budget of less than one step.
@@ -138,26 +138,26 @@ class Experiment:
         return whole_passes(sum(len(parts[part]) for part in LEARNED), self.number("batch_size"), epochs)
 
     def setting(self, length: Length | None = None) -> str:
-        """Digest of what all cells of one table share; without ``length``, of what comes before it is known."""
-        lasting = {} if length is None else _lasting(length)
+        """Return the digest of the configuration that all cells of one table share; ``length`` may be unknown."""
+        settings = {} if length is None else _length_settings(length)
         files = self.files(None)
-        return digest(resolved(self.root, files, evaluation_files(self.root, files, None), self._common | lasting))
+        return digest(resolved(self.root, files, evaluation_files(self.root, files, None), self._common | settings))
 
     def cells(self, length: Length) -> list[Cell]:
-        """All cells: seeds outermost, so that a stopped benchmark has whole tables of its first seeds.
+        """Return all cells, ordered by seed first, so that a stopped benchmark has complete tables of its first seeds.
 
         Raises:
-            ValueError: where a data list cannot serve, or a method lacks a setting that is to be changed.
+            ValueError: if a data list does not fit, or a method lacks a setting that is overridden.
         """
-        everywhere = {**code_state(self.root), "versions": versions(self.root), "hardware": {"cpu": processor()}}
-        return list(self._cells(length, self.setting(length), everywhere))
+        provenance = {**code_state(self.root), "versions": versions(self.root), "hardware": {"cpu": processor()}}
+        return list(self._cells(length, self.setting(length), provenance))
 
     def cell(self, method: str, labels: str, seed: int, length: Length) -> Cell:
-        """One cell without its surroundings, in ``OUTPUT/cells``; see ``cells``."""
+        """Return one cell in ``OUTPUT/cells`` without provenance; see ``cells``."""
         files = self.files(method)
         evaluation = evaluation_files(self.root, files, self.postprocessing)
         name = self.list_name(labels, seed)
-        overrides = {**self.overrides, "data_list": name, "seed": seed, **_lasting(length)}
+        overrides = {**self.overrides, "data_list": name, "seed": seed, **_length_settings(length)}
         parts = self.served(labels, seed)
         flat = resolved(self.root, files, evaluation, overrides)
         flat[CONTENT] = digest(_relative(parts, self.dataset_dir))
@@ -188,28 +188,28 @@ class Experiment:
         }
         return Cell(self.output / "cells" / cell_name, plan)
 
-    def _cells(self, length: Length, setting: str, everywhere: Mapping[str, Any]) -> Iterator[Cell]:
+    def _cells(self, length: Length, setting: str, provenance: Mapping[str, Any]) -> Iterator[Cell]:
         for seed in self.seeds:
             for labels in self.labels:
                 for method in self.methods:
                     cell = self.cell(method, labels, seed, length)
                     config = cell.plan["config"] | {"setting": setting}
-                    yield Cell(cell.folder, {**cell.plan, **everywhere, "config": config})
+                    yield Cell(cell.folder, {**cell.plan, **provenance, "config": config})
 
 
-def _lasting(length: Length) -> dict[str, Any]:
-    """Settings of a length; patience is so long that early stopping never makes one training shorter than another."""
+def _length_settings(length: Length) -> dict[str, Any]:
+    """Return the settings of a length; patience exceeds the epochs, so that early stopping never ends a training."""
     return {"max_epochs": length.epochs, "epoch_length": length.epoch_length, "patience": length.epochs + 1}
 
 
 def _relative(parts: Mapping[str, Sequence[Mapping[str, Any]]], folder: Path) -> dict[str, Any]:
-    """Entries with paths relative to the data folder, so that data that moved are the same data."""
+    """Return the entries with paths relative to the data folder, so that the digest does not depend on the folder."""
     return {
-        part: [{key: _below(value, folder) for key, value in entry.items()} for entry in entries]
+        part: [{key: _relative_path(value, folder) for key, value in entry.items()} for entry in entries]
         for part, entries in parts.items()
     }
 
 
-def _below(value: Any, folder: Path) -> Any:
+def _relative_path(value: Any, folder: Path) -> Any:
     path = Path(value) if isinstance(value, str) else None
     return path.relative_to(folder).as_posix() if path is not None and path.is_relative_to(folder) else value

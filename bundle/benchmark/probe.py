@@ -1,4 +1,4 @@
-"""How fast each method is here: a few steps and one validation, so that minutes can be turned into steps."""
+"""Speed of each method on this machine, from a few steps and one validation, to convert minutes to steps."""
 
 from __future__ import annotations
 
@@ -18,43 +18,43 @@ from bundle.benchmark.runner import TRAINING, Slot, bundle_command, ending, writ
 
 LENGTHS_FORMAT = "semi_moe.lengths/1"
 STEPS = 5
-"""Steps of an epoch of a probe; the first of its three epochs warms up."""
+"""Steps per epoch of a probe; the first of its three epochs is the warm-up."""
 
 
 def known_length(experiment: Experiment, budget: Budget) -> Length | None:
-    """The length that an earlier run of this benchmark measured for a budget in minutes; ``None`` where none did.
+    """Return the length that an earlier run of this benchmark measured for a budget in minutes, or ``None``.
 
     Raises:
-        ValueError: where the file of lengths is damaged.
+        ValueError: if the file of lengths is damaged.
     """
     path = _path(experiment)
     if not path.is_file():
         return None
     content = read_json(path, LENGTHS_FORMAT)
     try:
-        found = content["lengths"].get(_key(experiment, budget))
-        return None if found is None else Length(int(found["epochs"]), int(found["epoch_length"]))
+        length = content["lengths"].get(_key(experiment, budget))
+        return None if length is None else Length(int(length["epochs"]), int(length["epoch_length"]))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is damaged: it holds no lengths; take it away, and they are measured anew") from error
+        raise ValueError(f"{path} is damaged: it holds no lengths; remove it to measure them again") from error
 
 
 def measured_length(
     experiment: Experiment, budget: Budget, slot: Slot, python: str, lock: OutputLock, say: Callable[[str], None]
 ) -> Length:
-    """Measure every method of an experiment, one after the other, and keep the length that follows.
+    """Measure all methods of an experiment, one after the other, and save the resulting length.
 
-    Each is measured at its first seed and smallest share of labels, where most images are unlabeled.
+    Each method is measured with the first seed and the smallest share of labels, where most images are unlabeled.
 
     Args:
-        experiment: whose methods; the length is kept in ``OUTPUT/lengths.json`` for its setting.
-        budget: in minutes.
-        slot: where to measure.
-        python: the interpreter.
-        lock: of the output folder, held.
-        say: takes a line for each method.
+        experiment: the experiment; the length is saved in ``OUTPUT/lengths.json`` for its setting.
+        budget: budget in minutes.
+        slot: slot in which to measure.
+        python: path of the interpreter.
+        lock: acquired lock of the output folder.
+        say: function that prints one line per method.
 
     Raises:
-        ValueError: where a probe fails, or the budget is too short.
+        ValueError: if a probe fails, or the budget is too short.
     """
     labels = min(experiment.labels, key=float)
     paces = {}
@@ -65,17 +65,17 @@ def measured_length(
         folder = experiment.output / "probes" / method
         shutil.rmtree(folder, ignore_errors=True)
         paces[method] = _pace(Cell(folder, {**cell.plan, "commit": None}), experiment.root, slot, python, lock)
-        say(f"{method}: {paces[method].step:.2f} s a step, {paces[method].validation:.1f} s a validation")
+        say(f"{method}: {paces[method].step:.2f} s per step, {paces[method].validation:.1f} s per validation")
     epochs = experiment.number("max_epochs")
     steps = steps_within(budget.amount, paces, epochs, experiment.number("val_interval"))
     length = length_of(steps, epochs)
-    _keep(experiment, budget, length, paces)
+    _save_length(experiment, budget, length, paces)
     shutil.rmtree(experiment.output / "probes", ignore_errors=True)
     return length
 
 
 def _pace(cell: Cell, root: Path, slot: Slot, python: str, lock: OutputLock) -> Pace:
-    """Run one probe."""
+    """Run one probe and return its measured seconds."""
     cell.begin()
     files = [str(root / file) for file in cell.plan["config"]["files"]] + [str(write_overlay(root, cell, TRAINING))]
     log = cell.folder / "log.txt"
@@ -88,14 +88,14 @@ def _pace(cell: Cell, root: Path, slot: Slot, python: str, lock: OutputLock) -> 
     finally:
         children.stop()
     if ended[0].exit_code != 0:
-        how = ending(ended[0].exit_code)
-        raise ValueError(f"measuring {cell.method} {how}: {last_line(log)} ({log})")
-    whole = read_json(cell.folder / "measure.json", MEASURE_FORMAT)["epochs"]
+        status = ending(ended[0].exit_code)
+        raise ValueError(f"measuring {cell.method} {status}: {last_line(log)} ({log})")
+    epochs = read_json(cell.folder / "measure.json", MEASURE_FORMAT)["epochs"]
     training = read_curves(cell.folder / "training" / "training.csv")["seconds"]
-    return Pace(sum(training[1:]) / (STEPS * len(training[1:])), max(0.0, whole[-1] - training[-1]))
+    return Pace(sum(training[1:]) / (STEPS * len(training[1:])), max(0.0, epochs[-1] - training[-1]))
 
 
-def _keep(experiment: Experiment, budget: Budget, length: Length, paces: dict[str, Pace]) -> None:
+def _save_length(experiment: Experiment, budget: Budget, length: Length, paces: dict[str, Pace]) -> None:
     path = _path(experiment)
     lengths = read_json(path, LENGTHS_FORMAT)["lengths"] if path.is_file() else {}
     lengths[_key(experiment, budget)] = {

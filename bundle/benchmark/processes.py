@@ -1,4 +1,4 @@
-"""Child processes: started with a log each, waited for together, stopped together, and what each took."""
+"""Child processes with log files: start, wait, stop, and measurement of time and memory."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PATIENCE = 10.0
-"""Seconds that a child has to end when it is asked to."""
+"""Seconds between SIGTERM and SIGKILL."""
 INTERVAL = 0.1
-"""Seconds between two looks at the children."""
+"""Seconds between two checks of the children."""
 UNIT = 2**20 if sys.platform == "darwin" else 2**10
-"""``ru_maxrss`` in one MiB."""
+"""Units of ``ru_maxrss`` per MiB."""
 
 
 @dataclass(frozen=True)
 class Ended:
-    """A child that has ended.
+    """A child process that has ended.
 
     Attributes:
-        name: as it was started.
-        exit_code: 0 is good; minus the number of the signal that ended it.
-        seconds: from start to end.
-        host_mib: its largest resident memory, MiB, or that of its own children where one was larger; never less than
-            what this process had when it started it, since a fork begins with that.
+        name: name given at its start.
+        exit_code: 0 for success; negative: number of the signal that ended it.
+        seconds: time from start to end.
+        host_mib: peak resident memory, MiB, of the child or the largest of its own children. It is at least that of
+            this process at the start of the child, because a fork starts with that memory.
     """
 
     name: str
@@ -41,34 +41,35 @@ class Ended:
 
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Put off Ctrl-C and SIGTERM until the end of the ``with``, where their handlers raise an exception.
+    """Delay Ctrl-C and SIGTERM until the end of the ``with`` block, where their handlers raise an exception.
 
-    Python runs handlers in the main thread, between any two of its steps, so there is nothing to put off elsewhere.
+    Python runs signal handlers only in the main thread, so other threads need no delay.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     arrived: list[int] = []
-    handlers = {one: handler for one in (signal.SIGTERM, signal.SIGINT) if callable(handler := signal.getsignal(one))}
+    kinds = (signal.SIGTERM, signal.SIGINT)
+    handlers = {kind: handler for kind in kinds if callable(handler := signal.getsignal(kind))}
     try:
-        for one in handlers:
-            signal.signal(one, lambda number, _: arrived.append(number))
+        for kind in handlers:
+            signal.signal(kind, lambda number, _: arrived.append(number))
         yield
     finally:
-        for one, handler in handlers.items():
-            signal.signal(one, handler)
+        for kind, handler in handlers.items():
+            signal.signal(kind, handler)
         for number in arrived:
             signal.raise_signal(number)
 
 
 class Children:
-    """Processes that run beside each other. Each is the leader of its own group: Ctrl-C reaches the parent alone.
+    """Child processes that run in parallel, each in its own process group, so that Ctrl-C reaches only the parent.
 
-    A child is known from the moment it exists, also where a Ctrl-C comes while it is started, so ``stop`` ends all of
-    them. When a child has ended, what is left of its group is killed.
+    A child is registered even if Ctrl-C arrives during its start, so that ``stop`` ends all children. When a child
+    ends, remaining processes of its group are killed.
 
     Args:
-        inherited: file descriptors that stay open in them.
+        inherited: file descriptors that stay open in the children.
     """
 
     def __init__(self, inherited: tuple[int, ...] = ()) -> None:
@@ -79,11 +80,11 @@ class Children:
         """Start a process.
 
         Args:
-            name: of the child.
-            command: the program and its words.
-            log: file to which both its streams are appended.
-            folder: its working directory.
-            environment: its whole environment.
+            name: name of the child.
+            command: program and arguments.
+            log: file to which standard output and standard error are appended.
+            folder: working directory.
+            environment: all environment variables.
         """
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("a", encoding="utf-8") as file:
@@ -101,30 +102,30 @@ class Children:
                     start_new_session=True,
                     pass_fds=self.inherited,
                 )
-                process.returncode = 0  # reaped here, by wait4, and not by subprocess
+                process.returncode = 0  # reaped by wait4 below, not by subprocess
                 self._running[process.pid] = (name, started)
 
     def running(self) -> dict[str, float]:
-        """Names of those at work, and the seconds since their start."""
+        """Return name -> seconds since the start, of the running children."""
         return {name: time.monotonic() - started for name, started in self._running.values()}
 
     def processes(self) -> list[str]:
-        """Names and process numbers of those at work, as text."""
+        """Return names and process numbers of the running children, as text."""
         return [f"{name} (process {number})" for number, (name, _) in self._running.items()]
 
     def wait(self, seconds: float) -> list[Ended]:
-        """Those that have ended, as soon as one has; empty after so many seconds without one."""
+        """Return the ended children as soon as there is one; an empty list after ``seconds``."""
         until = time.monotonic() + seconds
         while True:
-            ended = [one for number in list(self._running) if (one := self._look(number)) is not None]
+            ended = [child for number in list(self._running) if (child := self._reap(number)) is not None]
             if ended or time.monotonic() >= until:
                 return ended
             time.sleep(INTERVAL)
 
     def stop(self) -> list[Ended]:
-        """Ask all to end, with their own children, and kill those that do not within ten seconds.
+        """Terminate all children with their groups, and kill those that do not end within ten seconds.
 
-        A Ctrl-C meanwhile kills them at once.
+        Ctrl-C in the meantime kills them at once.
         """
         ended = []
         try:
@@ -138,15 +139,15 @@ class Children:
                 ended += self.wait(INTERVAL)
         return ended
 
-    def _look(self, number: int) -> Ended | None:
-        """A child that has ended, reaped; its memory is its own, which ``getrusage`` of all children cannot tell."""
+    def _reap(self, number: int) -> Ended | None:
+        """Reap a child if it has ended; ``wait4`` measures its memory, ``getrusage`` only that of all children."""
         with uninterrupted():
             if hasattr(os, "waitid"):  # macOS has none before Python 3.13
                 if os.waitid(os.P_PID, number, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
                     return None
-                _send(number, signal.SIGKILL)  # to what it left; until it is reaped, nobody else gets its number
-            found, status, usage = os.wait4(number, os.WNOHANG)
-            if found == 0:
+                _send(number, signal.SIGKILL)  # to the rest of its group; its number is not reused before it is reaped
+            reaped, status, usage = os.wait4(number, os.WNOHANG)
+            if reaped == 0:
                 return None
             name, started = self._running.pop(number)
         seconds = time.monotonic() - started
@@ -158,5 +159,5 @@ class Children:
 
 
 def _send(group: int, kind: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):  # all of them have just ended
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # the group has just ended
         os.killpg(group, kind)

@@ -1,4 +1,4 @@
-"""How far a benchmark is: lines about cells, and the time left."""
+"""Progress of a benchmark: messages about cells, and the remaining time."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Running:
-    """A cell at work.
+    """A running cell.
 
     Attributes:
-        name: of the cell.
-        method: of the cell.
-        seconds: since its process started.
-        before: share of its training that was done then, in [0, 1].
-        share: that is done now.
+        name: name of the cell.
+        method: method of the cell.
+        seconds: seconds since the start of its process.
+        before: share of the training that was done at that time, in [0, 1].
+        share: share of the training that is done now.
     """
 
     name: str
@@ -27,19 +27,19 @@ class Running:
     share: float
 
     def whole(self) -> float | None:
-        """Seconds that its training takes in all, at the pace of this process; ``None`` while there is no pace."""
+        """Estimate the total seconds of the training from the pace of this process; ``None`` if it is unknown."""
         gained = self.share - self.before
         return self.seconds / gained if gained > 0 else None
 
 
 @dataclass
 class Progress:
-    """Counts cells and estimates the time left from those that are finished and running.
+    """Counter of cells that estimates the remaining time from finished and running cells.
 
     Attributes:
-        total: cells that were asked for.
-        slots: how many run at once.
-        ended: cells that are over, failed ones too.
+        total: number of requested cells.
+        slots: number of cells that run in parallel.
+        ended: number of finished and failed cells.
         known: method -> seconds of each finished cell.
     """
 
@@ -53,7 +53,7 @@ class Progress:
         self.known.setdefault(method, []).append(seconds)
 
     def finished(self, content: Mapping[str, Any]) -> str:
-        """Line about a finished cell: its score on the test part and what it took."""
+        """Return a message about a finished cell: test score, time and memory."""
         metric = (content.get("selected") or {}).get("metric")
         metric = metric if metric in content["metrics"] else next(iter(content["metrics"]))
         value, seconds = content["metrics"][metric], content["seconds"]
@@ -66,28 +66,28 @@ class Progress:
         )
 
     def at_work(self, running: Sequence[Running]) -> str:
-        """What is running, and how far it is."""
-        return "; ".join(f"{one.name} {100 * one.share:.0f} %" for one in running)
+        """Return the running cells with their progress in percent."""
+        return "; ".join(f"{cell.name} {100 * cell.share:.0f} %" for cell in running)
 
     def left(self, waiting: Sequence[str], running: Sequence[Running]) -> str:
-        """The time left, in words.
+        """Return the remaining time as text.
 
         Args:
-            waiting: methods of the cells that have not begun.
-            running: cells at work.
+            waiting: methods of the cells that have not started.
+            running: running cells.
         """
-        paces = {one.method: whole for one in running if (whole := one.whole()) is not None}
-        expected = paces | {method: fmean(seconds) for method, seconds in self.known.items()}
+        estimates = {cell.method: seconds for cell in running if (seconds := cell.whole()) is not None}
+        expected = estimates | {method: fmean(seconds) for method, seconds in self.known.items()}
         if not expected:
-            return "time left not known yet"
-        typical = fmean(expected.values())
-        work = sum(expected.get(method, typical) for method in waiting)
-        work += sum((1 - one.share) * expected.get(one.method, typical) for one in running)
-        return f"about {duration(work / max(1, min(self.slots, len(waiting) + len(running))))} left"
+            return "remaining time unknown"
+        mean = fmean(expected.values())
+        seconds_left = sum(expected.get(method, mean) for method in waiting)
+        seconds_left += sum((1 - cell.share) * expected.get(cell.method, mean) for cell in running)
+        return f"about {duration(seconds_left / max(1, min(self.slots, len(waiting) + len(running))))} left"
 
 
 def duration(seconds: float) -> str:
-    """A length of time for people: ``45 s``, ``12 min``, ``3 h 20 min``."""
+    """Format seconds as ``45 s``, ``12 min`` or ``3 h 20 min``."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

@@ -1,4 +1,4 @@
-"""Where figures come from: the commit of the code, versions of the libraries, the machine."""
+"""Provenance of results: commit of the code, versions of the libraries, processor."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ LIBRARIES = {
 
 
 def code_state(root: Path) -> dict[str, Any]:
-    """``commit`` of the code at ``root``, and whether bundle, configs or scripts differ from it (``dirty``).
+    """Return the ``commit`` of the code at ``root``, and whether bundle, configs or scripts differ from it (``dirty``).
 
-    Both are ``None`` where the folder is no git checkout or there is no git.
+    Both are ``None`` if the folder is not a git checkout, or git is missing.
     """
     commit = _git(root, "rev-parse", "HEAD")
     changed = _git(root, "status", "--porcelain", "--", "bundle", "configs", "scripts")
@@ -32,14 +32,14 @@ def code_state(root: Path) -> dict[str, Any]:
 
 
 def versions(root: Path) -> dict[str, str]:
-    """Versions of Python, the bundle and the libraries that its figures depend on."""
+    """Return the versions of Python, the bundle and the libraries that affect the results."""
     bundle = json.loads((root / "configs" / "metadata.json").read_text(encoding="utf-8"))["version"]
-    found = {name: metadata.version(distribution) for name, distribution in LIBRARIES.items()}
-    return {"python": platform.python_version(), "bundle": bundle, **found}
+    libraries = {name: metadata.version(distribution) for name, distribution in LIBRARIES.items()}
+    return {"python": platform.python_version(), "bundle": bundle, **libraries}
 
 
 def processor() -> str:
-    """Name of the CPU, as far as the system tells it."""
+    """Return the name of the CPU, as far as the system provides it."""
     table = Path("/proc/cpuinfo")
     lines = table.read_text(encoding="utf-8").splitlines() if table.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -47,10 +47,10 @@ def processor() -> str:
 
 
 def _git(root: Path, *words: str) -> str | None:
-    """What git answers; ``None`` where it cannot."""
+    """Return the output of git; ``None`` if it fails or is missing."""
     command = ["git", "-c", f"safe.directory={root}", "-C", str(root), *words]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        process = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError:
         return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    return process.stdout.strip() if process.returncode == 0 else None

@@ -1,4 +1,4 @@
-"""What training and evaluation of a cell left in its folder, read into plain values."""
+"""Reading of the files that training and evaluation of a cell write, as plain values."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ Columns = dict[str, list[Any]]
 
 
 def read_metrics(path: Path) -> dict[str, float]:
-    """The scores of an evaluation, ``metrics.csv``: a line a metric, name and value.
+    """Read the scores of an evaluation, ``metrics.csv``: one line per metric with name and value.
 
     Raises:
-        FileNotFoundError: without the file.
-        ValueError: where a line is no name and number, or there is none.
+        FileNotFoundError: if the file does not exist.
+        ValueError: if a line is not a name and a number, or the file is empty.
     """
     scores: dict[str, float] = {}
     with _open(path) as file:
@@ -23,18 +23,18 @@ def read_metrics(path: Path) -> dict[str, float]:
                 name, value = row
                 scores[name.strip()] = float(value)
             except ValueError as error:
-                raise ValueError(f"{path} holds {row} where a name and a number are expected") from error
+                raise ValueError(f"{path} holds {row}, expected a name and a number") from error
     if not scores:
         raise ValueError(f"{path} holds no metric")
     return scores
 
 
 def read_columns(path: Path, texts: tuple[str, ...] = ()) -> Columns:
-    """A table with a header, column by column: numbers, ``None`` where a cell is empty, text in ``texts``.
+    """Read a table with a header by columns: numbers, ``None`` for empty cells, strings for the columns ``texts``.
 
     Raises:
-        FileNotFoundError: without the file.
-        ValueError: where a cell is no number.
+        FileNotFoundError: if the file does not exist.
+        ValueError: if a cell is not a number.
     """
     with _open(path) as file:
         table = csv.DictReader(file)
@@ -46,7 +46,7 @@ def read_columns(path: Path, texts: tuple[str, ...] = ()) -> Columns:
 
 
 def read_curves(path: Path) -> Columns:
-    """The table of a training, ``training.csv``; epochs are whole numbers.
+    """Read the table of a training, ``training.csv``; epochs are integers.
 
     Raises:
         FileNotFoundError, ValueError: as ``read_columns``.
@@ -56,10 +56,13 @@ def read_curves(path: Path) -> Columns:
 
 
 def read_evaluation(folder: Path) -> dict[str, Any]:
-    """All that an evaluation wrote: ``metrics``, ``per_image``, ``calibration`` (``None`` without its file), ``masks``.
+    """Read the results of an evaluation.
 
     Args:
-        folder: the evaluation's output folder.
+        folder: output folder of the evaluation.
+
+    Returns:
+        ``metrics``, ``per_image``, ``calibration`` (``None`` without its file) and the folder ``masks`` or ``None``.
 
     Raises:
         FileNotFoundError, ValueError: as ``read_metrics`` and ``read_columns``.
@@ -74,7 +77,7 @@ def read_evaluation(folder: Path) -> dict[str, Any]:
 
 
 def last_line(log: Path) -> str:
-    """The last line of a log that says something; empty where there is none."""
+    """Return the last line of a log that is not blank; an empty string if there is none."""
     if not log.is_file():
         return ""
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines()]
@@ -93,4 +96,4 @@ def _number(text: str | None, name: str, path: Path) -> float | None:
     try:
         return float(text)
     except ValueError as error:
-        raise ValueError(f"{path} holds {text!r} in column {name} where a number is expected") from error
+        raise ValueError(f"{path} holds {text!r} in column {name}, expected a number") from error

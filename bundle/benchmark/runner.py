@@ -1,4 +1,4 @@
-"""Runs cells: each in processes of its own, several at once over devices, and says how far it is."""
+"""Runner of cells: separate processes, in parallel over devices, with progress messages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TRAINING, EVALUATING = "training", "evaluating"
 
 @dataclass(frozen=True)
 class Slot:
-    """A place where one process runs: its name, and the whole environment of the process."""
+    """Slot for one process: name of the device, and all environment variables of the process."""
 
     device: str
     environment: Mapping[str, str]
@@ -27,7 +27,7 @@ class Slot:
 
 @dataclass
 class Busy:
-    """A cell at work: where, and which share of its training was done when its process started."""
+    """A running cell, its slot, and the share of its training that was done when its process started."""
 
     cell: Cell
     slot: Slot
@@ -35,15 +35,15 @@ class Busy:
 
 
 class Runner:
-    """Runs cells one process at a time a slot: training, then evaluation, each ``python -m monai.bundle run``.
+    """Runner with one process per slot: training, then evaluation, each ``python -m monai.bundle run``.
 
     Args:
-        root: the bundle's root.
-        python: the interpreter.
-        slots: where processes run.
-        lock: of the output folder, held.
-        say: takes each line of progress.
-        interval: seconds between two lines about what is running.
+        root: root folder of the bundle.
+        python: path of the interpreter.
+        slots: slots of the processes.
+        lock: acquired lock of the output folder.
+        say: function that prints a line of progress.
+        interval: seconds between two messages about running cells.
     """
 
     def __init__(
@@ -68,10 +68,12 @@ class Runner:
         self._failures: dict[str, str] = {}
 
     def run(self, cells: Sequence[Cell]) -> dict[str, str]:
-        """Run or continue cells, but for those that are finished; one that fails does not hold up the others.
+        """Run or continue all cells that are not finished; if one fails, the others continue.
+
+        On Ctrl-C the running processes are stopped first.
 
         Returns:
-            Name of each cell that failed -> why. On Ctrl-C the running processes are ended first.
+            Name of a failed cell -> reason.
         """
         self._waiting = [cell for cell in cells if cell.standing() != "finished"]
         finished = [cell for cell in cells if cell not in self._waiting]
@@ -84,18 +86,18 @@ class Runner:
                 while self._waiting and free:
                     self._begin(self._waiting.pop(0), free.pop(0))
                 ended = self._children.wait(self.interval)
-                free += [busy.slot for one in ended if (busy := self._go_on(one)) is not None]
+                free += [busy.slot for child in ended if (busy := self._next_stage(child)) is not None]
                 if not ended:
-                    self.say(f"at work: {self._progress.at_work(self._running())}; {self._left()}")
+                    self.say(f"running: {self._progress.at_work(self._running())}; {self._time_left()}")
         except BaseException:
-            for one in self._children.stop():
-                self._spend(one)
+            for child in self._children.stop():
+                self._spend(child)
             raise
         return self._failures
 
     def _begin(self, cell: Cell, slot: Slot) -> None:
-        """Start a cell, or go on with it."""
-        verb = "starts" if cell.standing() == "new" else "is continued"
+        """Start or continue a cell."""
+        verb = "starts" if cell.standing() == "new" else "continues"
         cell.begin()
         self.say(f"{cell.name} {verb} on {slot.device}; log: {cell.folder / 'log.txt'}")
         self._busy[cell.name] = Busy(cell, slot, cell.share_done())
@@ -114,8 +116,8 @@ class Runner:
         self._children.start(cell.name, command, cell.folder / "log.txt", self.root, slot.environment)
         self.lock.note(self._children.processes())
 
-    def _go_on(self, ended: Ended) -> Busy | None:
-        """Take the next step after a process; gives the cell back when it is over."""
+    def _next_stage(self, ended: Ended) -> Busy | None:
+        """Start the next stage after a process; return the cell if it has finished or failed."""
         busy = self._busy[ended.name]
         cell, stage = busy.cell, self._spend(ended)
         log = cell.folder / "log.txt"
@@ -125,34 +127,34 @@ class Runner:
             self._start(cell, busy.slot)
             return None
         elif stage == TRAINING:
-            self._fail(cell, f"training ended well and left no {cell.folder / 'models' / 'model.pt'}")
+            self._fail(cell, f"training ended without error but wrote no {cell.folder / 'models' / 'model.pt'}")
         else:
             self._finish(cell)
         return busy
 
     def _spend(self, ended: Ended) -> str:
-        """Note what a process took; gives the stage that it was."""
+        """Record time and memory of a process; return its stage."""
         cell = self._busy[ended.name].cell
         stage = _stage(cell)
         cell.spend(stage, ended.seconds, ended.host_mib, done=ended.exit_code == 0)
         return stage
 
     def _finish(self, cell: Cell) -> None:
-        """Write the cell's file and say what came out."""
+        """Write the file of the cell and print its results."""
         try:
             content = cell.finish()
         except (OSError, ValueError, KeyError, TypeError) as error:
-            what = f"no {error}" if isinstance(error, KeyError) else str(error)
-            self._fail(cell, f"its results cannot be read: {what}")
+            reason = f"no {error}" if isinstance(error, KeyError) else str(error)
+            self._fail(cell, f"its results cannot be read: {reason}")
             return
         self._end(cell)
         self._progress.add(cell.method, content["seconds"]["total"])
-        self.say(f"{self._progress.finished(content)}; {self._left()}")
+        self.say(f"{self._progress.finished(content)}; {self._time_left()}")
 
     def _fail(self, cell: Cell, reason: str) -> None:
         self._end(cell)
         self._failures[cell.name] = reason
-        self.say(f"[{self._progress.ended}/{self._progress.total}] {cell.name} FAILED: {reason}; {self._left()}")
+        self.say(f"[{self._progress.ended}/{self._progress.total}] {cell.name} FAILED: {reason}; {self._time_left()}")
 
     def _end(self, cell: Cell) -> None:
         del self._busy[cell.name]
@@ -165,14 +167,14 @@ class Runner:
             for name, busy in self._busy.items()
         ]
 
-    def _left(self) -> str:
+    def _time_left(self) -> str:
         if not self._waiting and not self._busy:
             return "all done"
         return self._progress.left([cell.method for cell in self._waiting], self._running())
 
 
 def write_overlay(root: Path, cell: Cell, stage: str) -> Path:
-    """Write what one process of a cell has beside the named overlays, as a config of its own: to be read and rerun."""
+    """Write the settings of one process of a cell, in addition to the named overlays, as a config file."""
     folder = cell.folder
     content: dict[str, Any] = {
         "bundle_root": str(root),
@@ -199,7 +201,7 @@ def write_overlay(root: Path, cell: Cell, stage: str) -> Path:
 
 
 def bundle_command(python: str, root: Path, run_id: str, files: Sequence[str]) -> list[str]:
-    """The command line of one ``monai.bundle run``."""
+    """Return the command line of one ``monai.bundle run``."""
     metadata, logging = root / "configs" / "metadata.json", root / "configs" / "logging.conf"
     words = ["run", run_id, "--config_file", str(list(files))]
     words += ["--meta_file", str(metadata), "--logging_file", str(logging)]
@@ -207,13 +209,13 @@ def bundle_command(python: str, root: Path, run_id: str, files: Sequence[str]) -
 
 
 def ending(exit_code: int) -> str:
-    """How a process ended, in words."""
+    """Describe how a process ended."""
     if exit_code >= 0:
         return f"ended with exit code {exit_code}"
-    more = ", perhaps for want of memory" if exit_code == -9 else ""
-    return f"was ended by signal {-exit_code}{more}"
+    reason = ", possibly out of memory" if exit_code == -9 else ""
+    return f"was ended by signal {-exit_code}{reason}"
 
 
 def _stage(cell: Cell) -> str:
-    """What comes next in a cell that has begun."""
+    """Return the next stage of a started cell."""
     return EVALUATING if cell.has_trained() else TRAINING

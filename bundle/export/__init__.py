@@ -1,4 +1,4 @@
-"""What goes along with a model that leaves this bundle."""
+"""Model card and metadata of an exported model."""
 
 from bundle.export.card import model_card, model_metadata
 

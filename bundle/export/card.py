@@ -1,4 +1,4 @@
-"""The card and the metadata of one model, from its ``model.json``."""
+"""Model card and metadata of an exported model, from its ``model.json``."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 def model_metadata(
     shipped: Mapping[str, Any], description: Mapping[str, Any], title: tuple[str, str]
 ) -> dict[str, Any]:
-    """Fit the metadata of the bundle to one model: its method, classes and size of a patch.
+    """Return the metadata of the bundle, adapted to method, classes and patch size of one model.
 
     Args:
-        shipped: the content of ``configs/metadata.json``.
-        description: the model's ``model.json``.
-        title: name and idea of the method.
+        shipped: content of ``configs/metadata.json``.
+        description: content of the model's ``model.json``.
+        title: name and short description of the method.
     """
     settings, training = description["settings"], description["training"]
     metadata = copy.deepcopy(dict(shipped))
@@ -36,25 +36,25 @@ def model_metadata(
 
 
 def model_card(description: Mapping[str, Any], title: tuple[str, str], result: Mapping[str, Any]) -> str:
-    """Write the card of a model: what was trained, on what, what it scored, how to use it, its limits.
+    """Return the card of a model in Markdown: method, data, scores, commands and limits.
 
     Args:
-        description: the model's ``model.json``.
-        title: name and idea of the method.
-        result: what a benchmark wrote of the training; may be empty.
+        description: content of the model's ``model.json``.
+        title: name and short description of the method.
+        result: content of the benchmark's result file of the training; may be empty.
     """
     data, method = description.get("data", {}), description["training"]["method"]
     images = result.get("counts") or data.get("images") or {}
     counts = ", ".join(f"{count} {part}" for part, count in images.items())
     name = data.get("list") or result.get("data_list")
-    told = [result.get("data"), f"`{name}`" if name else None, f"seed {description['training']['seed']}"]
+    facts = [result.get("data"), f"`{name}`" if name else None, f"seed {description['training']['seed']}"]
     return f"""# Model overview
 {title[0]}: {title[1]}
 
 Exported from a training of the Semi-MoE bundle, method `{method}`. For research only. Not for diagnosis.
 
 ## Data
-Data list: {", ".join(part for part in told if part)}{f" ({counts})" if counts else ""}. The terms of the data set also
+Data list: {", ".join(fact for fact in facts if fact)}{f" ({counts})" if counts else ""}. The terms of the data set also
 apply to weights trained on it: GlaS and CRAG are for research only.
 
 Images are read as RGB and resampled to {description["settings"]["pixel_size"]} um/px where their resolution is known.
@@ -69,22 +69,23 @@ Images are read as RGB and resampled to {description["settings"]["pixel_size"]} 
 
 
 def score_tables(scores: Mapping[str, Any], result: Mapping[str, Any], trained_on: str | None = None) -> str:
-    """Tables of a model's scores in Markdown: each evaluation, or the validation where there was none.
+    """Return Markdown tables of a model's scores: all evaluations, or the validation if there is none.
 
     Args:
         scores: ``scores`` of the model's ``model.json``.
-        result: what a benchmark wrote of the training; may be empty.
-        trained_on: SHA-256 of the data list of the training; ``None`` where it is not known.
+        result: content of the benchmark's result file of the training; may be empty.
+        trained_on: SHA-256 of the data list of the training; ``None`` if unknown.
     """
-    tables = [(_heading(one, trained_on), one) for one in scores.get("evaluation", [])]
+    tables = [(_heading(evaluation, trained_on), evaluation) for evaluation in scores.get("evaluation", [])]
     if result.get("metrics"):
         tables = [(f"Test images, protocol `{result.get('protocol', 'heldout')}`:", {"scores": result["metrics"]})]
     if not tables and scores.get("validation"):
-        said = "Not evaluated on test images. Validation images, which chose the epoch:"
-        tables = [(said, {"scores": scores["validation"]})]
+        heading = "Not evaluated on test images. Validation images, which were used to select the epoch:"
+        tables = [(heading, {"scores": scores["validation"]})]
     text = ""
-    for heading, one in tables:
-        rows = [f"| {name} | {value:.4g} |" for name, value in one["scores"].items() if isinstance(value, int | float)]
+    for heading, table in tables:
+        values = table["scores"].items()
+        rows = [f"| {name} | {value:.4g} |" for name, value in values if isinstance(value, int | float)]
         text += "\n".join([heading, "", "| metric | value |", "|---|---|", *rows, "", ""])
     return text or "Not evaluated.\n\n"
 
@@ -92,6 +93,6 @@ def score_tables(scores: Mapping[str, Any], result: Mapping[str, Any], trained_o
 def _heading(evaluation: Mapping[str, Any], trained_on: str | None) -> str:
     data = evaluation["data"]
     other = data.get("sha256") not in (None, trained_on)
-    name = f"`{data['list']}`" if data.get("list") else "a list that is not known"
+    name = f"`{data['list']}`" if data.get("list") else "an unknown list"
     name += ", not the list of the training" if other else ""
     return f"Test images of {name}, protocol `{evaluation['protocol']}`:"

@@ -1,6 +1,6 @@
 """Ignite handlers: progress, training log, montages, score tables, and the copies of the network used as teachers.
 
-None of them changes the trained network: moving average and snapshot are networks of their own.
+None of them changes the trained network; moving average and snapshot are separate networks.
 """
 
 from bundle.handlers.montage import ValidationMontage

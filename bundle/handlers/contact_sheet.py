@@ -1,6 +1,6 @@
-"""Contact sheet of a data list: small pictures of each part, with the contours of their masks. Pictures are HWC uint8.
+"""Contact sheet of a data list: thumbnails of each part with the contours of their masks, as (H, W, 3) uint8.
 
-It shows at a glance what figures hide: masks of another image, turned or shifted ones, an odd stain.
+It shows errors that numbers do not show: masks of another image, rotated or shifted masks, unusual stains.
 """
 
 from __future__ import annotations
@@ -22,64 +22,65 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 CONTOUR: drawing.Color = drawing.TRUTH
 RULE: drawing.Color = (224, 224, 228)
 FINER = 2
-"""Contours are drawn on a picture so many times finer and then made small, so that they are smooth."""
+"""Oversampling factor: contours are drawn on a larger picture, which is then resized, so that they are smooth."""
 MARGIN, GAP, HEAD, PART_HEAD, CAPTION = 20, 14, 58, 34, 40
 """Heights and distances in px: border, between pictures, title, title of a part, two lines below a picture."""
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One picture that may be shown; it is read only if it is."""
+    """One image of the data list; it is read only if it is shown."""
 
     name: str
-    """First line below it."""
+    """First line below the picture."""
     read: Callable[[], tuple[NDArray[Any], NDArray[Any] | None]]
-    """Gives the image, (H, W, 3) uint8 RGB, and its label, (H, W) whole numbers, or ``None`` to draw no contour."""
+    """Returns the image, (H, W, 3) uint8 RGB, and its label, (H, W) integers, or ``None`` to draw no contour."""
     detail: str = ""
-    """Second line below it."""
+    """Second line below the picture."""
 
 
 def spread(counts: Mapping[str, int], rows: int = 4, columns: int = 6) -> dict[str, list[int]]:
-    """Which images of each part to show: whole rows, evenly taken from the part.
+    """Select the images of each part to show: full rows, evenly spaced in the part.
 
     Args:
-        counts: images of each part.
-        rows: rows of the whole sheet; each part that has images gets one even so, then those that show fewest.
-        columns: pictures in a row.
+        counts: number of images of each part.
+        rows: rows of the whole sheet. Each part with images gets at least one; further rows go to the parts with the
+            fewest rows.
+        columns: pictures per row.
 
     Returns:
-        Indices from 0, rising, by part.
+        Part -> indices from 0, ascending.
     """
-    given = {part: 1 for part, count in counts.items() if count}
-    while sum(given.values()) < rows:
-        wanting = [part for part in given if given[part] * columns < counts[part]]
-        if not wanting:
+    rows_of = {part: 1 for part, count in counts.items() if count}
+    while sum(rows_of.values()) < rows:
+        incomplete = [part for part in rows_of if rows_of[part] * columns < counts[part]]
+        if not incomplete:
             break
-        given[min(wanting, key=given.__getitem__)] += 1
-    answer = {}
-    for part, count in given.items():
-        shown = min(count * columns, counts[part])
-        answer[part] = [(2 * place + 1) * counts[part] // (2 * shown) for place in range(shown)]
-    return answer
+        rows_of[min(incomplete, key=rows_of.__getitem__)] += 1
+    indices = {}
+    for part, row_count in rows_of.items():
+        shown = min(row_count * columns, counts[part])
+        indices[part] = [(2 * index + 1) * counts[part] // (2 * shown) for index in range(shown)]
+    return indices
 
 
 def contact_sheet(
     title: str, parts: Mapping[str, Sequence[Tile]], rows: int = 4, columns: int = 6, cell: int = 240
 ) -> NDArray[np.uint8]:
-    """Draw the sheet; at most ``rows * columns`` pictures, or a row a part.
+    """Draw the sheet with at most ``rows * columns`` pictures, or one row per part.
 
     Args:
-        title: the line on top.
-        parts: name of a part -> its pictures; parts without one are left out.
-        rows: rows of pictures, shared by the parts.
-        columns: pictures in a row.
-        cell: the longer side of a picture, px.
+        title: first line of the sheet.
+        parts: name of a part -> its images; empty parts are left out.
+        rows: total number of rows, shared by the parts.
+        columns: pictures per row.
+        cell: longer side of a picture, px.
 
     Returns:
         The sheet, (H, W, 3) uint8.
     """
     chosen = spread({part: len(tiles) for part, tiles in parts.items()}, rows, columns)
-    blocks = {part: _rows([parts[part][place] for place in places], columns, cell) for part, places in chosen.items()}
+    blocks = {part: _rows([parts[part][index] for index in indices], columns, cell) for part, indices in chosen.items()}
     width = 2 * MARGIN + columns * cell + (columns - 1) * GAP
     heights = [PART_HEAD + sum(_height(row) + CAPTION + GAP for row in block) for block in blocks.values()]
     height = HEAD + MARGIN + sum(heights)
@@ -95,7 +96,7 @@ def contact_sheet(
                 left = MARGIN + column * (cell + GAP)
                 at = left + (cell - picture.shape[1]) // 2
                 canvas.paste(Image.fromarray(picture), (at, top))
-                # Empty glass is as white as paper.
+                # frame the picture, because empty glass is as white as the sheet
                 draw.rectangle((at - 1, top - 1, at + picture.shape[1], top + picture.shape[0]), outline=RULE)
                 _draw_caption(draw, tile, left, top + _height(row), cell)
             top += _height(row) + CAPTION + GAP
@@ -103,14 +104,13 @@ def contact_sheet(
 
 
 def with_contours(image: NDArray[np.uint8], label: NDArray[Any] | None, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """The image at ``size`` = (height, width), px, with the contour of each number of its label."""
+    """Return the image resized to ``size`` = (height, width) px, with the contour of each object of its label."""
     if label is None:
         return drawing.resized(image, size)
     fine = (size[0] * FINER, size[1] * FINER)
-    how = Image.Resampling.NEAREST
-    numbers = np.asarray(Image.fromarray(label.astype(np.int32)).resize(fine[::-1], how))
+    objects = np.asarray(Image.fromarray(label.astype(np.int32)).resize(fine[::-1], Image.Resampling.NEAREST))
     picture = drawing.resized(image, fine).copy()
-    picture[ndimage.binary_dilation(find_boundaries(numbers, mode="thick"))] = CONTOUR
+    picture[ndimage.binary_dilation(find_boundaries(objects, mode="thick"))] = CONTOUR
     return drawing.resized(picture, size)
 
 
@@ -154,12 +154,12 @@ def _draw_caption(draw: ImageDraw.ImageDraw, tile: Tile, left: int, top: int, ce
 
 
 def _cut(draw: ImageDraw.ImageDraw, text: str, font: Font, width: float) -> str:
-    """Text that is not wider than ``width`` px: the middle goes first, as names differ at their ends."""
+    """Shorten a text to at most ``width`` px; the middle is removed first, because names differ at their ends."""
     return next(option for option in _shorter(text) if draw.textlength(option, font) <= width or len(option) <= 4)
 
 
 def _shorter(text: str) -> Iterator[str]:
     yield text
-    for kept in range(len(text) - 4, 0, -1):
-        yield f"{text[: (kept + 1) // 2]}...{text[len(text) - kept // 2 :]}"
+    for length in range(len(text) - 4, 0, -1):
+        yield f"{text[: (length + 1) // 2]}...{text[len(text) - length // 2 :]}"
     yield ""

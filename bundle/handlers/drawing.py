@@ -1,4 +1,4 @@
-"""How a montage draws: colors of maps, contours, bars and lines of text. Pictures are HWC uint8, RGB."""
+"""Drawing of montages: color maps, contours, bars and text. Pictures are (H, W, 3) uint8, RGB."""
 
 from __future__ import annotations
 
@@ -11,72 +11,72 @@ from skimage.segmentation import find_boundaries
 Color = tuple[int, int, int]
 
 TRUTH: Color = (0, 255, 80)
-"""Contour of the truth: green, which no stain of H&E has."""
+"""Contour of the ground truth: green, which does not occur in H&E."""
 PREDICTION: Color = (255, 238, 0)
-"""Contour of the prediction: yellow, thin enough to leave the truth's to be seen beneath."""
+"""Contour of the prediction: yellow and thin, so that the contour of the truth remains visible below it."""
 CONTOURS: tuple[tuple[str, Color], ...] = (("truth", TRUTH), ("prediction", PREDICTION))
-"""What the colors of contours mean."""
+"""Legend of the contours."""
 INK: Color = (32, 32, 36)
 PALE: Color = (112, 112, 120)
 PAPER: Color = (255, 255, 255)
 EXPERT_COLORS: tuple[Color, ...] = ((0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167), (86, 180, 233))
-"""Bars of the experts, and classes from 1 on (Okabe and Ito's palette, told apart by color-blind readers)."""
+"""Colors of the experts and of the classes from 1 on (color-blind safe palette of Okabe and Ito)."""
 
 DIVERGING = ((5, 48, 97), (67, 147, 195), (247, 247, 247), (214, 96, 77), (103, 0, 31))
-"""Values from -1 (blue, outside) over 0 (white, the boundary) to 1 (red, inside)."""
+"""Color map from -1 (blue, outside) over 0 (white, boundary) to 1 (red, inside)."""
 SEQUENTIAL = ((0, 0, 4), (81, 18, 124), (183, 55, 121), (252, 137, 97), (252, 253, 191))
-"""Values from 0 (black) to 1 (pale yellow)."""
+"""Color map from 0 (black) to 1 (pale yellow)."""
 
 
 def colored(values: np.ndarray, stops: Sequence[Color], low: float, high: float) -> np.ndarray:
-    """Picture (H, W, 3) of a map (H, W): ``stops`` spread evenly from ``low`` to ``high``, beyond them cut."""
+    """Apply a color map to a map (H, W): ``stops`` are evenly spaced from ``low`` to ``high``, values are clipped."""
     positions = np.linspace(low, high, len(stops))
     channels = [np.interp(values, positions, [stop[channel] for stop in stops]) for channel in range(3)]
     return np.stack(channels, axis=-1).round().astype(np.uint8)
 
 
 def resized(picture: np.ndarray, size: tuple[int, int], smooth: bool = True) -> np.ndarray:
-    """A picture (H, W, 3), or a class map (H, W) of at most 256 classes, at ``size`` = (height, width) in px."""
-    how = Image.Resampling.LANCZOS if smooth else Image.Resampling.NEAREST
-    return np.asarray(Image.fromarray(picture.astype(np.uint8)).resize(size[::-1], how))
+    """Resize a picture (H, W, 3), or a map (H, W) of at most 256 classes, to ``size`` = (height, width) px."""
+    resampling = Image.Resampling.LANCZOS if smooth else Image.Resampling.NEAREST
+    return np.asarray(Image.fromarray(picture.astype(np.uint8)).resize(size[::-1], resampling))
 
 
 def outlined(picture: np.ndarray, classes: np.ndarray, color: Color, thick: bool = False) -> np.ndarray:
-    """The picture with the contours of a class map (H, W), one px wide inside the regions, or three px."""
+    """Return the picture with the contours of a class map (H, W): 1 px inside the regions, or 3 px if ``thick``."""
     edges = find_boundaries(classes, mode="inner", background=0)
     if thick:
         edges = edges | find_boundaries(classes, mode="thick", background=0)
-    answer = picture.copy()
-    answer[edges] = color
-    return answer
+    outlined_picture = picture.copy()
+    outlined_picture[edges] = color
+    return outlined_picture
 
 
 def class_color(index: int) -> Color:
-    """The color of a class from 1 on; they repeat after the fifth."""
+    """Return the color of a class, from 1 on; colors repeat after class 5."""
     return EXPERT_COLORS[(index - 1) % len(EXPERT_COLORS)]
 
 
 def in_classes(picture: np.ndarray, predicted: np.ndarray, truth: np.ndarray | None, classes: int) -> np.ndarray:
-    """The picture tinted by predicted class, with contours in the colors of the true classes.
+    """Tint the picture by predicted class, and draw contours in the colors of the true classes.
 
     Args:
         picture: (H, W, 3).
         predicted: class indices (H, W).
         truth: class indices (H, W), or ``None`` to draw no contour.
-        classes: number of classes, background counted.
+        classes: number of classes, including background.
     """
-    answer = picture.copy()
+    tinted = picture.copy()
     for index in range(1, classes):
-        here = predicted == index
-        answer[here] = (0.4 * picture[here] + 0.6 * np.asarray(class_color(index))).round()
+        mask = predicted == index
+        tinted[mask] = (0.4 * picture[mask] + 0.6 * np.asarray(class_color(index))).round()
     if truth is not None:
         for index in range(1, classes):
-            answer = outlined(answer, (truth == index).astype(np.uint8), class_color(index), thick=True)
-    return answer
+            tinted = outlined(tinted, (truth == index).astype(np.uint8), class_color(index), thick=True)
+    return tinted
 
 
 def in_palette(picture: np.ndarray) -> Image.Image:
-    """A picture in 256 colors, a third of the bytes; contours and bars keep theirs however rare they are."""
+    """Quantize a picture to 256 colors, a third of the bytes; colors of contours and bars are always kept."""
     fixed = (TRUTH, PREDICTION, INK, PAPER, *EXPERT_COLORS)
     full = Image.fromarray(picture)
     palette = full.quantize(256 - len(fixed), method=Image.Quantize.MEDIANCUT)
@@ -88,13 +88,13 @@ def in_palette(picture: np.ndarray) -> Image.Image:
 def bars(
     weights: Mapping[str, Sequence[float]], experts: Sequence[str], size: tuple[int, int], font_size: int = 11
 ) -> np.ndarray:
-    """Gate weights as bars with numbers, a group for each task.
+    """Draw gate weights as bars with numbers, one group per task.
 
     Args:
-        weights: by task, one weight in [0, 1] an expert.
+        weights: task -> one weight in [0, 1] per expert.
         experts: names of the experts.
         size: height and width of the picture, px.
-        font_size: height of the text, px; smaller where the groups would not fit.
+        font_size: height of the text, px; reduced if the groups do not fit.
     """
     height, width = size
     canvas = Image.new("RGB", (width, height), PAPER)
@@ -130,17 +130,17 @@ def sheet(
     cell: int,
     key: Sequence[tuple[str, Color]] = CONTOURS,
 ) -> np.ndarray:
-    """A picture of rows of pictures under titled columns.
+    """Arrange rows of pictures below titled columns.
 
     Args:
-        title: the line on top.
-        columns: a title a column; beside those of ``sdf`` and ``boundary`` heads stands the key to their colors.
-        rows: a caption, and pictures at most ``cell`` wide, all of a row equally high.
+        title: first line of the sheet.
+        columns: titles of the columns; ``sdf`` and ``boundary`` heads also get a color bar.
+        rows: captions, and pictures at most ``cell`` px wide, all of a row with equal height.
         cell: width of a column, px.
-        key: what colors mean, beside the title.
+        key: legend beside the title.
 
     Returns:
-        The sheet, HWC uint8.
+        The sheet, (H, W, 3) uint8.
     """
     gap, caption = 8, 22
     head = 74
@@ -170,7 +170,7 @@ def sheet(
 
 
 def _column_title(draw: ImageDraw.ImageDraw, canvas: Image.Image, title: str, at: tuple[int, int], cell: int) -> None:
-    """Title of a column, with the key to its colors."""
+    """Draw the title of a column, with a color bar for ``sdf`` and ``boundary`` heads."""
     left, middle = at
     font, tiny = ImageFont.load_default(size=13), ImageFont.load_default(size=11)
     draw.text((left, middle), title, INK, font, anchor="lm")

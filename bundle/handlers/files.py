@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Atomic writing of files."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """Place to write a file to, beside its own: renamed into it at the end, taken away after an error.
+    """Yield a temporary path beside a file; it is renamed to the file at the end, or removed after an error.
 
     Raises:
-        OSError: where it cannot be written, for instance on a full disk; names the file.
+        OSError: if the file cannot be written, for example on a full disk; the error names the file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(path.name + ".part")
@@ -22,6 +22,6 @@ def whole(path: Path) -> Iterator[Path]:
     except OSError as error:
         if error.errno is None or error.filename is not None:
             raise
-        raise OSError(error.errno, error.strerror, str(path)) from error  # a write does not name its file
+        raise OSError(error.errno, error.strerror, str(path)) from error  # the error of a write does not name the file
     finally:
         unfinished.unlink(missing_ok=True)

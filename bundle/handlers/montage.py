@@ -1,4 +1,4 @@
-"""What the network sees in the first images of validation: contours, maps and gate weights on one sheet."""
+"""Montage of the first validation images: contours, maps of the heads, and gate weights."""
 
 from __future__ import annotations
 
@@ -26,37 +26,37 @@ GATES = "gate weights"
 
 
 class ValidationMontage:
-    """One PNG a validation, a row for each of the first images. For the evaluator; rank 0 only.
+    """Handler of an evaluator that writes one PNG per validation, with one row per image; rank 0 only.
 
-    Columns, as far as the network has them: the image; truth (green) and prediction (yellow) as contours; where there
-    are more than two classes, areas in the colors of the predicted and contours in those of the true ones; the signed
-    distance after tanh, its zero level in black; the probability of a boundary; the weights of every gate.
-    Where a gate mixed the experts, its head (``fused_seg``) is shown, else the expert's (``seg``).
+    Columns, if the network has them: the image; contours of truth (green) and prediction (yellow); for more than two
+    classes, predicted classes as colored areas and true classes as contours; the signed distance after tanh, with the
+    zero level in black; the boundary probability; the weights of all gates. If a gate mixes the experts, its head
+    (``fused_seg``) is shown, otherwise the head of the expert (``seg``).
 
-    What is shown is the center of the image at working resolution, cut so that both sides are multiples of
-    ``multiple`` and at most ``largest_side`` px (an image smaller than ``multiple`` is continued at its borders);
-    the network answers it once, in evaluation mode, without the window of the evaluator. A label of another size
-    is taken to cover the same field and resized to the image (nearest). The Dice of a row is that of the center
-    shown, foreground against background, 1 where both are empty: it is no result.
+    A row shows the center crop of the image at working resolution. Both sides are multiples of ``multiple`` and at
+    most ``largest_side`` px; an image smaller than ``multiple`` is padded with its border values. The network
+    processes the crop in one pass in evaluation mode, without sliding window. A label of another size covers the same
+    field and is resized to the image (nearest). The Dice of a row is foreground against background in the crop, 1 if
+    both are empty; it is not a result of the evaluation.
 
-    Images are taken as the loader gives them, before any postprocessing; validation must not shuffle them, so
-    that the sheets of all epochs show the same.
+    Images are used as the loader returns them, before postprocessing. Validation must not shuffle them, so that all
+    epochs show the same images.
 
     Args:
-        network: the network without DDP's wrapper; one without ``heads`` is asked for its logits alone.
-        output_dir: folder of the sheets; made when missing. All are kept (about 0.5 MB each at the defaults,
-            in 256 colors), and the last one also stands as ``montage_latest.png``.
-        mean: mean of the normalization to undo, one number a channel, for images in [0, 1].
-        std: standard deviation of it.
+        network: the bare network; without ``heads``, only its logits are shown.
+        output_dir: folder of the montages, created if missing. All are kept (about 0.5 MB each with the defaults, in
+            256 colors); the last one is also written as ``montage_latest.png``.
+        mean: mean of the normalization, one number per channel, for images in [0, 1].
+        std: standard deviation of the normalization.
         image_count: number of rows.
         experts: names of the experts, in the order of the columns of the gate weights (B, K).
-        name: file name; ``{epoch}`` is the trainer's epoch (1 in an evaluation by itself). Without it one sheet
-            is written over again.
-        writer: TensorBoard's ``SummaryWriter``; shared with others and not closed here.
-        largest_side: px of the working resolution.
-        multiple: what the network's sides must divide by.
+        name: file name; ``{epoch}`` is the trainer's epoch (1 in an evaluation). Without it, the file is overwritten
+            in each validation.
+        writer: TensorBoard's ``SummaryWriter``; it is not closed here.
+        largest_side: maximal side of the crop, px at working resolution.
+        multiple: number by which the sides of the network's input must be divisible.
         cell: width of a column, px.
-        width_first: whether images come (3, W, H), as MONAI's ``PILReader`` reads them; turned back in the pictures.
+        width_first: whether images are (3, W, H), as from MONAI's ``PILReader``; pictures are transposed back.
     """
 
     def __init__(
@@ -92,16 +92,16 @@ class ValidationMontage:
         self._class_key: tuple[tuple[str, drawing.Color], ...] = ()
 
     def attach(self, engine: Engine) -> None:
-        """Watch an evaluator."""
+        """Attach to an evaluator."""
         engine.add_event_handler(Events.EPOCH_STARTED, self._start)
-        engine.add_event_handler(Events.ITERATION_STARTED, self._take)
+        engine.add_event_handler(Events.ITERATION_STARTED, self._add_rows)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._finish)
 
     def _start(self, engine: Engine) -> None:
         self._rows = []
 
-    def _take(self, engine: Engine) -> None:
-        """Draw the rows of this batch, while some are wanted."""
+    def _add_rows(self, engine: Engine) -> None:
+        """Draw the rows of this batch, up to ``image_count``."""
         if idist.get_rank() != 0 or len(self._rows) >= self.image_count:
             return
         batch: Any = engine.state.batch
@@ -111,10 +111,10 @@ class ValidationMontage:
             self._rows.append(self._row(item))
 
     def _finish(self, engine: Engine) -> None:
-        """Put the rows on one sheet and save it."""
+        """Arrange the rows on one sheet and save it."""
         if not self._rows:
             return
-        # Every row has the same columns: they depend on the network.
+        # all rows have the same columns, which depend on the network
         columns = list(self._rows[0][1])
         rows = [(caption, [pictures[column] for column in columns]) for caption, pictures in self._rows]
         title = f"validation, epoch {engine.state.epoch}"
@@ -129,12 +129,12 @@ class ValidationMontage:
         self._rows = []
 
     def _row(self, item: Mapping[str, Any]) -> tuple[str, dict[str, np.ndarray]]:
-        """Caption and pictures by column of one image: ``image`` (3, H, W) and, where known, ``label`` (C, H', W')."""
+        """Return caption and column -> picture for one image (3, H, W) and, if known, its ``label`` (C, H', W')."""
         image = _plain(item[IMAGE]).float()
-        label = _on_pixels_of(image, _plain(item[LABEL])) if LABEL in item else None
+        label = _resized_label(image, _plain(item[LABEL])) if LABEL in item else None
         image = self._center(image)
         truth = None if label is None else self._center(label)[0].cpu().numpy()
-        heads = self._answer(image)
+        heads = self._predict(image)
         if self.width_first:
             image, truth = image.mT, None if truth is None else truth.T
             heads = {name: head.mT if head.ndim == 3 else head for name, head in heads.items()}
@@ -146,54 +146,54 @@ class ValidationMontage:
         photo, size = self._photo(image)
         predicted = drawing.resized(predicted, size, smooth=False)
         truth = None if truth is None else drawing.resized(truth, size, smooth=False)
-        answer = {IMAGE: photo, name: _contours(photo, predicted, truth)}
+        pictures = {IMAGE: photo, name: _contours(photo, predicted, truth)}
         if (classes := len(heads[name])) > 2:
             self._class_key = tuple((f"class {k}", drawing.class_color(k)) for k in range(1, classes))
-            answer[CLASSES] = drawing.in_classes(photo, predicted, truth, classes)
-        return caption, answer | self._maps(heads, size)
+            pictures[CLASSES] = drawing.in_classes(photo, predicted, truth, classes)
+        return caption, pictures | self._maps(heads, size)
 
     def _photo(self, image: Tensor) -> tuple[np.ndarray, tuple[int, int]]:
-        """The image (3, H, W) without its normalization, as wide or high as a column, and its (height, width)."""
+        """Return the image (3, H, W) without normalization, resized to the column, and its (height, width)."""
         values = image.cpu().numpy().transpose(1, 2, 0) * self.std + self.mean
         scale = self.cell / max(values.shape[:2])
         size = (max(round(values.shape[0] * scale), 1), max(round(values.shape[1] * scale), 1))
         return drawing.resized((values.clip(0.0, 1.0) * 255).round().astype(np.uint8), size), size
 
     def _maps(self, heads: Heads, size: tuple[int, int]) -> dict[str, np.ndarray]:
-        """Pictures of ``size`` (height, width) of what there is beside the segmentation, by column."""
-        answer: dict[str, np.ndarray] = {}
+        """Return column -> picture of ``size`` (height, width) for signed distance, boundary and gate weights."""
+        pictures: dict[str, np.ndarray] = {}
         name = _best(heads, SDF)
         if name in heads:
             distance = heads[name][0].tanh().cpu().numpy()
             picture = drawing.resized(drawing.colored(distance, drawing.DIVERGING, -1.0, 1.0), size)
             inside = drawing.resized((distance > 0).astype(np.uint8), size, smooth=False)
-            answer[name] = drawing.outlined(picture, inside, drawing.INK)
+            pictures[name] = drawing.outlined(picture, inside, drawing.INK)
         name = _best(heads, BOUNDARY)
         if name in heads:
             logits = heads[name]
-            chance = logits.softmax(dim=0)[1] if logits.shape[0] > 1 else logits[0].sigmoid()
-            picture = drawing.colored(chance.cpu().numpy(), drawing.SEQUENTIAL, 0.0, 1.0)
-            answer[name] = drawing.resized(picture, size)
+            probability = logits.softmax(dim=0)[1] if logits.shape[0] > 1 else logits[0].sigmoid()
+            picture = drawing.colored(probability.cpu().numpy(), drawing.SEQUENTIAL, 0.0, 1.0)
+            pictures[name] = drawing.resized(picture, size)
         gates = {key.removeprefix(GATE): head.tolist() for key, head in heads.items() if key.startswith(GATE)}
         if any(len(weights) != len(self.experts) for weights in gates.values()):
-            found = {task: len(weights) for task, weights in gates.items()}
-            raise ValueError(f"gates weigh {found} experts, but `experts` names {list(self.experts)}")
+            counts = {task: len(weights) for task, weights in gates.items()}
+            raise ValueError(f"gates have weights of {counts} experts, but `experts` names {list(self.experts)}")
         if gates:
-            answer[GATES] = drawing.bars(gates, self.experts, (size[0], self.cell))
-        return answer
+            pictures[GATES] = drawing.bars(gates, self.experts, (size[0], self.cell))
+        return pictures
 
     def _center(self, maps: Tensor) -> Tensor:
-        """The center of maps (C, H, W) as the class describes it."""
+        """Return the center crop of maps (C, H, W), see the class."""
         height, width = (
             max(min(side, self.largest_side) // self.multiple, 1) * self.multiple for side in maps.shape[1:]
         )
         top, left = max(maps.shape[1] - height, 0) // 2, max(maps.shape[2] - width, 0) // 2
         maps = maps[:, top : top + height, left : left + width]
-        missing = (0, width - maps.shape[2], 0, height - maps.shape[1])
-        return functional.pad(maps.float()[None], missing, mode="replicate")[0].to(maps.dtype)
+        padding = (0, width - maps.shape[2], 0, height - maps.shape[1])
+        return functional.pad(maps.float()[None], padding, mode="replicate")[0].to(maps.dtype)
 
-    def _answer(self, image: Tensor) -> Heads:
-        """The network's maps (C, H, W) and gate weights (K) for one image (3, H, W)."""
+    def _predict(self, image: Tensor) -> Heads:
+        """Return the maps (C, H, W) and gate weights (K) of the network for one image (3, H, W)."""
         device = next((parameter.device for parameter in self.network.parameters()), image.device)
         batch = image[None].to(device)
         with eval_mode(self.network):
@@ -204,32 +204,32 @@ class ValidationMontage:
 
 
 def _contours(photo: np.ndarray, predicted: np.ndarray, truth: np.ndarray | None) -> np.ndarray:
-    """The photo (H, W, 3) with the contours of truth and prediction (H, W)."""
-    photo = (photo * 0.85).astype(np.uint8)  # a little darker, so that yellow stands out on pale stroma too
+    """Draw the contours of truth and prediction (H, W) on the photo (H, W, 3)."""
+    photo = (photo * 0.85).astype(np.uint8)  # slightly darker, so that yellow is visible on pale stroma
     if truth is not None:
-        # The truth's line is wider and lies beneath, so that both are seen where they agree.
+        # the contour of the truth is wider and drawn first, so that both are visible where they agree
         photo = drawing.outlined(photo, truth, drawing.TRUTH, thick=True)
     return drawing.outlined(photo, predicted, drawing.PREDICTION)
 
 
 def dice(predicted: np.ndarray, truth: np.ndarray) -> float:
-    """Dice of two masks (H, W) of bool, in [0, 1]; 1 where both are empty."""
+    """Return the Dice of two bool masks (H, W), in [0, 1]; 1 if both are empty."""
     total = int(predicted.sum()) + int(truth.sum())
     return 2.0 * int((predicted & truth).sum()) / total if total else 1.0
 
 
 def _best(heads: Heads, task: str) -> str:
-    """Name of the head that answers a task: the one that a gate mixed, where there is one."""
+    """Return the name of the head of a task: the fused head if there is one."""
     return FUSED + task if FUSED + task in heads else task
 
 
 def _plain(value: Tensor) -> Tensor:
-    """A tensor without MONAI's record of its transforms."""
+    """Return a tensor without MONAI's metadata."""
     return value.as_tensor() if hasattr(value, "as_tensor") else value
 
 
-def _on_pixels_of(image: Tensor, label: Tensor) -> Tensor:
-    """Class indices (1, H, W), uint8, of a label (1, H', W'), or one-hot (C, H', W'), at the size of the image."""
+def _resized_label(image: Tensor, label: Tensor) -> Tensor:
+    """Return a label (1, H', W'), or one-hot (C, H', W'), as uint8 class indices (1, H, W) of the image's size."""
     if label.shape[0] > 1:
         label = label.argmax(dim=0, keepdim=True)
     if label.shape[1:] != image.shape[1:]:
@@ -238,6 +238,6 @@ def _on_pixels_of(image: Tensor, label: Tensor) -> Tensor:
 
 
 def _file_name(image: Tensor, number: int) -> str:
-    """Name of the file that an image came from, or its number."""
+    """Return the file name of an image, or its number."""
     path = getattr(image, "meta", {}).get("filename_or_obj")
     return Path(str(path)).name if path else f"image {number}"

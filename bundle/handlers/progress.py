@@ -1,4 +1,4 @@
-"""How far a run is and how long it will still take, on one line."""
+"""Progress of a run and its remaining time, on one line."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ FORMAT = "{desc}: {percentage:3.0f}% {n_fmt}/{total_fmt} UNIT [{elapsed}, {remai
 
 
 class RunProgress:
-    """Progress of a whole run, with the loss of a training and the time left. For any engine; rank 0 only.
+    """Handler that shows the progress of a whole run, its loss and remaining time; for any engine, rank 0 only.
 
-    On a terminal it is a bar (tqdm's), cleared at the end of every epoch so that log lines of validation and
-    checkpoints stand on lines of their own; elsewhere, as in a log file, a plain line now and then. The time left
-    comes from the average over this run, validation counted.
+    On a terminal it is a bar of tqdm, cleared at the end of each epoch so that log lines are not mixed with it.
+    Otherwise, as in a log file, it is a plain line at intervals. The remaining time is estimated from the average over
+    this run, including validation.
 
-    Ignite's ``ProgressBar`` is not used: it starts again with each epoch and so tells no time left for the whole
-    training, takes the steps before a resume for steps of this run, and fills a log file with its redrawing.
+    Ignite's ``ProgressBar`` is not used, because it restarts in each epoch and so shows no remaining time of the whole
+    training, counts steps before a resume as steps of this run, and fills a log file when it redraws.
 
     Args:
-        title: what is running: ``training``, ``evaluation``, ``inference``.
-        unit: what an iteration is: ``steps``, ``images``.
-        interval: seconds between two updates; default 0.5 on a terminal, 30 elsewhere.
-        stream: where to write; default standard error, as it is when the training starts.
+        title: name of the run: ``training``, ``evaluation``, ``inference``.
+        unit: name of an iteration: ``steps``, ``images``.
+        interval: seconds between two updates; default is 0.5 on a terminal, 30 elsewhere.
+        stream: output stream; default is standard error at the start of the training.
     """
 
     def __init__(
@@ -54,14 +54,14 @@ class RunProgress:
         engine.add_event_handler(Events.TERMINATE, self._close)
 
     def _start(self, engine: Engine) -> None:
-        """Open the bar in the first epoch of a run, at the step where a resumed training stands."""
+        """Open the bar in the first epoch of a run, at the step of a resumed training."""
         if self._started or idist.get_rank() != 0:
             return
         self._first = engine.state.iteration
         self._started = self._shown = time.monotonic()
         stream = self._stream()
         if stream.isatty():
-            # Own timing decides when to draw; tqdm would draw the postfix without being asked the time.
+            # `_advance` decides when to draw; tqdm would draw at each change of the postfix
             self._bar = tqdm(
                 desc=self.title,
                 total=self._total(engine),
@@ -73,7 +73,7 @@ class RunProgress:
             )
 
     def _advance(self, engine: Engine) -> None:
-        """Draw again when it is time, and at the end."""
+        """Redraw after each interval and at the end."""
         if not self._started:
             return
         iteration, total = engine.state.iteration, self._total(engine)
@@ -88,7 +88,7 @@ class RunProgress:
             self._bar.clear()
 
     def _show(self, engine: Engine, iteration: int, total: int | None) -> None:
-        """Draw once; only here is the loss read from the device."""
+        """Draw once; the loss is read from the device only here."""
         notes = [f"epoch {engine.state.epoch}/{engine.state.max_epochs}"] if engine.state.max_epochs != 1 else []
         step = getattr(engine.state, "step", None)
         if step and "loss" in step:
@@ -113,7 +113,7 @@ class RunProgress:
         stream.flush()
 
     def _close(self, engine: Engine) -> None:
-        """Leave the last state on the screen."""
+        """Close the bar; its last state stays on the screen."""
         if self._bar is not None:
             self._bar.close()
         self._bar = None
@@ -124,6 +124,6 @@ class RunProgress:
 
     @staticmethod
     def _total(engine: Engine) -> int | None:
-        """Steps of the whole training, where the length of an epoch is known."""
+        """Return the steps of the whole training, if the length of an epoch is known."""
         length, epochs = engine.state.epoch_length, engine.state.max_epochs
         return length * epochs if length and epochs else None

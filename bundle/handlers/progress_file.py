@@ -1,4 +1,4 @@
-"""How far a training is, in a small JSON file that another program may read at any time."""
+"""JSON file with the progress of a training, for other programs."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from bundle.handlers.files import whole
 
 
 class ProgressFile:
-    """Writes the progress of a training: steps, epochs, loss, best score, seconds passed and left; rank 0 only.
+    """Handler that writes steps, epochs, loss, best score, elapsed and remaining seconds of a training; rank 0 only.
 
-    The file is always whole. A server that shows the progress of a training in another process reads it.
+    It writes atomically, so that a server in another process can read the file at any time.
 
     Args:
-        path: file to write, JSON.
-        evaluator: of the validation, for its best score; ``None`` where there is none.
-        interval: least seconds between two writings.
+        path: JSON file to write.
+        evaluator: evaluator of the validation, for its best score; ``None`` without validation.
+        interval: minimal seconds between two writes.
     """
 
     def __init__(self, path: str | os.PathLike[str], evaluator: Engine | None = None, interval: float = 1.0) -> None:
@@ -34,9 +34,9 @@ class ProgressFile:
         self._first = 0
 
     def attach(self, engine: Engine) -> None:
-        """Write at the start, now and then, and at the end."""
+        """Write at the start, after each interval, and at the end."""
         engine.add_event_handler(Events.STARTED, self._start)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._now_and_then)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._write_at_interval)
         engine.add_event_handler(Events.COMPLETED, self._write)
 
     def _start(self, engine: Engine) -> None:
@@ -44,7 +44,7 @@ class ProgressFile:
         self._first = engine.state.iteration
         self._write(engine)
 
-    def _now_and_then(self, engine: Engine) -> None:
+    def _write_at_interval(self, engine: Engine) -> None:
         if time.monotonic() - self._written >= self.interval:
             self._write(engine)
 
@@ -53,35 +53,35 @@ class ProgressFile:
             return
         state = engine.state
         self._written = time.monotonic()
-        passed = self._written - self._started
+        elapsed = self._written - self._started
         length = state.epoch_length or 0
         steps, done = length * (state.max_epochs or 0), state.iteration
-        made = done - self._first
+        steps_of_run = done - self._first
         content: dict[str, Any] = {
             "epoch": -(-done // length) if length else 0,
             "epochs": state.max_epochs,
             "step": done,
             "steps": steps,
-            "seconds": round(passed, 1),
-            "seconds_left": round(passed / made * (steps - done), 1) if made and steps else None,
+            "seconds": round(elapsed, 1),
+            "seconds_left": round(elapsed / steps_of_run * (steps - done), 1) if steps_of_run and steps else None,
             "loss": self._loss(state),
             "best_score": self._best(),
         }
-        with whole(self.path) as place:
-            place.write_text(json.dumps(content) + "\n", encoding="utf-8")
+        with whole(self.path) as partial:
+            partial.write_text(json.dumps(content) + "\n", encoding="utf-8")
 
     def _loss(self, state: Any) -> float | None:
         step = getattr(state, "step", None)
-        return _plain(step["loss"]) if step and "loss" in step else None
+        return _json_number(step["loss"]) if step and "loss" in step else None
 
     def _best(self) -> float | None:
         if self.evaluator is None:
             return None
         score = getattr(self.evaluator.state, "best_metric", None)
-        return None if score is None or score < 0 else _plain(score)  # MONAI begins with -1
+        return None if score is None or score < 0 else _json_number(score)  # MONAI starts with -1
 
 
-def _plain(value: Any) -> float | None:
-    """A number that JSON has; ``None`` for what is not finite."""
+def _json_number(value: Any) -> float | None:
+    """Return a value rounded to 6 digits; ``None`` if it is not finite, which JSON does not allow."""
     number = float(value)
     return round(number, 6) if math.isfinite(number) else None

@@ -1,4 +1,4 @@
-"""Tables of an evaluation: the scores of each image, and what a metric keeps of the whole set."""
+"""Tables of an evaluation: scores per image, and tables of single metrics."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ IMAGE_COLUMN = "image"
 
 
 class ScoreTables:
-    """Writes what metrics left in ``engine.state.metric_details``, as comma-separated tables. For an evaluator.
+    """Handler of an evaluator that writes ``engine.state.metric_details`` as CSV tables.
 
-    ``per_image.csv`` has one row an image, sorted by name, and a column for each metric that has values of each image:
-    a tensor (images, values), of which several values become the columns ``NAME_0``, ``NAME_1`` and so on. The name is
-    that of the picture without suffix, as ``SaveImaged`` names what it writes. A cell is empty where a metric has no
-    value (NaN). What a metric keeps as columns by name is a table of its own, ``METRIC.csv``.
+    ``per_image.csv`` has one row per image, sorted by name, and one column per metric with values of each image: a
+    tensor (images, values); several values become the columns ``NAME_0``, ``NAME_1`` and so on. The name of an image is
+    its file name without suffix, as in ``SaveImaged``. A cell is empty if a metric has no value (NaN). A metric with
+    named columns has a separate table, ``METRIC.csv``.
 
-    The images of all ranks are in the tables; rank 0 writes them, each whole or not at all.
+    The tables contain the images of all ranks; rank 0 writes them atomically.
 
     Args:
-        output_dir: folder of the tables; made when missing.
-        tables: other file names for tables of their own, by metric.
+        output_dir: folder of the tables, created if missing.
+        tables: metric -> file name of its table, if not ``METRIC.csv``.
         per_image: file name of the table of images.
-        image_key: key of the picture in the batch.
+        image_key: key of the image in the batch.
     """
 
     def __init__(
@@ -52,16 +52,16 @@ class ScoreTables:
         self._names: list[str] = []
 
     def attach(self, engine: Engine) -> None:
-        """Watch an evaluator that splits its batches into records; its metrics are attached before."""
+        """Attach to an evaluator that decollates its batches, after its metrics."""
         engine.add_event_handler(Events.EPOCH_STARTED, self._start)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._note)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._add_names)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._write)
 
     def _start(self, _: Engine) -> None:
         self._names = []
 
-    def _note(self, engine: Engine) -> None:
-        """Keep the names of the images of this iteration."""
+    def _add_names(self, engine: Engine) -> None:
+        """Record the names of the images of this iteration."""
         records: Any = engine.state.batch
         for record in records:
             file = record[self.image_key].meta["filename_or_obj"]
@@ -71,8 +71,8 @@ class ScoreTables:
         """Write the tables of all ranks.
 
         Raises:
-            ValueError: for values of more or fewer images than there are.
-            OSError: where a table cannot be written; names it.
+            ValueError: if the number of values of a metric is not the number of images.
+            OSError: if a table cannot be written; the error names it.
         """
         names = string_list_all_gather(self._names) if idist.get_world_size() > 1 else self._names
         if idist.get_rank() != 0:
@@ -90,23 +90,23 @@ class ScoreTables:
         write_table(self.output_dir / self.per_image, list(columns), rows)
 
     def _columns(self, name: str, values: Tensor, images: int) -> dict[str, list[float]]:
-        """Columns of one metric, by their names."""
+        """Return name -> column of one metric."""
         if len(values) != images:
-            raise ValueError(f"metric {name!r} has values of {len(values)} images, but there are {images}")
+            raise ValueError(f"metric {name!r} has values of {len(values)} images, but there are {images} images")
         columns = values.reshape(images, -1).T.tolist()
         return {name if len(columns) == 1 else f"{name}_{number}": column for number, column in enumerate(columns)}
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Write a table with a header, whole or not at all; NaN is an empty cell.
+    """Write a CSV table with a header atomically; NaN becomes an empty cell.
 
     Args:
-        path: the file; its folder is made when missing.
+        path: file to write; its folder is created if missing.
         columns: the header.
-        rows: text and numbers, in the order of the columns.
+        rows: strings and numbers, in the order of the columns.
 
     Raises:
-        OSError: where it cannot be written; names the file.
+        OSError: if it cannot be written; the error names the file.
     """
     with whole(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)

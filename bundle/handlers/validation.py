@@ -1,4 +1,4 @@
-"""Validation at the end of a training whose last epoch is no multiple of the interval."""
+"""Validation at the end of a training whose last epoch is not a multiple of the interval."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from monai.handlers import ValidationHandler
 
 
 class LastValidation(ValidationHandler):
-    """Validates after the last epoch, where MONAI's ``ValidationHandler`` does not: else nobody judges it.
+    """Handler that validates after the last epoch if MONAI's ``ValidationHandler`` does not; used in addition to it.
 
-    A training shorter than the interval would leave no model at all. It stands beside the ``ValidationHandler``.
+    Without it, a training shorter than the interval would save no model.
 
     Args:
         interval: epochs between two validations of the other handler.
-        validator: the engine that validates.
+        validator: evaluator of the validation.
     """
 
     def __init__(self, interval: int, validator: Evaluator) -> None:

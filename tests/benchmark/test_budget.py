@@ -41,7 +41,7 @@ def test_steps_fill_the_epochs_of_the_configuration(steps, epochs, length):
 
 
 def test_no_step_is_no_training():
-    with pytest.raises(ValueError, match="0 steps in 25 epochs are no training"):
+    with pytest.raises(ValueError, match="0 steps in 25 epochs are not enough"):
         length_of(0, 25)
 
 
@@ -66,13 +66,13 @@ def test_minutes_are_rounded_down_to_epochs_of_equal_length():
 @pytest.mark.parametrize(
     ("text", "length", "told"),
     [
-        ("60steps", Length(25, 3), "75 steps, 25 epochs of 3: rounded up, since all epochs are equally long"),
+        ("60steps", Length(25, 3), "75 steps, 25 epochs of 3: rounded up, because all epochs have the same length"),
         ("75steps", Length(25, 3), "75 steps, 25 epochs of 3"),
         ("2.5minutes", Length(25, 4), "100 steps, 25 epochs of 4"),
     ],
 )
 def test_a_budget_says_what_it_comes_to(text, length, told):
-    assert read_budget(text).comes_to(length) == f"--budget {text} comes to {told}"
+    assert read_budget(text).comes_to(length) == f"--budget {text} gives {told}"
 
 
 def test_minutes_that_validations_alone_take_are_too_few():

@@ -60,9 +60,9 @@ def at_once(monkeypatch):
 
 def refused(folder: Path) -> str:
     """Why the lock is not given now."""
-    with pytest.raises(ValueError, match="wait for it, end it, or give another --output") as caught:
+    with pytest.raises(ValueError, match="wait for it, stop it, or give another --output") as caught:
         OutputLock(folder).__enter__()
-    return str(caught.value).split(" is in use by ")[1].split(";")[0]
+    return str(caught.value).split(" is used by ")[1].split(";")[0]
 
 
 @pytest.fixture
@@ -143,7 +143,7 @@ def test_metrics_are_names_and_numbers(tmp_path):
     assert scores["pooled_dice"] == 0.75
     for text in ("mean_dice,high\n", "mean_dice\n"):
         path.write_text(text)
-        with pytest.raises(ValueError, match=r"metrics\.csv holds .* where a name and a number are expected"):
+        with pytest.raises(ValueError, match=r"metrics\.csv holds .*, expected a name and a number"):
             read_metrics(path)
     path.write_text("")
     with pytest.raises(ValueError, match="holds no metric"):
@@ -158,7 +158,7 @@ def test_columns_keep_empty_cells_apart_from_zero(tmp_path):
     assert read_curves(path) == {"epoch": [1, 2], "loss": [0.5, 0.0], "validation/pooled_dice": [None, 0.75]}
     path.write_text("image,mean_dice\none,0.5\n")
     assert read_columns(path, texts=("image",)) == {"image": ["one"], "mean_dice": [0.5]}
-    with pytest.raises(ValueError, match="holds 'one' in column image where a number is expected"):
+    with pytest.raises(ValueError, match="holds 'one' in column image, expected a number"):
         read_columns(path)
 
 

@@ -81,7 +81,7 @@ def test_cells_of_one_table_share_a_setting_and_no_digest(experiment):
 )
 def test_a_number_that_no_length_can_be_made_of_is_named(key, value, experiment):
     experiment().check_numbers()
-    with pytest.raises(ValueError, match=rf"{key} is {value!r}, and must be a whole number above 0"):
+    with pytest.raises(ValueError, match=rf"{key} is {value!r}, but must be an integer above 0"):
         experiment(overrides={key: value}).check_numbers()
 
 

@@ -28,7 +28,7 @@ def bundle(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("output", "words"),
     [
-        ("bundle", "is the folder of the bundle; give one of its own, such as runs/NAME"),
+        ("bundle", "is the folder of the bundle; give a separate folder, such as runs/NAME"),
         ("bundle/models", "models, a folder of the bundle"),
         ("bundle/configs/runs", "configs, a folder of the bundle"),
         ("bundle/runs/../bundle/runs", "bundle, a folder of the bundle"),
@@ -117,4 +117,4 @@ def test_faults_are_told_by_name(cell):
     leave(cell("b-10-seed0"))
     faults = faults_of([cell(), cell("b-10-seed0"), cell("c-10-seed0")])
     assert list(faults) == ["a-10-seed0"]
-    assert "was made by another configuration" in faults["a-10-seed0"]
+    assert "was made with another configuration" in faults["a-10-seed0"]

@@ -15,7 +15,7 @@ def test_a_duration_is_told_in_the_unit_that_fits(seconds, text):
 
 
 def test_nothing_is_known_at_first():
-    assert Progress(2, 1).left(["a"], [Running("b-10-seed0", "b", 5.0, 0.0, 0.0)]) == "time left not known yet"
+    assert Progress(2, 1).left(["a"], [Running("b-10-seed0", "b", 5.0, 0.0, 0.0)]) == "remaining time unknown"
 
 
 def test_a_running_cell_tells_the_pace_from_what_this_process_did():

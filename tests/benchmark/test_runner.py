@@ -133,7 +133,7 @@ def test_a_finished_cell_is_left_alone(cell, run):
     [
         ("fails in training", "training ended with exit code 1: the sentence that counts"),
         ("fails in evaluating", "evaluating ended with exit code 1: the sentence that counts"),
-        ("leaves no model", "training ended well and left no"),
+        ("leaves no model", "training ended without error but wrote no"),
         ("leaves no scores", "its results cannot be read: no file"),
     ],
 )
@@ -152,7 +152,7 @@ def test_a_cell_that_failed_in_its_evaluation_does_not_train_again(cell, run):
     again = cell()
     failures, said = run(again)
     assert failures == {}
-    assert "is continued" in said[0]
+    assert "continues" in said[0]
     assert (again.folder / "log.txt").read_text().count("training train.json") == 1
 
 
@@ -183,7 +183,7 @@ def test_a_stopped_cell_goes_on_where_it_was(cell, run):
     assert spent["seconds"] > 0
     failures, said = run(one)
     assert failures == {}
-    assert "is continued" in said[0]
+    assert "continues" in said[0]
     content = read_json(one.folder / "cell.json", CELL_FORMAT)
     assert content["seconds"]["total"] > spent["seconds"]
     assert content["attempts"] == {"training": 2, "evaluation": 1}
@@ -198,7 +198,7 @@ def test_what_a_killed_process_took_is_not_forgotten(cell, run):
     (one.folder / "measure.json").write_text(json.dumps(measure))
     failures, said = run(one)
     assert failures == {}
-    assert "is continued on place0" in said[0]
+    assert "continues on place0" in said[0]
     content = read_json(one.folder / "cell.json", CELL_FORMAT)
     spent = content["seconds"]
     assert spent["training"] == 112.0  # two epochs of before and two of one second
@@ -227,7 +227,7 @@ def test_a_cell_of_another_configuration_is_refused_with_what_differs(state, cel
     run(one) if state == "finished" else one.begin()
     before = sorted((path, path.stat().st_mtime_ns) for path in one.folder.rglob("*"))
     other = cell("otherwise", digest="1")
-    with pytest.raises(ValueError, match='was made by another configuration: how was "well" and is "otherwise"'):
+    with pytest.raises(ValueError, match='was made with another configuration: how was "well" and is "otherwise"'):
         other.standing()
     assert sorted((path, path.stat().st_mtime_ns) for path in one.folder.rglob("*")) == before
 
@@ -244,10 +244,10 @@ def test_a_damaged_cell_is_refused(name, cell):
 @pytest.mark.parametrize(
     ("changes", "fault"),
     [
-        ({"config": "semi_moe"}, "does not say of which configuration it is"),
-        ({"config": {}}, "does not say of which configuration it is"),
-        ({"seconds": 7}, "holds no total of seconds"),
-        ({"seconds": {}}, "holds no total of seconds"),
+        ({"config": "semi_moe"}, "lacks the digest of its configuration"),
+        ({"config": {}}, "lacks the digest of its configuration"),
+        ({"seconds": 7}, "lacks the total seconds"),
+        ({"seconds": {}}, "lacks the total seconds"),
     ],
 )
 def test_a_finished_cell_with_values_of_another_kind_is_refused(changes, fault, cell, run):
@@ -269,7 +269,7 @@ def test_a_folder_of_something_else_is_refused(cell):
     one = cell()
     one.folder.mkdir(parents=True)
     (one.folder / "notes.txt").write_text("mine")
-    with pytest.raises(ValueError, match="holds something that is no cell"):
+    with pytest.raises(ValueError, match="holds files that are not a cell"):
         one.standing()
 
 

@@ -105,7 +105,7 @@ def test_resume_keeps_earlier_epochs_and_a_new_run_does_not(tmp_path: Path) -> N
 def test_refuses_a_foreign_table_on_resume(tmp_path: Path) -> None:
     """Somebody else's file is not written over."""
     (tmp_path / "training.csv").write_text("patient,grade\n1,benign\n")
-    with pytest.raises(ValueError, match="no record of a training"):
+    with pytest.raises(ValueError, match="is not a training log"):
         train(TrainingLog(tmp_path), lambda engine: {"loss": scalar(2.0)}, epochs=4, begin=2)
 
 

@@ -98,7 +98,7 @@ def finished(killed: int, output: Path, phantom_dir: Path, python: Callable[...,
     )
     assert "2 cells of 40 steps (20 epochs), data phantom, protocol heldout, 2 at once" in said
     assert [line.split(";")[0] for line in said if " on cpu; " in line] == [
-        f"{NAMES[0]} is continued on cpu",
+        f"{NAMES[0]} continues on cpu",
         f"{NAMES[1]} starts on cpu",
     ]
     return output
@@ -239,7 +239,7 @@ def test_cells_of_another_setting_beside_those_asked_for_are_refused(finished, p
         assert program.main([*command, *more]) == 1
         errors = capsys.readouterr().err.splitlines()
         assert len(errors) == 1
-        assert f"cells holds 2 cells of other settings ({', '.join(NAMES)}), which no report can show" in errors[0]
+        assert f"cells holds 2 cells of other settings ({', '.join(NAMES)}), which cannot be reported" in errors[0]
     assert stamps(finished) == before
     assert program.main([*words(finished, phantom_dir), "--seeds", "2", "--dry-run"]) == 0
 
@@ -256,7 +256,7 @@ def test_a_dry_run_says_what_would_be_run_and_writes_nothing(tmp_path, phantom_d
     assert "the number of steps would be measured first" in capsys.readouterr().out
     assert program.main([*words(tmp_path / "new", phantom_dir), "--dry-run", "--budget", "50steps"]) == 0
     said = capsys.readouterr().out
-    assert "--budget 50steps comes to 60 steps, 20 epochs of 3: rounded up, since all epochs are equally long" in said
+    assert "--budget 50steps gives 60 steps, 20 epochs of 3: rounded up, because all epochs" in said
     assert f"{NAMES[0]}: new; 60 steps; " in said
     assert not (tmp_path / "new").exists()
 
@@ -273,8 +273,8 @@ def test_a_dry_run_says_what_would_be_run_and_writes_nothing(tmp_path, phantom_d
         (["--set", "learning_rate"], "--set learning_rate must have the form KEY=VALUE"),
         (["--set", "learning_rate=[1"], "--set learning_rate=[1: the value is not valid YAML"),
         (["--set", "seed=3"], "--set seed: the benchmark sets this"),
-        (["--output", str(ROOT / "models" / "runs")], "models, a folder of the bundle; give one of its own"),
-        (["--output", str(ROOT)], "is the folder of the bundle; give one of its own"),
+        (["--output", str(ROOT / "models" / "runs")], "models, a folder of the bundle; give a separate folder"),
+        (["--output", str(ROOT)], "is the folder of the bundle; give a separate folder"),
     ],
 )
 def test_a_wrong_command_line_is_refused(more, fault, tmp_path, phantom_dir, program, capsys):
@@ -290,9 +290,9 @@ def test_a_wrong_command_line_is_refused(more, fault, tmp_path, phantom_dir, pro
     [
         (["--labels", "33"], "heldout_33_seed0.json under protocol heldout: no data list heldout_33_seed0.json in"),
         (["--protocol", "transfer"], "validation of the data list has no image of lab_a, which transfer needs"),
-        (["--set", "batch_size=0"], "batch_size is 0, and must be a whole number above 0; see --set"),
-        (["--set", "batch_size=0", "--dry-run"], "batch_size is 0, and must be a whole number above 0; see --set"),
-        (["--set", "max_epochs=abc"], "max_epochs is 'abc', and must be a whole number above 0; see --set"),
+        (["--set", "batch_size=0"], "batch_size is 0, but must be an integer above 0; see --set"),
+        (["--set", "batch_size=0", "--dry-run"], "batch_size is 0, but must be an integer above 0; see --set"),
+        (["--set", "max_epochs=abc"], "max_epochs is 'abc', but must be an integer above 0; see --set"),
         (["--set", "learningrate=1"], "no setting 'learningrate' in configs/train.json"),
         (["--dataset_dir", "/nowhere", "--data", "glas"], "no data folder /nowhere"),
         (["--devices", "cuda:77"], "device 'cuda:77' is not available"),
@@ -314,7 +314,7 @@ def test_an_output_that_leads_into_the_bundle_or_the_data_is_refused(target, tmp
     with pytest.raises(SystemExit) as caught:
         program.main(words(tmp_path / "link" / "runs", phantom_dir))
     assert caught.value.code == 2
-    assert f"link/runs lies in {folder.resolve()}, a folder of the" in capsys.readouterr().err.splitlines()[-1]
+    assert f"link/runs is in {folder.resolve()}, a folder of the" in capsys.readouterr().err.splitlines()[-1]
     assert not (folder / "runs").exists()
 
 
@@ -324,7 +324,7 @@ def test_two_benchmarks_in_one_folder_are_refused(finished, phantom_dir, program
     monkeypatch.setattr("bundle.benchmark.files.PATIENCE", 0.0)
     with OutputLock(finished):
         assert program.main(words(finished, phantom_dir)) == 1
-    assert f"{finished} is in use by benchmark (process {os.getpid()}); wait for it" in capsys.readouterr().err
+    assert f"{finished} is used by benchmark (process {os.getpid()}); wait for it" in capsys.readouterr().err
 
 
 def test_each_device_is_a_place_that_sees_itself_alone(program, monkeypatch):
@@ -346,8 +346,8 @@ def test_minutes_become_steps_that_later_runs_keep(tmp_path, phantom_dir, progra
     command = [*words(tmp_path, phantom_dir), "--budget", "2minutes"]
     assert program.main(command) == 0
     said = capsys.readouterr().out
-    assert "supervised: 0.50 s a step, 2.0 s a validation" in said
-    assert "--budget 2minutes comes to 220 steps, 20 epochs of 11\n" in said
+    assert "supervised: 0.50 s per step, 2.0 s per validation" in said
+    assert "--budget 2minutes gives 220 steps, 20 epochs of 11\n" in said
     assert asked == [220]  # 120 s less 4 validations, in 20 epochs
     monkeypatch.setattr("bundle.benchmark.probe._pace", lambda *_: _pace(5.0, 2.0))
     assert program.main(command) == 0

@@ -41,6 +41,6 @@ def test_the_demo_ends_with_a_table_a_picture_and_a_page(
 def test_a_step_that_fails_ends_the_demo(repository_root: Path, python: Callable[..., Any]) -> None:
     done = python(repository_root / "scripts" / "demo.py", "--output", str(repository_root / "bundle" / "demo"))
     assert done.returncode == 2
-    assert "give one of its own" in done.stderr
+    assert "give a separate folder" in done.stderr
     assert done.stderr.splitlines()[-1] == "demo: a command failed with exit code 2; see its output above"
     assert not (repository_root / "bundle" / "demo").exists()

@@ -298,8 +298,8 @@ def test_a_training_that_fails_says_why(fast, phantom_dir, tmp_path, monkeypatch
         (["--data_list", "none.json"], "no data list none.json in "),
         (["--config_file", "none.yaml"], "none.yaml"),
         (["--learning_rat", "1"], "no setting 'learning_rat'"),
-        (["--learning_rate"], "'--learning_rate' is no --key with a value"),
-        (["--output", str(ROOT / "bundle")], "give one of its own"),
+        (["--learning_rate"], "'--learning_rate' is not a --key with a value"),
+        (["--output", str(ROOT / "bundle")], "give a separate folder"),
     ],
 )
 def test_bad_input_is_one_sentence(fast, phantom_dir, tmp_path, capsys, more, said):
