@@ -1,4 +1,4 @@
-"""The shared words: switches as people type them, and what a pseudo-label says about foreground."""
+"""Shared types: switches from the command line, and the share of foreground of pseudo-labels."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_foreground_of_signed_distances_is_the_inside() -> None:
     [([1.0, 1.0, 0.0, 0.0], 1 / 2), ([0.2, 0.0, 0.9, 0.1], 2 / 3), ([0.0, 0.0, 0.0, 0.0], 0.0)],
 )
 def test_foreground_is_that_of_the_pixels_that_count(weight: list[float], share: float) -> None:
-    """A pixel counts or does not; how much it counts changes nothing."""
+    """Weights above 0 count equally."""
     label = PseudoLabel(torch.tensor([1, 0, 1, 0]).view(1, 1, 2, 2), torch.tensor(weight).view(1, 1, 2, 2))
     assert label.foreground().item() == pytest.approx(share)
 

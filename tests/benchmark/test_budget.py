@@ -1,4 +1,4 @@
-"""How long a cell trains."""
+"""Training length of a cell."""
 
 from __future__ import annotations
 

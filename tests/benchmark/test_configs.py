@@ -1,4 +1,4 @@
-"""What a cell runs with: overlays, overrides, digests, differences."""
+"""Configuration of a cell: overlays, overrides, digests, differences."""
 
 from __future__ import annotations
 

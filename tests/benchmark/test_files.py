@@ -54,12 +54,12 @@ def test_a_folder_moved_aside_never_meets_another(tmp_path):
 
 @pytest.fixture
 def at_once(monkeypatch):
-    """Nobody waits for a lock."""
+    """Do not wait for a lock."""
     monkeypatch.setattr("bundle.benchmark.files.PATIENCE", 0.0)
 
 
 def refused(folder: Path) -> str:
-    """Why the lock is not given now."""
+    """Return the reason why the lock cannot be acquired."""
     with pytest.raises(ValueError, match="wait for it, stop it, or give another --output") as caught:
         OutputLock(folder).__enter__()
     return str(caught.value).split(" is used by ")[1].split(";")[0]
@@ -67,7 +67,7 @@ def refused(folder: Path) -> str:
 
 @pytest.fixture
 def hold(tmp_path):
-    """Starts a process that has the file of a lock open until it is told to end."""
+    """Start a process that keeps the lock file open until it is stopped."""
     started = []
 
     def make(lock: OutputLock) -> subprocess.Popen[bytes]:
@@ -115,7 +115,7 @@ def test_nobody_is_named_where_the_system_does_not_tell(tmp_path, at_once, monke
 
 
 def test_what_is_about_to_end_is_waited_for(tmp_path, hold, monkeypatch):
-    """As a process that was killed, and has not ended yet."""
+    """As a process that was killed, but has not ended yet."""
     with OutputLock(tmp_path) as lock:
         orphan = hold(lock)
     monkeypatch.setattr("bundle.benchmark.files.time.sleep", lambda _: orphan.communicate())

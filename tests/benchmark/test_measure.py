@@ -1,4 +1,4 @@
-"""What a training leaves about itself."""
+"""Measurement of a training."""
 
 from __future__ import annotations
 

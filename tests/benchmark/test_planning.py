@@ -1,4 +1,4 @@
-"""The plan: cells, their lengths and what they run with."""
+"""Plan of a benchmark: cells, their lengths and configurations."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ AXES = {"data": "phantom", "size": "demo", "schedule": None, "protocol": "heldou
 
 @pytest.fixture
 def experiment(repository_root, phantom_dir, tmp_path) -> Callable[..., Experiment]:
-    """Makes an experiment on the small phantom."""
+    """Return a function that makes an experiment on the small phantom."""
 
     def make(**changes) -> Experiment:
         given = {

@@ -1,4 +1,4 @@
-"""Where a benchmark may write, and beside which cells."""
+"""Checks of the output folder of a benchmark and the cells in it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bundle.benchmark.preflight import check_company, check_output, faults_of
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
-    """A folder that looks like the bundle, with data elsewhere and links to both."""
+    """A folder like that of the bundle, with data elsewhere and links to both."""
     root = tmp_path / "bundle"
     for folder in ("models", "configs", "bundle"):
         (root / folder).mkdir(parents=True)
@@ -51,7 +51,7 @@ def test_a_folder_of_its_own_is_taken(output, bundle, tmp_path):
 
 @pytest.fixture
 def cell(tmp_path: Path) -> Callable[..., Cell]:
-    """Makes a cell that is asked for."""
+    """Return a function that makes a requested cell."""
 
     def make(name: str = "a-10-seed0", setting: str = "s", recipe: str = "r", **plan: Any) -> Cell:
         config = {"digest": name + setting + recipe, "setting": setting, "recipe": recipe}
@@ -61,7 +61,7 @@ def cell(tmp_path: Path) -> Callable[..., Cell]:
 
 
 def leave(cell: Cell, finished: bool = True, **changes: Any) -> None:
-    """Leave what an earlier run of a cell would."""
+    """Write the files of an earlier run of a cell."""
     cell.folder.mkdir(parents=True)
     content = {**cell.plan, "format": CELL_FORMAT if finished else PLAN_FORMAT, "seconds": {"total": 1.0}} | changes
     (cell.folder / ("cell.json" if finished else "plan.json")).write_text(json.dumps(content))

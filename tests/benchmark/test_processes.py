@@ -1,4 +1,4 @@
-"""Child processes: logs, ends, memory, stopping."""
+"""Child processes: logs, exit codes, memory, stopping."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bundle.benchmark.processes import UNIT, Children, uninterrupted
 
 @pytest.fixture
 def start(tmp_path):
-    """Starts a line of Python as a child."""
+    """Start a line of Python as a child."""
 
     def make(children: Children, name: str, code: str) -> None:
         children.start(name, [sys.executable, "-c", code], tmp_path / f"{name}.txt", tmp_path, os.environ)
@@ -80,7 +80,7 @@ def test_a_stop_reaches_children_of_children_and_kills_the_deaf(start, tmp_path,
 
 
 def test_an_interrupt_while_a_child_starts_leaves_none_behind(start, tmp_path, monkeypatch):
-    """Ctrl-C just when the child exists, and before anybody knows of it."""
+    """Ctrl-C when the child exists, but is not registered yet."""
     monkeypatch.setattr("bundle.benchmark.files.PATIENCE", 0.0)
 
     class Interrupted(subprocess.Popen):
@@ -138,7 +138,7 @@ def test_a_second_interrupt_kills_at_once(start, monkeypatch, tmp_path):
 
 @pytest.mark.skipif(not hasattr(os, "waitid"), reason="macOS has none before Python 3.13")
 def test_what_a_child_leaves_is_killed_and_gives_the_lock_back(start, tmp_path, monkeypatch):
-    """As a training that is killed, for want of memory, leaves the processes that load its data."""
+    """Like the loader processes of a training that was killed because memory is full."""
     code = "import os, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)"
     code += "\nif os.fork(): os._exit(3)\ntime.sleep(60)"
     with OutputLock(tmp_path) as lock:

@@ -1,4 +1,4 @@
-"""Lines about cells, and the time left."""
+"""Messages about cells, and the remaining time."""
 
 from __future__ import annotations
 

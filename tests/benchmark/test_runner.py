@@ -1,4 +1,4 @@
-"""Running cells, with a program in the place of ``monai.bundle`` that leaves what a run leaves, at once."""
+"""Running of cells, with a program instead of ``monai.bundle`` that writes the same files at once."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ elif how != "leaves no scores":
 
 @pytest.fixture
 def cell(tmp_path) -> Callable[..., Cell]:
-    """Makes a cell whose processes do as they are told."""
+    """Return a function that makes cells whose processes behave as given."""
 
     def make(how: str = "well", name: str = "a-10-seed0", digest: str = "0") -> Cell:
         config = {"files": ["configs/train.json"], "evaluation": ["configs/evaluate.json"], "overrides": {"how": how}}
@@ -75,7 +75,7 @@ def cell(tmp_path) -> Callable[..., Cell]:
 
 @pytest.fixture
 def run(tmp_path) -> Callable[..., tuple[dict[str, str], list[str]]]:
-    """Runs cells; gives the failures and what was said."""
+    """Return a function that runs cells and returns failures and messages."""
     program = tmp_path / "python"
     program.write_text(PROGRAM)
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
@@ -164,7 +164,7 @@ def test_cells_run_beside_each_other_on_all_places(cell, run):
 
 
 class Stop(list):
-    """Takes lines, and behaves as Ctrl-C when one says that a cell is at work and far enough."""
+    """Messages; raises KeyboardInterrupt as Ctrl-C does when a cell has reached 50 %."""
 
     def append(self, line: str) -> None:
         super().append(line)
@@ -190,7 +190,7 @@ def test_a_stopped_cell_goes_on_where_it_was(cell, run):
 
 
 def test_what_a_killed_process_took_is_not_forgotten(cell, run):
-    """The benchmark was killed with its training: the plan knows of the start, and the measure of the epochs."""
+    """The benchmark was killed with its training: the plan has the start, and the measurement the epochs."""
     one = cell()
     one.begin()
     one.start("training")
@@ -211,7 +211,7 @@ def test_what_a_killed_process_took_is_not_forgotten(cell, run):
 
 
 def test_the_total_is_never_less_than_its_parts(cell, run):
-    """A cell that was begun before attempts were noted."""
+    """A cell that was started before attempts were recorded."""
     one = cell()
     one.begin()
     measure = {"format": "semi_moe.measure/1", "epochs": [500.0, 600.0]}

@@ -1,4 +1,4 @@
-"""The model file: the best or the last network of a training, and back into a network."""
+"""Model file: saving of the best or last network of a training, and loading into a network."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bundle.networks import UNet
 
 
 def validate(best_model: BestModel, *scores: float, metric: str = "dice") -> None:
-    """Run an evaluator once a score; the network's weight is the score too."""
+    """Run an evaluator once per score; the score is also the weight of the network."""
     for epoch, score in enumerate(scores, start=1):
         engine: Any = Engine(lambda engine, batch: None)
         engine.state.key_metric_name = "dice"
@@ -100,7 +100,7 @@ def test_without_validation_the_last_model_is_kept(tmp_path: Path) -> None:
 
 
 def test_weights_are_saved_from_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each tensor is fetched to the CPU and the network stays where it is; no GPU is needed to see that."""
+    """Tensors are copied to the CPU and the network stays on its device; the test needs no GPU."""
     fetched: list[tuple[int, ...]] = []
     original = Tensor.cpu
     monkeypatch.setattr(Tensor, "cpu", lambda tensor: fetched.append(tuple(tensor.shape)) or original(tensor))
@@ -115,7 +115,7 @@ def test_weights_are_saved_from_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def load(network: nn.Module, path: Path) -> None:
-    """What evaluation and inference do when they start."""
+    """Load as evaluation and inference do at their start."""
     engine = Engine(lambda engine, batch: None)
     ModelCheckpointLoader(network, path).attach(engine)
     engine.run([0])

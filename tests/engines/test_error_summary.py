@@ -1,4 +1,4 @@
-"""The last line of a run that fails: found below all that MONAI, torch and Ignite wrap around it."""
+"""Last line of a failed run: the original error below those of MONAI, torch and Ignite."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ONE_LINE = "tile.png is no picture; export it again"
 
 
 def fail(entry: Any = None) -> Any:
-    """Raise a sentence of two lines, from another error as parts of the bundle do."""
+    """Raise a message of two lines from another error, as parts of the bundle do."""
     try:
         return {}["no such key"]
     except KeyError as error:
@@ -38,17 +38,17 @@ def caught(action: Callable[[], Any]) -> BaseException:
 
 
 def component(text: str) -> Callable[[], Any]:
-    """What a config does with a component."""
+    """Return an action that instantiates a component, as a config does."""
     return lambda: ConfigParser({"part": {"_target_": text}, "run": "$@part"}).get_parsed_content("run")
 
 
 def loader(workers: int) -> Callable[[], Any]:
-    """What a loader does with a transform inside two others."""
+    """Return an action that runs a loader with a transform inside two others."""
     return lambda: list(DataLoader(Dataset([1, 2], Compose([Compose([fail])])), num_workers=workers))
 
 
 class FailingWriter:
-    """A writer as MONAI takes it, on a full disk."""
+    """Image writer that fails as on a full disk."""
 
     def __init__(self, **settings: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "tile_mask.png")
@@ -153,7 +153,7 @@ def test_a_thread_that_fails_later_has_not_the_last_word(
 def test_only_the_command_line_of_monai_gets_the_hook(
     program: str | None, changed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In a notebook or a server, whose errors are not ours, and in tests nothing changes."""
+    """Nothing changes in a notebook, a server or a test, whose errors are not summarized."""
     main = SimpleNamespace(__spec__=None if program is None else SimpleNamespace(name=program))
     monkeypatch.setitem(sys.modules, "__main__", main)  # type: ignore[arg-type]
     before = sys.excepthook, threading.excepthook

@@ -1,4 +1,4 @@
-"""Files appear whole or not at all, and an error names the file."""
+"""Files are written atomically, and errors name the file."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_file_that_fails_half_way_leaves_the_old_one(tmp_path: Path, monkeypat
 
 
 def test_a_reader_of_the_old_file_keeps_it_whole(tmp_path: Path) -> None:
-    """The new file takes the old one's place and does not overwrite it."""
+    """The new file replaces the old one and does not overwrite it."""
     path = tmp_path / "content.pt"
     save_whole({"value": 1}, path)
     with path.open("rb") as old:
@@ -55,7 +55,7 @@ def test_a_reader_of_the_old_file_keeps_it_whole(tmp_path: Path) -> None:
 
 @pytest.fixture
 def small_disk() -> Iterator[None]:
-    """A disk on which no file may be larger than 20 kB."""
+    """Limit the size of files to 20 kB."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
     yield
@@ -63,7 +63,7 @@ def small_disk() -> Iterator[None]:
 
 
 def test_a_full_disk_is_said_with_the_file_and_leaves_nothing(tmp_path: Path, small_disk: None) -> None:
-    """torch hides the error of the system behind one of its own, and a write names no file."""
+    """torch wraps the OSError in its own error, and a write does not name its file."""
     path = tmp_path / "content.pt"
     with pytest.raises(OSError, match="File too large") as caught:
         save_whole({"value": torch.zeros(10_000)}, path)
@@ -80,7 +80,7 @@ def test_another_error_stays_what_it_is(tmp_path: Path) -> None:
 
 
 def test_two_writers_of_a_process_do_not_share_a_place(tmp_path: Path) -> None:
-    """As threads of a server."""
+    """As in threads of a server."""
     path = tmp_path / "file"
     with whole(path) as one, whole(path) as other:
         one.write_text("one")
@@ -123,7 +123,7 @@ def writer(folder: Path) -> SaveImage:
 
 @pytest.mark.parametrize(("width", "height"), [(5, 3), (1, 4), (4, 1), (1, 1)])
 def test_a_mask_is_written_at_any_size(tmp_path: Path, width: int, height: int) -> None:
-    """MONAI's writer takes a side of one pixel for channels."""
+    """MONAI's writer squeezes a side of one pixel."""
     mask = (torch.arange(width * height).reshape(1, width, height) % 2).float()
     writer(tmp_path)(mask, {"filename_or_obj": "tile.png"})
     with Image.open(tmp_path / "tile_mask.png") as file:

@@ -1,4 +1,4 @@
-"""The journal of an inference: what is done stays done, what is not is done, and nothing is mixed."""
+"""Journal of an inference: finished images are skipped, others are processed, and results are not mixed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def journal(tmp_path, model, overwrite=False, **settings) -> InferenceLog:
 
 
 def run(journal, entries, broken=(), stop_after=None) -> list[str]:
-    """Do the entries as an engine does, which writes one file for each; give the names of those it got to."""
+    """Process the entries as an engine does, with one file for each; return the names of the processed ones."""
     seen = []
 
     def step(_, entry):

@@ -1,4 +1,4 @@
-"""`model.json`: what a training writes of its model, what is read of it, and what is refused."""
+"""`model.json`: what a training writes, what is read from it, and what is rejected."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ CONFIG: dict[str, Any] = {
 
 @pytest.fixture
 def described(tmp_path: Path) -> tuple[ConfigParser, Path]:
-    """A configuration, and the folder where its network lies with its description."""
+    """Write a configuration, and a folder with its network and description."""
     parser = ConfigParser(copy.deepcopy(CONFIG))
     parser.update({"description#path": str(tmp_path / "model.json")})
     description: ModelDescription = parser.get_parsed_content("description")
@@ -75,7 +75,7 @@ def described(tmp_path: Path) -> tuple[ConfigParser, Path]:
 
 
 def change(folder: Path, key: str, value: Any) -> None:
-    """Change a value of a folder's ``model.json``."""
+    """Change a value of the ``model.json`` in a folder."""
     content = json.loads((folder / "model.json").read_text())
     *places, last = key.split("#")
     holder = content
@@ -175,7 +175,7 @@ def test_a_damaged_file_is_refused(described):
 
 @pytest.mark.parametrize("asked", [{"pretrained": True}, {}])
 def test_an_encoder_of_a_trained_model_asks_for_no_weights_of_its_own(asked, described, monkeypatch):
-    """Neither where the file says so, nor where it leaves that to the encoder, which loads them by default."""
+    """Neither if the file asks for them, nor if the default of the encoder loads them."""
     _, folder = described
     asks: list[str] = []
     monkeypatch.setattr(EfficientNetLite, "_load", lambda encoder, name: asks.append(name))
@@ -220,7 +220,7 @@ def test_squeezed_images_have_no_pixel_size(described):
 
 
 def test_another_network_takes_the_old_description_away_first(described, monkeypatch):
-    """A run that is killed between weights and description leaves a model without one, and never a wrong one."""
+    """A run killed between weights and description leaves a model without description, never with a wrong one."""
     parser, folder = described
 
     def killed(*arguments: Any) -> None:
@@ -238,7 +238,7 @@ def test_another_network_takes_the_old_description_away_first(described, monkeyp
 
 
 def evaluate(folder: Path, score: float, data_list: str = "own.json", **facts: Any) -> None:
-    """Run an evaluation that reaches a score; ``facts`` are of the data list."""
+    """Run an evaluation with a given score; ``facts`` describe the data list."""
     engine = Engine(lambda engine, batch: None)
     SaveScores(folder / "model.pt", {"list": data_list} | facts, "heldout").attach(engine)
     engine.add_event_handler(Events.EPOCH_COMPLETED, lambda: engine.state.metrics.update(pooled_dice=score))

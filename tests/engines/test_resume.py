@@ -1,4 +1,4 @@
-"""Going on after a stop as if nothing had happened."""
+"""A resumed training is equal to an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ WIDTHS = (3, 3, 4, 4, 4)
 
 
 class KilledError(Exception):
-    """Stands for a job that ends in the middle of an epoch."""
+    """Raised to stop a training in the middle of an epoch."""
 
 
 @dataclass
 class Scores:
-    """A validation handler that gives the epochs their scores."""
+    """Validation handler with given scores for the epochs."""
 
     scores: tuple[float, ...]
 
@@ -49,9 +49,9 @@ class Scores:
 
 @dataclass
 class Training:
-    """A whole training as configs/train.json joins it: trainer, validation, schedule, best model, resume file.
+    """A complete training as in configs/train.json: trainer, validation, schedule, best model, resume file.
 
-    Beside them a teacher, the moving average of the network.
+    It also has a teacher, the moving average of the network.
     """
 
     trainer: SemiSupervisedTrainer
@@ -63,7 +63,7 @@ class Training:
     rates: list[float]
 
     def weights(self) -> dict[str, Tensor]:
-        """All that is learned: network, teacher, objective, and the moments of the optimizer."""
+        """Return everything that is learned: network, teacher, objective, and optimizer moments."""
         moments = self.optimizer.state_dict()["state"]
         return {
             **self.network.state_dict(),
@@ -74,7 +74,7 @@ class Training:
 
 
 def pictures(count: int) -> list[dict[str, Any]]:
-    """Random images and labels, the same whenever asked."""
+    """Random images and labels, equal in each call."""
     generator = torch.Generator().manual_seed(count)
     return [
         {
@@ -100,7 +100,7 @@ def sequential(optimizer: torch.optim.Optimizer, epochs: int) -> Any:
 
 
 def plateau(optimizer: torch.optim.Optimizer, epochs: int) -> Any:
-    """A schedule that follows a score, here the number of the epoch, which rises and so is never better."""
+    """A schedule that depends on a score: the number of the epoch, which never improves."""
     return lr_scheduler.ReduceLROnPlateau(optimizer, patience=0, factor=0.5)
 
 
@@ -118,7 +118,7 @@ def training(
     schedule: Schedule = polynomial,
     kind: Any = torch.optim.AdamW,
 ) -> Training:
-    """Make all parts afresh, from random numbers that differ each time, as a new process would."""
+    """Create all parts with new random numbers, as a new process would."""
     network = UNet(widths=widths, dropout=0.1)
     loss = DiceLoss(softmax=True, to_onehot_y=True)
     teacher = MovingAverage(network, LinearRamp(maximum=0.99, initial=0.8))
@@ -163,7 +163,7 @@ def training(
 
 
 def kill(made: Training, iteration: int) -> None:
-    """Let a training die in an iteration."""
+    """Stop a training in an iteration."""
 
     def die() -> None:
         raise KilledError
@@ -174,7 +174,7 @@ def kill(made: Training, iteration: int) -> None:
 
 
 def differences(one: dict[str, Tensor], other: dict[str, Tensor]) -> dict[str, float]:
-    """Largest difference of each weight, of those that differ by more than 1e-6."""
+    """Return the largest difference of each weight that differs by more than 1e-6."""
     largest = {name: (value.double() - other[name].double()).abs().max().item() for name, value in one.items()}
     return {name: value for name, value in largest.items() if value > 1e-6}
 
@@ -186,7 +186,7 @@ def differences(one: dict[str, Tensor], other: dict[str, Tensor]) -> dict[str, f
 def test_a_resumed_training_equals_an_unbroken_one(
     tmp_path: Path, workers: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Killed in the second iteration of the third epoch, which is done again: 4 epochs of 3 iterations."""
+    """Killed in the second iteration of the third epoch, which is repeated: 4 epochs of 3 iterations."""
     torch.manual_seed(1)
     unbroken = training(tmp_path / "unbroken", workers=workers)
     start = {name: value.clone() for name, value in unbroken.weights().items()}
@@ -232,7 +232,7 @@ def test_rates_go_on_as_if_nothing_had_happened(tmp_path: Path, schedule: Schedu
 def test_a_finished_training_goes_on_with_more_epochs_by_the_new_plan(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """At its end the old schedule is at 0, where nothing would be learned any more."""
+    """At the end the old schedule is at 0, where nothing would be learned."""
     made = training(tmp_path, epochs=2)
     made.trainer.run()
     assert made.optimizer.param_groups[0]["lr"] == 0.0
@@ -253,7 +253,7 @@ def test_a_finished_training_goes_on_with_more_epochs_by_the_new_plan(
 
 
 def test_another_rate_takes_effect_and_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """What has been learned comes from the file, settings from the command line."""
+    """Learned values come from the file, settings from the command line."""
     kill(training(tmp_path), 4)
     with caplog.at_level(logging.INFO, logger="bundle.engines"):
         made = training(tmp_path, resume=True, rate=0.1)
@@ -396,7 +396,7 @@ def test_a_place_that_cannot_be_written_is_found_before_the_first_epoch(tmp_path
 
 
 def test_a_training_stopped_early_stays_stopped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Killed after its last epoch was saved: it must not train on. With more patience it does."""
+    """Killed after its last epoch was saved: it must not continue, unless patience is raised."""
     settings: dict[str, Any] = {"epochs": 8, "patience": 3}
     made = training(tmp_path, **settings)
     made.trainer.run()
@@ -415,7 +415,7 @@ def test_a_training_stopped_early_stays_stopped(tmp_path: Path, caplog: pytest.L
 
 @dataclass
 class Scaler:
-    """A gradient scaler as CUDA has it."""
+    """A gradient scaler with the state of CUDA."""
 
     state: dict[str, float]
 
@@ -440,7 +440,7 @@ class Scaler:
 def test_the_gradient_scaler_goes_on(
     tmp_path: Path, saved: Scaler | None, amp: bool, expected: dict[str, float] | None
 ) -> None:
-    """MONAI makes the scaler when the run starts: then it is loaded."""
+    """MONAI creates the scaler when the run starts, so it is loaded then."""
     first = Engine(lambda engine, batch: None)
     first.scaler = saved  # type: ignore[attr-defined]
     ResumeFile(tmp_path / "resume.pt", {}).attach(first)
@@ -455,7 +455,7 @@ def test_the_gradient_scaler_goes_on(
 
 
 def test_other_images_or_another_seed_are_refused(tmp_path: Path) -> None:
-    """The best score so far would be of other images, and training images might validate."""
+    """The best score could belong to other images, or training images be used for validation."""
     first = Engine(lambda engine, batch: None)
     ResumeFile(tmp_path / "resume.pt", {}, setting={"set of images": "ab12", "seed": 0}).attach(first)
     first.run([0], max_epochs=1)
@@ -471,7 +471,7 @@ def test_other_images_or_another_seed_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_fresh_start_says_what_it_writes_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A resume file, and a model that lies there without one, such as released weights."""
+    """A resume file, and a model without one, such as released weights."""
     path = tmp_path / "checkpoints" / "resume.pt"
     for there in ([], ["checkpoints/resume.pt"], ["model.pt"], ["model.pt", "checkpoints/resume.pt"]):
         caplog.clear()

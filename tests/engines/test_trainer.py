@@ -1,4 +1,4 @@
-"""The trainer: MONAI's own step for step, two streams, seeds, events, and what it refuses."""
+"""Trainer: equality with MONAI's trainer, two streams, seeds, events, and errors."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WIDTHS = (3, 3, 4, 4, 4)
 
 
 def pictures(count: int, side: int = 32, labeled: bool = True, first: int = 0) -> list[dict[str, Any]]:
-    """Random images with numbers; labels where asked."""
+    """Numbered random images, optionally with labels."""
     items: list[dict[str, Any]] = []
     for index in range(count):
         item: dict[str, Any] = {"image": torch.randn(3, side, side), "index": torch.tensor(first + index)}
@@ -35,7 +35,7 @@ def pictures(count: int, side: int = 32, labeled: bool = True, first: int = 0) -
 
 
 class Listening(nn.Module):
-    """A step without network that keeps what it was given; the loss is its one parameter, or what it was told."""
+    """A step without network that records its inputs; the loss is its one parameter or a given value."""
 
     def __init__(self, loss: float | None = None) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class Listening(nn.Module):
 def listening(
     labeled: int, unlabeled: int | None, epochs: int = 2, step: Listening | None = None, **rest: Any
 ) -> tuple[SemiSupervisedTrainer, Listening]:
-    """A trainer over numbered images, one a batch, in order."""
+    """Return a trainer over numbered images, with batches of one image, in order."""
     step = step or Listening()
     trainer = SemiSupervisedTrainer(
         device="cpu",
@@ -76,7 +76,7 @@ def listening(
 
 
 def flat(numbers: Sequence[Sequence[int]]) -> list[int]:
-    """All numbers in a row."""
+    """Return all numbers as one list."""
     return [number for batch in numbers for number in batch]
 
 
@@ -85,7 +85,7 @@ def flat(numbers: Sequence[Sequence[int]]) -> list[int]:
 
 @pytest.mark.parametrize(("accumulation_steps", "shuffle"), [(1, False), (1, True), (2, True)])
 def test_the_supervised_step_equals_monais_trainer(accumulation_steps: int, shuffle: bool) -> None:
-    """Two epochs of three iterations, the last of which is flushed where two share an optimizer step."""
+    """Two epochs of three iterations; with accumulation over two, the last one has its own optimizer step."""
     items, loss = pictures(6), DiceLoss(softmax=True, to_onehot_y=True, squared_pred=True)
     network = UNet(widths=WIDTHS)
     twin = copy.deepcopy(network)
@@ -139,7 +139,7 @@ def test_all_events_fire_in_monais_order() -> None:
 
 
 def test_gradients_stand_between_backward_and_the_optimizer_step() -> None:
-    """Handlers that clip gradients hang on BACKWARD_COMPLETED."""
+    """Handlers that clip gradients use BACKWARD_COMPLETED."""
     step = Listening()
     trainer, _ = listening(2, None, epochs=1, step=step)
     trainer.optimizer = torch.optim.SGD(step.parameters(), lr=1.0)
@@ -157,7 +157,7 @@ def test_gradients_stand_between_backward_and_the_optimizer_step() -> None:
 
 @pytest.mark.parametrize("accumulation_steps", [1, 2, 3])
 def test_accumulated_iterations_share_an_optimizer_step(accumulation_steps: int) -> None:
-    """The gradient of the weight is 1 an iteration: a shared step is their mean, the epoch's rest is flushed."""
+    """The gradient is 1 per iteration: a shared step uses the mean, the rest of the epoch has its own step."""
     step = Listening()
     trainer, _ = listening(5, None, epochs=1, step=step, accumulation_steps=accumulation_steps)
     trainer.optimizer = torch.optim.SGD(step.parameters(), lr=1.0)
@@ -205,7 +205,7 @@ def test_an_epoch_is_as_long_as_the_longer_stream_and_the_shorter_repeats(
 
 
 def test_both_streams_restart_with_each_epoch() -> None:
-    """An epoch of another length than the loaders: nothing is left over for the next."""
+    """With another epoch length than the loaders, no batches carry over to the next epoch."""
     trainer, step = listening(3, 5, epochs=3, epoch_length=4)
     trainer.run()
     assert flat(step.labeled) == [0, 1, 2, 0] * 3
@@ -233,7 +233,7 @@ def test_no_labeled_image_is_refused() -> None:
 
 
 def seeded(seed: int | None, epochs: int = 2, before: int = 0) -> dict[str, Tensor]:
-    """Weights after a training with random order, flips and dropout; other numbers are drawn before it."""
+    """Return the weights after a training with random order, flips and dropout, after drawing other numbers."""
     torch.manual_seed(0)
     transform = Compose([RandFlipd("image", prob=0.5, spatial_axis=0)])
     items, unlabeled = pictures(4), pictures(6, labeled=False)
@@ -260,12 +260,12 @@ def seeded(seed: int | None, epochs: int = 2, before: int = 0) -> dict[str, Tens
 
 
 def alike(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
-    """Whether all weights are the same to the bit."""
+    """Return whether all weights are bitwise equal."""
     return all(torch.equal(value, other[name]) for name, value in one.items())
 
 
 def test_a_seed_decides_the_training() -> None:
-    """Whatever was drawn before it, unless there is no seed."""
+    """Independent of random numbers drawn before, unless there is no seed."""
     assert alike(seeded(3), seeded(3, before=5))
     assert not alike(seeded(3), seeded(4))
     assert not alike(seeded(None), seeded(None, before=5))
@@ -318,7 +318,7 @@ def test_a_loss_that_is_no_number_stops_the_training(loss: float) -> None:
 
 
 def test_a_stop_names_the_step_and_what_it_knows_of_files() -> None:
-    """In the fourth step; the images have no files."""
+    """In the fourth step; the images have no file names."""
     trainer, step = listening(3, None, epochs=2)
 
     @trainer.on(Events.ITERATION_STARTED(once=4))
@@ -341,7 +341,7 @@ def test_a_finished_training_is_not_run_again(caplog: pytest.LogCaptureFixture) 
 
 
 def test_a_training_with_more_epochs_goes_on() -> None:
-    """As federated clients ask for it, round after round."""
+    """As in the rounds of a federated client."""
     trainer, step = listening(2, 2, epochs=1)
     trainer.run()
     trainer.state.max_epochs = 3

@@ -1,4 +1,4 @@
-"""Tests of the contact sheet: which images it takes, and what it draws."""
+"""Contact sheet: selection of images, and drawing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ GRAY = 200
 
 
 def tile(name: str, height: int = 40, width: int = 60, labeled: bool = False, read: list[str] | None = None) -> Tile:
-    """A gray picture, with a square gland where it is labeled; what is read goes to ``read``."""
+    """A gray image, with a square gland if labeled; reads are recorded in ``read``."""
 
     def load() -> tuple[np.ndarray, np.ndarray | None]:
         if read is not None:
@@ -24,7 +24,7 @@ def tile(name: str, height: int = 40, width: int = 60, labeled: bool = False, re
 
 
 def is_contour(picture: np.ndarray) -> np.ndarray:
-    """Where the color of contours is, as nearly as smoothing leaves it."""
+    """Return the mask of pixels with about the contour color, which smoothing changes."""
     return (np.abs(picture.astype(int) - CONTOUR) < 40).all(axis=-1)
 
 

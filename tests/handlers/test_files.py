@@ -1,4 +1,4 @@
-"""Files of handlers appear whole or not at all, and an error names the file."""
+"""Files of handlers are written atomically, and errors name the file."""
 
 from __future__ import annotations
 

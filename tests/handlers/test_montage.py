@@ -1,4 +1,4 @@
-"""The sheet of a validation: files, columns, sizes, and a network left as it was."""
+"""Montage of a validation: files, columns, sizes, and an unchanged network."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from bundle.handlers.montage import dice
 
 
 class PlainNetwork(nn.Module):
-    """Calls what is bright foreground; notes the shapes that it saw."""
+    """Network that predicts bright pixels as foreground and records input shapes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class PlainNetwork(nn.Module):
         self.shapes: list[tuple[int, ...]] = []
 
     def forward(self, image: Tensor) -> Tensor:
-        """Logits (B, 2, H, W)."""
+        """Return logits (B, 2, H, W)."""
         assert not self.training
         self.shapes.append(tuple(image.shape))
         bright = self.scale * image.mean(dim=1, keepdim=True)
@@ -35,10 +35,10 @@ class PlainNetwork(nn.Module):
 
 
 class GatedNetwork(PlainNetwork):
-    """The same with all heads of a mixture of two experts."""
+    """The same network with all heads of a mixture of two experts."""
 
     def heads(self, image: Tensor) -> dict[str, Tensor]:
-        """All maps, and gate weights (B, 2)."""
+        """Return all maps, and gate weights (B, 2)."""
         seg = self(image)
         gates = torch.tensor([[0.25, 0.75]]).expand(image.shape[0], 2)
         maps = {"seg": -seg, "fused_seg": seg, "sdf": seg[:, 1:], "fused_boundary": seg}
@@ -46,7 +46,7 @@ class GatedNetwork(PlainNetwork):
 
 
 def item(size: tuple[int, int], label_size: tuple[int, int], name: str = "slide_7.png") -> dict[str, Any]:
-    """An image whose left half is bright, and a label whose left half is foreground, maybe of another size."""
+    """An image with a bright left half, and a label with a foreground left half, optionally of another size."""
     image = torch.full((3, *size), -1.0)
     image[:, :, : size[1] // 2] = 1.0
     label = torch.zeros(1, *label_size, dtype=torch.long)
@@ -55,7 +55,7 @@ def item(size: tuple[int, int], label_size: tuple[int, int], name: str = "slide_
 
 
 def validate(montage: ValidationMontage, batches: list[Any], epoch: int = 1) -> None:
-    """Run an evaluator that does nothing, as a validation of the trainer's epoch ``epoch``."""
+    """Run an evaluator that does nothing, as in the validation of epoch ``epoch``."""
     engine = Engine(lambda engine, batch: None)
     montage.attach(engine)
     engine.load_state_dict({"epoch": epoch - 1, "max_epochs": epoch, "epoch_length": len(batches)})
@@ -63,20 +63,20 @@ def validate(montage: ValidationMontage, batches: list[Any], epoch: int = 1) -> 
 
 
 def montage_of(network: nn.Module, folder: Path, **changes: Any) -> ValidationMontage:
-    """A montage of two experts with small cells."""
+    """Return a montage for two experts with small cells."""
     settings: dict[str, Any] = {"mean": [0.5] * 3, "std": [0.25] * 3, "experts": ["seg", "sdf"], "cell": 96}
     settings["width_first"] = False  # the made images are (3, H, W)
     return ValidationMontage(network, folder, **(settings | changes))
 
 
 def opened(path: Path) -> np.ndarray:
-    """Pixels (H, W, 3) of a file."""
+    """Read the pixels (H, W, 3) of a file."""
     with Image.open(path) as image:
         return np.asarray(image.convert("RGB"))
 
 
 def test_a_network_with_gates_gets_all_columns(tmp_path: Path) -> None:
-    """Five columns, three rows asked of four images in two batches, a label at twice the size."""
+    """Five columns, three rows from four images in two batches, and a label of twice the size."""
     network = GatedNetwork().train()
     montage = montage_of(network, tmp_path, image_count=3)
     batches = [[item((40, 50), (80, 100)), item((32, 32), (32, 32))], [item((24, 90), (24, 90))] * 2]
@@ -102,7 +102,7 @@ def test_a_plain_network_gets_what_it_has(tmp_path: Path) -> None:
 
 
 def test_rows_show_the_center_and_its_dice(tmp_path: Path) -> None:
-    """The fused head answers right, the expert wrong; large images are cut, small ones continued."""
+    """The fused head is right, the expert wrong; large images are cropped, small ones padded."""
     montage = montage_of(GatedNetwork(), tmp_path, largest_side=64)
     caption, pictures = montage._row(item((100, 200), (50, 100)))
     assert caption.split() == ["slide_7.png", "64", "x", "64", "px", "Dice", "1.000"]
@@ -114,7 +114,7 @@ def test_rows_show_the_center_and_its_dice(tmp_path: Path) -> None:
 
 
 def test_one_hot_labels_are_read(tmp_path: Path) -> None:
-    """Two channels, as a postprocessing may leave them."""
+    """Two channels, as after postprocessing."""
     one = item((32, 32), (32, 32))
     one["label"] = torch.cat([1 - one["label"], one["label"]])
     assert montage_of(PlainNetwork(), tmp_path)._row(one)[0].endswith("Dice 1.000")
@@ -127,7 +127,7 @@ def test_refuses_gates_of_other_experts(tmp_path: Path) -> None:
 
 
 def test_works_in_an_evaluator_with_its_loader(tmp_path: Path) -> None:
-    """MONAI's own engine, collated batches of two, the epoch of the trainer, and TensorBoard."""
+    """With MONAI's engine, collated batches of two, the epoch of the trainer, and TensorBoard."""
 
     class Writer:
         def add_image(self, name: str, picture: np.ndarray, epoch: int, dataformats: str) -> None:
@@ -151,7 +151,7 @@ def test_works_in_an_evaluator_with_its_loader(tmp_path: Path) -> None:
 
 
 def test_dice_of_empty_masks_is_one() -> None:
-    """And of halves that share a half, a half."""
+    """Two halves that overlap by half have a Dice of 0.5."""
     empty, full = np.zeros((2, 2), bool), np.ones((2, 2), bool)
     assert dice(empty, empty) == 1.0
     assert dice(empty, full) == 0.0

@@ -1,4 +1,4 @@
-"""The column of classes on the sheet of a validation: only where there are more than two."""
+"""Class column of the validation montage, only for more than two classes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bundle.handlers import ValidationMontage, drawing
 
 
 class Thirds(nn.Module):
-    """Calls the left third background, the middle class 1 and the right class 2."""
+    """Network that predicts background on the left, class 1 in the middle and class 2 on the right."""
 
     def forward(self, image: Tensor) -> Tensor:
         classes = torch.arange(image.shape[-1]) * 3 // image.shape[-1]

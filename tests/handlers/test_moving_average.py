@@ -1,4 +1,4 @@
-"""The moving average of a network: what it is worth after each step, by hand."""
+"""Moving average of a network: values after each step, computed by hand."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from bundle.semi_supervision import LinearRamp, Step, WeightedSum
 
 
 class OneWeight(nn.Module):
-    """A network of one weight and one batch normalization of one channel."""
+    """Network with one weight and batch normalization of one channel."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class OneWeight(nn.Module):
 
 
 def follow(values: list[float], handler: MovingAverage, epochs: int = 1, progress: Any = None) -> list[float]:
-    """The average after each step of a training that brings the weight, and the running mean, to these values."""
+    """Return the average after each step of a training that sets the weight and running mean to these values."""
     network: Any = handler.network
     seen: list[float] = []
 
@@ -57,7 +57,7 @@ def by_hand(values: list[float], decays: list[float]) -> list[float]:
 
 
 def test_the_average_moves_by_the_stated_momentum() -> None:
-    """d is 0, 1/2, 2/3, 3/4 and then 0.75: the plain mean first, in which the random start has no part."""
+    """d is 0, 1/2, 2/3, 3/4 and then 0.75: first the arithmetic mean, without the initial random weights."""
     values = [4.0, 8.0, 0.0, 2.0, -6.0, 10.0]
     handler = MovingAverage(OneWeight(), decay=0.75)
     seen = follow(values, handler)
@@ -113,7 +113,7 @@ def test_the_average_is_a_network_of_its_own_without_gradient() -> None:
 
 
 def test_the_network_is_copied_when_training_begins() -> None:
-    """Weights that are loaded after construction are where the average starts; a later epoch copies nothing."""
+    """The average starts with weights loaded after construction; a later epoch copies nothing."""
     network = OneWeight()
     handler = MovingAverage(network, decay=0.5)
     with torch.no_grad():
@@ -129,7 +129,7 @@ def test_the_network_is_copied_when_training_begins() -> None:
 
 
 def test_what_is_saved_goes_on_where_it_was() -> None:
-    """The number of updates too: with it forgotten, the next update would take the network for the average."""
+    """The number of updates is restored too; otherwise the next update would replace the average by the network."""
     first = MovingAverage(OneWeight(), decay=0.9)
     follow([4.0, 8.0, 0.0], first)
     second = MovingAverage(OneWeight(), decay=0.9)
@@ -141,7 +141,7 @@ def test_what_is_saved_goes_on_where_it_was() -> None:
 
 
 def trainer_of(network: UNet, handler: MovingAverage, **settings: Any) -> SemiSupervisedTrainer:
-    """A real trainer with four labeled images, one a batch."""
+    """A real trainer with four labeled images and batches of one image."""
     torch.manual_seed(0)
     images = [{"image": torch.randn(3, 32, 32), "label": torch.randint(0, 2, (1, 32, 32))} for _ in range(4)]
     loss = {"seg": lambda logits, label: logits.square().mean()}
@@ -158,7 +158,7 @@ def trainer_of(network: UNet, handler: MovingAverage, **settings: Any) -> SemiSu
 
 @pytest.mark.parametrize("accumulated", [1, 2, 3])
 def test_one_update_an_optimizer_step(accumulated: int) -> None:
-    """Four iterations an epoch: of three that share a step, the last alone makes one of its own."""
+    """Four iterations per epoch: with accumulation over three, the last one has its own step."""
     network = UNet(widths=(3, 3, 4, 4, 4))
     handler = MovingAverage(network)
     trainer = trainer_of(network, handler, max_epochs=2, accumulation_steps=accumulated)
@@ -177,7 +177,7 @@ def test_one_update_an_optimizer_step(accumulated: int) -> None:
 
 
 def rank_of_two(rank: int, folder: Path) -> None:
-    """One process of two; the statistics of its network differ from those of the other."""
+    """Run one of two processes; the statistics of their networks differ."""
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", f"file://{folder / 'meeting'}", rank=rank, world_size=2)
     handler = MovingAverage(OneWeight(), decay=0.5)
@@ -189,7 +189,7 @@ def rank_of_two(rank: int, folder: Path) -> None:
 
 
 def test_two_processes_keep_the_same_average(tmp_path: Path) -> None:
-    """That of rank 0, whose network is saved; weights are the same already, as gradients are."""
+    """The average of rank 0, whose network is saved; weights are equal already, because gradients are."""
     context: Any = multiprocessing.get_context("fork")  # no gradient in there, which a fork may not bear
     processes = [context.Process(target=rank_of_two, args=(rank, tmp_path)) for rank in range(2)]
     for process in processes:

@@ -1,4 +1,4 @@
-"""The progress of a training: a bar on a terminal, few plain lines elsewhere."""
+"""Progress of a training: a bar on a terminal, few plain lines otherwise."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from bundle.handlers import RunProgress
 
 
 class Terminal(io.StringIO):
-    """A stream that says it is a terminal."""
+    """A stream that claims to be a terminal."""
 
     def isatty(self) -> bool:
-        """Whether it is a terminal."""
+        """Return True."""
         return True
 
 
@@ -35,7 +35,7 @@ def train(progress: RunProgress, epochs: int = 3, begin: int = 0, stop_at: int |
 
 
 def test_a_file_gets_few_whole_lines() -> None:
-    """The last step always, others when the interval has passed."""
+    """The last step is always shown, others only after the interval."""
     stream = io.StringIO()
     train(RunProgress(stream=stream))
     (line,) = stream.getvalue().splitlines()
@@ -47,7 +47,7 @@ def test_a_file_gets_few_whole_lines() -> None:
 
 
 def test_writes_to_standard_error_by_default(capsys: Any) -> None:
-    """Nothing on standard output."""
+    """Nothing is written to standard output."""
     train(RunProgress())
     found = capsys.readouterr()
     assert "12/12" in found.err
@@ -55,7 +55,7 @@ def test_writes_to_standard_error_by_default(capsys: Any) -> None:
 
 
 def test_a_terminal_gets_one_bar_over_all_epochs() -> None:
-    """With loss and epoch; cleared when an epoch ends, left on the screen when the training ends."""
+    """With loss and epoch; cleared at the end of an epoch, kept on the screen at the end of the training."""
     stream = Terminal()
     train(RunProgress(interval=0.0, stream=stream))
     text = stream.getvalue()
@@ -66,14 +66,14 @@ def test_a_terminal_gets_one_bar_over_all_epochs() -> None:
 
 
 def test_a_resumed_training_counts_its_own_steps_only_for_speed() -> None:
-    """The first shown step is the ninth of twelve."""
+    """The first step shown is the ninth of twelve."""
     stream = io.StringIO()
     train(RunProgress(interval=0.0, stream=stream), begin=2)
     assert [line.split()[2] for line in stream.getvalue().splitlines()] == ["9/12", "10/12", "11/12", "12/12"]
 
 
 def test_a_stopped_training_closes_the_bar() -> None:
-    """And may start again with the same handler."""
+    """The same handler may start again."""
     stream = Terminal()
     progress = RunProgress(interval=0.0, stream=stream)
     train(progress, stop_at=2)

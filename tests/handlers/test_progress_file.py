@@ -13,7 +13,7 @@ from bundle.handlers import ProgressFile
 
 
 def run(path: Path, losses: list[float], evaluator: Any = None, interval: float = 0.0) -> list[dict[str, Any]]:
-    """What stands in the file after each step of one epoch of a run of two."""
+    """Return the content of the file after each step of one epoch, in a run of two epochs."""
     seen = []
 
     def step(engine: Engine, batch: int) -> None:

@@ -1,4 +1,4 @@
-"""A frozen copy of a network: when it is renewed, and that nothing else changes it."""
+"""Frozen copy of a network: its updates, and that it does not change otherwise."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def renewals(snapshot: GrowingSnapshot, epochs: int = 40) -> list[int]:
 
 
 def train(network: nn.BatchNorm1d, snapshot: GrowingSnapshot, epochs: int, start: int = 0) -> list[float]:
-    """Train a network whose weight and running mean are the number of its epoch: what the copy holds in each."""
+    """Train a network whose weight and running mean are the epoch; return the values of the copy in each epoch."""
     seen: list[float] = []
 
     def step(engine: Engine, batch: int) -> None:
@@ -58,7 +58,7 @@ def test_intervals_never_shrink() -> None:
 
 
 def test_it_stays_what_it_was_between_renewals() -> None:
-    """Renewed at the end of epochs 1, 3 and 7; before that it is the network as it was when training began."""
+    """Updated at the end of epochs 1, 3 and 7; before that it is the network at the start of training."""
     network = nn.BatchNorm1d(1)
     snapshot = GrowingSnapshot(network, 1.0, 2.0)
     nn.init.constant_(network.weight, 9.0)  # weights loaded after it was made
@@ -67,7 +67,7 @@ def test_it_stays_what_it_was_between_renewals() -> None:
 
 
 def test_it_goes_on_from_a_resume_file() -> None:
-    """A training that stopped after epoch 5 goes on with the copy of epoch 3, and renews it after epoch 7."""
+    """A training stopped after epoch 5 continues with the copy of epoch 3, and updates it after epoch 7."""
     network = nn.BatchNorm1d(1)
     network.running_mean.fill_(1.0)  # type: ignore[union-attr]
     whole = train(network, GrowingSnapshot(network, 1.0, 2.0), 9)

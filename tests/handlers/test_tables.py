@@ -1,4 +1,4 @@
-"""Tables of an evaluation: each image in its row, each metric in its column."""
+"""Tables of an evaluation: one row per image, one column per metric."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PAIR = from_engine(["pred", "label"])
 
 
 def records(*names: str) -> list[dict[str, Any]]:
-    """One batch an image: a gland of one column more than the image before."""
+    """Batches of one image; each gland is one column wider than the previous one."""
     made = []
     for number, name in enumerate(names, start=1):
         truth = torch.zeros(1, 1, 4, 5)

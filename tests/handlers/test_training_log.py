@@ -1,4 +1,4 @@
-"""The record of a training: numbers worked out by hand, warnings, resume and two processes."""
+"""Training log: values computed by hand, warnings, resuming and two processes."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ Steps = Callable[[Engine], dict[str, Tensor]]
 
 
 def scalar(value: float) -> Tensor:
-    """A tensor without dimensions."""
+    """Return a 0-d tensor."""
     return torch.tensor(value)
 
 
 def train(watch: TrainingLog, step: Steps, epochs: int = 1, length: int = 2, begin: int = 0) -> Any:
-    """Run a trainer that does nothing but set ``engine.state.step``; starts after ``begin`` epochs."""
+    """Run a trainer that only sets ``engine.state.step``, after ``begin`` epochs."""
 
     def process(engine: Engine, batch: int) -> None:
         engine.state.step = step(engine)  # type: ignore[attr-defined]
@@ -47,13 +47,13 @@ def train(watch: TrainingLog, step: Steps, epochs: int = 1, length: int = 2, beg
 
 
 def table(path: Path) -> list[dict[str, str]]:
-    """Rows of a table."""
+    """Read the rows of a table."""
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
 
 
 def test_writes_means_and_the_spread_over_images(tmp_path: Path) -> None:
-    """Loss 1 and 3; three images in two steps of unlike size; the rate is that of the last step."""
+    """Loss 1 and 3; three images in two steps of different size; the learning rate of the last step."""
     gates = {1: [[0.5, 0.3, 0.2], [0.1, 0.3, 0.6]], 2: [[0.6, 0.3, 0.1]]}
 
     def step(engine: Engine) -> dict[str, Tensor]:
@@ -79,7 +79,7 @@ def test_writes_means_and_the_spread_over_images(tmp_path: Path) -> None:
 
 
 def test_columns_may_come_later_and_each_epoch_stands_alone(tmp_path: Path) -> None:
-    """The second epoch has a consistency term that the first had not."""
+    """The second epoch has an additional consistency term."""
 
     def step(engine: Engine) -> dict[str, Tensor]:
         term = {"unlabeled/late/seg": scalar(7.0)} if engine.state.epoch == 2 else {}
@@ -93,7 +93,7 @@ def test_columns_may_come_later_and_each_epoch_stands_alone(tmp_path: Path) -> N
 
 
 def test_resume_keeps_earlier_epochs_and_a_new_run_does_not(tmp_path: Path) -> None:
-    """Three epochs, of which the third is done again after a resume; then a new run in the same folder."""
+    """Three epochs, the third repeated after a resume; then a new run in the same folder."""
     train(TrainingLog(tmp_path), lambda engine: {"loss": scalar(1.0), "old": scalar(0.0)}, epochs=3)
     train(TrainingLog(tmp_path), lambda engine: {"loss": scalar(2.0)}, epochs=4, begin=2)
     rows = table(tmp_path / "training.csv")
@@ -103,7 +103,7 @@ def test_resume_keeps_earlier_epochs_and_a_new_run_does_not(tmp_path: Path) -> N
 
 
 def test_refuses_a_foreign_table_on_resume(tmp_path: Path) -> None:
-    """Somebody else's file is not written over."""
+    """Other files are not overwritten."""
     (tmp_path / "training.csv").write_text("patient,grade\n1,benign\n")
     with pytest.raises(ValueError, match="is not a training log"):
         train(TrainingLog(tmp_path), lambda engine: {"loss": scalar(2.0)}, epochs=4, begin=2)
@@ -122,7 +122,7 @@ def test_refuses_a_foreign_table_on_resume(tmp_path: Path) -> None:
 def test_warns_of_void_pseudo_labels(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, share: float, counted: float | None, words: list[str]
 ) -> None:
-    """Once, not in every epoch; an ordinary share is no reason."""
+    """Once, not in each epoch, and not for an ordinary share."""
 
     def step(engine: Engine) -> dict[str, Tensor]:
         extra = {} if counted is None else {"counted/teacher/sdf": scalar(counted)}
@@ -137,13 +137,13 @@ def test_warns_of_void_pseudo_labels(
 
 
 def test_one_empty_step_is_no_void_epoch(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Only the mean over the epoch counts."""
+    """Only the mean over the epoch matters."""
     train(TrainingLog(tmp_path), lambda engine: {"foreground/gate/seg": scalar(engine.state.iteration - 1.0)})
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 def test_logs_one_short_line_an_epoch(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Loss, means of its parts, learning rate; a consistency term named like a gate is no gate."""
+    """Loss, means of its parts, learning rate; a consistency term with the name of a gate is not a gate."""
     caplog.set_level(logging.INFO, logger="bundle.handlers.training_log")
     step = {
         **{"loss": scalar(1.5), "labeled/seg": scalar(0.25), "labeled/sdf": scalar(0.75)},
@@ -162,7 +162,7 @@ def test_logs_one_short_line_an_epoch(tmp_path: Path, caplog: pytest.LogCaptureF
 def test_logs_the_learning_rate_of_the_first_group_and_keeps_all(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The network's, which the configs give first; the objective's has a column of its own."""
+    """That of the network, which comes first in the configs; the objective has a separate column."""
     caplog.set_level(logging.INFO, logger="bundle.handlers.training_log")
 
     def step(engine: Any) -> dict[str, Tensor]:
@@ -185,7 +185,7 @@ def test_refuses_other_shapes(tmp_path: Path, value: Tensor) -> None:
 
 
 def test_writes_to_a_shared_writer(tmp_path: Path) -> None:
-    """Every number under its name, at the epoch."""
+    """All numbers by name and epoch."""
 
     class Writer:
         def __init__(self) -> None:
@@ -201,7 +201,7 @@ def test_writes_to_a_shared_writer(tmp_path: Path) -> None:
 
 
 def test_tensorboard_shows_an_epoch_once_that_is_done_again(tmp_path: Path) -> None:
-    """Three epochs, of which the third is done again after a resume."""
+    """Three epochs, the third repeated after a resume."""
     for value, begin, epochs in ((1.0, 0, 3), (2.0, 2, 4)):
         writer = SummaryWriter(tmp_path, filename_suffix=f".{begin}")
         watch = TrainingLog(tmp_path, writer=writer)
@@ -213,7 +213,7 @@ def test_tensorboard_shows_an_epoch_once_that_is_done_again(tmp_path: Path) -> N
 
 
 def _one_of_two(rank: int, folder: str) -> None:
-    """Train in one of two processes; the second has a name that the first has not."""
+    """Train in one of two processes; the second has an additional name."""
     os.environ["LOCAL_RANK"] = str(rank)  # or ignite guesses it, and says so
     torch.set_num_threads(1)  # a forked process must not wait for its parent's threads
     torch.distributed.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=2)

@@ -1,4 +1,4 @@
-"""The last epoch is judged, whatever the interval."""
+"""The last epoch is validated with any interval."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bundle.handlers import LastValidation
 
 
 class Judge(Evaluator):
-    """An evaluator that notes when it is asked."""
+    """Evaluator that records its calls."""
 
     def __init__(self) -> None:
         super().__init__(device="cpu", val_data_loader=[0])
