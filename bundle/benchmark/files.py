@@ -118,9 +118,9 @@ class OutputLock:
         try:
             while not self._acquired(self._file):
                 if time.monotonic() >= until:
-                    who = holders(self._file) or "another run"
+                    owners = holders(self._file) or "another run"
                     raise ValueError(
-                        f"{self.path.parent} is used by {who}; wait for it, stop it, or give another --output"
+                        f"{self.path.parent} is used by {owners}; wait for it, stop it, or give another --output"
                     )
                 time.sleep(INTERVAL)
             self.note([])
