@@ -1,4 +1,4 @@
-"""Transforms: targets made from a label map, the working resolution, and views of a batch."""
+"""Transforms: targets from label maps, pixel spacing, compact data types, sparse labels, and views of a batch."""
 
 from bundle.transforms.blur import GaussianBlur
 from bundle.transforms.classes import ClassFromGraded, ClassIndexd, SpecialistTargetsd, class_index

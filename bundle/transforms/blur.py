@@ -1,4 +1,4 @@
-"""Blur: an image out of focus."""
+"""Gaussian blur, as of an image out of focus."""
 
 from __future__ import annotations
 
@@ -11,39 +11,39 @@ from torch.nn import functional
 
 from bundle.transforms.color_view import Change, uniform
 
-REACH = 3.0
-"""Standard deviations at which the bell curve is cut: 0.3 % of it lies beyond."""
-SHARP = 1e-3
-"""Standard deviation (px) below which a blur is none, so that 0 is no division by 0."""
+TRUNCATE = 3.0
+"""Radius of the kernel in standard deviations; 0.3 % of a Gaussian lies beyond."""
+MINIMUM_SD = 1e-3
+"""Smallest standard deviation (px), which has no visible effect; avoids a division by 0."""
 
 
 class GaussianBlur(Change):
-    """Gaussian blur with a width of its own for each image.
+    """Gaussian blur with a random standard deviation for each image.
 
-    MONAI's ``GaussianFilter`` has one width for a whole batch. Here a batch is one image of 3 B channels, each with its
-    own kernel, and rows are blurred before columns. At the border the outermost pixels are repeated.
+    MONAI's ``GaussianFilter`` has one standard deviation for a whole batch. Here the batch is reshaped to one image of
+    3 B channels for a grouped, separable convolution. Borders are padded by replication.
 
     Args:
-        sd: smallest and largest standard deviation, px; drawn evenly for each image.
+        sd: smallest and largest standard deviation (px), drawn uniformly for each image.
         probability: share of the images that are changed.
 
     Raises:
-        ValueError: for a range that is none.
+        ValueError: if ``sd`` is not a range of numbers of 0 or more.
     """
 
     def __init__(self, sd: Sequence[float], probability: float = 1.0) -> None:
         super().__init__(probability)
         self.low, self.high = sd
         if not 0.0 <= self.low <= self.high:
-            raise ValueError(f"sd is a range of numbers of 0 or more, the smaller first; got {list(sd)}")
-        self.radius = math.ceil(REACH * self.high)
+            raise ValueError(f"sd must be two numbers of 0 or more, the smaller first; got {list(sd)}")
+        self.radius = math.ceil(TRUNCATE * self.high)
 
     def changed(self, image: Tensor) -> Tensor:
-        """All images (B, 3, H, W) blurred."""
+        """Return the blurred images (B, 3, H, W)."""
         batch, channels, height, width = image.shape
-        sd = uniform(image, (batch, 1), self.low, self.high).clamp_min(SHARP)
-        place = torch.arange(-self.radius, self.radius + 1, device=image.device, dtype=torch.float32)
-        kernel = torch.exp(-0.5 * (place / sd) ** 2)
+        sd = uniform(image, (batch, 1), self.low, self.high).clamp_min(MINIMUM_SD)
+        offsets = torch.arange(-self.radius, self.radius + 1, device=image.device, dtype=torch.float32)
+        kernel = torch.exp(-0.5 * (offsets / sd) ** 2)
         kernel = (kernel / kernel.sum(dim=1, keepdim=True)).repeat_interleave(channels, dim=0)
         padded = functional.pad(image, [self.radius] * 4, mode="replicate")
         planes = padded.reshape(1, batch * channels, *padded.shape[2:])

@@ -1,4 +1,4 @@
-"""A view that changes the colors of pixels and moves none, and what its changes have in common."""
+"""A view that changes colors, and the base class of its color changes."""
 
 from __future__ import annotations
 
@@ -13,97 +13,100 @@ from bundle.types import IMAGE, Batch, PseudoLabel, Viewed
 
 
 class Constant:
-    """Numbers that go to each device once, so that no step waits for their copy.
+    """A constant float32 tensor with a cached copy on each device, so that it is transferred only once.
 
     Args:
-        values: the numbers, nested as the tensor's dimensions; held in float32.
+        values: nested sequences of numbers, as for ``torch.tensor``.
     """
 
     def __init__(self, values: Sequence) -> None:
         self._copies = {torch.device("cpu"): torch.tensor(values, dtype=torch.float32)}
 
-    def beside(self, tensor: Tensor) -> Tensor:
-        """The numbers on the device of ``tensor``."""
+    def on_device_of(self, tensor: Tensor) -> Tensor:
+        """Return the constant on the device of ``tensor``."""
         if tensor.device not in self._copies:
             self._copies[tensor.device] = self._copies[torch.device("cpu")].to(tensor.device)
         return self._copies[tensor.device]
 
 
 def uniform(image: Tensor, shape: Sequence[int], low: float, high: float) -> Tensor:
-    """Random numbers in [low, high), drawn on the device of ``image``."""
+    """Return uniform random numbers in [low, high), drawn on the device of ``image``."""
     return torch.empty(tuple(shape), device=image.device).uniform_(low, high)
 
 
 class Change(ABC):
-    """A change of the colors of some images of a batch, drawn anew for each image.
+    """Base class of random color changes, drawn separately for each image of a batch.
 
     Args:
-        probability: share of the images that are changed, in [0, 1]; the others stay exactly as they are.
+        probability: share of the images that are changed, in [0, 1]; the others are returned unchanged.
 
     Raises:
-        ValueError: for a probability outside of [0, 1].
+        ValueError: if ``probability`` is outside [0, 1].
     """
 
     def __init__(self, probability: float) -> None:
-        refuse_probability(probability)
+        check_probability(probability)
         self.probability = probability
 
     def __call__(self, image: Tensor) -> Tensor:
-        """Images (B, 3, H, W), RGB, float32 in [0, 1], some of them changed; the same shape and range."""
-        drawn = uniform(image, (len(image), 1, 1, 1), 0.0, 1.0) < self.probability
-        return torch.where(drawn, self.changed(image).clamp(0.0, 1.0), image)
+        """Change a random part of the images (B, 3, H, W), RGB, float32 in [0, 1]; shape and range are kept."""
+        selected = uniform(image, (len(image), 1, 1, 1), 0.0, 1.0) < self.probability
+        return torch.where(selected, self.changed(image).clamp(0.0, 1.0), image)
 
     @abstractmethod
     def changed(self, image: Tensor) -> Tensor:
-        """All images (B, 3, H, W) changed; what leaves [0, 1] is cut by the caller."""
+        """Return all images (B, 3, H, W) changed; the caller clips them to [0, 1]."""
 
 
 @dataclass
 class Recolored:
-    """A batch in other colors; every pixel is where it was."""
+    """A batch with changed colors and unchanged pixel positions."""
 
     batch: Batch
 
     def carry(self, label: PseudoLabel) -> PseudoLabel:
-        """The label as it is."""
+        """Return the label unchanged."""
         return label
 
 
 class ColorView:
-    """Images in other colors: back to RGB in [0, 1], changed, and normalized again.
+    """View with other colors: undoes the normalization, changes RGB in [0, 1] and normalizes again.
 
-    It works in float32 whatever the training does, without gradient. What a normalized image has outside of [0, 1] is
-    cut; a picture has nothing there.
+    Runs in float32, also under autocast, and without gradient. RGB values are clipped to [0, 1].
 
     Args:
-        changes: name -> change of RGB in [0, 1], applied in this order.
-        subtrahend: mean of each channel that normalization took off, for pixels in [0, 1].
-        divisor: what it divided by.
+        changes: name -> color change of RGB in [0, 1], applied in this order.
+        subtrahend: mean of each channel that the normalization subtracts, for pixels in [0, 1].
+        divisor: standard deviation of each channel that it divides by.
 
     Raises:
-        ValueError: for a divisor of 0 or less.
+        ValueError: if a divisor is 0 or less.
     """
 
     def __init__(self, changes: Mapping[str, Change], subtrahend: Sequence[float], divisor: Sequence[float]) -> None:
         if min(divisor) <= 0.0:
-            raise ValueError(f"normalization divides by numbers above 0, got {list(divisor)}")
+            raise ValueError(f"the divisors of the normalization must be above 0, got {list(divisor)}")
         self.changes = dict(changes)
         self._mean = Constant([[[value]] for value in subtrahend])
         self._deviation = Constant([[[value]] for value in divisor])
 
     @torch.no_grad()
     def __call__(self, batch: Batch) -> Viewed:
-        """Show ``batch`` with ``image`` (B, 3, H, W) in other colors; its other entries are the same."""
+        """Return ``batch`` with changed colors of ``image`` (B, 3, H, W); other entries are unchanged."""
         image: Tensor = batch[IMAGE]
-        mean, deviation = self._mean.beside(image), self._deviation.beside(image)
-        with torch.autocast(image.device.type, enabled=False):  # matrices would be taken for half precision
+        mean, deviation = self._mean.on_device_of(image), self._deviation.on_device_of(image)
+        with torch.autocast(image.device.type, enabled=False):  # would run matrix products in half precision
             colors = (image.float() * deviation + mean).clamp(0.0, 1.0)
             for change in self.changes.values():
                 colors = change(colors)
             return Recolored(batch | {IMAGE: (colors - mean) / deviation})
 
 
-def refuse_probability(probability: float) -> None:
-    """Raise a ValueError for a probability outside of [0, 1]."""
+def check_probability(probability: float) -> None:
+    """Check that a probability is in [0, 1].
+
+    Raises:
+        ValueError: if it is not.
+    """
     if not 0.0 <= probability <= 1.0:
-        raise ValueError(f"a probability lies in [0, 1], got {probability}")
+        raise ValueError(f"a probability must be in [0, 1], got {probability}")

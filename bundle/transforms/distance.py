@@ -1,4 +1,4 @@
-"""Measures on one plane (H, W) in numpy: the arithmetic behind the targets."""
+"""Distances and boundaries on planes (H, W) in numpy, used by the targets."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
 UNKNOWN = -1
-"""In a label map of glands: nothing is known of this pixel. No file has it, as labels are read from 0 on; targets have
-``bundle.types.IGNORE`` there. Any negative number is taken for it."""
+"""Value of unknown pixels in a label map of glands; any negative value means the same. Files do not contain it, because
+labels are read as values from 0 on. Targets have ``bundle.types.IGNORE`` there."""
 
-NEAR = 64
-"""Up to this distance (px) looking only near is faster than scipy's transform, which finds any distance."""
+LARGEST_SEARCH = 64
+"""Largest distance (px) for which the search in a limited range is faster than scipy's distance transform."""
 
 
-def each_plane(
+def map_planes(
     stack: NdarrayOrTensor, measure: Callable[[NDArray[Any]], NDArray[Any]], dtype: DtypeLike
 ) -> NdarrayOrTensor:
     """Apply ``measure`` to each plane (H, W) of a stack (..., H, W).
 
     Returns:
-        The same shape, kind of array (numpy, tensor or MetaTensor with its metadata) and device, of ``dtype``.
+        Array of ``dtype`` with the same shape, type (numpy, tensor or MetaTensor with its metadata) and device.
 
     Raises:
-        ValueError: for fewer than two dimensions.
+        ValueError: if ``stack`` has fewer than two dimensions.
     """
     array = convert_to_numpy(stack)
     if array.ndim < 2:
@@ -41,26 +41,26 @@ def each_plane(
 
 
 def distance_within(mask: NDArray[np.bool_], reach: int) -> NDArray[np.float32]:
-    """Measure how far each pixel is from the nearest pixel outside ``mask``, at most ``reach``.
+    """Compute the distance of each pixel to the nearest pixel outside ``mask``, at most ``reach``.
 
     Exact below ``reach``: first along rows, then the smallest sum of squares along columns (Felzenszwalb and
-    Huttenlocher, 2012). For the few pixels that a target asks for it takes a quarter of the time of scipy's transform,
-    to which longer distances are left.
+    Huttenlocher, 2012). For the short distances of the targets it takes a quarter of the time of scipy's transform,
+    which is used for longer ones.
 
     Args:
         mask: (H, W).
-        reach: longest distance (px), at least 1.
+        reach: largest distance (px), at least 1.
 
     Returns:
-        (H, W) float32, px between centers, 0 outside ``mask``.
+        (H, W) float32, px between pixel centers, 0 outside ``mask``.
     """
-    if reach > NEAR:
+    if reach > LARGEST_SEARCH:
         distance = np.full(mask.shape, reach) if mask.all() else distance_transform_edt(mask)
         return np.minimum(distance, reach).astype(np.float32)
-    column = np.arange(mask.shape[1], dtype=np.int32)
-    before = np.maximum.accumulate(np.where(mask, np.int32(-reach), column), axis=1)
-    after = np.minimum.accumulate(np.where(mask, column[-1] + np.int32(reach), column)[:, ::-1], axis=1)[:, ::-1]
-    along_row = np.minimum(np.minimum(column - before, after - column), reach).astype(np.int16) ** 2
+    columns = np.arange(mask.shape[1], dtype=np.int32)
+    previous = np.maximum.accumulate(np.where(mask, np.int32(-reach), columns), axis=1)
+    following = np.minimum.accumulate(np.where(mask, columns[-1] + np.int32(reach), columns)[:, ::-1], axis=1)[:, ::-1]
+    along_row = np.minimum(np.minimum(columns - previous, following - columns), reach).astype(np.int16) ** 2
     squared = along_row.copy()
     for step in range(1, min(reach, mask.shape[0])):
         reached = along_row + np.int16(step * step)
@@ -70,7 +70,7 @@ def distance_within(mask: NDArray[np.bool_], reach: int) -> NDArray[np.float32]:
 
 
 def clipped_distance(inside: NDArray[np.bool_], maximum_distance: float) -> NDArray[np.float32]:
-    """Measure (distance - 1/2 px) / ``maximum_distance`` (px), cut at 1, negative outside; (H, W) float32."""
+    """Compute (distance - 1/2 px) / ``maximum_distance`` (px), clipped at 1, negative outside; (H, W) float32."""
     reach = math.ceil(maximum_distance + 0.5)
     signed = distance_within(inside, reach) - distance_within(~inside, reach)
     signed -= np.copysign(np.float32(0.5), signed)
@@ -79,9 +79,9 @@ def clipped_distance(inside: NDArray[np.bool_], maximum_distance: float) -> NDAr
 
 
 def pixel_distance(inside: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Measure the distance (px between centers) to the nearest pixel of the other kind, negative outside; (H, W).
+    """Compute the distance (px between centers) to the nearest pixel of the other side, negative outside; (H, W).
 
-    Infinite where there is no other kind.
+    Infinite if the mask is empty or full.
     """
     if inside.all() or not inside.any():
         return np.full(inside.shape, np.inf if inside.any() else -np.inf)
@@ -89,16 +89,16 @@ def pixel_distance(inside: NDArray[np.bool_]) -> NDArray[np.float64]:
 
 
 def scaled_distance(signed: NDArray[np.float64], unknown: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Turn distances into shares of the largest that is known of their side, 0 on the gland's edge pixels.
+    """Divide distances by the largest known distance of their side; edge pixels of glands become 0.
 
-    An edge pixel is a gland pixel with background among its 4 neighbors: its distance is 1.
+    An edge pixel is a gland pixel with background among its 4 neighbors; its distance is 1.
 
     Args:
-        signed: (H, W) as :func:`pixel_distance` gives it.
-        unknown: (H, W), pixels whose distance takes no part in the largest.
+        signed: (H, W), from :func:`pixel_distance`.
+        unknown: (H, W), pixels that do not count for the largest distance.
 
     Returns:
-        (H, W) float32, in [-1, 1] where it is known.
+        (H, W) float32, in [-1, 1] at known pixels.
     """
     known = signed[~unknown]
     deepest, farthest = known.max(initial=1.0), -known.min(initial=-1.0)
@@ -107,36 +107,37 @@ def scaled_distance(signed: NDArray[np.float64], unknown: NDArray[np.bool_]) -> 
     return scaled.astype(np.float32)
 
 
-def settled(
+def measure_known(
     label: NDArray[Any], measure: Callable[[NDArray[Any]], NDArray[Any]]
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Measure a label map of which some pixels may be unknown.
+    """Apply ``measure`` to a label map that may have unknown pixels.
 
-    It is measured twice, unknown pixels taken for background and for a gland of their own. A pixel on which both agree
-    has its value whatever they are in truth; the others are unknown too.
+    It is applied twice, with unknown pixels as background and as one more gland. Where both results agree, the value
+    does not depend on the unknown pixels; elsewhere it is unknown.
 
     Args:
-        label: (H, W), 0 background, below 0 unknown.
-        measure: label map, every number but 0 a gland -> value of each pixel.
+        label: (H, W), 0 is background, values below 0 are unknown.
+        measure: label map, with every value but 0 a gland -> value of each pixel.
 
     Returns:
-        Values (H, W), and where they are unknown (H, W), bool.
+        Values (H, W), and a mask (H, W), bool, of unknown values.
     """
     unknown = label < 0
     if not unknown.any():
         return measure(label), unknown
-    least, most = measure(np.where(unknown, 0, label)), measure(label)
-    return least, unknown | (least != most)
+    as_background, as_gland = measure(np.where(unknown, 0, label)), measure(label)
+    return as_background, unknown | (as_background != as_gland)
 
 
 def band_between(label: NDArray[Any], radius: int) -> NDArray[np.bool_]:
-    """Mark the pixels that have, within ``radius`` px, a pixel of a region that is not their own.
+    """Mark the pixels that have a pixel of another gland within ``radius`` px.
 
-    Compares the map with itself moved by each step of the disk; a step and its opposite share one comparison.
+    Compares the map with copies of itself, shifted by each offset in the disk; an offset and its opposite share one
+    comparison.
 
     Args:
-        label: (H, W), 0 background.
-        radius: of the disk (px).
+        label: (H, W), 0 is background.
+        radius: radius of the disk (px).
 
     Returns:
         (H, W) bool.

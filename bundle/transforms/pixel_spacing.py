@@ -1,4 +1,4 @@
-"""Bringing images to one resolution: the pixel size of a data list becomes the affine that MONAI resamples by."""
+"""Pixel spacing: writes the resolution of a data list into the affine that MONAI resamples by."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ logger = logging.getLogger(__name__)
 
 
 class PixelSized(MapTransform):
-    """Writes the size of a pixel, in um, into the affine of images, so that ``Spacingd`` can resample them.
+    """Write the pixel size in um into the affine of images, so that ``Spacingd`` can resample them.
 
-    Pictures carry no trustworthy resolution, data lists do (key ``mpp``, um/px, isotropic). An image whose
-    resolution nobody knows is taken to have ``default``, the working resolution: it is used as it is.
+    The resolution is read from the data list (key ``mpp``, um/px, isotropic), because that in image files is not
+    reliable. Images of unknown resolution get ``default``, the working resolution, and are not resampled.
 
     Args:
         keys: images and labels, each a ``MetaTensor`` (C, H, W).
-        default: um/px where the entry has no ``mpp``.
-        mpp_key: key of the entry that holds um/px.
-        override: um/px for all images, whatever their entries say.
+        default: um/px if the entry has no ``mpp``.
+        mpp_key: key of um/px in the entry.
+        override: um/px for all images; takes precedence over their entries.
         allow_missing_keys: whether a key may be absent.
 
     Raises:
-        ValueError: for a resolution that is not positive.
+        ValueError: if a resolution is not a number above 0.
     """
 
     def __init__(
@@ -41,27 +41,27 @@ class PixelSized(MapTransform):
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         if isinstance(override, bool | str):
-            raise ValueError(f"mpp is {override!r}; write the width of a pixel in um, a number above 0")
+            raise ValueError(f"mpp is {override!r}; give the width of a pixel in um, a number above 0")
         self.default = default
         self.mpp_key = mpp_key
         self.override = override
-        self._noted = False
+        self._logged = False
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Set the affine of each image to diag(mpp, mpp, 1), and its metadata ``mpp`` where somebody knows it."""
+        """Set the affine of each image to diag(mpp, mpp, 1), and its metadata ``mpp`` if the resolution is known."""
         entry = dict(data)
         mpp = self.override if self.override is not None else entry.get(self.mpp_key)
-        told = {} if mpp is None else {self.mpp_key: float(mpp)}
+        known = {} if mpp is None else {self.mpp_key: float(mpp)}
         if mpp is None:
             mpp = self.default
-            if not self._noted:
-                logger.info("No um/px known for the images: used as they are, as if at %s um/px.", self.default)
-                self._noted = True
+            if not self._logged:
+                logger.info("The um/px of images is unknown: they are used as if at %s um/px.", self.default)
+                self._logged = True
         if not float(mpp) > 0.0:
             raise ValueError(f"{self.mpp_key} must be above 0 um/px, got {mpp!r}")
         affine = torch.diag(torch.tensor([float(mpp), float(mpp), 1.0], dtype=torch.float64))
         for key in self.key_iterator(entry):
             image = entry[key]
             meta = {name: value for name, value in getattr(image, "meta", {}).items() if name != "affine"}
-            entry[key] = MetaTensor(image, affine=affine.clone(), meta={**meta, **told})
+            entry[key] = MetaTensor(image, affine=affine.clone(), meta={**meta, **known})
         return entry

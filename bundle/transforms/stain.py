@@ -1,4 +1,4 @@
-"""Jitter of the stains of H&E."""
+"""Stain jitter for H&E images."""
 
 from __future__ import annotations
 
@@ -8,47 +8,47 @@ from torch import Tensor
 
 from bundle.transforms.color_view import Change, Constant, uniform
 
-BLACK = 1.0 / 255.0
-"""Light that is left where a pixel is 0: the least that eight bits can tell from it, as 0 has no logarithm."""
+MINIMUM_LIGHT = 1.0 / 255.0
+"""Smallest intensity, one step of 8 bits, because 0 has no logarithm."""
 
 
 class StainJitter(Change):
-    """More or less of each stain, as another laboratory might have it (Tellez et al. 2018, arXiv 1808.05896).
+    """Random amount of each stain, as of another laboratory (Tellez et al. 2018, arXiv 1808.05896).
 
-    Light that passes a stain falls off exponentially, so stains add in optical density. With the density
-    d = -log(rgb) of a pixel as a row, and the stains' own densities as the rows of M (haematoxylin, eosin, DAB; Ruifrok
-    and Johnston 2001, by scikit-image), the amounts are s = d M^-1. New amounts are a s + b, with a in [1 - scale,
-    1 + scale] and b in [-shift, shift] drawn for each image and stain:
+    Light is absorbed exponentially, so stains add in optical density. With the density d = -log(rgb) of a pixel as a
+    row vector, and the densities of the stains as the rows of M (haematoxylin, eosin, DAB; Ruifrok and Johnston 2001,
+    from scikit-image), the amounts are s = d M^-1. New amounts are a s + b, with a in [1 - scale, 1 + scale] and b in
+    [-shift, shift] drawn for each image and stain:
 
         rgb' = rgb exp(-((a - 1) s + b) M)
 
-    In this form nothing is lost where nothing changes; scikit-image cuts amounts below 0 on its way.
+    This form is the identity if a is 1 and b is 0; scikit-image clips amounts below 0.
 
     Args:
-        scale: how far a strays from 1, in [0, 1]; 0.2 is a fifth more or less of a stain.
-        shift: how far b strays from 0, in units of natural optical density; it also tints the empty glass.
+        scale: largest deviation of a from 1, in [0, 1]; 0.2 is up to a fifth more or less of a stain.
+        shift: largest deviation of b from 0, in units of natural optical density; it also tints the background.
         probability: share of the images that are changed.
 
     Raises:
-        ValueError: for a scale outside of [0, 1], or a shift below 0.
+        ValueError: if ``scale`` is outside [0, 1] or ``shift`` is below 0.
     """
 
     def __init__(self, scale: float, shift: float, probability: float = 1.0) -> None:
         super().__init__(probability)
         if not 0.0 <= scale <= 1.0 or shift < 0.0:
-            raise ValueError(f"scale lies in [0, 1] and shift is 0 or more, got {scale} and {shift}")
+            raise ValueError(f"scale must be in [0, 1] and shift 0 or more, got {scale} and {shift}")
         self.scale = scale
         self.shift = shift
         self._stains = Constant(rgb_from_hed.tolist())
         self._amounts = Constant(hed_from_rgb.tolist())
 
     def changed(self, image: Tensor) -> Tensor:
-        """All images (B, 3, H, W) with other amounts of their stains."""
-        stains, amounts = self._stains.beside(image), self._amounts.beside(image)
-        more = uniform(image, (len(image), 3), -self.scale, self.scale)
+        """Return the images (B, 3, H, W) with other amounts of stain."""
+        stains, amounts = self._stains.on_device_of(image), self._amounts.on_device_of(image)
+        factor = uniform(image, (len(image), 3), -self.scale, self.scale)
         shift = uniform(image, (len(image), 3), -self.shift, self.shift)
-        # b: image; d: channel of the density; s: stain; c: channel of what is added to the density
-        matrix = torch.einsum("ds,bs,sc->bcd", amounts, more, stains)
-        density = -image.clamp_min(BLACK).log()
+        # b: image; d: channel of the density; s: stain; c: channel of the added density
+        matrix = torch.einsum("ds,bs,sc->bcd", amounts, factor, stains)
+        density = -image.clamp_min(MINIMUM_LIGHT).log()
         added = torch.einsum("bcd,bdhw->bchw", matrix, density) + (shift @ stains)[:, :, None, None]
         return image * torch.exp(-added)

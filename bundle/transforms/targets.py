@@ -1,11 +1,10 @@
 """Targets made from a label map: class index, signed distance and boundary.
 
-The three targets of Semi-MoE (BMVC 2025), one for each expert. Each comes as a function on planes and as a MONAI
-dictionary transform for the data pipeline; place the transforms after every spatial augmentation, on the crop that the
-network sees.
+The three targets of Semi-MoE (BMVC 2025), one for each expert, each as a function and as a MONAI dictionary transform.
+Place the transforms after all spatial augmentations, on the crop that the network sees.
 
-A label map may hold pixels of which nothing is known, ``UNKNOWN`` or any number below 0. All targets have ``IGNORE``
-there, and wherever their value depends on what an unknown pixel is: every other value is that of the full label.
+A label map may have unknown pixels, ``UNKNOWN`` or any value below 0. All targets have ``IGNORE`` there, and wherever
+their value depends on an unknown pixel; all other values are those of the full label.
 """
 
 from __future__ import annotations
@@ -23,10 +22,10 @@ from numpy.typing import NDArray
 from bundle.transforms.distance import (
     band_between,
     clipped_distance,
-    each_plane,
+    map_planes,
+    measure_known,
     pixel_distance,
     scaled_distance,
-    settled,
 )
 from bundle.types import BOUNDARY, IGNORE, LABEL, SDF, as_switch
 
@@ -35,31 +34,31 @@ DistanceMode = Literal["clip", "maximum"]
 
 def _check_distance(mode: str, maximum_distance: float) -> None:
     if mode not in ("clip", "maximum"):
-        raise ValueError(f"mode is {mode!r}; write 'clip' or 'maximum'")
+        raise ValueError(f"mode is {mode!r}; give 'clip' or 'maximum'")
     if not 0 < maximum_distance < math.inf:
         raise ValueError(f"maximum_distance is {maximum_distance} px; it must be above 0 and finite")
 
 
 def _check_radius(radius: int) -> None:
     if radius < 1 or radius != int(radius):
-        raise ValueError(f"radius is {radius} px; it must be a whole number, at least 1")
+        raise ValueError(f"radius is {radius} px; it must be an integer of at least 1")
 
 
-def _checked(label: NdarrayOrTensor, key: Hashable) -> NdarrayOrTensor:
+def _check_shape(label: NdarrayOrTensor, key: Hashable) -> NdarrayOrTensor:
     if label.ndim != 3 or label.shape[0] != 1:
-        raise ValueError(f"{key!r} has the shape {tuple(label.shape)}; a label map has (1, H, W)")
+        raise ValueError(f"{key!r} has the shape {tuple(label.shape)}; a label map must have (1, H, W)")
     return label
 
 
 def foreground_class(label: NdarrayOrTensor) -> NdarrayOrTensor:
-    """Turn a label map (0/255, 0/1 or instances 1..N) into class indices: any value above 0 becomes 1.
+    """Convert a label map (0/255, 0/1 or instances 1..N) to class indices: any value above 0 becomes 1.
 
     Args:
         label: (..., H, W), array or tensor.
 
     Returns:
-        The same shape and kind of array, uint8, 0 background and 1 gland: the target of head ``seg``, as
-        ``DiceLoss(to_onehot_y=True)`` wants it; and ``IGNORE`` where ``label`` is below 0, which it does not know.
+        Array of the same shape and type, uint8: 0 background, 1 gland, ``IGNORE`` where ``label`` is below 0. It is the
+        target of the head ``seg``, in the format of ``DiceLoss(to_onehot_y=True)``.
     """
     foreground, unknown = label > 0, label < 0
     return convert_to_dst_type(foreground + IGNORE * unknown if unknown.any() else foreground, label, dtype=np.uint8)[0]
@@ -68,31 +67,32 @@ def foreground_class(label: NdarrayOrTensor) -> NdarrayOrTensor:
 def signed_distance(
     mask: NdarrayOrTensor, mode: DistanceMode = "clip", maximum_distance: float = 20.0
 ) -> NdarrayOrTensor:
-    """Measure how far each pixel lies from the gland boundary: positive inside, negative outside, within [-1, 1].
+    """Compute the signed distance to the gland boundary: positive inside, negative outside, in [-1, 1].
 
-    Both modes start from the Euclidean distance d (px, at least 1) between the centers of a pixel and of the nearest
-    pixel of the other kind. The image border is no boundary: a gland that the image cuts goes on behind it.
+    Both modes use the Euclidean distance d (px, at least 1) between the centers of a pixel and of the nearest pixel of
+    the other side. The image border is not a boundary.
 
-    - ``clip``: (d - 1/2) / ``maximum_distance``, cut at 1. The zero crossing is the edge between a gland pixel and a
-      background pixel; the pixels on either side have +-0.5 px, so the value is above 0 exactly inside and never 0.
-      One unit is the same length in every crop, so windows can be stitched. Pixels nearer to the border of a crop than
-      ``maximum_distance`` may lie too far from 0, because a boundary outside of the crop is not seen.
-    - ``maximum``: the one of the Semi-MoE code: d divided by its largest value in the image, inside and outside each
-      by its own, and 0 on the gland pixels with background among their 4 neighbors. The unit depends on what the
-      image shows. Differs from the code: masks that are empty or full do not crash.
+    - ``clip``: (d - 1/2) / ``maximum_distance``, clipped at 1. The zero crossing is the edge between gland pixel and
+      background pixel; the pixels on either side have +-0.5 px, so the value is above 0 exactly inside and never 0. The
+      unit is the same in every crop, so windows can be stitched. Pixels nearer to the border of a crop than
+      ``maximum_distance`` may be too far from 0, because boundaries outside the crop are unknown.
+    - ``maximum``: as in the Semi-MoE code: d divided by its largest value in the image, separately inside and outside,
+      and 0 on gland pixels with background among their 4 neighbors. The unit depends on the image. Differs from the
+      code: empty and full masks do not crash.
 
     Args:
-        mask: (..., H, W), array or tensor, any value above 0 is gland; instances are not told apart. Each plane is
-            measured on its own. Tensors of a GPU are measured on the CPU.
+        mask: (..., H, W), array or tensor; any value above 0 is gland, instances are merged. Each plane is measured
+            separately. GPU tensors are measured on the CPU.
         mode: ``clip`` or ``maximum``.
-        maximum_distance: distance that counts as 1 (px), above 0; only for ``clip``.
+        maximum_distance: distance (px) that becomes 1, above 0; only for ``clip``.
 
     Returns:
-        The same shape and kind of array, float32, in [-1, 1]; -1 everywhere without gland, +1 everywhere without
-        background; ``IGNORE`` where it is not known.
+        Array of the same shape and type, float32, in [-1, 1]; -1 everywhere without gland, +1 everywhere without
+        background; ``IGNORE`` where it is unknown.
 
     Raises:
-        ValueError: for another mode, a distance that is not above 0, or fewer than two dimensions.
+        ValueError: if ``mode`` is unknown, ``maximum_distance`` is not above 0 and finite, or ``mask`` has fewer than
+            two dimensions.
     """
     _check_distance(mode, maximum_distance)
 
@@ -100,52 +100,52 @@ def signed_distance(
         if not plane.any() or (plane > 0).all():
             return np.full(plane.shape, 1.0 if plane.any() else -1.0, np.float32)
         if mode == "maximum":
-            signed, unknown = settled(plane, lambda label: pixel_distance(label != 0))
+            signed, unknown = measure_known(plane, lambda label: pixel_distance(label != 0))
             distance = scaled_distance(signed, unknown)
         else:
-            distance, unknown = settled(plane, lambda label: clipped_distance(label != 0, maximum_distance))
+            distance, unknown = measure_known(plane, lambda label: clipped_distance(label != 0, maximum_distance))
         distance[unknown] = IGNORE
         return distance
 
-    return each_plane(mask, measure, np.float32)
+    return map_planes(mask, measure, np.float32)
 
 
 def boundary_band(label: NdarrayOrTensor, radius: int = 2, instances: bool | str = True) -> NdarrayOrTensor:
     """Mark the outer band of each gland: its dilation by a disk, minus the gland itself.
 
-    With instances it is the union of the bands of all glands, so that pixels of a gland count where another gland is
-    within ``radius``. Touching glands are parted by a wall 2 x ``radius`` px thick, ``radius`` px of either side; where
-    a gap thinner than ``radius`` parts them, the wall is the gap and what the radius reaches beyond it. From radius 2
-    on the wall has no hole, even between glands that touch at a corner only.
+    With ``instances`` it is the union of the bands of all glands, so it includes pixels of a gland within ``radius`` of
+    another gland. Touching glands are separated by a band 2 x ``radius`` px thick, ``radius`` px on either side; across
+    a gap narrower than ``radius``, the band is the gap and the pixels that the radius reaches beyond it. From radius 2
+    on the band has no holes, even between glands that touch only at a corner.
 
-    Without instances it is the target of the Semi-MoE code: the band lies outside of all glands, and touching glands
-    have no boundary between them.
+    Without ``instances`` it is the target of the Semi-MoE code: the band is outside all glands, and there is no
+    boundary between touching glands.
 
     Args:
-        label: (..., H, W), array or tensor, 0 background, each value above one gland (a binary mask is one gland), any
-            value below unknown.
-        radius: of the disk (px), at least 1; it holds the pixels with dx^2 + dy^2 <= radius^2.
-        instances: whether glands with different values are told apart; yes or no.
+        label: (..., H, W), array or tensor; 0 is background, each value above 0 one gland (a binary mask is one gland),
+            values below 0 are unknown.
+        radius: radius of the disk (px), at least 1; the disk is dx^2 + dy^2 <= radius^2.
+        instances: whether different values are different glands; a switch, yes or no.
 
     Returns:
-        The same shape and kind of array, uint8, 1 on the boundary, else 0; ``IGNORE`` where it is not known, which is
-        also within ``radius`` px of an unknown pixel. The image border is no boundary.
+        Array of the same shape and type, uint8: 1 on the boundary, else 0; ``IGNORE`` where it is unknown, which may
+        be up to ``radius`` px from an unknown pixel. The image border is not a boundary.
 
     Raises:
-        ValueError: for a radius below 1 or not whole, or fewer than two dimensions.
+        ValueError: if ``radius`` is not an integer of at least 1, or ``label`` has fewer than two dimensions.
     """
     _check_radius(radius)
-    apart = as_switch(instances, "instances")
+    separate = as_switch(instances, "instances")
 
     def measure(plane: NDArray[Any]) -> NDArray[np.uint8]:
-        band, unknown = settled(plane, lambda label: band_between(label if apart else label != 0, int(radius)))
+        band, unknown = measure_known(plane, lambda label: band_between(label if separate else label != 0, int(radius)))
         return np.where(unknown, np.uint8(IGNORE), band)
 
-    return each_plane(label, measure, np.uint8)
+    return map_planes(label, measure, np.uint8)
 
 
 class ForegroundClassd(MapTransform):
-    """Dictionary transform that replaces label maps by class indices; see :func:`foreground_class`."""
+    """Dictionary transform that converts label maps to class indices; see :func:`foreground_class`."""
 
     def __init__(self, keys: KeysCollection = LABEL, allow_missing_keys: bool = False) -> None:
         """Make the transform.
@@ -157,10 +157,10 @@ class ForegroundClassd(MapTransform):
         super().__init__(keys, allow_missing_keys)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Give a copy of the record with class indices (1, H, W) uint8 in place of the label map."""
+        """Return a copy of the record with class indices (1, H, W), uint8, instead of the label map."""
         record = dict(data)
         for key in self.key_iterator(record):
-            record[key] = foreground_class(_checked(record[key], key))
+            record[key] = foreground_class(_check_shape(record[key], key))
         return record
 
 
@@ -178,14 +178,14 @@ class SignedDistanced(MapTransform):
         """Make the transform.
 
         Args:
-            keys: label maps (1, H, W), any value above 0 is gland, any below 0 unknown.
-            target_key: where the distance goes, one for each of ``keys``.
+            keys: label maps (1, H, W); values above 0 are gland, values below 0 unknown.
+            target_key: key of the distance, one for each of ``keys``.
             mode: ``clip`` or ``maximum``.
-            maximum_distance: distance that counts as 1 (px); only for ``clip``.
+            maximum_distance: distance (px) that becomes 1; only for ``clip``.
             allow_missing_keys: whether a record may lack the label (unlabeled images).
 
         Raises:
-            ValueError: for another mode or a distance that is not above 0.
+            ValueError: if ``mode`` is unknown or ``maximum_distance`` is not above 0 and finite.
         """
         super().__init__(keys, allow_missing_keys)
         _check_distance(mode, maximum_distance)
@@ -194,17 +194,17 @@ class SignedDistanced(MapTransform):
         self.maximum_distance = maximum_distance
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Give a copy of the record with the distance (1, H, W) float32, of the label's kind and with its metadata."""
+        """Return a copy of the record with the distance (1, H, W), float32, in the label's type, with its metadata."""
         record = dict(data)
         for key, target in self.key_iterator(record, self.target_keys):
-            record[target] = signed_distance(_checked(record[key], key), self.mode, self.maximum_distance)
+            record[target] = signed_distance(_check_shape(record[key], key), self.mode, self.maximum_distance)
         return record
 
 
 class Boundaryd(MapTransform):
     """Dictionary transform that adds the outer band of the glands; see :func:`boundary_band`.
 
-    Place it before :class:`ForegroundClassd`, which melts the instances.
+    Place it before :class:`ForegroundClassd`, which merges the instances.
     """
 
     def __init__(
@@ -218,14 +218,14 @@ class Boundaryd(MapTransform):
         """Make the transform.
 
         Args:
-            keys: label maps (1, H, W), each value above 0 one gland, any below 0 unknown.
-            target_key: where the band goes, one for each of ``keys``.
-            radius: of the disk (px), at least 1.
-            instances: whether touching glands get a boundary between them.
+            keys: label maps (1, H, W); each value above 0 is one gland, values below 0 are unknown.
+            target_key: key of the band, one for each of ``keys``.
+            radius: radius of the disk (px), at least 1.
+            instances: whether there is a boundary between touching glands.
             allow_missing_keys: whether a record may lack the label (unlabeled images).
 
         Raises:
-            ValueError: for a radius below 1 or not whole.
+            ValueError: if ``radius`` is not an integer of at least 1.
         """
         super().__init__(keys, allow_missing_keys)
         _check_radius(radius)
@@ -234,8 +234,8 @@ class Boundaryd(MapTransform):
         self.instances = as_switch(instances, "instances")
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Give a copy of the record with the band (1, H, W) uint8, of the label's kind and with its metadata."""
+        """Return a copy of the record with the band (1, H, W), uint8, in the label's type, with its metadata."""
         record = dict(data)
         for key, target in self.key_iterator(record, self.target_keys):
-            record[target] = boundary_band(_checked(record[key], key), self.radius, self.instances)
+            record[target] = boundary_band(_check_shape(record[key], key), self.radius, self.instances)
         return record

@@ -1,4 +1,4 @@
-"""Views made of views: one after another, or side by side."""
+"""Combinations of views: in sequence, or concatenated along the batch."""
 
 from __future__ import annotations
 
@@ -12,78 +12,78 @@ from bundle.types import Batch, PseudoLabel, View, Viewed
 
 
 @dataclass
-class ShownInTurn:
-    """What :class:`ViewChain` shows: the last of its views, and labels carried through all of them."""
+class ChainedViews:
+    """Result of :class:`ViewChain`: the batch of the last view; labels are carried through all views."""
 
     batch: Batch
-    shown: tuple[Viewed, ...]
+    views: tuple[Viewed, ...]
 
     def carry(self, label: PseudoLabel) -> PseudoLabel:
-        """Carry a label through each view in turn."""
-        for one in self.shown:
-            label = one.carry(label)
+        """Carry a label through the views, one after the other."""
+        for view in self.views:
+            label = view.carry(label)
         return label
 
 
 @dataclass(frozen=True)
 class ViewChain:
-    """Views one after another: the strong view is colors first, then CutMix.
+    """Views applied one after the other, for example color changes and then CutMix.
 
     Args:
-        views: each sees what the one before it shows; none shows the batch as it is.
+        views: each is applied to the batch of the previous one; an empty sequence leaves the batch unchanged.
     """
 
     views: Sequence[View]
 
     def __call__(self, batch: Batch) -> Viewed:
-        """Show ``batch`` through all views; each draws once."""
-        shown: list[Viewed] = []
+        """Return ``batch`` after all views; each is called once."""
+        viewed: list[Viewed] = []
         for view in self.views:
-            shown.append(view(batch))
-            batch = shown[-1].batch
-        return ShownInTurn(batch, tuple(shown))
+            viewed.append(view(batch))
+            batch = viewed[-1].batch
+        return ChainedViews(batch, tuple(viewed))
 
 
 @dataclass
-class ShownTogether:
-    """What :class:`ViewsTogether` shows: n views of B images as one batch of n B, and n labels of each."""
+class ConcatenatedViews:
+    """Result of :class:`ViewsTogether`: n views of B images as one batch of n B images."""
 
     batch: Batch
-    shown: tuple[Viewed, ...]
+    views: tuple[Viewed, ...]
 
     def carry(self, label: PseudoLabel) -> PseudoLabel:
-        """Carry a label (B, ...) into each view; (n B, ...) in the order of the views."""
-        carried = [one.carry(label) for one in self.shown]
-        weights = [one.weight for one in carried if one.weight is not None]
-        return PseudoLabel(torch.cat([one.target for one in carried]), torch.cat(weights) if weights else None)
+        """Carry a label (B, ...) into each view and concatenate to (n B, ...), in the order of the views."""
+        labels = [view.carry(label) for view in self.views]
+        weights = [carried.weight for carried in labels if carried.weight is not None]
+        return PseudoLabel(torch.cat([carried.target for carried in labels]), torch.cat(weights) if weights else None)
 
 
 @dataclass(frozen=True)
 class ViewsTogether:
-    """Views side by side in one pass of the network: UniMatch V2 shows a batch twice (Yang et al. 2025).
+    """Views concatenated along the batch, for one pass of the network, as the two of UniMatch V2 (Yang et al. 2025).
 
-    Image i of view k has the index k B + i, so with two views the halves of a batch are pairs, which is what
+    Image i of view k has the index k B + i, so with two views the halves of a batch are pairs, which
     ``bundle.networks.ComplementaryDropout`` relies on.
 
     Args:
-        views: at least one; each draws anew, so one object may stand twice.
+        views: at least one; each is random at each call, so the same object may be given twice.
 
     Raises:
-        ValueError: without a view.
+        ValueError: if ``views`` is empty.
     """
 
     views: Sequence[View]
 
     def __post_init__(self) -> None:
-        """Refuse what would show nothing."""
+        """Check that there is a view."""
         if not self.views:
-            raise ValueError("give at least one view to show together")
+            raise ValueError("views is empty; give at least one view")
 
     def __call__(self, batch: Batch) -> Viewed:
-        """Show ``batch``, B images, as n B; every tensor of it is repeated likewise."""
-        shown = tuple(view(batch) for view in self.views)
-        together = {
-            key: torch.cat([one.batch[key] for one in shown]) if isinstance(value, Tensor) else value
+        """Return all views of ``batch``, B images, as one batch of n B; all tensors are concatenated."""
+        viewed = tuple(view(batch) for view in self.views)
+        concatenated = {
+            key: torch.cat([view.batch[key] for view in viewed]) if isinstance(value, Tensor) else value
             for key, value in batch.items()
         }
-        return ShownTogether(together, shown)
+        return ConcatenatedViews(concatenated, viewed)

@@ -1,4 +1,4 @@
-"""Classes from labels and grades, and as specialists see them."""
+"""Class indices from labels and grades, and targets of specialists."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bundle.transforms import Boundaryd, ClassFromGraded, ClassIndexd, Specialis
 from bundle.types import IGNORE, as_specialist
 
 LABEL = torch.tensor([[[0, 1, 1], [7, 7, 0], [-1, 300, 0]]], dtype=torch.int32)
-"""Glands 1, 7 and 300; of one pixel nothing is known."""
+"""Glands 1, 7 and 300, and one unknown pixel."""
 GRADES = {"benign": 1, "malignant": 2, "poor": 2}
 
 

@@ -1,4 +1,4 @@
-"""Small forms: rounding to 8 bits, the smallest integers for labels, tensors without metadata."""
+"""Compact data types: rounding to 8 bits, the smallest integer type for labels, tensors without metadata."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ def meta(values: Any, dtype: torch.dtype = torch.float32) -> MetaTensor:
 
 def test_colors_are_rounded_and_not_cut_down():
     colors = meta([[[0.0, 0.4, 0.6, 127.49, 127.51, 254.6, 255.0]]])
-    found = EightBitd()({"image": colors})["image"]
-    assert found.dtype == torch.uint8
-    assert found.flatten().tolist() == [0, 0, 1, 127, 128, 255, 255]
-    assert colors.dtype == torch.float32, "the record that was given stays as it was"
+    result = EightBitd()({"image": colors})["image"]
+    assert result.dtype == torch.uint8
+    assert result.flatten().tolist() == [0, 0, 1, 127, 128, 255, 255]
+    assert colors.dtype == torch.float32, "the input record is unchanged"
 
 
 def test_colors_beyond_8_bits_do_not_wrap_around():
-    found = EightBitd()({"image": meta([[[-3.0, 255.4, 300.0]]])})["image"]
-    assert found.flatten().tolist() == [0, 255, 255]
+    result = EightBitd()({"image": meta([[[-3.0, 255.4, 300.0]]])})["image"]
+    assert result.flatten().tolist() == [0, 255, 255]
 
 
 def test_8_bit_colors_pass_untouched():
@@ -50,26 +50,26 @@ def test_8_bit_colors_pass_untouched():
 )
 def test_labels_take_the_smallest_type_that_holds_them(values, dtype):
     label = meta([[values]])
-    found = SmallestIntegerd()({"label": label})["label"]
-    assert found.dtype == dtype
-    assert found.flatten().tolist() == values
+    result = SmallestIntegerd()({"label": label})["label"]
+    assert result.dtype == dtype
+    assert result.flatten().tolist() == values
 
 
 def test_labels_that_are_no_whole_numbers_are_refused():
-    with pytest.raises(ValueError, match="'label' holds values that are not whole"):
+    with pytest.raises(ValueError, match="'label' has values that are not integers"):
         SmallestIntegerd()({"label": meta([[[0.0, 0.5]]])})
-    with pytest.raises(ValueError, match="numbers of 32 bits at most"):
+    with pytest.raises(ValueError, match="values of 32 bits at most"):
         SmallestIntegerd()({"label": meta([[[0, 2**40]]], torch.int64)})
 
 
 def test_compact_pixels_keep_their_metadata():
     record = {"image": meta(np.ones((3, 2, 4)) * 7.3), "label": meta(np.ones((1, 2, 4)))}
-    found = Compose([EightBitd(), SmallestIntegerd()])(record)
+    result = Compose([EightBitd(), SmallestIntegerd()])(record)
     for key in ("image", "label"):
-        assert isinstance(found[key], MetaTensor)
-        assert found[key].affine[0, 0] == 0.5
-        assert found[key].meta["filename_or_obj"] == "/data/tile.png"
-        assert found[key].is_contiguous()
+        assert isinstance(result[key], MetaTensor)
+        assert result[key].affine[0, 0] == 0.5
+        assert result[key].meta["filename_or_obj"] == "/data/tile.png"
+        assert result[key].is_contiguous()
 
 
 @pytest.mark.parametrize("transform", [EightBitd, SmallestIntegerd])
@@ -82,16 +82,16 @@ def test_a_missing_key_passes_where_it_may(transform):
 
 def test_plain_tensors_have_no_metadata_but_the_name():
     image, label = meta(np.ones((3, 2, 2))), meta(np.ones((1, 2, 2)))
-    found = PlainTensors()({"image": image, "label": label, "grade": "benign"})
-    assert {key: type(value) for key, value in found.items()} == {
+    result = PlainTensors()({"image": image, "label": label, "grade": "benign"})
+    assert {key: type(value) for key, value in result.items()} == {
         "image": torch.Tensor,
         "label": torch.Tensor,
         "grade": str,
         "file": str,
     }
-    assert found["file"] == "/data/tile.png"
-    assert torch.equal(found["image"], image.as_tensor())
-    assert list_data_collate([found, found])["file"] == ["/data/tile.png"] * 2
+    assert result["file"] == "/data/tile.png"
+    assert torch.equal(result["image"], image.as_tensor())
+    assert list_data_collate([result, result])["file"] == ["/data/tile.png"] * 2
 
 
 def test_images_without_a_file_pass():

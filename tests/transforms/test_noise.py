@@ -1,4 +1,4 @@
-"""The view with noise: how large it is, that it is new each time, and that it moves nothing."""
+"""The view with noise: standard deviation and limit, new noise at each call, and unchanged labels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def test_noise_has_its_spread_and_its_limit() -> None:
     """Cut at two standard deviations, a spread of 0.1 becomes 0.0959."""
     image = torch.zeros(2, 3, 64, 64)
     noise = GaussianNoiseView(sd=0.1, limit=0.2)({"image": image}).batch["image"]
-    assert not image.any(), "the batch itself stays as it is"
+    assert not image.any(), "the input batch is unchanged"
     assert noise.abs().max().item() == pytest.approx(0.2)
     assert noise.mean().item() == pytest.approx(0.0, abs=0.003)
     assert noise.std().item() == pytest.approx(0.0959, abs=0.002)
@@ -31,7 +31,7 @@ def test_noise_is_added_and_new_at_each_call() -> None:
     torch.manual_seed(3)
     first = view({"image": image}).batch["image"]
     torch.manual_seed(3)
-    assert torch.equal(view({"image": image}).batch["image"], first), "it is a matter of torch's seed alone"
+    assert torch.equal(view({"image": image}).batch["image"], first), "the noise depends only on torch's seed"
 
 
 def test_labels_and_the_rest_of_the_batch_stay_as_they_are() -> None:

@@ -1,4 +1,4 @@
-"""Targets against hand-drawn 7 x 7 masks, scipy and the numbers of the authors' code."""
+"""Targets compared with hand-drawn 7 x 7 masks, scipy and results of the authors' code."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from bundle.transforms import (
 
 
 def drawn(text: str) -> NDArray[np.int64]:
-    """Read a drawing, one digit a pixel and a dot for 0, as (1, H, W)."""
+    """Convert a drawing, one digit for each pixel and a dot for 0, to (1, H, W)."""
     return np.array([[int(digit.replace(".", "0")) for digit in row] for row in text.split()])[None]
 
 
@@ -44,7 +44,7 @@ def disk(radius: int) -> NDArray[np.bool_]:
 
 
 def reference() -> Any:
-    """Open the numbers of the authors' code, where they are at hand."""
+    """Open the results of the authors' code, if they are available."""
     folder = os.environ.get("REFERENCE_FIXTURES")
     if not folder:
         pytest.skip("REFERENCE_FIXTURES does not name the folder of semi_moe_reference.npz")
@@ -77,7 +77,7 @@ def test_maximum_scales_each_side() -> None:
 
 @pytest.mark.parametrize("mode", ["clip", "maximum"])
 def test_image_border_is_no_boundary(mode: Any) -> None:
-    """A gland that the border cuts goes on behind it: each row alike, deepest at the border."""
+    """The distance inside a gland cut by the border is largest at the border; all rows are equal."""
     distance = signed_distance(CUT, mode, 10.0)[0]
     expected = {
         "clip": [0.25, 0.15, 0.05, -0.05, -0.15, -0.25, -0.35],
@@ -90,7 +90,7 @@ def test_image_border_is_no_boundary(mode: Any) -> None:
 @pytest.mark.parametrize("maximum_distance", [20.0, 500.0])
 @pytest.mark.parametrize("mode", ["clip", "maximum"])
 def test_empty_and_full_masks(mode: Any, maximum_distance: float) -> None:
-    """Nothing but background is -1, nothing but gland +1, and neither has a boundary."""
+    """An empty mask is -1, a full mask +1, and neither has a boundary."""
     assert (signed_distance(EMPTY, mode, maximum_distance) == -1).all()
     assert (signed_distance(FULL, mode, maximum_distance) == 1).all()
     assert not boundary_band(EMPTY).any()
@@ -99,7 +99,7 @@ def test_empty_and_full_masks(mode: Any, maximum_distance: float) -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (7, 1), (2, 3)])
 def test_small_planes(size: tuple[int, int]) -> None:
-    """Planes smaller than disk and distance are no special case."""
+    """Planes smaller than the disk and the distance work too."""
     mask = np.zeros(size, np.uint8)
     mask[0, 0] = 1
     for mode in ("clip", "maximum"):
@@ -108,7 +108,7 @@ def test_small_planes(size: tuple[int, int]) -> None:
 
 
 def test_boundary_is_the_outer_band() -> None:
-    """A disk of radius 2 leaves out the corners of the 7 x 7 plane around a 3 x 3 gland."""
+    """With radius 2, the band around a 3 x 3 gland does not reach the corners of the 7 x 7 plane."""
     expected = drawn("..111.. .11111. 11...11 11...11 11...11 .11111. ..111..")
     np.testing.assert_array_equal(boundary_band(SQUARE), expected)
     np.testing.assert_array_equal(boundary_band(SQUARE * 255), expected)
@@ -118,22 +118,22 @@ def test_boundary_is_the_outer_band() -> None:
 
 
 def test_touching_glands_get_a_wall() -> None:
-    """With instances, two px of either gland along the line where they touch; without, nothing inside."""
-    apart, melted = boundary_band(TOUCHING)[0], boundary_band(TOUCHING, instances="false")[0]
-    np.testing.assert_array_equal(apart[2:5], np.tile([1, 1, 1, 1, 1, 0, 1], (3, 1)))
-    np.testing.assert_array_equal(melted[2:5], np.tile([1, 0, 0, 0, 0, 0, 1], (3, 1)))
-    np.testing.assert_array_equal(apart[[0, 1, 5, 6]], melted[[0, 1, 5, 6]])
+    """With instances, 2 px of either gland along the line where they touch; without, nothing inside."""
+    separate, merged = boundary_band(TOUCHING)[0], boundary_band(TOUCHING, instances="false")[0]
+    np.testing.assert_array_equal(separate[2:5], np.tile([1, 1, 1, 1, 1, 0, 1], (3, 1)))
+    np.testing.assert_array_equal(merged[2:5], np.tile([1, 0, 0, 0, 0, 0, 1], (3, 1)))
+    np.testing.assert_array_equal(separate[[0, 1, 5, 6]], merged[[0, 1, 5, 6]])
 
 
 def test_wall_parts_glands_that_touch_at_a_corner() -> None:
-    """No pixel of one gland that is left stands beside one of the other."""
-    left = np.where(boundary_band(CORNER)[0] > 0, 0, CORNER[0])
-    beside = binary_dilation(left == 1, np.ones((3, 3)))
-    assert not (beside & (left == 2)).any()
+    """No remaining pixel of one gland touches one of the other."""
+    remaining = np.where(boundary_band(CORNER)[0] > 0, 0, CORNER[0])
+    neighbors = binary_dilation(remaining == 1, np.ones((3, 3)))
+    assert not (neighbors & (remaining == 2)).any()
 
 
 def test_band_is_the_union_of_each_glands_band() -> None:
-    """Against the definition: dilation by a disk minus the gland, for one gland after the other."""
+    """Compared with the definition: dilation by a disk minus the gland, for each gland."""
     label = np.random.default_rng(0).integers(0, 4, (40, 30)).repeat(4, 0).repeat(3, 1)
     for radius in (1, 2, 3):
         glands = [label == instance for instance in (1, 2, 3)]
@@ -143,7 +143,7 @@ def test_band_is_the_union_of_each_glands_band() -> None:
 
 @pytest.mark.parametrize("maximum_distance", [0.3, 5.0, 20.5, 63.5, 64.0, 200.0])
 def test_clip_agrees_with_scipy(maximum_distance: float) -> None:
-    """Looking only near gives the distances that scipy finds."""
+    """The search in a limited range gives the distances of scipy."""
     generator = np.random.default_rng(1)
     for share in (0.001, 0.02, 0.5, 0.999):
         mask = generator.random((90, 70)) < share
@@ -161,7 +161,7 @@ def test_equals_the_authors_targets() -> None:
 
 
 def test_planes_are_measured_alone() -> None:
-    """A batch gives what its images give."""
+    """A batch gives the results of its images."""
     batch = torch.as_tensor(np.stack([SQUARE, CUT, TOUCHING]))
     for mode in ("clip", "maximum"):
         together = signed_distance(batch, mode)
@@ -175,7 +175,7 @@ def test_planes_are_measured_alone() -> None:
     "kind", [np.asarray, torch.as_tensor, lambda label: MetaTensor(torch.as_tensor(label).float())]
 )
 def test_transforms_keep_the_kind_and_collate(kind: Any) -> None:
-    """Arrays, tensors and MetaTensors stay what they are, the record stays as it was, and the batch has tensors."""
+    """Arrays, tensors and MetaTensors keep their type, the input record is unchanged, and the batch has tensors."""
     record: dict[Hashable, Any] = {"label": kind(TOUCHING)}
     result = ForegroundClassd()(Boundaryd()(SignedDistanced()(record)))
     assert set(record) == {"label"}
@@ -196,14 +196,14 @@ def test_foreground_class_of_0_and_255() -> None:
 
 
 def test_unlabeled_records_pass() -> None:
-    """Without label, with allow_missing_keys, nothing is added; without it, the key is missed."""
+    """Without a label, nothing is added with allow_missing_keys; else a KeyError is raised."""
     assert SignedDistanced(allow_missing_keys=True)({"image": 0}) == {"image": 0}
     with pytest.raises(KeyError):
         Boundaryd()({"image": 0})
 
 
 def test_wrong_settings_are_refused() -> None:
-    """Settings and shapes that mean nothing raise ValueError."""
+    """Invalid settings and shapes raise ValueError."""
     for wrong in ({"mode": "sigmoid"}, {"maximum_distance": 0.0}, {"maximum_distance": float("nan")}):
         with pytest.raises(ValueError, match=r"mode|maximum_distance"):
             SignedDistanced(**wrong)

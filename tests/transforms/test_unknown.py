@@ -1,4 +1,4 @@
-"""Targets of label maps with unknown pixels, on hand-drawn 7 x 7 masks: gland, background, and what nobody knows."""
+"""Targets of label maps with unknown pixels, on hand-drawn 7 x 7 masks."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from bundle.types import IGNORE
 
 
 def drawn(text: str) -> NDArray[np.int64]:
-    """Read a drawing as (1, H, W): a digit a pixel, a dot for 0, a question mark for unknown."""
+    """Convert a drawing to (1, H, W): one digit for each pixel, a dot for 0, a question mark for unknown."""
     values = {".": 0, "?": UNKNOWN}
-    return np.array([[values[one] if one in values else int(one) for one in row] for row in text.split()])[None]
+    return np.array([[values[mark] if mark in values else int(mark) for mark in row] for row in text.split()])[None]
 
 
 def rows(row: str) -> NDArray[np.int64]:
-    """Seven rows alike."""
+    """Seven equal rows."""
     return drawn(" ".join([row] * 7))
 
 
 def marks(target: Any) -> list[str]:
-    """A target of 0 and 1 as it is drawn, row by row."""
+    """Drawing of a target of 0 and 1, row by row."""
     return ["".join({0: ".", 1: "1", IGNORE: "?"}[int(value)] for value in row) for row in np.asarray(target)[0]]
 
 
@@ -51,26 +51,26 @@ def test_classes_are_known_where_the_label_is() -> None:
 
 
 def test_a_distance_is_known_up_to_where_an_unknown_gland_could_be_nearer() -> None:
-    """Gland to column 1, background to column 3: column 3 lies 2 px from the gland and 1 px from the unknown."""
+    """Gland to column 1, background to column 3: column 3 is 2 px from the gland and 1 px from the unknown."""
     distance = signed_distance(rows("11..???"), "clip", 10.0)[0]
     np.testing.assert_allclose(distance, np.tile([0.15, 0.05, -0.05, *[IGNORE] * 4], (7, 1)), rtol=1e-6)
     assert distance.dtype == np.float32
 
 
 def test_a_distance_beyond_the_maximum_is_known_whatever_is_there() -> None:
-    """A gland that may go on: its edge is not known, but columns 0 and 6 are a pixel or more from any."""
+    """The edge of the gland is unknown, but columns 0 and 6 are at least one pixel from any."""
     distance = signed_distance(rows("11???.."), "clip", 1.0)[0]
     np.testing.assert_allclose(distance, np.tile([1, *[IGNORE] * 5, -1], (7, 1)))
 
 
 def test_the_maximum_is_that_of_the_distances_that_are_known() -> None:
-    """Distances 2, 1 inside and 1 outside are known; the edge pixel is 0, as ever."""
+    """Distances 2, 1 inside and 1 outside are known; the edge pixel is 0, as without unknown pixels."""
     distance = signed_distance(rows("11..???"), "maximum")[0]
     np.testing.assert_allclose(distance, np.tile([1, 0, -1, *[IGNORE] * 4], (7, 1)))
 
 
 def test_a_gland_with_its_margin_has_its_distance() -> None:
-    """Inside all is known; on the margin what the gland is nearer to than the unknown, here all but the outer ring."""
+    """All is known inside, and on the margin where the gland is nearer than unknown pixels."""
     distance = signed_distance(GLAND, "clip", 4.0)[0] * 4
     np.testing.assert_allclose(distance[3], [IGNORE * 4, -0.5, 0.5, 1.5, 0.5, -0.5, IGNORE * 4])
     np.testing.assert_allclose(distance[1], [IGNORE * 4, IGNORE * 4, -0.5, -0.5, -0.5, IGNORE * 4, IGNORE * 4])
@@ -101,7 +101,7 @@ def test_nothing_known_is_nothing_known(mode: Any) -> None:
 
 
 def test_every_known_value_is_that_of_the_full_label() -> None:
-    """Whatever is forgotten of a label, what is left of its targets stays true."""
+    """Known values of the targets of a sparse label equal those of the full label."""
     generator = np.random.default_rng(0)
     functions = {
         "class": foreground_class,
@@ -115,10 +115,10 @@ def test_every_known_value_is_that_of_the_full_label() -> None:
         known = generator.random((1, 5, 5)).repeat(8, 1).repeat(8, 2) < 0.6
         sparse = np.where(known, full, UNKNOWN)
         for name, target in functions.items():
-            left = target(sparse)
-            assert (left[~known] == IGNORE).all(), name
-            counted = left != IGNORE
-            np.testing.assert_array_equal(left[counted], target(full)[counted], err_msg=name)
+            result = target(sparse)
+            assert (result[~known] == IGNORE).all(), name
+            counted = result != IGNORE
+            np.testing.assert_array_equal(result[counted], target(full)[counted], err_msg=name)
             assert counted.sum() > 100, name
 
 
@@ -134,7 +134,7 @@ def test_the_pipeline_carries_unknown_pixels_in_every_type(dtype: torch.dtype) -
 
 
 def test_gland_255_is_a_gland() -> None:
-    """The code of unknown pixels exists only in targets; in a label 255 is a gland, also beside unknown pixels."""
+    """255 means unknown only in targets; in a label it is a gland, also next to unknown pixels."""
     for numbers, dtype in (([0, 255, 254], torch.uint8), ([0, 255, 300, UNKNOWN], torch.int16)):
         label = MetaTensor(torch.tensor(numbers).repeat_interleave(3).repeat(6, 1)[None])
         made = ForegroundClassd()(Boundaryd()(SmallestIntegerd()({"label": label})))

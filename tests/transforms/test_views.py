@@ -1,4 +1,4 @@
-"""Strong views: what they change and what they leave, that each image has a draw of its own, and that labels follow."""
+"""Strong views: what they change, that each image is changed differently, and that labels are carried along."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def strong() -> ViewChain:
 
 
 def batch_of(images: int = 4) -> Batch:
-    """Random images, oblong, with black and white pixels in them, and a label."""
+    """Random rectangular images with black and white pixels, and a label."""
     colors = torch.rand(images, 3, 20, 28)
     colors[..., 0, 0], colors[..., 0, 1] = 0.0, 1.0
     return {"image": normalized(colors), "label": torch.randint(0, 3, (images, 1, 20, 28))}
@@ -75,31 +75,31 @@ each_view = pytest.mark.parametrize("name", VIEWS)
 @each_view
 def test_the_same_seed_draws_the_same_and_another_does_not(name):
     view, batch = VIEWS[name](), batch_of()
-    shown = []
+    viewed = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
-        shown.append(view(batch).batch["image"])
-    assert torch.equal(shown[0], shown[1])
-    assert not torch.equal(shown[0], shown[2])
-    assert all(image.dtype == torch.float32 and image.isfinite().all() for image in shown)
+        viewed.append(view(batch).batch["image"])
+    assert torch.equal(viewed[0], viewed[1])
+    assert not torch.equal(viewed[0], viewed[2])
+    assert all(image.dtype == torch.float32 and image.isfinite().all() for image in viewed)
 
 
 @each_view
 def test_a_view_changes_no_argument_and_each_image(name):
     batch = batch_of()
     before = {key: value.clone() for key, value in batch.items()}
-    shown = VIEWS[name]()(batch).batch
+    viewed = VIEWS[name]()(batch).batch
     assert all(torch.equal(batch[key], value) for key, value in before.items())
-    assert shown.keys() == batch.keys()
-    for index, image in enumerate(shown["image"]):
+    assert viewed.keys() == batch.keys()
+    for index, image in enumerate(viewed["image"]):
         assert not torch.equal(image, batch["image"][index % 4])
 
 
 @pytest.mark.parametrize("name", ["stain", "color", "blur"])
 def test_each_image_has_a_draw_of_its_own(name):
     alike = {"image": batch_of(1)["image"].expand(5, -1, -1, -1)}
-    shown = VIEWS[name]()(alike).batch["image"]
-    assert len({round(float(image.sum()), 3) for image in shown}) == 5
+    viewed = VIEWS[name]()(alike).batch["image"]
+    assert len({round(float(image.sum()), 3) for image in viewed}) == 5
 
 
 def test_a_color_view_works_in_float32_under_autocast():
@@ -124,8 +124,8 @@ def test_zero_amounts_and_a_probability_of_0_leave_the_image(number, amount, pro
 
 def test_the_probability_is_the_share_of_changed_images():
     batch = {"image": normalized(torch.rand(400, 3, 2, 2))}
-    shown = colored(StainJitter(0.2, 0.05, probability=0.25))(batch).batch["image"]
-    changed = ((shown - batch["image"]).abs() > 1e-4).flatten(1).any(dim=1)
+    viewed = colored(StainJitter(0.2, 0.05, probability=0.25))(batch).batch["image"]
+    changed = ((viewed - batch["image"]).abs() > 1e-4).flatten(1).any(dim=1)
     assert 0.15 < changed.float().mean().item() < 0.35
 
 
@@ -192,7 +192,7 @@ def test_blur_is_that_of_scipy_and_its_width_is_drawn_for_each_image():
 
 
 def soft_label(image: Tensor) -> Tensor:
-    """A pseudo-labeler that looks at single pixels, so that it writes the same wherever they are."""
+    """A pseudo-labeler of single pixels, which gives the same label at any position."""
     return torch.cat([image[:, :1], -image[:, 1:2]], dim=1).softmax(dim=1)
 
 
@@ -209,10 +209,13 @@ PSEUDO_LABELERS: dict[str, Callable[[Tensor], PseudoLabel]] = {
 @pytest.mark.parametrize("form", PSEUDO_LABELERS)
 def test_carrying_the_label_equals_labeling_the_view(form, view):
     boxes = CutMix([0.1, 0.4], [0.3, 3.3])
-    shown = {"cutmix": boxes, "twice": ViewChain([boxes, boxes]), "together": ViewsTogether([boxes, boxes])}[view](
+    viewed = {"cutmix": boxes, "twice": ViewChain([boxes, boxes]), "together": ViewsTogether([boxes, boxes])}[view](
         batch := batch_of()
     )
-    carried, expected = shown.carry(PSEUDO_LABELERS[form](batch["image"])), PSEUDO_LABELERS[form](shown.batch["image"])
+    carried, expected = (
+        viewed.carry(PSEUDO_LABELERS[form](batch["image"])),
+        PSEUDO_LABELERS[form](viewed.batch["image"]),
+    )
     assert torch.equal(carried.target, expected.target)
     assert carried.target.dtype == expected.target.dtype
     if expected.weight is None:
@@ -228,18 +231,18 @@ def test_everything_with_pixels_follows_and_the_rest_stays():
     batch = batch_of()
     batch["copy"] = batch["image"][:, :1].clone()
     batch["number"] = torch.arange(4)
-    shown = CutMix([0.1, 0.4], [0.3, 3.3])(batch).batch
-    assert torch.equal(shown["copy"], shown["image"][:, :1])
-    assert torch.equal(shown["number"], torch.arange(4))
-    assert not torch.equal(shown["label"], batch["label"])
+    viewed = CutMix([0.1, 0.4], [0.3, 3.3])(batch).batch
+    assert torch.equal(viewed["copy"], viewed["image"][:, :1])
+    assert torch.equal(viewed["number"], torch.arange(4))
+    assert not torch.equal(viewed["label"], batch["label"])
 
 
 def test_a_box_comes_from_another_image_and_has_the_asked_size():
     numbers = torch.arange(6.0)[:, None, None, None].expand(-1, 3, 40, 60)
     areas = []
     for _ in range(20):
-        shown = CutMix([0.1, 0.2], [0.5, 2.0])({"image": numbers}).batch["image"][:, 0]
-        for index, image in enumerate(shown):
+        viewed = CutMix([0.1, 0.2], [0.5, 2.0])({"image": numbers}).batch["image"][:, 0]
+        for index, image in enumerate(viewed):
             found = image.unique().tolist()
             assert len(found) == 2
             assert index in found
@@ -249,7 +252,7 @@ def test_a_box_comes_from_another_image_and_has_the_asked_size():
             assert 0.4 < (rows / 40) / (columns / 60) < 2.5
             areas.append(inside.float().mean().item())
         taken = [
-            next(value for value in image.unique().tolist() if value != index) for index, image in enumerate(shown)
+            next(value for value in image.unique().tolist() if value != index) for index, image in enumerate(viewed)
         ]
         assert sorted(taken) == list(range(6))
     assert 0.08 < min(areas) < 0.13 < 0.17 < max(areas) < 0.23
@@ -260,8 +263,8 @@ def test_a_single_image_and_one_that_is_not_drawn_stay():
         batch = batch_of(images)
         assert torch.equal(view(batch).batch["image"], batch["image"])
     batch = {"image": torch.arange(400.0)[:, None, None, None].expand(-1, 3, 8, 8)}
-    shown = CutMix([0.2, 0.4], [0.3, 3.3], probability=0.25)(batch).batch["image"]
-    assert 0.15 < (shown != batch["image"]).flatten(1).any(dim=1).float().mean().item() < 0.35
+    viewed = CutMix([0.2, 0.4], [0.3, 3.3], probability=0.25)(batch).batch["image"]
+    assert 0.15 < (viewed != batch["image"]).flatten(1).any(dim=1).float().mean().item() < 0.35
 
 
 # Compositions
@@ -270,34 +273,34 @@ def test_a_single_image_and_one_that_is_not_drawn_stay():
 def test_views_together_show_each_view_once_in_order():
     batch = batch_of(2)
     dark = colored(ColorJitter(1.0, 0.0, 0.0, 0.0))
-    shown = ViewsTogether([ViewChain([]), dark])(batch)
-    assert shown.batch["image"].shape == (4, 3, 20, 28)
-    assert torch.equal(shown.batch["image"][:2], batch["image"])
-    assert not torch.equal(shown.batch["image"][2:], batch["image"])
-    assert torch.equal(shown.batch["label"], batch["label"].repeat(2, 1, 1, 1))
+    viewed = ViewsTogether([ViewChain([]), dark])(batch)
+    assert viewed.batch["image"].shape == (4, 3, 20, 28)
+    assert torch.equal(viewed.batch["image"][:2], batch["image"])
+    assert not torch.equal(viewed.batch["image"][2:], batch["image"])
+    assert torch.equal(viewed.batch["label"], batch["label"].repeat(2, 1, 1, 1))
     weight = torch.rand(2, 1, 20, 28)
-    carried = shown.carry(PseudoLabel(batch["label"], weight))
+    carried = viewed.carry(PseudoLabel(batch["label"], weight))
     assert torch.equal(carried.target, batch["label"].repeat(2, 1, 1, 1))
     assert carried.weight is not None
     assert torch.equal(carried.weight, weight.repeat(2, 1, 1, 1))
 
 
 @pytest.mark.parametrize(
-    ("make", "says"),
+    ("make", "message"),
     [
-        (lambda: StainJitter(1.5, 0.0), "scale lies in"),
-        (lambda: StainJitter(0.1, -0.1), "shift is 0 or more"),
-        (lambda: StainJitter(0.1, 0.1, probability=1.5), "a probability lies in"),
+        (lambda: StainJitter(1.5, 0.0), "scale must be in"),
+        (lambda: StainJitter(0.1, -0.1), "shift 0 or more"),
+        (lambda: StainJitter(0.1, 0.1, probability=1.5), "a probability must be in"),
         (lambda: ColorJitter(0.1, 0.1, 0.1, 0.6), r"hue in \[0, 0.5\]"),
-        (lambda: ColorJitter(-0.1, 0.1, 0.1, 0.1), "amounts lie in"),
+        (lambda: ColorJitter(-0.1, 0.1, 0.1, 0.1), "amounts must be in"),
         (lambda: GaussianBlur([2.0, 1.0]), "the smaller first"),
-        (lambda: ColorView({}, MEAN, (0.0, 1.0, 1.0)), "divides by numbers above 0"),
-        (lambda: CutMix([0.4, 1.4], [0.5, 2.0]), "area is a range"),
+        (lambda: ColorView({}, MEAN, (0.0, 1.0, 1.0)), "must be above 0, got"),
+        (lambda: CutMix([0.4, 1.4], [0.5, 2.0]), "area must be a range"),
         (lambda: CutMix([0.1, 0.4], [0.0, 2.0]), "aspect one above 0"),
-        (lambda: CutMix([0.1, 0.4], [0.5, 2.0], probability=-1.0), "a probability lies in"),
-        (lambda: ViewsTogether([]), "at least one view"),
+        (lambda: CutMix([0.1, 0.4], [0.5, 2.0], probability=-1.0), "a probability must be in"),
+        (lambda: ViewsTogether([]), "give at least one view"),
     ],
 )
-def test_what_is_no_amount_is_refused(make, says):
-    with pytest.raises(ValueError, match=says):
+def test_what_is_no_amount_is_refused(make, message):
+    with pytest.raises(ValueError, match=message):
         make()
