@@ -1,4 +1,4 @@
-"""Facts of one picture or mask, for the check of a data list: each file is decoded once, and no fault stops it."""
+"""Properties of one image or mask, for the check of a data list; faults are returned, not raised."""
 
 from __future__ import annotations
 
@@ -21,61 +21,61 @@ from bundle.data.stored import Stored
 from bundle.data.volumes import decode_flat, is_nifti
 
 MISSING, UNREADABLE, WRONG_VALUES = "missing", "unreadable", "wrong values"
-"""What keeps a file from being used: it is not there, it cannot be decoded, its values have no right reading."""
+"""Faults of a file: it does not exist, it cannot be decoded, its values are invalid."""
 SPECK = 25
-"""Area in px up to which a piece is a speck: a slip of the pen, no gland at any resolution in use."""
+"""Largest area (px) of a speck: an annotation error, too small for a gland at any usual resolution."""
 UPRIGHT = 1
-"""Orientation of a picture that viewers show as it is stored."""
+"""EXIF orientation of a picture that viewers show as stored."""
 
 
 @dataclass(frozen=True)
 class FileFacts:
-    """What holds for images and masks."""
+    """Properties of images and masks."""
 
     path: str
     fault: str | None = None
     """``MISSING``, ``UNREADABLE``, ``WRONG_VALUES`` or ``None``."""
     reason: str = ""
-    """The sentence on the fault."""
+    """Message about the fault."""
     size: tuple[int, int] | None = None
-    """(H, W) in px; ``None`` where the file cannot be decoded."""
+    """(H, W) in px; ``None`` if the file cannot be decoded."""
     note: str | None = None
-    """How it was converted; ``None`` where pixels are as stored."""
+    """How it was converted; ``None`` if pixels are as stored."""
     orientation: int = UPRIGHT
-    """How viewers turn the picture, 1 to 8 as in EXIF; it is not followed here."""
+    """EXIF orientation, 1 to 8, which viewers apply; it is ignored here."""
 
 
 @dataclass(frozen=True)
 class ImageFacts(FileFacts):
-    """An image."""
+    """Properties of an image."""
 
     digest: str = ""
-    """Hash of size and decoded pixels: equal for the same picture as PNG and as BMP."""
+    """Hash of size and decoded pixels, equal for the same picture as PNG and as BMP."""
     one_color: bool = False
-    """Whether all pixels are alike, as on empty glass."""
+    """Whether all pixels are equal, as on empty background."""
 
 
 @dataclass(frozen=True)
 class LabelFacts(FileFacts):
-    """A mask."""
+    """Properties of a mask."""
 
     reading: str = ""
-    """``empty``, ``full``, ``binary``, ``instances`` or ``classes``, as ``reading_of`` says."""
+    """Result of ``reading_of``: ``empty``, ``full``, ``binary``, ``instances`` or ``classes``."""
     highest: int = 0
     numbers: int = 0
-    """How many values other than 0 there are."""
+    """Number of values other than 0."""
     pieces: int = 0
-    """How many connected pieces of one value there are; pixels that touch by a corner are connected."""
+    """Number of connected components of one value (8-connected)."""
     split: int = 0
-    """How many values lie in several pieces."""
+    """Number of values with several connected components."""
     specks: int = 0
-    """How many pieces have ``SPECK`` px or less."""
+    """Number of connected components of ``SPECK`` px or less."""
     foreground: float = 0.0
     """Share of the pixels that are not 0, in [0, 1]."""
 
 
-def look_at_image(path: str) -> ImageFacts:
-    """Decode an image and tell what it is; errors become a fault."""
+def inspect_image(path: str) -> ImageFacts:
+    """Decode an image and return its properties; errors become a fault."""
     stored, fault = _decoded(path)
     if stored is None:
         return ImageFacts(path, *fault)
@@ -97,12 +97,12 @@ def look_at_image(path: str) -> ImageFacts:
     )
 
 
-def look_at_label(path: str, classes: int | None = None) -> LabelFacts:
-    """Decode a mask and tell what it is; errors become a fault.
+def inspect_label(path: str, classes: int | None = None) -> LabelFacts:
+    """Decode a mask and return its properties; errors become a fault.
 
     Args:
-        path: file of the mask.
-        classes: number of classes, background included, where values are classes.
+        path: path of the mask.
+        classes: number of classes, background included, if values are classes.
     """
     stored, fault = _decoded(path)
     if stored is None:
@@ -129,31 +129,31 @@ def look_at_label(path: str, classes: int | None = None) -> LabelFacts:
 
 
 def _decoded(path: str) -> tuple[Stored | None, tuple[str, str]]:
-    """Pixels as stored, or the fault and its sentence."""
+    """Return the pixels as stored, or the fault and its message."""
     try:
         return (decode_flat(path) if is_nifti(path) else decode(path)), ("", "")
     except FileNotFoundError as error:
         return None, (MISSING, str(error))
     except (OSError, ValueError, MemoryError) as error:
-        return None, (UNREADABLE, str(error) or f"{path} needs more memory than there is; cut it into tiles")
+        return None, (UNREADABLE, str(error) or f"{path} does not fit into memory; cut it into tiles")
 
 
 def _areas(label: NDArray[np.int32]) -> list[NDArray[np.int64]]:
-    """Areas in px of the connected pieces, for each value other than 0."""
+    """Return the areas (px) of the connected components of each value other than 0."""
     highest = int(label.max())
     if highest > np.iinfo(np.uint16).max:
-        values, places = np.unique(label, return_inverse=True)
-        label = (places.reshape(label.shape) + (values[0] != 0)).astype(np.int32)
-    found = []
+        values, indices = np.unique(label, return_inverse=True)
+        label = (indices.reshape(label.shape) + (values[0] != 0)).astype(np.int32)
+    areas = []
     for value, box in enumerate(ndimage.find_objects(label), start=1):
         if box is not None:
             pieces, _ = ndimage.label(label[box] == value, CORNERS)
-            found.append(np.bincount(pieces.ravel())[1:])
-    return found
+            areas.append(np.bincount(pieces.ravel())[1:])
+    return areas
 
 
 def _orientation(path: str) -> int:
-    """How viewers turn a picture, from its header; 1 where nothing readable says so."""
+    """Return the EXIF orientation from the header of a picture; 1 if it has none that can be read."""
     if is_nifti(path):
         return UPRIGHT
     value: Any = None
@@ -165,8 +165,8 @@ def _orientation(path: str) -> int:
             else:
                 file.seek(0)
                 with Image.open(file, formats=FORMATS) as picture:
-                    # That of the base class: the one for PNG would decode the whole picture first.
+                    # The base class's method: that of PNG would decode the whole picture first.
                     value = Image.Image.getexif(picture).get(ORIENTATION)
     except (OSError, ValueError, SyntaxError, KeyError, TypeError, struct.error):
-        value = None  # a damaged tag turns nothing, here or in a viewer
+        value = None  # viewers ignore a damaged tag too
     return value if isinstance(value, int) and 1 <= value <= 8 else UPRIGHT

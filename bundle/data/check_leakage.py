@@ -1,37 +1,39 @@
-"""What parts of a checked data list have in common: files, decoded content, patients."""
+"""Overlap between the parts of a checked data list: files, decoded content, patients."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations
 
-from bundle.data.check import Checked, CheckedList, Finding
+from bundle.data.check import CheckedEntry, CheckedList, Finding
 from bundle.data.leakage import LEARNED, PATIENT
 from bundle.data.lists import PARTS
 from bundle.data.sentences import counted, some
 
-ADVICE = "take them out of one of the two"
+ADVICE = "remove them from one of the two"
 
 
 def find_overlaps(checked: CheckedList) -> list[Finding]:
-    """Findings on images and patients that stand twice.
+    """Find images and patients that occur twice.
 
-    Only ``training`` and ``unlabeled`` may share an image: a few methods want a labeled image as an unlabeled one too.
-    Test images of patients that are learned from are a warning, as published sets have them. Images of one color are
-    not compared: empty glass looks alike without being the same.
+    Only ``training`` and ``unlabeled`` may share images: a few methods use labeled images as unlabeled ones too. Test
+    images of training patients are a warning, because published data sets have them. Images of one color, such as
+    background, are not compared.
     """
     parts = {part: [entry for entry in checked.part(part) if entry.image is not None] for part in PARTS}
-    found = []
-    for one, other in combinations(PARTS, 2):
-        found += _between(one, parts[one], other, parts[other])
+    findings = []
+    for first_part, second_part in combinations(PARTS, 2):
+        findings += _shared_between(first_part, parts[first_part], second_part, parts[second_part])
     for part, entries in parts.items():
-        found += _within(part, entries)
-    return found + _on_patients(checked)
+        findings += _duplicates_within(part, entries)
+    return findings + _shared_patients(checked)
 
 
-def _between(one: str, firsts: Sequence[Checked], other: str, seconds: Sequence[Checked]) -> list[Finding]:
-    """What two parts share."""
-    may = (one, other) == LEARNED
+def _shared_between(
+    first_part: str, firsts: Sequence[CheckedEntry], second_part: str, seconds: Sequence[CheckedEntry]
+) -> list[Finding]:
+    """Find images that two parts share."""
+    allowed = (first_part, second_part) == LEARNED
     files = {entry.source for entry in seconds}
     same = [entry.image_path for entry in firsts if entry.source in files]
     digests = {entry.digest: entry for entry in reversed(seconds) if entry.digest}
@@ -40,21 +42,24 @@ def _between(one: str, firsts: Sequence[Checked], other: str, seconds: Sequence[
         for entry in firsts
         if entry.digest in digests and entry.source not in files
     ]
-    found = []
+    findings = []
     if same:
-        advice = "a few methods want that" if may else ADVICE
-        sentence = f"{counted(len(same), 'image')} both in {one} and in {other} ({some(same)}); {advice}"
-        found.append(Finding("labeled_and_unlabeled" if may else "shared_image", not may, sentence, same))
+        advice = "a few methods need that" if allowed else ADVICE
+        sentence = f"{counted(len(same), 'image')} both in {first_part} and in {second_part} ({some(same)}); {advice}"
+        findings.append(Finding("labeled_and_unlabeled" if allowed else "shared_image", not allowed, sentence, same))
     if alike:
-        sentence = f"{counted(len(alike), 'image')} of {one} under another name in {other} ({some(alike)}); {ADVICE}"
-        found.append(Finding("duplicate_content" if may else "shared_content", not may, sentence, alike))
-    return found
+        sentence = (
+            f"{counted(len(alike), 'image')} of {first_part} under another name in {second_part} ({some(alike)}); "
+            f"{ADVICE}"
+        )
+        findings.append(Finding("duplicate_content" if allowed else "shared_content", not allowed, sentence, alike))
+    return findings
 
 
-def _within(part: str, entries: Sequence[Checked]) -> list[Finding]:
-    """What stands twice in one part."""
-    files: dict[str, Checked] = {}
-    digests: dict[str, Checked] = {}
+def _duplicates_within(part: str, entries: Sequence[CheckedEntry]) -> list[Finding]:
+    """Find images that occur twice in one part."""
+    files: dict[str, CheckedEntry] = {}
+    digests: dict[str, CheckedEntry] = {}
     same, alike = [], []
     for entry in entries:
         if entry.source in files:
@@ -63,43 +68,44 @@ def _within(part: str, entries: Sequence[Checked]) -> list[Finding]:
             alike.append(f"{entry.image_path} is {digests[entry.digest].image_path}")
         files.setdefault(entry.source, entry)
         digests.setdefault(entry.digest, entry)
-    found = []
+    findings = []
     if same:
-        sentence = f"{counted(len(same), 'image')} twice in {part} ({some(same)}); take one of each away"
-        found.append(Finding("duplicate_image", False, sentence, same))
+        sentence = f"{counted(len(same), 'image')} twice in {part} ({some(same)}); remove one of each"
+        findings.append(Finding("duplicate_image", False, sentence, same))
     if alike:
         sentence = (
-            f"{counted(len(alike), 'image')} of {part} under another name in it ({some(alike)}); take one of each away"
+            f"{counted(len(alike), 'image')} of {part} under another name in it ({some(alike)}); remove one of each"
         )
-        found.append(Finding("duplicate_content", False, sentence, alike))
-    return found
+        findings.append(Finding("duplicate_content", False, sentence, alike))
+    return findings
 
 
-def _on_patients(checked: CheckedList) -> list[Finding]:
+def _shared_patients(checked: CheckedList) -> list[Finding]:
+    """Find patients of validation and test images that are in other parts too."""
     known = {part: [entry.known[PATIENT] for entry in checked.part(part) if PATIENT in entry.known] for part in PARTS}
     learned = {patient for part in LEARNED for patient in known[part]}
-    chosen = set(known["validation"])
+    validation = set(known["validation"])
     leaks = list(dict.fromkeys(patient for patient in known["validation"] if patient in learned))
     seen = [patient for patient in known["test"] if patient in learned]
-    only_chosen = [patient for patient in known["test"] if patient in chosen - learned]
+    validated = [patient for patient in known["test"] if patient in validation - learned]
     total = len(checked.part("test"))
-    found = []
+    findings = []
     if leaks:
         sentence = (
             f"{counted(len(leaks), 'patient')} both in validation and in training or unlabeled ({some(leaks)}), so the "
-            f"checkpoint would be chosen on known tissue; keep all images of a patient in one part"
+            f"checkpoint would be chosen on tissue seen in training; keep all images of a patient in one part"
         )
-        found.append(Finding("shared_patient", True, sentence, leaks))
+        findings.append(Finding("shared_patient", True, sentence, leaks))
     if seen:
         sentence = (
-            f"{len(seen)} of {counted(total, 'test image')} of patients that training or unlabeled holds too "
-            f"({some(dict.fromkeys(seen))}); no score on them shows how a method does on new patients"
+            f"{len(seen)} of {counted(total, 'test image')} of patients that are also in training or unlabeled "
+            f"({some(dict.fromkeys(seen))}); scores on them do not show performance on new patients"
         )
-        found.append(Finding("test_patient_learned", False, sentence, list(dict.fromkeys(seen))))
-    if only_chosen:
+        findings.append(Finding("test_patient_learned", False, sentence, list(dict.fromkeys(seen))))
+    if validated:
         sentence = (
-            f"{len(only_chosen)} of {counted(total, 'test image')} of patients that validation holds too "
-            f"({some(dict.fromkeys(only_chosen))}); the checkpoint is chosen on these patients"
+            f"{len(validated)} of {counted(total, 'test image')} of patients that are also in validation "
+            f"({some(dict.fromkeys(validated))}); the checkpoint is chosen on these patients"
         )
-        found.append(Finding("test_patient_validated", False, sentence, list(dict.fromkeys(only_chosen))))
-    return found
+        findings.append(Finding("test_patient_validated", False, sentence, list(dict.fromkeys(validated))))
+    return findings

@@ -1,4 +1,4 @@
-"""What a check found: a table for a person, and plain data for a program."""
+"""Results of a check: a text table, and data for JSON."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from dataclasses import asdict
 from statistics import median
 from typing import Any
 
-from bundle.data.check import Checked, CheckedList, Finding
+from bundle.data.check import CheckedEntry, CheckedList, Finding
 from bundle.data.check_findings import is_numbered
 from bundle.data.leakage import PATIENT
 from bundle.data.lists import MPP, PARTS
 from bundle.data.sentences import counted
 
-WIDTH, FIRST, COLUMN = 100, 24, 15
-"""Characters of a line, of the names of rows, and of the column of a part."""
-SHOWN = 8
-"""How many domains and grades have a row."""
+LINE_WIDTH, NAME_WIDTH, COLUMN_WIDTH = 100, 24, 15
+"""Width in characters of a line, of the row names, and of the column of a part."""
+MAX_ROWS = 8
+"""Largest number of rows for domains and for grades."""
 READINGS = {
     "instances": "several numbers",
     "binary": "one value",
     "classes": "classes",
-    "empty": "background alone",
+    "empty": "background only",
     "full": "no background",
 }
-"""Reading of a mask -> its words in the table."""
+"""Reading of a mask -> its row name in the table."""
 
 
-def summary(entries: Sequence[Checked], numbered: bool) -> dict[str, Any]:
-    """Figures of some entries, ready for JSON; ``None`` where nothing is known.
+def summary(entries: Sequence[CheckedEntry], numbered: bool) -> dict[str, Any]:
+    """Return statistics of some entries, for JSON; ``None`` for unknown values.
 
     Args:
-        entries: those of a part, or all.
-        numbered: whether masks of the list number their glands; else connected pieces are counted as glands.
+        entries: the entries of a part, or all.
+        numbered: whether masks of the list have instance numbers; else connected components count as glands.
     """
     images = [entry.image for entry in entries if entry.image is not None]
     labels = [entry.label for entry in entries if entry.label is not None and entry.label.fault is None]
@@ -67,7 +67,7 @@ def summary(entries: Sequence[Checked], numbered: bool) -> dict[str, Any]:
 
 
 def as_data(checked: CheckedList, findings: Sequence[Finding]) -> dict[str, Any]:
-    """Everything for JSON: figures a part, findings with all their cases, and the facts of each image.
+    """Return all results for JSON: statistics by part, findings with all their cases, and properties of each image.
 
     Sizes are [width, height] in px, shares in [0, 1], ``mpp`` in um/px. The same list and files give the same data.
     """
@@ -80,14 +80,14 @@ def as_data(checked: CheckedList, findings: Sequence[Finding]) -> dict[str, Any]
         "classes": checked.classes,
         "parts": parts,
         "all": summary(checked.entries, numbered),
-        "problems": [_finding(finding) for finding in findings if finding.problem],
-        "warnings": [_finding(finding) for finding in findings if not finding.problem],
-        "images": [_entry(entry) for entry in checked.entries],
+        "problems": [_finding_data(finding) for finding in findings if finding.problem],
+        "warnings": [_finding_data(finding) for finding in findings if not finding.problem],
+        "images": [_entry_data(entry) for entry in checked.entries],
     }
 
 
 def table(checked: CheckedList, findings: Sequence[Finding]) -> str:
-    """The table: figures of each part, conversions, problems and warnings; lines of 100 characters at most."""
+    """Return the text table: statistics by part, conversions, problems and warnings; at most 100 characters wide."""
     numbered = is_numbered(checked.entries)
     columns = {part: summary(checked.part(part), numbered) for part in PARTS if checked.part(part)}
     if len(columns) != 1:
@@ -96,9 +96,9 @@ def table(checked: CheckedList, findings: Sequence[Finding]) -> str:
     for name, cells in _rows(list(columns.values()), numbered):
         if any(cell != "-" for cell in cells):
             lines.append(_line(name, cells))
-    whole = columns.get("all", next(iter(columns.values())))
-    notes = [f"{counted(count, 'image')}: {note}" for note, count in whole["image_conversions"].items()]
-    notes += [f"{counted(count, 'mask')}: {note}" for note, count in whole["mask_conversions"].items()]
+    total = columns.get("all", next(iter(columns.values())))
+    notes = [f"{counted(count, 'image')}: {note}" for note, count in total["image_conversions"].items()]
+    notes += [f"{counted(count, 'mask')}: {note}" for note, count in total["mask_conversions"].items()]
     lines += _block("Converted when read", notes)
     lines += _block("Problems", [finding.sentence for finding in findings if finding.problem])
     lines += _block("Warnings", [finding.sentence for finding in findings if not finding.problem])
@@ -106,27 +106,27 @@ def table(checked: CheckedList, findings: Sequence[Finding]) -> str:
 
 
 def verdict(checked: CheckedList, findings: Sequence[Finding]) -> str:
-    """One sentence at the end, without its stop."""
+    """Return the conclusion as one sentence without full stop."""
     problems = [finding for finding in findings if finding.problem]
     warnings = len(findings) - len(problems)
     if not problems:
         return f"{checked.path.name} has no problem and {counted(warnings, 'warning')}; it can be used"
     return (
         f"{checked.path} has {counted(len(problems), 'problem')} ({', '.join(finding.kind for finding in problems)}); "
-        f"mend what is told above, then check again"
+        f"fix the problems listed above, then check again"
     )
 
 
 def _rows(columns: Sequence[dict[str, Any]], numbered: bool) -> list[tuple[str, list[str]]]:
-    """Name and cells of each row."""
+    """Return name and cells of each row."""
 
     def row(name: str, cell: Any) -> tuple[str, list[str]]:
         return name, [cell(column) for column in columns]
 
-    def named(key: str, word: str) -> list[tuple[str, list[str]]]:
+    def rows_by_name(key: str, word: str) -> list[tuple[str, list[str]]]:
         names = list(dict.fromkeys(name for column in columns for name in column[key]))
         rows = [row(f"{word} {name}", lambda column, name=name: _count(column[key].get(name))) for name in names]
-        return rows if len(rows) <= SHOWN else [*rows[:SHOWN], (f"  and {len(rows) - SHOWN} more {word}s", [])]
+        return rows if len(rows) <= MAX_ROWS else [*rows[:MAX_ROWS], (f"  and {len(rows) - MAX_ROWS} more {word}s", [])]
 
     gland = "glands" if numbered else "pieces"
     return [
@@ -134,8 +134,8 @@ def _rows(columns: Sequence[dict[str, Any]], numbered: bool) -> list[tuple[str, 
         row("masks", lambda column: _count(column["masks"])),
         row("patients", lambda column: _count(column["patients"])),
         row("  images without", lambda column: _count(column["images_without_patient"])),
-        *named("grades", "grade"),
-        *named("domains", "domain"),
+        *rows_by_name("grades", "grade"),
+        *rows_by_name("domains", "domain"),
         row("width, px", lambda column: _span(column["width"])),
         row("height, px", lambda column: _span(column["height"])),
         row("um/px", lambda column: _span(column["mpp"])),
@@ -156,15 +156,15 @@ def _rows(columns: Sequence[dict[str, Any]], numbered: bool) -> list[tuple[str, 
 
 
 def _line(name: str, cells: Sequence[str]) -> str:
-    return (_short(name, FIRST).ljust(FIRST) + "".join(cell.rjust(COLUMN) for cell in cells)).rstrip()
+    return (_short(name, NAME_WIDTH).ljust(NAME_WIDTH) + "".join(cell.rjust(COLUMN_WIDTH) for cell in cells)).rstrip()
 
 
 def _block(title: str, sentences: Sequence[str]) -> list[str]:
-    """Sentences under a title, wrapped; nothing where there is none."""
+    """Return the wrapped sentences under a title; nothing if there are none."""
     if not sentences:
         return []
     wrapped = (
-        textwrap.wrap(sentence, WIDTH, initial_indent="- ", subsequent_indent="  ", break_on_hyphens=False)
+        textwrap.wrap(sentence, LINE_WIDTH, initial_indent="- ", subsequent_indent="  ", break_on_hyphens=False)
         for sentence in sentences
     )
     return ["", title, *(line for lines in wrapped for line in lines)]
@@ -174,17 +174,17 @@ def _range(values: Sequence[float]) -> dict[str, float]:
     return {"min": min(values), "median": median(values), "max": max(values)} if values else {}
 
 
-def _counts(entries: Sequence[Checked], key: str) -> dict[str, int]:
+def _counts(entries: Sequence[CheckedEntry], key: str) -> dict[str, int]:
     counts = Counter(entry.known[key] for entry in entries if key in entry.known)
     return dict(sorted(counts.items()))
 
 
-def _finding(finding: Finding) -> dict[str, Any]:
+def _finding_data(finding: Finding) -> dict[str, Any]:
     return {"kind": finding.kind, "count": len(finding.cases), "sentence": finding.sentence, "cases": finding.cases}
 
 
-def _entry(entry: Checked) -> dict[str, Any]:
-    """Facts of an entry; sizes as [width, height]."""
+def _entry_data(entry: CheckedEntry) -> dict[str, Any]:
+    """Return the properties of an entry; sizes as [width, height]."""
     record: dict[str, Any] = {"part": entry.part, "image": entry.image_path, "label": entry.label_path, **entry.known}
     for key, facts in (("image_facts", entry.image), ("label_facts", entry.label)):
         if facts is not None:

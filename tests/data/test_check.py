@@ -1,4 +1,4 @@
-"""Tests of the check of a data list: each fault is made on purpose and must be found, with the right words."""
+"""The check of a data list: each kind of fault is found and reported with the right message."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ import pytest
 from PIL import Image
 
 from bundle.data import prepare_glas
-from bundle.data.check import Checked, CheckedList, Finding, check_list
-from bundle.data.check_files import SPECK, ImageFacts, look_at_image, look_at_label
+from bundle.data.check import CheckedEntry, CheckedList, Finding, check_list
+from bundle.data.check_files import SPECK, ImageFacts, inspect_image, inspect_label
 from bundle.data.check_findings import find_faults
 from bundle.data.check_pictures import to_show
 from bundle.data.check_report import as_data, table, verdict
@@ -44,7 +44,7 @@ def noise(seed: int, size: tuple[int, int] = SIZE) -> np.ndarray:
 
 
 def make(folder: Path) -> Parts:
-    """A data folder without fault; gives its list."""
+    """Make a valid data folder and return its list."""
     parts: Parts = {}
     number = 0
     for part, count in COUNTS.items():
@@ -174,25 +174,25 @@ def no_training(folder: Path, parts: Parts) -> None:
 
 
 PROBLEMS: list[tuple[Callable[[Path, Parts], None], str, str]] = [
-    (missing_image, "missing_file", "1 file missing (image_1.png); put them there"),
+    (missing_image, "missing_file", "1 file missing (image_1.png); add them"),
     (missing_mask, "missing_file", "1 file missing (label_1.png)"),
     (truncated, "unreadable_file", "1 file that cannot be decoded: image_1.png is no picture that can be read"),
     (no_picture, "unreadable_file", "label_1.png is no PNG, JPEG, BMP or TIFF that can be read"),
-    (colors, "wrong_values", "1 file whose values have no right reading: label_1.png: a mask has one channel"),
+    (colors, "wrong_values", "1 file with invalid values: label_1.png: a mask has one channel"),
     (smoothed, "wrong_values", "as in a mask smoothed by JPEG or resizing"),
     (other_size, "size_mismatch", "1 mask of another size than the image (label_1.png 60 x 48 px for 64 x 48 px)"),
-    (turned, "size_mismatch", "(label_1.png 48 x 64 px for 64 x 48 px, turned as an orientation tag asks)"),
+    (turned, "size_mismatch", "(label_1.png 48 x 64 px for 64 x 48 px, rotated by an orientation tag)"),
     (same_file, "shared_image", "1 image both in training and in validation (image_1.png)"),
     (same_file_by_link, "shared_image", "1 image both in unlabeled and in test (linked.png)"),
     (chosen_and_tested, "shared_image", "1 image both in validation and in test (image_5.png)"),
     (same_content, "shared_content", "1 image of unlabeled under another name in validation (image_3.png is copy.bmp)"),
     (same_patient, "shared_patient", "1 patient both in validation and in training or unlabeled (3)"),
     (label_under_unlabeled, "label_under_unlabeled", "1 image under unlabeled with a mask (image_4.png)"),
-    (no_label, "missing_label", "1 image without a mask (image_8.png); give one, or move them to unlabeled"),
-    (outside, "outside_folder", "1 path out of the data folder (../image_8.png)"),
+    (no_label, "missing_label", "1 image without a mask (image_8.png); add masks, or move them to unlabeled"),
+    (outside, "outside_folder", "1 path outside the data folder (../image_8.png)"),
     (bad_mpp, "bad_value", "1 wrong value: entry 1 of test has the mpp -1; give the width of a pixel in um"),
-    (bad_entry, "bad_entry", "1 entry of no use (entry 2 of test has no path of an image)"),
-    (no_list, "bad_entry", "unlabeled is no list of entries"),
+    (bad_entry, "bad_entry", "1 invalid entry (entry 2 of test has no image path)"),
+    (no_list, "bad_entry", "unlabeled is not a list of entries"),
     (no_training, "no_training", "no image under training"),
 ]
 
@@ -201,8 +201,8 @@ PROBLEMS: list[tuple[Callable[[Path, Parts], None], str, str]] = [
 def test_each_problem_is_found(tmp_path: Path, parts: Parts, spoil: Any, kind: str, words: str) -> None:
     spoil(tmp_path, parts)
     checked, findings = check(tmp_path, parts)
-    found = [finding for finding in findings if finding.problem and finding.kind == kind]
-    assert any(words in finding.sentence for finding in found), [finding.sentence for finding in findings]
+    sentences = [finding.sentence for finding in findings if finding.problem and finding.kind == kind]
+    assert any(words in sentence for sentence in sentences), [finding.sentence for finding in findings]
     assert kind in verdict(checked, findings)
     assert not as_data(checked, findings)["usable"]
 
@@ -322,20 +322,24 @@ WARNINGS: list[tuple[Callable[[Path, Parts], None], str, str]] = [
     (both_streams, "labeled_and_unlabeled", "1 image both in training and in unlabeled (image_0.png)"),
     (copy_in_part, "duplicate_content", "1 image of unlabeled under another name in it (image_4.png is image_3.png)"),
     (twice_in_part, "duplicate_image", "1 image twice in unlabeled (image_3.png)"),
-    (known_patients, "test_patient_learned", "1 of 2 test images of patients that training or unlabeled holds too (4)"),
-    (known_patients, "test_patient_validated", "1 of 2 test images of patients that validation holds too (6)"),
+    (
+        known_patients,
+        "test_patient_learned",
+        "1 of 2 test images of patients that are also in training or unlabeled (4)",
+    ),
+    (known_patients, "test_patient_validated", "1 of 2 test images of patients that are also in validation (6)"),
     (small, "small_image", "1 image smaller at 1 um/px than a crop of 32 x 32 px (image_7.png: 32 x 24 px)"),
     (unknown_mpp, "unknown_mpp", "1 of 9 images without um/px (image_7.png)"),
-    (odd_mpp, "odd_mpp", "1 image with um/px that no microscope gives (image_7.png: 250)"),
-    (empty, "empty_mask", "1 mask with background alone (label_0.png)"),
+    (odd_mpp, "odd_mpp", "1 image with unusual um/px (image_7.png: 250)"),
+    (empty, "empty_mask", "1 mask with background only (label_0.png)"),
     (full, "full_mask", "1 mask without background (label_0.png)"),
     (one_number, "split_numbers", "1 mask with one number on separate pieces (label_0.png: 1 number, 2 pieces)"),
     (specks, "specks", f"1 speck of {SPECK} px or less in 1 mask (label_0.png: 1)"),
-    (plain_masks, "not_numbered", "7 masks that say where glands are and not which"),
+    (plain_masks, "not_numbered", "7 masks without instance numbers"),
     (oriented, "orientation", "1 file with an orientation tag (image_3.png: 3)"),
     (one_color, "one_color", "2 images of one color (image_0.png, image_5.png)"),
     (no_validation, "no_validation", "no image under validation: no checkpoint can be chosen"),
-    (misspelled, "unknown_part", "'val' with entries that nothing reads"),
+    (misspelled, "unknown_part", "'val' with entries that are not used"),
 ]
 
 
@@ -389,9 +393,9 @@ def test_conversions_are_counted(tmp_path: Path, parts: Parts) -> None:
 
 def test_each_file_is_decoded_once_and_progress_is_told(tmp_path: Path, parts: Parts) -> None:
     both_streams(tmp_path, parts)
-    told: list[tuple[int, int]] = []
-    check(tmp_path, parts, progress=lambda done, total: told.append((done, total)))
-    assert told == [(done, 16) for done in range(1, 17)]
+    calls: list[tuple[int, int]] = []
+    check(tmp_path, parts, progress=lambda done, total: calls.append((done, total)))
+    assert calls == [(done, 16) for done in range(1, 17)]
 
 
 def test_data_does_not_depend_on_the_number_of_workers(tmp_path: Path, parts: Parts) -> None:
@@ -419,7 +423,7 @@ def test_a_stop_does_not_wait_for_what_is_left(tmp_path: Path, parts: Parts, mon
             stopped.set()
             super().shutdown(wait)
 
-    monkeypatch.setattr("bundle.data.check.look_at_image", slow)
+    monkeypatch.setattr("bundle.data.check.inspect_image", slow)
     monkeypatch.setattr("bundle.data.check.ThreadPoolExecutor", Pool)
     with pytest.raises(KeyboardInterrupt):
         check(tmp_path, parts, workers=1, progress=stop)
@@ -447,7 +451,7 @@ def test_the_same_picture_has_the_same_digest_whatever_its_format(tmp_path: Path
     for suffix in ("png", "bmp", "tif"):
         save(noise(0), tmp_path / f"a.{suffix}")
     save(noise(0).reshape(64, 48, 3), tmp_path / "same_bytes_of_another_size.png")
-    digests = Counter(look_at_image(str(file)).digest for file in tmp_path.iterdir())
+    digests = Counter(inspect_image(str(file)).digest for file in tmp_path.iterdir())
     assert sorted(digests.values()) == [1, 3]
 
 
@@ -458,7 +462,7 @@ def test_facts_of_a_mask(tmp_path: Path) -> None:
     label[30:35, 2:7] = 9
     label[30:35, 20:30] = 9
     save(label, tmp_path / "label.tif")
-    facts = look_at_label(str(tmp_path / "label.tif"))
+    facts = inspect_label(str(tmp_path / "label.tif"))
     assert (facts.numbers, facts.pieces, facts.split, facts.specks) == (2, 3, 1, 1)
     assert (facts.highest, facts.reading, facts.size) == (70000, "instances", (40, 60))
     assert facts.foreground == pytest.approx((100 + 64 + 25 + 50) / 2400)
@@ -488,7 +492,7 @@ def test_lines_of_the_table_fit(tmp_path: Path, parts: Parts) -> None:
     assert any(line.startswith("grade ggg") and "..." in line for line in lines)
 
 
-def of_glas(entries: list[Checked], start: str) -> list[Checked]:
+def of_glas(entries: list[CheckedEntry], start: str) -> list[CheckedEntry]:
     return [entry for entry in entries if Path(entry.image_path).name.startswith(start)]
 
 

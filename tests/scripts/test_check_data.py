@@ -76,7 +76,7 @@ def test_problems_are_1_and_all_told(program: ModuleType, data: Path, capsys: py
     assert "- 1 mask of another size than the image (" in out
     last = err.splitlines()[-1]
     assert last.startswith("prepare_data: ")
-    assert "has 2 problems (missing_file, size_mismatch); mend what is told above" in last
+    assert "has 2 problems (missing_file, size_mismatch); fix the problems listed above" in last
     told = json.loads(report.read_text(encoding="utf-8"))
     assert not told["usable"]
     assert [(problem["kind"], problem["count"]) for problem in told["problems"]] == [
