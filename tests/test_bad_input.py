@@ -180,7 +180,7 @@ def outside(case: Case) -> None:
 BAD_DATA: dict[str, tuple[Callable[[Case], None], str]] = {
     "no images": (
         lambda case: case.write(case.parts | {"training": []}),
-        r"the data list has no image under 'training'; take another list \(--data_list\) or add some",
+        r"the data list has no image under 'training'; use another list \(--data_list\) or add images",
     ),
     "no labels": (
         no_label,
@@ -196,11 +196,11 @@ BAD_DATA: dict[str, tuple[Callable[[Case], None], str]] = {
     ),
     "missing mask": (
         lambda case: case.change("training", label="label/no.png"),
-        r"1 of 8 files of training in /data/.*\.json are missing \(/data/label/no\.png\); put them there, or",
+        r"1 of 8 files of training in /data/.*\.json are missing \(/data/label/no\.png\); add them, or",
     ),
     "mask of noise": (
         other_mask(noise(48, 64)),
-        r"/data/mask\.png: 25\d values lie in \d+ pieces, as in a mask smoothed by JPEG",
+        r"/data/mask\.png: 25\d values have \d+ separate pieces, as in a mask smoothed by JPEG",
     ),
     "mask of fractions": (
         other_mask(np.linspace(0, 1, 48 * 64, dtype=np.float32).reshape(48, 64), ".tif"),
@@ -208,7 +208,7 @@ BAD_DATA: dict[str, tuple[Callable[[Case], None], str]] = {
     ),
     "mask of colors": (
         other_mask(noise(48, 64, 3)),
-        r"/data/mask\.png: a mask has one channel, this one has colors; save",
+        r"/data/mask\.png: a mask must have one channel, this one has colors; save",
     ),
     "truncated image": (
         truncated("training"),
@@ -220,15 +220,15 @@ BAD_DATA: dict[str, tuple[Callable[[Case], None], str]] = {
     ),
     "image under two names": (
         in_two_files,
-        r"/data/heldout_50_seed0\.json holds 1 image of validation under another name in training \(/data/image/.*\)",
+        r"/data/heldout_50_seed0\.json has 1 image of validation under another name in training \(/data/image/.*\)",
     ),
     "list that is no JSON": (
         lambda case: case.write("{no json"),
-        r"/data/heldout_50_seed0\.json is not JSON \(.*\); write or make the data list again",
+        r"/data/heldout_50_seed0\.json is not JSON \(.*\); create the data list again",
     ),
     "file outside the folder": (
         outside,
-        r"1 path of training in /data/heldout_50_seed0\.json leads? out of the data folder",
+        r"/data/heldout_50_seed0\.json has 1 path of training outside the data folder",
     ),
 }
 
@@ -284,9 +284,9 @@ def test_pictures_of_any_kind_are_converted_with_a_note(case: Case, trained: Pat
         "16 bits scaled to 8, gray repeated to RGB",
         "gray repeated to RGB",
         "palette to RGB",
-        "opaque alpha left out",
+        "opaque alpha removed",
     ]
-    notes.append("transparent parts laid over white")
+    notes.append("transparent parts blended over white")
     for said in (case.succeeds("training"), case.succeeds("inference", "--ckpt_dir", str(trained))):
         for file, note in zip(files, notes, strict=False):
             assert f"{file}: {note};" in said

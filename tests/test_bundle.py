@@ -180,7 +180,7 @@ def test_an_empty_test_part_is_no_success(resumed):
     (folder / "untested.json").write_text(json.dumps(parts | {"test": []}))
     words = ["run", "run", "--config_file", resumed.configs("train.json", "evaluate.json")]
     failed = resumed.run(*words, "--data_list", "untested.json", "--output_dir", "untested", fails=True)
-    assert "ValueError: the data list has no image under 'test'; take another list" in failed.stderr
+    assert "ValueError: the data list has no image under 'test'; use another list" in failed.stderr
     assert not (resumed.root / "untested" / "metrics.csv").exists()
 
 

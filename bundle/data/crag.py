@@ -1,10 +1,10 @@
-"""CRAG: glands of colorectal adenocarcinoma in H&E, read in its published layout and prepared.
+"""CRAG: glands of colorectal adenocarcinoma in H&E, prepared from its published layout.
 
 Graham et al., "MILD-Net: Minimal information loss dilated network for gland instance segmentation in colon histology
-images", Medical Image Analysis 52, 2019, 199-211, doi 10.1016/j.media.2018.12.001. 213 images at 20x, 173 to train and
-40 to test, most about 1512 x 1516 px, with instance masks. By that paper they come from an Omnyx VL120 scanner at
-0.55 um/px. Neither patients nor grades are published, so no part can be kept apart by patient. For research only, no
-commercial use; the terms stand with the download.
+images", Medical Image Analysis 52, 2019, 199-211, doi 10.1016/j.media.2018.12.001. 213 images at 20x, 173 for training
+and 40 for testing, most about 1512 x 1516 px, with instance masks. According to the paper they were scanned with an
+Omnyx VL120 at 0.55 um/px. Patients and grades are not published, so parts cannot be split by patient. For research
+only, no commercial use; the terms are part of the download.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ LICENSE = (
     "CRAG is for research only, no commercial use (check the terms of your download); cite Graham et al., MILD-Net, "
     "Medical Image Analysis 2019, doi 10.1016/j.media.2018.12.001."
 )
-"""Terms of the set in one sentence, to show wherever it is prepared."""
-PATIENTS = "CRAG names no patients, so validation and test may hold tissue of patients that are learned from."
-"""What every score on this set must be read with."""
+"""Terms of the data set in one sentence, shown when it is prepared."""
+PATIENTS = "CRAG does not publish patients, so validation and test may contain tissue of training patients."
+"""Limitation of all scores on this data set."""
 PARTS = {"train": ("train", 173), "valid": ("test", 40)}
-"""Folder -> how its names begin, and how many there are: ``train_1`` to ``train_173``, ``test_1`` to ``test_40``."""
+"""Folder -> prefix and number of its images: ``train_1`` to ``train_173``, ``test_1`` to ``test_40``."""
 IMAGES, MASKS = "Images", "Annotation"
 PIXEL_SIZE = 0.55
-"""Width of a pixel in um, by the paper."""
+"""Width of a pixel in um, from the paper."""
 DOMAIN = "crag"
 VALIDATION_PERCENT = 20
 SEEDS = (0, 1, 2)
 SPLITS = Path(__file__).with_name("crag_splits.json")
-"""The published splits, names only; ``scripts/make_splits.py`` makes them."""
+"""The published splits as image names, made by ``scripts/make_splits.py``."""
 
 
 @dataclass(frozen=True)
 class CragImage:
-    """One image of CRAG on disk: RGB, 8 bits, and its mask of the same size, 0 background and 1..N glands."""
+    """Files of one image of CRAG: 8-bit RGB, and a mask of the same size, 0 background and 1..N glands."""
 
     name: str
     image: Path
@@ -48,57 +48,56 @@ class CragImage:
 
 
 def crag_entry(name: str) -> dict[str, Any]:
-    """Entry of a data list but for ``mpp``, with the paths that ``prepare_crag`` writes."""
+    """Return the data list entry of an image, without ``mpp``, with the paths that ``prepare_crag`` writes."""
     return {"image": f"image/{name}.png", "label": f"label/{name}.png", "domain": DOMAIN}
 
 
 def expected_names(part: str) -> list[str]:
-    """Names of the images in the folder ``train`` or ``valid``."""
+    """Return the names of the images in the folder ``train`` or ``valid``."""
     begin, count = PARTS[part]
     return [f"{begin}_{number}" for number in range(1, count + 1)]
 
 
 def check_crag(source: str | Path) -> list[CragImage]:
-    """Look at a folder that holds CRAG in its published layout and list its 213 images, those to train on first.
+    """Check a folder of CRAG in its published layout and list its 213 images, training images first.
 
-    Masks without an image are passed over: the first version of the set had five of them.
+    Masks without an image are ignored: the first version of the data set had five of them.
 
     Args:
-        source: the folder that holds ``train/Images``, ``train/Annotation``, ``valid/Images``, ``valid/Annotation``.
+        source: folder with ``train/Images``, ``train/Annotation``, ``valid/Images``, ``valid/Annotation``.
 
     Raises:
-        FileNotFoundError: where a folder, an image or a mask is missing.
-        ValueError: where there are images that the set does not have, a file is no picture, or a mask has another size
-            than its image.
+        FileNotFoundError: if a folder, an image or a mask is missing.
+        ValueError: if there are unknown images, a file is not a picture, or a mask and its image differ in size.
     """
     folder = Path(source).expanduser().absolute()
-    found = []
+    crag_images = []
     for part in PARTS:
         names = expected_names(part)
         images, masks = _files(folder / part / IMAGES), _files(folder / part / MASKS)
-        strange = sorted(set(images) - set(names))
-        if strange:
+        unknown = sorted(set(images) - set(names))
+        if unknown:
             raise ValueError(
-                f"{folder / part / IMAGES} holds {counted(len(strange), 'image')} that CRAG does not have "
-                f"({some(strange)}); give the set as it was downloaded"
+                f"{folder / part / IMAGES} holds {counted(len(unknown), 'image')} that CRAG does not have "
+                f"({some(unknown)}); give the unchanged download"
             )
-        for kind, there in ((IMAGES, images), (MASKS, masks)):
-            missing = [name for name in names if name not in there]
+        for kind, files in ((IMAGES, images), (MASKS, masks)):
+            missing = [name for name in names if name not in files]
             if missing:
                 raise FileNotFoundError(
                     f"{len(missing)} of {len(names)} files of {folder / part / kind} are missing ({some(missing)}); "
-                    f"unpack the whole CRAG download again"
+                    f"extract the CRAG download again"
                 )
-        found += [CragImage(name, images[name], masks[name]) for name in names]
-    for image in found:
+        crag_images += [CragImage(name, images[name], masks[name]) for name in names]
+    for image in crag_images:
         check_pair(image.image, image.mask)
-    return found
+    return crag_images
 
 
 def draw_crag_splits() -> dict[str, Any]:
-    """Draw the published splits from names alone: protocol -> split, as ``splits.draw_split`` gives it.
+    """Draw the published splits from image names: protocol -> split, as returned by ``splits.draw_split``.
 
-    ``heldout`` keeps 20 % of the 173 images for validation, the same for every seed; ``authors`` keeps none.
+    ``heldout`` uses 20 % of the 173 images for validation, the same for every seed; ``authors`` has no validation.
     """
     entries = [crag_entry(name) for name in expected_names("train")]
     count = share_count(VALIDATION_PERCENT, len(entries))
@@ -110,7 +109,7 @@ def draw_crag_splits() -> dict[str, Any]:
 
 
 def crag_lists(mpp: float = PIXEL_SIZE) -> dict[str, Any]:
-    """All data lists of CRAG by the published splits: file name -> data list; ``mpp`` in um/px."""
+    """Return all data lists of CRAG from the published splits: file name -> data list; ``mpp`` in um/px."""
     train, test = ([crag_entry(name) | {"mpp": mpp} for name in expected_names(part)] for part in PARTS)
     lists: dict[str, Any] = {}
     for protocol, split in json.loads(SPLITS.read_text(encoding="utf-8")).items():
@@ -121,22 +120,22 @@ def crag_lists(mpp: float = PIXEL_SIZE) -> dict[str, Any]:
 def prepare_crag(
     source: str | Path, output: str | Path, mpp: float = PIXEL_SIZE, progress: Progress | None = None
 ) -> list[str]:
-    """Make a data folder of CRAG: ``image/NAME.png``, instance masks ``label/NAME.png``, and the data lists.
+    """Write a data folder of CRAG: ``image/NAME.png``, instance masks ``label/NAME.png``, and the data lists.
 
-    Pixels stay as they are. The folder appears when it is complete.
+    Pixels are not changed. The folder is created only when it is complete.
 
     Args:
-        source: a folder that holds CRAG, see ``check_crag``.
-        output: the folder to make; may exist if it is empty.
+        source: folder of CRAG, see ``check_crag``.
+        output: folder to create; may exist if it is empty.
         mpp: width of a pixel, um.
-        progress: told after each image.
+        progress: called after each image.
 
     Returns:
         File names of the data lists, sorted.
 
     Raises:
         FileNotFoundError: as ``check_crag``.
-        ValueError: as ``check_crag``; or ``output`` is not empty, ``mpp`` is not above 0, a picture is damaged, or a
+        ValueError: as ``check_crag``; or if ``output`` is not empty, ``mpp`` is not above 0, a picture is damaged, or a
             mask has colors.
     """
     if not 0 < mpp < float("inf"):
@@ -149,7 +148,7 @@ def prepare_crag(
 
 
 def _files(folder: Path) -> dict[str, Path]:
-    """Name -> PNG file."""
+    """Return the PNG files of a folder by name."""
     if not folder.is_dir():
         raise FileNotFoundError(
             f"no folder {folder}; give --source, the folder that holds train/Images and valid/Images of CRAG"

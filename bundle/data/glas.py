@@ -1,9 +1,9 @@
-"""GlaS (Warwick-QU): glands of the colon in H&E, the set of the MICCAI 2015 challenge, read and prepared.
+"""GlaS (Warwick-QU): glands of the colon in H&E, the data set of the MICCAI 2015 challenge.
 
 Sirinukunwattana et al., "Gland segmentation in colon histology images: the GlaS challenge contest", Medical Image
 Analysis 35, 2017, doi 10.1016/j.media.2016.08.008. 165 images of 16 patients, most 775 x 522 px, with instance masks
-in which glands touch. Official training and test images share patients. For research only, no commercial use; its terms
-ask to cite that paper and Sirinukunwattana et al., "A stochastic polygons model for glandular structures in colon
+in which glands touch. The official training and test images share patients. For research only, no commercial use; the
+terms ask to cite that paper and Sirinukunwattana et al., "A stochastic polygons model for glandular structures in colon
 histology images", IEEE Transactions on Medical Imaging 2015, doi 10.1109/TMI.2015.2433900.
 """
 
@@ -26,26 +26,26 @@ LICENSE = (
     "GlaS is for research only, no commercial use; cite Sirinukunwattana et al., Medical Image Analysis 2017, "
     "doi 10.1016/j.media.2016.08.008, and IEEE TMI 2015, doi 10.1109/TMI.2015.2433900."
 )
-"""Terms of the set in one sentence, to show wherever it is prepared."""
+"""Terms of the data set in one sentence, shown when it is prepared."""
 COUNTS = {"train": 85, "testA": 60, "testB": 20}
-"""Images of each official part; their names are ``train_1``, ``train_2``, and so on."""
+"""Number of images in each official part; their names are ``train_1``, ``train_2``, and so on."""
 TRAIN_GRADES = {"benign": 37, "malignant": 48}
-"""Training images of each grade."""
+"""Number of training images of each grade."""
 PIXEL_SIZE = 0.62
-"""Width of a pixel in um by the page of the challenge (20x, 0.62005); some papers take 0.465."""
+"""Width of a pixel in um, from the challenge website (20x, 0.62005); some papers use 0.465."""
 DOMAIN = "warwick"
 VALIDATION_PATIENTS = ("4", "5", "6", "8", "11")
-"""Patients held out of the 85: 8 benign and 9 malignant images."""
+"""Validation patients of the 85 training images: 8 benign and 9 malignant images."""
 SEEDS = (0, 1, 2)
 FOLDS = 3
 SUFFIXES = (".png", ".bmp")
 SPLITS = Path(__file__).with_name("glas_splits.json")
-"""The published splits, names only; ``scripts/make_splits.py`` makes them."""
+"""The published splits as image names, made by ``scripts/make_splits.py``."""
 
 
 @dataclass(frozen=True)
 class GlasImage:
-    """One image of GlaS on disk: RGB, 8 bits, and its mask of the same size, 0 background and 1..N glands."""
+    """Files of one image of GlaS: 8-bit RGB, and a mask of the same size, 0 background and 1..N glands."""
 
     name: str
     image: Path
@@ -54,29 +54,29 @@ class GlasImage:
     grade: str
 
     def entry(self, mpp: float) -> dict[str, Any]:
-        """Entry of a data list, with the paths that ``prepare_glas`` writes; ``mpp`` in um/px."""
+        """Return the data list entry, with the paths that ``prepare_glas`` writes; ``mpp`` in um/px."""
         return glas_entry(self.name, self.patient, self.grade) | {"mpp": mpp}
 
 
 def glas_entry(name: str, patient: str, grade: str) -> dict[str, Any]:
-    """Entry of a data list but for ``mpp``."""
+    """Return the data list entry of an image, without ``mpp``."""
     paths = {"image": f"image/{name}.png", "label": f"label/{name}.png"}
     return paths | {"patient": patient, "grade": grade, "domain": DOMAIN}
 
 
 def expected_names() -> list[str]:
-    """Names of the 165 images, ``train_1`` first."""
+    """Return the names of the 165 images, ``train_1`` first."""
     return [f"{part}_{number}" for part, count in COUNTS.items() for number in range(1, count + 1)]
 
 
 def read_grades(path: str | Path) -> dict[str, tuple[str, str]]:
     """Read ``Grade.csv``: name -> (patient, grade), in the order of ``expected_names``.
 
-    Column names and cells may carry spaces around them, as those of the official file do.
+    Spaces around column names and cells are removed, because the official file has them.
 
     Raises:
-        FileNotFoundError: without the file.
-        ValueError: where a column or an image is missing, or the training images are not 37 benign and 48 malignant.
+        FileNotFoundError: if the file does not exist or rows are missing.
+        ValueError: if a column is missing, or the training images are not 37 benign and 48 malignant.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no file {path}; give the Grade.csv of the GlaS download")
@@ -85,66 +85,64 @@ def read_grades(path: str | Path) -> dict[str, tuple[str, str]]:
     columns = {"name", "patient ID", "grade (GlaS)"}
     if not rows or not columns <= set(rows[0]):
         raise ValueError(f"{path} lacks a column of {', '.join(sorted(columns))}; give the Grade.csv of the download")
-    found = {row["name"]: (row["patient ID"], row["grade (GlaS)"]) for row in rows}
-    _refuse_missing([name for name in expected_names() if name not in found], f"rows of {path}")
-    grades = {name: found[name] for name in expected_names()}
+    grades_by_name = {row["name"]: (row["patient ID"], row["grade (GlaS)"]) for row in rows}
+    _refuse_missing([name for name in expected_names() if name not in grades_by_name], f"rows of {path}")
+    grades = {name: grades_by_name[name] for name in expected_names()}
     counts = Counter(grade for name, (_, grade) in grades.items() if name.startswith("train_"))
     if counts != TRAIN_GRADES:
-        raise ValueError(f"{path} has training grades {dict(counts)}, not {TRAIN_GRADES}; take the official file")
+        raise ValueError(f"{path} has training grades {dict(counts)}, not {TRAIN_GRADES}; use the official file")
     return grades
 
 
 def check_glas(source: str | Path) -> list[GlasImage]:
-    """Look at a folder that holds GlaS, official ``.bmp`` or ``.png``, and list its 165 images.
+    """Check a folder of GlaS, official ``.bmp`` or ``.png``, and list its 165 images.
 
     Args:
-        source: the folder of ``train_1.bmp``, ``train_1_anno.bmp``, ... and ``Grade.csv``.
+        source: folder with ``train_1.bmp``, ``train_1_anno.bmp``, ... and ``Grade.csv``.
 
     Raises:
-        FileNotFoundError: where the folder, ``Grade.csv``, an image or a mask is missing.
-        ValueError: where ``Grade.csv`` is not the official one, a file is no picture, or a mask has another size than
-            its image.
+        FileNotFoundError: if the folder, ``Grade.csv``, an image or a mask is missing.
+        ValueError: if ``Grade.csv`` is not the official one, a file is not a picture, or a mask and its image differ in
+            size.
     """
     folder = Path(source).expanduser().absolute()
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder {folder}; give --source, the folder that holds train_1.bmp and Grade.csv")
     if not (folder / "Grade.csv").is_file():
-        raise FileNotFoundError(f"no Grade.csv in {folder}; give the folder of the GlaS download that holds it")
+        raise FileNotFoundError(f"no Grade.csv in {folder}; give the folder of the GlaS download that contains it")
     grades = read_grades(folder / "Grade.csv")
-    there = {file.name.lower(): file for file in sorted(folder.iterdir())}
-    images = {name: _find(there, name) for name in grades}
-    masks = {name: _find(there, f"{name}_anno") for name in grades}
+    files = {file.name.lower(): file for file in sorted(folder.iterdir())}
+    images = {name: _find(files, name) for name in grades}
+    masks = {name: _find(files, f"{name}_anno") for name in grades}
     _refuse_missing([name for name in grades if images[name] is None], f"images of {folder}")
     _refuse_missing([f"{name}_anno" for name in grades if masks[name] is None], f"masks of {folder}")
-    found = []
+    glas_images = []
     for name, (patient, grade) in grades.items():
         image, mask = images[name], masks[name]
         assert image is not None
         assert mask is not None
-        found.append(GlasImage(name, image, mask, patient, grade))
+        glas_images.append(GlasImage(name, image, mask, patient, grade))
         check_pair(image, mask)
-    return found
+    return glas_images
 
 
-def _find(there: Mapping[str, Path], stem: str) -> Path | None:
+def _find(files: Mapping[str, Path], stem: str) -> Path | None:
     names = [f"{stem}{suffix}".lower() for suffix in SUFFIXES]
-    return next((there[name] for name in names if name in there), None)
+    return next((files[name] for name in names if name in files), None)
 
 
 def _refuse_missing(names: list[str], what: str) -> None:
     if names:
-        raise FileNotFoundError(
-            f"{len(names)} {what} are missing ({some(names)}); unpack the whole GlaS download again"
-        )
+        raise FileNotFoundError(f"{len(names)} {what} are missing ({some(names)}); extract the GlaS download again")
 
 
 def draw_glas_splits(grades: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
-    """Draw the published splits from the grades: protocol -> split, as ``splits.draw_split`` gives it.
+    """Draw the published splits from the grades: protocol -> split, as returned by ``splits.draw_split``.
 
-    ``heldout`` keeps the images of ``VALIDATION_PATIENTS`` for validation, ``authors`` keeps none, and ``fold0``,
-    ``fold1`` and ``fold2`` keep one of three folds by patient.
+    ``heldout`` uses the images of ``VALIDATION_PATIENTS`` for validation, ``authors`` has no validation, and ``fold0``,
+    ``fold1`` and ``fold2`` use one of three folds by patient.
     """
-    entries = [glas_entry(name, *known) for name, known in grades.items() if name.startswith("train_")]
+    entries = [glas_entry(name, *grade) for name, grade in grades.items() if name.startswith("train_")]
     held = [index for index, entry in enumerate(entries) if entry["patient"] in VALIDATION_PATIENTS]
     splits = {
         "heldout": draw_split(entries, held, PERCENTS, SEEDS),
@@ -156,10 +154,10 @@ def draw_glas_splits(grades: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
 
 
 def glas_lists(images: Iterable[GlasImage], mpp: float = PIXEL_SIZE) -> dict[str, Any]:
-    """All data lists of GlaS by the published splits: file name -> data list; ``mpp`` in um/px."""
-    known = list(images)
-    train = [image.entry(mpp) for image in known if image.name.startswith("train_")]
-    test = [image.entry(mpp) for image in known if not image.name.startswith("train_")]
+    """Return all data lists of GlaS from the published splits: file name -> data list; ``mpp`` in um/px."""
+    images = list(images)
+    train = [image.entry(mpp) for image in images if image.name.startswith("train_")]
+    test = [image.entry(mpp) for image in images if not image.name.startswith("train_")]
     splits = json.loads(SPLITS.read_text(encoding="utf-8"))
     lists: dict[str, Any] = {}
     for protocol, split in splits.items():
@@ -170,22 +168,22 @@ def glas_lists(images: Iterable[GlasImage], mpp: float = PIXEL_SIZE) -> dict[str
 def prepare_glas(
     source: str | Path, output: str | Path, mpp: float = PIXEL_SIZE, progress: Progress | None = None
 ) -> list[str]:
-    """Make a data folder of GlaS: ``image/NAME.png``, instance masks ``label/NAME.png``, and the data lists.
+    """Write a data folder of GlaS: ``image/NAME.png``, instance masks ``label/NAME.png``, and the data lists.
 
-    Pixels stay as they are: PNG is copied, BMP is written as PNG. The folder appears when it is complete.
+    Pixels are not changed: PNG is copied, BMP is written as PNG. The folder is created only when it is complete.
 
     Args:
-        source: a folder that holds GlaS, see ``check_glas``.
-        output: the folder to make; may exist if it is empty.
+        source: folder of GlaS, see ``check_glas``.
+        output: folder to create; may exist if it is empty.
         mpp: width of a pixel, um.
-        progress: told after each image.
+        progress: called after each image.
 
     Returns:
         File names of the data lists, sorted.
 
     Raises:
         FileNotFoundError: as ``check_glas``.
-        ValueError: as ``check_glas``; or ``output`` is not empty, ``mpp`` is not above 0, a picture is damaged, or a
+        ValueError: as ``check_glas``; or if ``output`` is not empty, ``mpp`` is not above 0, a picture is damaged, or a
             mask has colors.
     """
     if not 0 < mpp < float("inf"):

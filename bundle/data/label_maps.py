@@ -1,4 +1,4 @@
-"""Label maps made of masks: the size of their image, and numbered glands or classes."""
+"""Label maps from masks: size check, conversion to instances or classes."""
 
 from __future__ import annotations
 
@@ -13,54 +13,56 @@ from bundle.data.label_values import reading_of
 from bundle.data.pictures import picture_size
 
 CORNERS = np.ones((3, 3), dtype=bool)
-"""Pixels that touch by a side or a corner belong together."""
-NUMBERED = "one value for all glands, connected pieces numbered"
-RENUMBERED = "numbers above 65535, numbered anew"
+"""Neighborhood of 8-connected components."""
+NUMBERED = "one value for all glands, connected components numbered"
+RENUMBERED = "numbers above 65535, renumbered"
 
 
 def check_pair(image: str | Path, mask: str | Path) -> None:
-    """Refuse a mask whose size is not that of its image; only headers are read.
+    """Check that a mask has the size of its image; only headers are read.
 
     Raises:
-        FileNotFoundError: where a file is missing.
-        ValueError: where the sizes differ, or a header cannot be read.
+        FileNotFoundError: if a file is missing.
+        ValueError: if the sizes differ, or a header cannot be read.
     """
     (height, width), (rows, columns) = picture_size(image), picture_size(mask)
     if (height, width) != (rows, columns):
         raise ValueError(
-            f"{mask} is {columns} x {rows} px and its image {width} x {height} px; "
-            f"give each image the mask that was drawn on it"
+            f"{mask} is {columns} x {rows} px and its image {width} x {height} px; give each image its own mask"
         )
 
 
 def as_instances(label: NDArray[Any]) -> tuple[NDArray[Any], str | None]:
-    """Turn a label map into numbered glands.
+    """Convert a label map to instances.
 
     Args:
-        label: (H, W) whole numbers; with one value beside 0 it says where glands are, with more it numbers them.
+        label: (H, W), integer values; one value besides 0 marks all glands, several are instance numbers.
 
     Returns:
-        (H, W), 0 background and at most 65535; and what was done, ``None`` where numbers stay as they are.
+        Instances (H, W), 0 background, values up to 65535; and a note, ``None`` if values are unchanged.
     """
     reading = reading_of(label)
     if reading in ("binary", "full"):
         return ndimage.label(label, CORNERS)[0], NUMBERED
     if label.max() <= np.iinfo(np.uint16).max:
         return label, None
-    values, places = np.unique(label, return_inverse=True)
-    places = places.reshape(label.shape)
-    return (places if values[0] == 0 else places + 1), RENUMBERED
+    values, indices = np.unique(label, return_inverse=True)
+    indices = indices.reshape(label.shape)
+    return (indices if values[0] == 0 else indices + 1), RENUMBERED
 
 
 def as_classes(label: NDArray[Any], classes: int) -> tuple[NDArray[Any], str | None]:
-    """Turn a label map into class indices; with two classes any one value beside 0, such as 255, is the class 1.
+    """Convert a label map to class indices; with two classes any single value besides 0, such as 255, is class 1.
 
     Args:
-        label: (H, W) whole numbers.
+        label: (H, W), integer values.
         classes: number of classes, background included.
 
+    Returns:
+        Class indices (H, W), and a note, ``None`` if values are unchanged.
+
     Raises:
-        ValueError: where a value is no class.
+        ValueError: if a value is not a class.
     """
     if classes == 2 and reading_of(label) in ("binary", "full") and label.max() > 1:
         return (label > 0).astype(label.dtype), f"{label.max()} read as class 1"
@@ -69,7 +71,7 @@ def as_classes(label: NDArray[Any], classes: int) -> tuple[NDArray[Any], str | N
 
 
 def has_split_numbers(label: NDArray[Any]) -> bool:
-    """Whether numbers of a label map stand for several pieces each, as classes do and glands do not."""
+    """Return whether a value of a label map has several connected components, as classes have."""
     if reading_of(label) != "instances":
         return False
     values = np.unique(label[label > 0])

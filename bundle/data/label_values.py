@@ -1,4 +1,4 @@
-"""What the values of a label mean: glands or not, numbered glands, or classes."""
+"""Interpretation of label values: binary mask, instances, or classes."""
 
 from __future__ import annotations
 
@@ -9,45 +9,44 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-LARGEST = 2**24
-"""The largest value: float32, the type of the tensors, tells whole numbers apart up to here."""
-SPARE_PIECES = 8
-"""How many pieces more than twice its values a mask may have, and how many specks at a rim: glands fall into pieces
-where they are cut or drawn carelessly, seldom all of them. In GlaS no numbered mask has more than 2 spare pieces;
-smoothing gives hundreds."""
+LARGEST_VALUE = 2**24
+"""Largest value: float32, the type of the tensors, represents all integers up to it exactly."""
+SPARE_COMPONENTS = 8
+"""Number of connected components that a mask may have beyond twice its values, and of specks that touch other values:
+few glands are split, by cuts or careless annotation. Instance masks of GlaS have at most 2 extra components; smoothing
+makes hundreds."""
 SPECK = 3
-"""Area in px up to which a piece may be a step of a smoothed rim."""
+"""Largest area (px) of a component that may come from a smoothed edge."""
 
 
 def reading_of(label: NDArray[Any], classes: int | None = None) -> str:
-    """How the values of a label are to be read.
+    """Return how the values of a label are interpreted.
 
     Args:
-        label: (H, W), integers or whole floats; 0 is background.
-        classes: number of classes, background included, where values are classes.
+        label: (H, W), integers or floats with integer values; 0 is background.
+        classes: number of classes, background included, if values are classes.
 
     Returns:
-        ``empty`` where all is background; with ``classes`` else ``classes``; without, ``full`` for one value
+        ``empty`` if all is background; else ``classes`` if that number is given; else ``full`` for one value
         everywhere, ``binary`` for background and one other value (0/1, 0/255), ``instances`` for more.
 
     Raises:
-        ValueError: where values are negative, fractional, above 2^24 or ``classes - 1``, or look like those of a mask
-            that JPEG or resizing has smoothed. That is so where a mask falls into far more pieces than it has values,
-            or mostly into specks that touch other values.
+        ValueError: if values are negative, fractional, above 2^24 or ``classes - 1``, or look smoothed by JPEG or
+            resizing: the mask has far more connected components than values, or mostly specks that touch other values.
     """
     if label.size == 0:
-        raise ValueError("it has no pixel; export it again")
+        raise ValueError("it has no pixels; export it again")
     if label.dtype.kind not in "biuf":
-        raise ValueError(f"values are of the type {label.dtype}; give a mask of whole numbers, 0 for background")
+        raise ValueError(f"values have the type {label.dtype}; give a mask of integers, 0 for background")
     if label.dtype.kind == "f" and not (np.isfinite(label).all() and (label == np.rint(label)).all()):
-        raise ValueError("some values are fractions or not finite; give a mask of whole numbers, 0 for background")
+        raise ValueError("some values are fractions or not finite; give a mask of integers, 0 for background")
     lowest, highest = int(label.min()), int(label.max())
     if lowest < 0:
-        raise ValueError(f"the lowest value is {lowest}; give a mask of whole numbers, 0 for background")
+        raise ValueError(f"the lowest value is {lowest}; give a mask of integers, 0 for background")
     if classes is not None and highest >= classes:
         raise ValueError(f"the highest value is {highest}, but {classes} classes have values up to {classes - 1}")
-    if highest > LARGEST:
-        raise ValueError(f"the highest value is {highest}; number the glands 1, 2, 3 and so on, up to {LARGEST}")
+    if highest > LARGEST_VALUE:
+        raise ValueError(f"the highest value is {highest}; number the glands 1, 2, 3 and so on, up to {LARGEST_VALUE}")
     if highest == 0:
         return "empty"
     if classes is not None:
@@ -61,40 +60,40 @@ def reading_of(label: NDArray[Any], classes: int | None = None) -> str:
 
 
 def _refuse_smoothed(label: NDArray[Any]) -> None:
-    values, areas, at_rim = _pieces(label)
+    values, areas, touching = _components(label)
     count = len(np.unique(values))
-    specks = np.count_nonzero((areas <= SPECK) & at_rim)
-    if len(values) > 2 * count + SPARE_PIECES or (specks > SPARE_PIECES and 2 * specks > len(values)):
+    specks = np.count_nonzero((areas <= SPECK) & touching)
+    if len(values) > 2 * count + SPARE_COMPONENTS or (specks > SPARE_COMPONENTS and 2 * specks > len(values)):
         raise ValueError(
-            f"{count} values lie in {len(values)} pieces, as in a mask smoothed by JPEG or resizing; export it without "
-            f"either, or give the number of classes where values are classes"
+            f"{count} values have {len(values)} separate pieces, as in a mask smoothed by JPEG or resizing; export it "
+            f"without either, or give the number of classes if values are classes"
         )
 
 
-def _pieces(label: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.bool_]]:
-    """Connected pieces of one value other than 0: value, area in px, and whether each touches another such value.
+def _components(label: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.bool_]]:
+    """Return value, area (px), and whether it touches another value, of each 4-connected foreground component.
 
-    Pixels are connected by their sides. The pieces are those of the graph of runs, the stretches of a row with one
-    value, which is far smaller than the picture: scikit-image's ``label`` takes several times as long.
+    They are the components of the graph of runs (row segments of one value), which is far smaller than the picture:
+    scikit-image's ``label`` takes several times as long.
     """
     width = label.shape[1]
     starts = np.ones(label.shape, bool)
     np.not_equal(label[:, 1:], label[:, :-1], out=starts[:, 1:])
     first = np.flatnonzero(starts)
     equal = label[1:] == label[:-1]
-    # Two runs that touch do so, first of all, where one of them starts.
+    # The first contact of two runs is where one of them starts.
     upper = np.flatnonzero(equal & (starts[1:] | starts[:-1]))
     edges = (np.searchsorted(first, upper, "right") - 1, np.searchsorted(first, upper + width, "right") - 1)
     graph = coo_array((np.ones(len(upper), bool), edges), shape=(len(first), len(first)))
-    count, piece = connected_components(graph, directed=False)
+    count, component = connected_components(graph, directed=False)
     values = np.zeros(count, label.dtype)
-    values[piece] = label.ravel()[first]
-    areas = np.bincount(piece, weights=np.diff(first, append=label.size), minlength=count)
-    at_rim = np.zeros(count, bool)
-    beside = np.flatnonzero(starts[:, 1:] & (label[:, 1:] != 0) & (label[:, :-1] != 0))
-    beside += beside // (width - 1) if width > 1 else 0
-    above = np.flatnonzero(~equal & (label[1:] != 0) & (label[:-1] != 0))
-    for pixels in (beside, beside + 1, above, above + width):
-        at_rim[piece[np.searchsorted(first, pixels, "right") - 1]] = True
-    kept = values != 0
-    return values[kept], areas[kept], at_rim[kept]
+    values[component] = label.ravel()[first]
+    areas = np.bincount(component, weights=np.diff(first, append=label.size), minlength=count)
+    touching = np.zeros(count, bool)
+    left_pixels = np.flatnonzero(starts[:, 1:] & (label[:, 1:] != 0) & (label[:, :-1] != 0))
+    left_pixels += left_pixels // (width - 1) if width > 1 else 0
+    upper_pixels = np.flatnonzero(~equal & (label[1:] != 0) & (label[:-1] != 0))
+    for pixels in (left_pixels, left_pixels + 1, upper_pixels, upper_pixels + width):
+        touching[component[np.searchsorted(first, pixels, "right") - 1]] = True
+    foreground = values != 0
+    return values[foreground], areas[foreground], touching[foreground]

@@ -1,4 +1,4 @@
-"""What parts of a data list have in common and must not: images, their content, patients."""
+"""Leakage between the parts of a data list: shared images, shared content, shared patients."""
 
 from __future__ import annotations
 
@@ -16,58 +16,58 @@ HELD_OUT = ("validation", "test")
 LEARNED = ("training", "unlabeled")
 PATIENT = "patient"
 BLOCK = 65536
-"""Bytes from the middle of a file that are compared before the whole of it."""
+"""Number of bytes from the middle of a file that are compared before the whole file."""
 
 Parts = Mapping[str, Sequence[Mapping[str, Any]]]
-"""``training``, ``unlabeled``, ``validation`` and ``test``; the images are absolute paths of files that exist."""
+"""``training``, ``unlabeled``, ``validation`` and ``test``; images are absolute paths of existing files."""
 
 logger = logging.getLogger(__name__)
 
 
 def check_apart(parts: Parts, path: Path) -> None:
-    """Refuse a list whose held-out parts are not apart from what is learned from.
+    """Check that the validation and test images of a list are not learned from.
 
-    Images are compared by file and by content, patients by name. Test images of patients that are learned from, and
-    test images that also choose the checkpoint, are told as a warning: published sets have them.
+    Images are compared by file and by content, patients by name. Test images of training patients and test images that
+    are also in validation are logged as warnings, because published data sets have them.
 
     Args:
         parts: all four parts.
-        path: file of the list, for the sentences.
+        path: path of the list, for messages.
 
     Raises:
-        ValueError: where ``validation`` or ``test`` shares an image with ``training`` or ``unlabeled``, or
-            ``validation`` shares a patient with one of them.
+        ValueError: if ``validation`` or ``test`` shares an image with ``training`` or ``unlabeled``, or ``validation``
+            shares a patient with one of them.
     """
     files = {part: {Path(entry[IMAGE]).resolve(): entry[IMAGE] for entry in parts[part]} for part in parts}
     for held in HELD_OUT:
-        for seen in LEARNED:
-            both = [name for file, name in files[held].items() if file in files[seen]]
-            if both:
+        for learned_part in LEARNED:
+            shared = [name for file, name in files[held].items() if file in files[learned_part]]
+            if shared:
                 raise ValueError(
-                    f"{counted(len(both), 'image')} of {path} stand both in {held} and in {seen} ({some(both)}); "
-                    f"take them out of one of the two"
+                    f"{path} has {counted(len(shared), 'image')} both in {held} and in {learned_part} "
+                    f"({some(shared)}); remove them from one of the two"
                 )
     for held in HELD_OUT:
-        for seen in LEARNED:
-            _check_content(files, held, seen, path)
+        for learned_part in LEARNED:
+            _check_content(files, held, learned_part, path)
     _check_patients(parts, path)
-    chosen = [name for file, name in files["test"].items() if file in files["validation"]]
-    if chosen:
+    validated = [name for file, name in files["test"].items() if file in files["validation"]]
+    if validated:
         logger.warning(
-            "%s: %d of %d test images also choose the checkpoint; scores on them are optimistic",
+            "%s: %d of %d test images are also in validation; scores on them are optimistic",
             path.name,
-            len(chosen),
+            len(validated),
             len(files["test"]),
         )
 
 
-def _check_content(files: Mapping[str, Mapping[Path, str]], held: str, seen: str, path: Path) -> None:
-    alike = same_content(files[held], files[seen])
-    if alike:
-        one, other = alike[0]
+def _check_content(files: Mapping[str, Mapping[Path, str]], held: str, learned_part: str, path: Path) -> None:
+    duplicates = same_content(files[held], files[learned_part])
+    if duplicates:
+        file, other_file = duplicates[0]
         raise ValueError(
-            f"{path} holds {counted(len(alike), 'image')} of {held} under another name in {seen} "
-            f"({one} is {other}{', ...' if len(alike) > 1 else ''}); take them out of one of the two"
+            f"{path} has {counted(len(duplicates), 'image')} of {held} under another name in {learned_part} "
+            f"({file} is {other_file}{', ...' if len(duplicates) > 1 else ''}); remove them from one of the two"
         )
 
 
@@ -75,46 +75,46 @@ def _check_patients(parts: Parts, path: Path) -> None:
     learned = {str(entry[PATIENT]) for part in LEARNED for entry in parts[part] if PATIENT in entry}
     for held in HELD_OUT:
         known = [str(entry[PATIENT]) for entry in parts[held] if PATIENT in entry]
-        both = [patient for patient in known if patient in learned]
-        if both and held == "validation":
+        shared = [patient for patient in known if patient in learned]
+        if shared and held == "validation":
             raise ValueError(
-                f"validation of {path} shares patients with training or unlabeled ({some(sorted(set(both)))}), so it "
-                f"would choose the checkpoint on known tissue; keep all images of a patient in one part"
+                f"validation of {path} shares patients with training or unlabeled ({some(sorted(set(shared)))}), so it "
+                f"would choose the checkpoint on tissue seen in training; keep all images of a patient in one part"
             )
-        if both:
+        if shared:
             logger.warning(
-                "%s: %d of %d test images are of patients that are learned from; scores say little of new patients",
+                "%s: %d of %d test images are of training patients; scores do not show performance on new patients",
                 path.name,
-                len(both),
+                len(shared),
                 len(parts[held]),
             )
 
 
-def same_content(one: Iterable[Path], other: Iterable[Path]) -> list[tuple[Path, Path]]:
-    """Find pictures of ``one`` that hold the same bytes as one of ``other``, whatever their names.
+def same_content(files: Iterable[Path], other_files: Iterable[Path]) -> list[tuple[Path, Path]]:
+    """Find files with the same bytes as one of ``other_files``, whatever their names.
 
-    Only files of equal size are opened, and only those whose middle is alike are read whole. Pictures of one color
-    are left out: empty glass and the outer slices of volumes look alike without being the same.
+    Only files of equal size are opened, and only those with equal middle bytes are read completely. Pictures of one
+    color are ignored, because background tiles and the outer slices of volumes are often equal.
 
     Returns:
-        Pairs (file of ``one``, file of ``other``), at most one for each file of ``one``.
+        Pairs (file of ``files``, file of ``other_files``), at most one for each file of ``files``.
     """
-    groups = [(list(one), list(other))]
-    looks: tuple[Callable[[Path], Hashable], ...] = (_size, _middle, _whole)
-    for look in looks:
-        groups = [group for lefts, rights in groups for group in _matches(lefts, rights, look)]
-    return [(left, rights[0]) for lefts, rights in groups if not _has_one_color(rights[0]) for left in lefts]
+    groups = [(list(files), list(other_files))]
+    keys: tuple[Callable[[Path], Hashable], ...] = (_size, _middle, _whole)
+    for key_of in keys:
+        groups = [match for first, second in groups for match in _matches(first, second, key_of)]
+    return [(file, second[0]) for first, second in groups if not _has_one_color(second[0]) for file in first]
 
 
 def _matches(
-    lefts: list[Path], rights: list[Path], look: Callable[[Path], Hashable]
+    first: list[Path], second: list[Path], key_of: Callable[[Path], Hashable]
 ) -> list[tuple[list[Path], list[Path]]]:
-    """Files of both sides that look alike."""
+    """Return groups of files of both sides with the same key."""
     groups: dict[Hashable, tuple[list[Path], list[Path]]] = {}
-    for file in lefts:
-        groups.setdefault(look(file), ([], []))[0].append(file)
-    for file in rights:
-        key = look(file)
+    for file in first:
+        groups.setdefault(key_of(file), ([], []))[0].append(file)
+    for file in second:
+        key = key_of(file)
         if key in groups:
             groups[key][1].append(file)
     return [group for group in groups.values() if group[1]]

@@ -1,4 +1,4 @@
-"""Data lists and folders on disk: which images train, teach without a label, choose and test a network."""
+"""Data lists and image folders: training, unlabeled, validation and test images."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from bundle.data.sentences import counted, some
 from bundle.types import IMAGE, LABEL
 
 Entry = dict[str, Any]
-"""One image of a list: ``image``, ``label`` where it has one, and what is known of patient, grade, domain and mpp."""
+"""One image of a list: ``image``, and optionally ``label``, ``patient``, ``grade``, ``domain`` and ``mpp``."""
 
 PARTS = ("training", "unlabeled", "validation", "test")
-"""The keys of a data list; all but ``unlabeled`` need a label on every entry."""
+"""Keys of a data list; all entries except those of ``unlabeled`` need a label."""
 MPP = "mpp"
 """Key of the width of a pixel, um."""
 NAMES = ("patient", "grade", "domain")
-"""Keys that name what an image belongs to."""
+"""Keys with text values."""
 
 
 def load_data_list(
@@ -33,24 +33,24 @@ def load_data_list(
     name: str,
     serve: Callable[[dict[str, list[Entry]]], dict[str, list[Entry]]] | None = None,
 ) -> dict[str, list[Entry]]:
-    """Read and check a data list, a JSON file of the four parts, and make its paths absolute.
+    """Read and check a data list, a JSON file with the four parts, and make its paths absolute.
 
     Args:
-        dataset_dir: the folder that holds the list; paths in the list are relative to it.
-        name: file name of the list, for instance ``heldout_10_seed0.json``.
-        serve: what a protocol makes of the list: takes the four parts, gives those that it uses, or refuses.
+        dataset_dir: folder of the list; paths in the list are relative to it.
+        name: file name of the list, for example ``heldout_10_seed0.json``.
+        serve: function of a protocol that takes the four parts and returns those that it uses, or raises an error.
 
     Returns:
-        ``training``, ``unlabeled``, ``validation`` and ``test``, each a list of entries; a part that the file does not
-        have is empty. An entry keeps its keys: ``image`` and ``label`` are absolute paths as text, ``patient``,
-        ``grade`` and ``domain`` are text, and of these and ``mpp`` one that is ``null`` or empty is left out. What else
-        the file holds, such as ``labels``, the names of classes, is no part.
+        ``training``, ``unlabeled``, ``validation`` and ``test``, each a list of entries; missing parts are empty. An
+        entry keeps its keys: ``image`` and ``label`` are absolute paths, ``patient``, ``grade`` and ``domain`` are
+        text; these and ``mpp`` are removed if they are ``null`` or empty. Other keys of the file, such as ``labels``
+        (the names of classes), are ignored.
 
     Raises:
-        FileNotFoundError: without the folder, the list, or a file that the list names.
-        ValueError: where the file is no such list, an entry is none, a path leads out of the folder, a label is
-            missing or not of the size of its image, an unlabeled entry has one, or parts that must be apart are not;
-            see ``overlaps.check_apart``.
+        FileNotFoundError: if the folder, the list, or a file in the list does not exist.
+        ValueError: if the file is not a data list, an entry is invalid, a path is outside the folder, a label is
+            missing or not of the size of its image, an unlabeled entry has a label, or parts overlap; see
+            ``leakage.check_apart``.
     """
     folder = Path(dataset_dir).expanduser().absolute()
     path = _find_list(folder, name)
@@ -58,7 +58,7 @@ def load_data_list(
     _check_classes(content.get("labels", {}), path)
     lists = {part: _read_part(content.get(part, []), part, path) for part in PARTS}
     for part, entries in lists.items():
-        _place(entries, folder, part, path)
+        _resolve_paths(entries, folder, part, path)
         _check_files(entries, part, path)
         _check_sizes(entries, part, path)
     check_apart(lists, path)
@@ -66,39 +66,40 @@ def load_data_list(
 
 
 def image_files(folder: str | Path) -> list[Entry]:
-    """Pictures of one folder, for inference: sorted by name, sub-folders and ``*_anno`` masks left out.
+    """Return the pictures of a folder, or one picture, for inference.
 
     Returns:
-        One ``{"image": absolute path}`` a picture (PNG, JPEG, BMP, TIFF, NIfTI); of a picture in place of a folder, it.
+        ``{"image": absolute path}`` for each picture (PNG, JPEG, BMP, TIFF, NIfTI), sorted by name; subfolders and
+        ``*_anno`` masks are ignored.
 
     Raises:
-        FileNotFoundError: where the folder does not exist.
-        ValueError: where it holds no picture, or two whose names differ in the ending alone.
+        FileNotFoundError: if the folder does not exist.
+        ValueError: if it has no pictures, or two whose names differ only in the suffix.
     """
     path = Path(os.path.abspath(Path(folder).expanduser()))
     if path.is_file() and is_picture(path):
         return [{IMAGE: str(path)}]
     if not path.is_dir():
-        raise FileNotFoundError(f"no folder {path}; give a folder that holds pictures")
+        raise FileNotFoundError(f"no folder {path}; give a folder of pictures")
     files = [file for file in sorted(path.iterdir()) if file.is_file() and is_picture(file)]
     files = [file for file in files if not stem_of(file).endswith("_anno")]
     _check_stems(files)
     if not files:
-        raise ValueError(f"no picture in {path}; give a folder that holds {', '.join(IMAGE_SUFFIXES)} files")
+        raise ValueError(f"no picture in {path}; give a folder with {', '.join(IMAGE_SUFFIXES)} files")
     return [{IMAGE: str(file)} for file in files]
 
 
 def images_digest(datalist: dict[str, list[Entry]]) -> str:
-    """Short text that tells one choice of images from another: names of files by part, wherever the folder lies."""
+    """Return a short hash of the file names of each part, which does not depend on the location of the folder."""
     names = {part: sorted(Path(entry[IMAGE]).name for entry in entries) for part, entries in sorted(datalist.items())}
     return hashlib.sha256(json.dumps(names).encode()).hexdigest()[:12]
 
 
 class Part(list[Entry]):
-    """One part of a data list that knows its list: entries that somebody puts in its place belong to none.
+    """One part of a data list, with a reference to the whole list.
 
     Attributes:
-        datalist: the list, by part.
+        datalist: the whole list, by part.
     """
 
     def __init__(self, datalist: dict[str, list[Entry]], part: str) -> None:
@@ -107,27 +108,27 @@ class Part(list[Entry]):
 
 
 def required_part(datalist: dict[str, list[Entry]], part: str) -> Part:
-    """One part of a data list that must not be empty: engines skip an empty loader and call it success.
+    """Return one part of a data list and check that it is not empty: engines skip an empty loader without an error.
 
     Raises:
-        ValueError: where the part is empty.
+        ValueError: if the part is empty.
     """
     entries = Part(datalist, part)
     if not entries:
-        raise ValueError(f"the data list has no image under {part!r}; take another list (--data_list) or add some")
+        raise ValueError(f"the data list has no image under {part!r}; use another list (--data_list) or add images")
     return entries
 
 
 def images_to_predict(dataset_dir: str | Path, data_list: str | None = None, part: str = "test") -> list[Entry]:
-    """What inference runs on: the pictures of a folder, or one part of a data list.
+    """Return the entries for inference: the pictures of a folder, or one part of a data list.
 
     Args:
-        dataset_dir: a folder of pictures, or the folder that holds the list.
-        data_list: file name of the list; ``None`` takes the folder's pictures.
+        dataset_dir: folder of pictures, or folder of the list.
+        data_list: file name of the list; ``None`` means the folder's pictures.
         part: part of the list; its entries need no label, and may have ``mpp``.
 
     Returns:
-        Entries without ``label``. Their files are not looked at: one that is missing is for its reader to tell.
+        Entries without ``label``. Files are not checked here; the reader reports missing ones.
     """
     if data_list is None:
         return image_files(dataset_dir)
@@ -135,25 +136,26 @@ def images_to_predict(dataset_dir: str | Path, data_list: str | None = None, par
     path = _find_list(folder, data_list)
     content = required_part({part: read_object(path).get(part) or []}, part)
     entries = [read_entry(entry, f"entry {number} of {part} in {path}") for number, entry in enumerate(content)]
-    _place(entries, folder, part, path)
+    _resolve_paths(entries, folder, part, path)
     _check_stems([Path(entry[IMAGE]) for entry in entries])
     return [{key: value for key, value in entry.items() if key != LABEL} for entry in entries]
 
 
 def _check_stems(files: list[Path]) -> None:
-    """Refuse pictures whose masks would get one name, NAME_mask.png."""
+    """Refuse pictures whose masks would have the same name, NAME_mask.png."""
     counts = Counter(stem_of(file) for file in files)
-    twice = [str(file) for file in files if counts[stem_of(file)] > 1]
-    if twice:
+    duplicates = [str(file) for file in files if counts[stem_of(file)] > 1]
+    if duplicates:
         raise ValueError(
-            f"pictures share a name but for ending or folder ({some(twice)}); rename them: masks would too"
+            f"names of pictures differ only in suffix or folder ({some(duplicates)}); rename them, because their masks "
+            f"would have the same name"
         )
 
 
 def _find_list(folder: Path, name: str) -> Path:
     if not folder.is_dir():
         raise FileNotFoundError(
-            f"no data folder {folder}; give --dataset_dir, or make one with scripts/prepare_data.py"
+            f"no data folder {folder}; give --dataset_dir, or create one with scripts/prepare_data.py"
         )
     path = folder / name
     if path.is_file():
@@ -165,15 +167,15 @@ def _find_list(folder: Path, name: str) -> Path:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """Read the JSON object of a data list; its entries are not looked at.
+    """Read the JSON object of a data list; its entries are not checked.
 
     Raises:
-        ValueError: where the file is no JSON object, or has none of the parts.
+        ValueError: if the file is not a JSON object, or has none of the parts.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path} is not JSON ({error}); write or make the data list again") from error
+        raise ValueError(f"{path} is not JSON ({error}); create the data list again") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds a {type(content).__name__}; a data list is an object with {', '.join(PARTS)}")
     if not any(part in content for part in PARTS):
@@ -182,53 +184,53 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def _check_classes(labels: Any, path: Path) -> None:
-    """``labels`` names classes by their index, as in the Medical Segmentation Decathlon."""
+    """Check that ``labels`` maps indices to class names, as in the Medical Segmentation Decathlon."""
     good = isinstance(labels, dict) and all(key.isdigit() and isinstance(name, str) for key, name in labels.items())
     if not good:
         example = '{"0": "background", "1": "gland"}'
-        raise ValueError(f"labels in {path} names no classes; write for instance {example}, or leave it out")
+        raise ValueError(f"labels in {path} does not name classes; write for example {example}, or remove it")
 
 
 def _read_part(entries: Any, part: str, path: Path) -> list[Entry]:
     if not isinstance(entries, list):
-        raise ValueError(f"{part} in {path} is no list; write a list of entries such as {{'image': ..., 'label': ...}}")
+        raise ValueError(f"{part} in {path} is not a list; write entries such as [{{'image': ..., 'label': ...}}]")
     read = [read_entry(entry, f"entry {number} of {part} in {path}") for number, entry in enumerate(entries)]
     if part == "unlabeled":
         wrong = [entry[IMAGE] for entry in read if LABEL in entry]
-        advice = "has a label; take the key label away, or move it to training"
+        advice = "has a label; remove the key label, or move it to training"
     else:
         wrong = [entry[IMAGE] for entry in read if LABEL not in entry]
-        advice = "has no label; give it one, or move it to unlabeled"
+        advice = "has no label; add one, or move it to unlabeled"
     if wrong:
         raise ValueError(f"{len(wrong)} of {len(entries)} in {part} of {path} ({some(wrong)}): each {advice}")
     return read
 
 
-def read_entry(entry: Any, place: str) -> Entry:
-    """One entry with its values checked; ``place`` says where it stands.
+def read_entry(entry: Any, location: str) -> Entry:
+    """Check one entry and return it; ``location`` describes its position for messages.
 
     Raises:
-        ValueError: where it has no image, or a value that cannot be.
+        ValueError: if it has no image or an invalid value.
     """
     if not isinstance(entry, dict) or not isinstance(entry.get(IMAGE), str):
-        raise ValueError(f"{place} has no image; give every entry the path of one")
+        raise ValueError(f"{location} has no image; give every entry the path of an image")
     if LABEL in entry and not isinstance(entry[LABEL], str):
-        raise ValueError(f"{place} has a label that is no path; give one or leave it out")
+        raise ValueError(f"{location} has a label that is not a path; give a path or remove it")
     read = {key: value for key, value in entry.items() if key not in (*NAMES, MPP) or value not in (None, "")}
     for key in NAMES:
         value = read.get(key, "")
         if isinstance(value, bool) or not isinstance(value, str | int | float):
-            raise ValueError(f"{place} has a {key} that is no name ({value!r}); give text or leave it out")
+            raise ValueError(f"{location} has a {key} that is not text ({value!r}); give text or remove it")
         if key in read:
             read[key] = str(value)
     mpp = read.get(MPP, 1)
     if isinstance(mpp, bool) or not isinstance(mpp, int | float) or not 0 < mpp < math.inf:
-        raise ValueError(f"{place} has the mpp {mpp!r}; give the width of a pixel in um, a number above 0")
+        raise ValueError(f"{location} has the mpp {mpp!r}; give the width of a pixel in um, a number above 0")
     return read
 
 
-def _place(entries: list[Entry], folder: Path, part: str, path: Path) -> None:
-    """Make paths absolute; none may lead out of the folder. Links inside it may point where they like."""
+def _resolve_paths(entries: list[Entry], folder: Path, part: str, path: Path) -> None:
+    """Make paths absolute; refuse paths outside the folder. Symbolic links inside it may point anywhere."""
     outside = []
     for entry in entries:
         for key in (IMAGE, LABEL):
@@ -239,7 +241,7 @@ def _place(entries: list[Entry], folder: Path, part: str, path: Path) -> None:
                 entry[key] = file
     if outside:
         raise ValueError(
-            f"{counted(len(outside), 'path')} of {part} in {path} lead out of the data folder ({some(outside)}); "
+            f"{path} has {counted(len(outside), 'path')} of {part} outside the data folder ({some(outside)}); "
             f"put the files into it, or links to them"
         )
 
@@ -250,12 +252,12 @@ def _check_files(entries: list[Entry], part: str, path: Path) -> None:
     if missing:
         raise FileNotFoundError(
             f"{len(missing)} of {len(files)} files of {part} in {path} are missing ({some(missing)}); "
-            f"put them there, or make the folder again with scripts/prepare_data.py"
+            f"add them, or create the folder again with scripts/prepare_data.py"
         )
 
 
 def _check_sizes(entries: list[Entry], part: str, path: Path) -> None:
-    """Masks must have the size of their images."""
+    """Check that masks have the size of their images."""
     for entry in entries:
         if LABEL in entry:
             try:

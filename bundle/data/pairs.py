@@ -1,4 +1,4 @@
-"""Images of a folder of one's own, each with its mask and with what a table knows of it."""
+"""Images of a user's folder, their masks, and a table of their properties."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from bundle.data.sentences import counted, some
 
 COLUMN = "image"
 KNOWN = ("patient", "grade", "domain", "mpp")
-"""Columns that a table may have beside ``image``."""
+"""Columns that a table may have besides ``image``."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One image file, and its mask where it has one."""
+    """One image file, and its mask if it has one."""
 
     name: str
     image: Path
@@ -31,53 +31,53 @@ class Pair:
 
 
 def find_pairs(images: str | Path, masks: str | Path | None = None, suffix: str = "") -> list[Pair]:
-    """Find the images of a folder and the mask of each: the file whose stem is that of the image and ``suffix``.
+    """Find the images of a folder and their masks: files whose stem is that of the image plus ``suffix``.
 
     Args:
-        images: folder of images; folders inside it are not looked into.
-        masks: folder of masks, which may be that of the images where ``suffix`` tells them apart; ``None`` is that.
-        suffix: what the names of masks have behind those of their images, for instance ``_mask``.
+        images: folder of images; subfolders are ignored.
+        masks: folder of masks; may be the folder of images if there is a ``suffix``, which is meant by ``None``.
+        suffix: suffix of mask names after the name of the image, for example ``_mask``.
 
     Returns:
-        Pairs sorted by name. Names are stems in the normal form NFC of Unicode, so that files from other systems match.
+        Pairs sorted by name. Names are stems in Unicode form NFC, so that files from other systems match.
 
     Raises:
-        FileNotFoundError: where a folder does not exist.
-        ValueError: without an image or without a mask, where a mask has no image, or two images have one name.
+        FileNotFoundError: if a folder does not exist.
+        ValueError: if there are no images or no masks, a mask has no image, or two images have the same name.
     """
-    there = _pictures(Path(images).expanduser().absolute(), "--images")
+    image_files = _pictures(Path(images).expanduser().absolute(), "--images")
     folder = Path(images if masks is None else masks).expanduser().absolute()
-    inside = _pictures(folder, "--masks")
-    same = os.path.samefile(folder, there[0].parent)
-    if same:
+    mask_files = _pictures(folder, "--masks")
+    same_folder = os.path.samefile(folder, image_files[0].parent)
+    if same_folder:
         if not suffix:
-            raise ValueError(_no_masks(there, folder, masks is not None))
-        there = [file for file in there if not _key(file).endswith(suffix)]
-    names = _unique(there)
-    mask_names = _unique([file for file in inside if _key(file).endswith(suffix)])
-    lonely = [file for name, file in mask_names.items() if name[: len(name) - len(suffix)] not in names]
-    if not same:
-        lonely += [file for file in inside if not _key(file).endswith(suffix)]
-    if lonely:
-        raise ValueError(_lonely(lonely, names, suffix))
+            raise ValueError(_ambiguous_message(image_files, folder, masks is not None))
+        image_files = [file for file in image_files if not _name_of(file).endswith(suffix)]
+    names = _by_name(image_files)
+    mask_names = _by_name([file for file in mask_files if _name_of(file).endswith(suffix)])
+    unmatched = [file for name, file in mask_names.items() if name[: len(name) - len(suffix)] not in names]
+    if not same_folder:
+        unmatched += [file for file in mask_files if not _name_of(file).endswith(suffix)]
+    if unmatched:
+        raise ValueError(_unmatched_message(unmatched, names, suffix))
     if not mask_names:
-        raise ValueError(f"no name in {folder} ends in {suffix}; give the --mask-suffix that names of masks have")
+        raise ValueError(f"no name in {folder} ends in {suffix}; give the suffix of mask names as --mask-suffix")
     return [Pair(name, file, mask_names.get(name + suffix)) for name, file in sorted(names.items())]
 
 
 def read_table(path: str | Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """Read what is known of images from a CSV file, separated by commas, semicolons or tabs, in UTF-8.
+    """Read properties of images from a CSV file in UTF-8, separated by commas, semicolons or tabs.
 
     Args:
         path: a file with the column ``image`` (file name or stem) and any of ``patient``, ``grade``, ``domain``,
-            ``mpp``; empty cells are not known.
+            ``mpp``; empty cells are unknown.
 
     Returns:
-        Name of an image -> what is known of it; and the columns that are not used.
+        Name of an image -> its properties; and the columns that are not used.
 
     Raises:
-        FileNotFoundError: without the file.
-        ValueError: without the columns, where an image has two rows, or an ``mpp`` is no number above 0.
+        FileNotFoundError: if the file does not exist.
+        ValueError: if columns are missing, an image has two rows, or an ``mpp`` is not a number above 0.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no table {path}; give --table a CSV file with the column {COLUMN}")
@@ -99,28 +99,28 @@ def read_table(path: str | Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
             f"give {COLUMN} and one or more of {', '.join(KNOWN)}"
         )
     names = [_stem(row[COLUMN]) for row in rows]
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        raise ValueError(f"{path} has several rows for {some(twice)}; give each image one row")
-    known = {name: _known(row, path) for name, row in zip(names, rows, strict=True)}
+    duplicates = [name for name, count in Counter(names).items() if count > 1]
+    if duplicates:
+        raise ValueError(f"{path} has several rows for {some(duplicates)}; give each image one row")
+    known = {name: _row_values(row, path) for name, row in zip(names, rows, strict=True)}
     return known, [column for column in columns if column not in (COLUMN, *KNOWN)]
 
 
 def check_rows(table: Iterable[str], names: Iterable[str]) -> None:
-    """Refuse rows of a table that are of no image: a wrong name would lose a patient.
+    """Check that all rows of a table belong to images, so that no patient is lost by a wrong name.
 
     Raises:
-        ValueError: where ``table`` has a name that ``names`` do not have.
+        ValueError: if a name in ``table`` is not in ``names``.
     """
     unknown = sorted(set(table) - set(names))
     if unknown:
         raise ValueError(
             f"the table has {counted(len(unknown), 'row')} without an image ({some(unknown)}); "
-            f"give the file names or stems of the images, or take the rows away"
+            f"give the file names or stems of the images, or remove the rows"
         )
 
 
-def _known(row: Mapping[str, str], path: str | Path) -> dict[str, Any]:
+def _row_values(row: Mapping[str, str], path: str | Path) -> dict[str, Any]:
     known: dict[str, Any] = {key: row[key] for key in KNOWN if row.get(key)}
     if "mpp" in known:
         try:
@@ -134,60 +134,61 @@ def _known(row: Mapping[str, str], path: str | Path) -> dict[str, Any]:
 
 def _pictures(folder: Path, option: str) -> list[Path]:
     if not folder.is_dir():
-        raise FileNotFoundError(f"no folder {folder}; give {option} a folder that holds pictures")
-    found = [file for file in sorted(folder.iterdir()) if is_picture(file) and file.is_file()]
-    if not found:
+        raise FileNotFoundError(f"no folder {folder}; give {option} a folder of pictures")
+    pictures = [file for file in sorted(folder.iterdir()) if is_picture(file) and file.is_file()]
+    if not pictures:
         raise ValueError(
-            f"no picture in {folder} (folders inside are not looked into); "
-            f"give {option} a folder that holds {', '.join(IMAGE_SUFFIXES)} files"
+            f"no picture in {folder} (subfolders are ignored); "
+            f"give {option} a folder with {', '.join(IMAGE_SUFFIXES)} files"
         )
-    return found
+    return pictures
 
 
-def _unique(files: Sequence[Path]) -> dict[str, Path]:
-    """Name -> file; also names that differ in capitals alone are refused, as some file systems take them for one."""
-    counts = Counter(_key(file).casefold() for file in files)
-    twice = [file for file in files if counts[_key(file).casefold()] > 1]
-    if twice:
+def _by_name(files: Sequence[Path]) -> dict[str, Path]:
+    """Return the files by name; names that differ only in case are refused, because some file systems ignore case."""
+    counts = Counter(_name_of(file).casefold() for file in files)
+    duplicates = [file for file in files if counts[_name_of(file).casefold()] > 1]
+    if duplicates:
         raise ValueError(
-            f"{counted(len(twice), 'picture')} share a name but for ending or capitals ({some(twice)}); rename them"
+            f"names of {counted(len(duplicates), 'picture')} differ only in suffix or case ({some(duplicates)}); "
+            f"rename them"
         )
-    return {_key(file): file for file in files}
+    return {_name_of(file): file for file in files}
 
 
-def _key(file: Path) -> str:
+def _name_of(file: Path) -> str:
     return _stem(file.name)
 
 
 def _stem(name: str) -> str:
-    """Stem in the normal form NFC; a name without the suffix of a picture is a stem already."""
+    """Return the stem in Unicode form NFC; a name without the suffix of a picture is a stem."""
     return unicodedata.normalize("NFC", stem_of(name) if is_picture(name) else name)
 
 
-def _lonely(files: Sequence[Path], names: Mapping[str, Path], suffix: str) -> str:
-    """Sentence on masks without image, with the suffix that would give all of them one."""
-    endings = {_ending(_key(file), names) for file in files}
+def _unmatched_message(files: Sequence[Path], names: Mapping[str, Path], suffix: str) -> str:
+    """Return the message on masks without image, with the suffix that would match all of them."""
+    endings = {_ending(_name_of(file), names) for file in files}
     ending = endings.pop()
     if not endings and ending and not suffix:
         advice = f'give --mask-suffix="{ending}" if names of masks end in that'
     else:
-        advice = f"give masks the stems of their images{f' and {suffix}' if suffix else ''}, or take them away"
+        advice = f"name masks like their images{f' plus {suffix}' if suffix else ''}, or remove them"
     return f"{counted(len(files), 'mask')} without an image ({some(files)}); {advice}"
 
 
 def _ending(name: str, names: Mapping[str, Path]) -> str | None:
-    """What a name has behind an image name that it begins with, such as ``_mask``."""
+    """Return the rest of a name that starts with the name of an image, such as ``_mask``."""
     cuts = (cut for cut in range(len(name) - 1, 0, -1) if name[:cut] in names and name[cut] in "_-. ")
     return next((name[cut:] for cut in cuts), None)
 
 
-def _no_masks(files: Sequence[Path], folder: Path, given: bool) -> str:
-    """Sentence on images and masks that nothing tells apart."""
-    names = {_key(file): file for file in files}
+def _ambiguous_message(files: Sequence[Path], folder: Path, given: bool) -> str:
+    """Return the message on images and masks that cannot be distinguished."""
+    names = {_name_of(file): file for file in files}
     endings = Counter(filter(None, (_ending(name, names) for name in names)))
     if endings:
-        likely = endings.most_common(1)[0][0]
-        return f'{folder} seems to hold images and masks; say what names of masks end in: --mask-suffix="{likely}"'
+        suffix = endings.most_common(1)[0][0]
+        return f'{folder} seems to hold images and masks; give the suffix of mask names: --mask-suffix="{suffix}"'
     if given:
-        return f"{folder} is the folder of the images too; give --mask-suffix, what the names of masks end in"
-    return "no masks are given; give --masks, the folder of masks, or --mask-suffix where they lie among the images"
+        return f"{folder} is also the folder of images; give the suffix of mask names as --mask-suffix"
+    return "no masks are given; give --masks, the folder of masks, or --mask-suffix if they are among the images"

@@ -84,7 +84,7 @@ def count_parts(lists: dict[str, DataList]) -> dict[str, dict[str, int]]:
     return {name: {part: len(entries) for part, entries in parts.items()} for name, parts in lists.items()}
 
 
-def tell_patients(entries: Iterable[Entry], lists: dict[str, DataList]) -> list[str]:
+def patient_notes(entries: Iterable[Entry], lists: dict[str, DataList]) -> list[str]:
     """Sentences on what the lists say of patients, and on images that no list could take."""
     known = list(entries)
     nameless = sum("patient" not in entry for entry in known)

@@ -1,19 +1,19 @@
-"""Words that sentences of errors are made of."""
+"""Formatting of names and counts in messages."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 SHOWN = 3
-"""How many names an error shows."""
+"""Number of names that a message shows."""
 
 
 def some(names: Iterable[object], shown: int = SHOWN, between: str = ", ") -> str:
-    """Write the first few of many names, with dots where there are more."""
-    found = [str(name) for name in names]
-    return between.join(found[:shown]) + (f"{between}..." if len(found) > shown else "")
+    """Join the first few of many names, followed by dots if there are more."""
+    texts = [str(name) for name in names]
+    return between.join(texts[:shown]) + (f"{between}..." if len(texts) > shown else "")
 
 
-def counted(count: int, one: str, many: str | None = None) -> str:
-    """Write a number with its noun: ``1 image``, ``2 images``."""
-    return f"{count} {one if count == 1 else many or one + 's'}"
+def counted(count: int, singular: str, plural: str | None = None) -> str:
+    """Format a number with its noun: ``1 image``, ``2 images``."""
+    return f"{count} {singular if count == 1 else plural or singular + 's'}"

@@ -131,7 +131,7 @@ def test_tiles_that_cannot_be_measured_count_as_the_mean(tile, tmp_path, caplog)
 
 @pytest.mark.parametrize("memory", [-1, "much", None, float("nan")])
 def test_memory_that_is_none_is_refused(memory):
-    with pytest.raises(ValueError, match=r"cache_gib is .*; give GiB of memory"):
+    with pytest.raises(ValueError, match=r"cache_gib is .*; give the memory for cached tiles"):
         cached_share([], [], [], memory_gib=memory, **SIZE)
 
 

@@ -178,7 +178,7 @@ PROBLEMS: list[tuple[Callable[[Path, Parts], None], str, str]] = [
     (missing_mask, "missing_file", "1 file missing (label_1.png)"),
     (truncated, "unreadable_file", "1 file that cannot be decoded: image_1.png is no picture that can be read"),
     (no_picture, "unreadable_file", "label_1.png is no PNG, JPEG, BMP or TIFF that can be read"),
-    (colors, "wrong_values", "1 file with invalid values: label_1.png: a mask has one channel"),
+    (colors, "wrong_values", "1 file with invalid values: label_1.png: a mask must have one channel"),
     (smoothed, "wrong_values", "as in a mask smoothed by JPEG or resizing"),
     (other_size, "size_mismatch", "1 mask of another size than the image (label_1.png 60 x 48 px for 64 x 48 px)"),
     (turned, "size_mismatch", "(label_1.png 48 x 64 px for 64 x 48 px, rotated by an orientation tag)"),

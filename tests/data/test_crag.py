@@ -94,7 +94,8 @@ def test_what_is_wrong_is_said_and_nothing_is_written(source: Path, tmp_path: Pa
     for number in (3, 4, 5, 60):
         (images / f"train_{number}.png").unlink()
     refuse(
-        r"4 of 173 files of .*train/Images are missing \(train_3, train_4, train_5, \.\.\.\); unpack", FileNotFoundError
+        r"4 of 173 files of .*train/Images are missing \(train_3, train_4, train_5, \.\.\.\); extr",
+        FileNotFoundError,
     )
     for number in (3, 4, 5, 60):
         (images / f"train_{number}.png").write_bytes(whole)

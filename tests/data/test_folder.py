@@ -122,7 +122,7 @@ def test_conversions_are_counted_and_right(mine: Path, tmp_path: Path) -> None:
     assert made.notes[:3] == [
         "3 of 12 images: 16 bits scaled to 8",
         "1 of 12 images: gray repeated to RGB",
-        "1 of 10 masks: one value for all glands, connected pieces numbered",
+        "1 of 10 masks: one value for all glands, connected components numbered",
     ]
     assert np.unique(pixels(data / "label" / "tïle 00.png")).tolist() == [0, 1, 2]
     np.testing.assert_array_equal(pixels(data / "label" / "tïle 01.png"), numbers)
@@ -143,7 +143,8 @@ def test_classes_taken_for_glands_are_told(mine: Path) -> None:
         mask[5, 5] = 2
         Image.fromarray(mask).save(file)
     assert (
-        "in 10 of 10 masks numbers stand for several pieces; if they are classes, give --classes" in prepare(mine).notes
+        "in 10 of 10 masks a value has several separate pieces; if values are classes, give --classes"
+        in prepare(mine).notes
     )
 
 
@@ -234,7 +235,7 @@ def test_bad_files_are_all_found_and_nothing_is_left(mine: Path, tmp_path: Path)
         assert [file.name for file in tmp_path.iterdir()] == ["mine"]
 
     Image.new("L", (8, 7)).save(masks / "tïle 01.png")
-    refuse(r"^.*masks/tïle 01.png is 8 x 7 px and its image 8 x 6 px; give the mask that was drawn on it$")
+    refuse(r"^.*masks/tïle 01.png is 8 x 7 px and its image 8 x 6 px; give the mask of this image$")
     whole = (images / "tïle 02.png").read_bytes()
     (images / "tïle 02.png").write_bytes(whole[: len(whole) - 40])
     (images / "tïle 03.png").write_bytes(b"")
@@ -263,7 +264,7 @@ def test_what_was_asked_for_wrongly_is_said_first(mine: Path, tmp_path: Path) ->
     (mine / "table.csv").write_text("image,patient\nother,1\n")
     for settings, words in (
         ({"mpp": 0}, "--mpp is 0; give the width of a pixel in um"),
-        ({"plan": Plan(validation="x")}, "'x' is no amount"),
+        ({"plan": Plan(validation="x")}, "'x' is not an amount"),
         ({"plan": Plan(test="90%")}, "leave none to train on"),
         ({"table": mine / "table.csv"}, r"1 row without an image \(other\)"),
     ):

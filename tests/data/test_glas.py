@@ -107,7 +107,7 @@ def test_what_is_wrong_is_said_and_nothing_is_written(source: Path, tmp_path: Pa
     refuse(r"1 images of .* are missing \(testB_3\)", FileNotFoundError)
     (source / "testB_3.png").write_bytes(whole)
     Image.new("RGB", (8, 6), "red").save(source / "train_2_anno.bmp")
-    refuse("train_2_anno.bmp: a mask has one channel, this one has colors")
+    refuse("train_2_anno.bmp: a mask must have one channel, this one has colors")
     Image.new("L", (8, 5)).save(source / "train_2_anno.bmp")
     refuse(r"train_2_anno.bmp is 8 x 5 px and its image 8 x 6 px")
     (source / "train_2_anno.bmp").unlink()

@@ -68,5 +68,5 @@ def test_slides_come_from_a_folder(tmp_path):
     with pytest.raises(ValueError, match="slides are taken from a folder"):
         slides_to_predict(tmp_path, "list.json")
     (tmp_path / "a.svs").write_text("")
-    with pytest.raises(ValueError, match="share a name but for the ending"):
+    with pytest.raises(ValueError, match="differ only in the suffix"):
         slides_to_predict(tmp_path)

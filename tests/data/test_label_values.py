@@ -83,21 +83,21 @@ def test_with_a_number_of_classes_values_are_classes(label: np.ndarray, classes:
 def test_classes_in_many_pieces_need_their_number() -> None:
     label = ((np.mgrid[:60, :60] // 6).sum(0) % 3).astype(np.uint8)
     assert reading_of(label, 3) == "classes"
-    with pytest.raises(ValueError, match=r"2 values lie in .* pieces.*, or give the number of classes"):
+    with pytest.raises(ValueError, match=r"2 values have .* pieces.*, or give the number of classes"):
         reading_of(label)
 
 
 @pytest.mark.parametrize(
     ("label", "classes", "words"),
     [
-        (SQUARE - 1, None, "the lowest value is -1; give a mask of whole numbers, 0 for background"),
+        (SQUARE - 1, None, "the lowest value is -1; give a mask of integers, 0 for background"),
         (SQUARE * 0.5, None, "some values are fractions or not finite"),
         (np.full((7, 9), np.inf), None, "some values are fractions or not finite"),
-        (SQUARE * 1j, None, "values are of the type complex128"),
+        (SQUARE * 1j, None, "values have the type complex128"),
         (SQUARE * 3, 3, "the highest value is 3, but 3 classes have values up to 2"),
         (SQUARE * 255, 2, "the highest value is 255, but 2 classes"),
         (SQUARE.astype(np.int64) << 25, None, "the highest value is 33554432; number the glands 1, 2, 3 and so on, up"),
-        (SQUARE[:0], None, "it has no pixel"),
+        (SQUARE[:0], None, "it has no pixels"),
     ],
 )
 def test_values_without_a_reading_are_refused(label: np.ndarray, classes: int | None, words: str) -> None:

@@ -86,23 +86,23 @@ def test_names_of_classes_are_no_part(tmp_path: Path) -> None:
         ("{", "is not JSON"),
         ([], "holds a list; a data list is an object"),
         ({"train": []}, "has none of training, unlabeled, validation, test"),
-        ({"labels": ["gland"], "training": []}, "labels in .* names no classes"),
-        ({"labels": {"one": "gland"}, "training": []}, "labels in .* names no classes"),
-        ({"training": {}}, "training in .* is no list"),
+        ({"labels": ["gland"], "training": []}, "labels in .* does not name classes"),
+        ({"labels": {"one": "gland"}, "training": []}, "labels in .* does not name classes"),
+        ({"training": {}}, "training in .* is not a list"),
         ({"training": [{"label": "label/a.png"}]}, "entry 0 of training in .* has no image"),
-        ({"training": [entry("a") | {"label": None}]}, "entry 0 of training .* label that is no path"),
-        ({"training": [entry("a", patient=["1"])]}, "entry 0 of training .* a patient that is no name"),
+        ({"training": [entry("a") | {"label": None}]}, "entry 0 of training .* label that is not a path"),
+        ({"training": [entry("a", patient=["1"])]}, "entry 0 of training .* a patient that is not text"),
         ({"training": [entry("a"), entry("b", mpp="0.5")]}, "entry 1 of training .* the mpp '0.5'; give the width"),
         ({"test": [entry("a", mpp=0)]}, "entry 0 of test .* the mpp 0; give the width"),
         ({"test": [entry("a", mpp=True)]}, "entry 0 of test .* the mpp True; give the width"),
         ({"training": [entry("a"), entry("b", False)]}, "1 of 2 in training .*image/b.png.* has no label"),
         ({"validation": [entry("a", False)]}, "1 of 1 in validation .* has no label"),
-        ({"unlabeled": [entry("a")]}, "1 of 1 in unlabeled .* has a label; take the key label away"),
-        ({"training": [entry("a")], "test": [entry("a")]}, "1 image of .* stand both in test and in training"),
+        ({"unlabeled": [entry("a")]}, "1 of 1 in unlabeled .* has a label; remove the key label"),
+        ({"training": [entry("a")], "test": [entry("a")]}, "has 1 image both in test and in training"),
         ({"unlabeled": [entry("a", False)], "validation": [entry("a")]}, "both in validation and in unlabeled"),
-        ({"unlabeled": [{"image": "../a.png"}]}, r"1 path of unlabeled .* lead out of the data folder \(\.\./a.png\)"),
-        ({"unlabeled": [{"image": "image/../../a.png"}]}, "lead out of the data folder"),
-        ({"test": [entry("a") | {"label": "/etc/hosts"}]}, r"lead out of the data folder \(/etc/hosts\)"),
+        ({"unlabeled": [{"image": "../a.png"}]}, r"has 1 path of unlabeled outside the data folder \(\.\./a.png\)"),
+        ({"unlabeled": [{"image": "image/../../a.png"}]}, "outside the data folder"),
+        ({"test": [entry("a") | {"label": "/etc/hosts"}]}, r"outside the data folder \(/etc/hosts\)"),
         (
             {"training": [entry("a", patient="1")], "validation": [entry("b", patient=1)]},
             r"validation of .* shares patients with training or unlabeled \(1\), so it would choose",
@@ -177,7 +177,7 @@ def test_test_images_of_known_patients_are_one_warning(tmp_path: Path, caplog: p
     load_data_list(make_folder(tmp_path, content), "list.json")
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
-    assert record.getMessage().startswith("list.json: 1 of 2 test images are of patients that are learned from")
+    assert record.getMessage().startswith("list.json: 1 of 2 test images are of training patients")
 
 
 def test_test_images_that_choose_the_checkpoint_are_one_warning(
@@ -186,7 +186,7 @@ def test_test_images_that_choose_the_checkpoint_are_one_warning(
     content = {"training": [entry("a")], "validation": [entry("b"), entry("c")], "test": [entry("b")]}
     load_data_list(make_folder(tmp_path, content), "list.json")
     (record,) = caplog.records
-    assert record.getMessage().startswith("list.json: 1 of 1 test images also choose the checkpoint")
+    assert record.getMessage().startswith("list.json: 1 of 1 test images are also in validation")
 
 
 def test_a_list_without_patients_says_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -242,7 +242,7 @@ def test_image_files_refuses_two_pictures_of_one_name(tmp_path: Path) -> None:
     """Their masks would overwrite each other."""
     Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
     nibabel.save(nibabel.Nifti1Image(np.zeros((4, 4), np.uint8), np.eye(4)), tmp_path / "a.nii.gz")
-    with pytest.raises(ValueError, match="share a name"):
+    with pytest.raises(ValueError, match="differ only in suffix or folder"):
         image_files(tmp_path)
 
 

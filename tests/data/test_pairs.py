@@ -42,15 +42,15 @@ def test_names_match_in_any_unicode_form(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("images", "masks", "suffix", "words"),
     [
-        ([], ["a.png"], "", r"no picture in .*images .* give --images a folder that holds"),
-        (["a.png"], [], "", r"no picture in .*masks .* give --masks a folder that holds"),
-        (["a.png", "a.tif"], ["a.png"], "", r"2 pictures share a name but for ending or capitals \(.*a.png, .*a.tif\)"),
-        (["a.png"], ["a.png", "a.bmp"], "", "2 pictures share a name .*masks"),
-        (["a.png", "A.png"], ["a.png"], "", "share a name but for ending or capitals"),
-        (["a.png"], ["b.png"], "", r"1 mask without an image \(.*b.png\); give masks the stems of their images, or"),
+        ([], ["a.png"], "", r"no picture in .*images .* give --images a folder with"),
+        (["a.png"], [], "", r"no picture in .*masks .* give --masks a folder with"),
+        (["a.png", "a.tif"], ["a.png"], "", r"names of 2 pictures differ only in suffix or case \(.*a.png, .*a.tif\)"),
+        (["a.png"], ["a.png", "a.bmp"], "", "names of 2 pictures differ only .*masks"),
+        (["a.png", "A.png"], ["a.png"], "", "differ only in suffix or case"),
+        (["a.png"], ["b.png"], "", r"1 mask without an image \(.*b.png\); name masks like their images, or"),
         (["a.png"], list("bcdef"), "", None),
         (["a.png", "b.png"], ["a_anno.png", "b_anno.png"], "", 'give --mask-suffix="_anno" if names of masks end in'),
-        (["a.png", "b.png"], ["a_x.png", "b.png"], "_x", r"1 mask without an image \(.*b.png\); .* images and _x, or"),
+        (["a.png", "b.png"], ["a_x.png", "b.png"], "_x", r"1 mask without an image \(.*b.png\); .* images plus _x, or"),
     ],
 )
 def test_refuses(tmp_path: Path, images: list[str], masks: list[str], suffix: str, words: str | None) -> None:
@@ -81,7 +81,7 @@ def test_refuses_images_alone(tmp_path: Path, names: list[str], suffix: str, wor
 
 def test_the_folder_of_images_given_twice_needs_a_suffix(tmp_path: Path) -> None:
     touch(tmp_path / "images", "a.png")
-    with pytest.raises(ValueError, match="is the folder of the images too; give --mask-suffix"):
+    with pytest.raises(ValueError, match="is also the folder of images; give the suffix of mask names"):
         find_pairs(tmp_path / "images", tmp_path / "images")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bundle.data.held_out import patient_of
-from bundle.data.plans import Plan, count_parts, draw_lists, tell_patients
+from bundle.data.plans import Plan, count_parts, draw_lists, patient_notes
 from bundle.data.splits import DataList
 
 
@@ -61,7 +61,7 @@ def test_no_patient_is_on_two_sides() -> None:
         sides = [patients(parts, "training", "unlabeled"), patients(parts, "validation"), patients(parts, "test")]
         assert all(not one & other for one, other in combinations(sides, 2))
         assert len(set.union(*sides)) == 15
-    (note,) = tell_patients(entries, lists)
+    (note,) = patient_notes(entries, lists)
     assert note == "24 images without a mask left out: of patients in validation or test"
 
 
@@ -81,9 +81,9 @@ def test_parts_may_be_left_out() -> None:
 
 def test_what_is_known_of_patients_is_told() -> None:
     some = make_entries(10)
-    assert tell_patients(some, draw_lists(some, Plan()))[0].startswith("no patients are known")
+    assert patient_notes(some, draw_lists(some, Plan()))[0].startswith("no patients are known")
     some[0]["patient"] = "1"
-    assert tell_patients(some, draw_lists(some, Plan())) == [
+    assert patient_notes(some, draw_lists(some, Plan())) == [
         "9 of 10 images have no patient; each counts as a patient of its own"
     ]
 
@@ -97,8 +97,8 @@ def test_what_is_known_of_patients_is_told() -> None:
         (Plan(labeled=("5",), folds=2), "--labeled 5 is more than the 4 images with a mask that fold0 has left"),
         (Plan(labeled=("0%",)), "a list without a labeled image cannot train"),
         (Plan(labeled=()), "a list without a labeled image cannot train"),
-        (Plan(labeled=("many",)), "'many' is no amount"),
-        (Plan(test="x"), "'x' is no amount"),
+        (Plan(labeled=("many",)), "'many' is not an amount"),
+        (Plan(test="x"), "'x' is not an amount"),
         (Plan(seeds=(-1,)), "seeds are whole numbers from 0 on"),
         (Plan(folds=1), "--folds is 1; give 2 or more"),
         (Plan(folds=9), "cannot make 9 folds of 8 patients"),

@@ -89,7 +89,7 @@ def test_classes_of_slices_are_checked(tmp_path: Path) -> None:
         (GRAY[..., None].repeat(7, 3), 0, "image", r"shape \(4, 5, 6, 7\), which is no volume"),
         (GRAY.astype(np.int16) - 100, 0, "image", "the lowest value is -100"),
         (GRAY.astype(np.int16) - 100, 0, "label", "the lowest value is -100"),
-        (RGB, 0, "label", "a mask has one channel"),
+        (RGB, 0, "label", "a mask must have one channel"),
     ],
 )
 def test_what_is_no_volume_is_refused(array: np.ndarray, axis: int, kind: str, words: str, tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def test_test_images_of_known_patients_are_told_everywhere_once(
     file.write_text(json.dumps(parts), encoding="utf-8")
     cells = make_cells(dataset_dir=str(data))
     assert program.main(["--cells", str(cells), "--output", str(output), "--tiles", "1"]) == 0
-    sentence = "heldout_50_seed0.json: 1 of 3 test images are of patients that are learned from"
+    sentence = "heldout_50_seed0.json: 1 of 3 test images are of training patients"
     assert capsys.readouterr().err.count(sentence) == 1
     assert all((output / name).read_text(encoding="utf-8").count(sentence) == 1 for name in ("report.html", "table.md"))
 

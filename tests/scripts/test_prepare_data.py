@@ -75,9 +75,9 @@ def test_a_folder_is_prepared_and_says_how_to_train(
     assert program.main([*words, "--output", str(tmp_path / "one")]) == 0
     said = capsys.readouterr().out.splitlines()
     assert said == [
-        "Note: 10 of 10 masks: one value for all glands, connected pieces numbered.",
+        "Note: 10 of 10 masks: one value for all glands, connected components numbered.",
         "Note: no patients are known: where images are of one patient, give --table, or scores are too good.",
-        "Note: 12 of 12 images have no um/px, so they are used at the size they have; --mpp gives it.",
+        "Note: 12 of 12 images have no um/px, so they are not resampled; give it with --mpp.",
         "heldout_100_seed0.json: 6 training, 2 unlabeled, 2 validation, 2 test",
         "To train on heldout_100_seed0.json, the only data list in "
         + f"{tmp_path / 'one'}, run in the root of the repository:",
