@@ -204,7 +204,7 @@ BAD_DATA: dict[str, tuple[Callable[[Case], None], str]] = {
     ),
     "mask of fractions": (
         other_mask(np.linspace(0, 1, 48 * 64, dtype=np.float32).reshape(48, 64), ".tif"),
-        r"/data/mask\.tif: some values are fractions or not finite; give a mask of whole numbers",
+        r"/data/mask\.tif: some values are fractions or not finite; give a mask of integers",
     ),
     "mask of colors": (
         other_mask(noise(48, 64, 3)),
@@ -212,7 +212,7 @@ BAD_DATA: dict[str, tuple[Callable[[Case], None], str]] = {
     ),
     "truncated image": (
         truncated("training"),
-        r"/data/image/.*\.png is no picture that can be read \(.*truncated\); export it",
+        r"/data/image/.*\.png is not a readable picture \(.*truncated\); export it",
     ),
     "image in two parts": (
         in_two_parts,
@@ -244,7 +244,7 @@ def test_bad_data_is_said_before_anything_is_written(name: str, case: Case) -> N
 def test_a_loader_process_says_what_it_cannot_read(case: Case) -> None:
     truncated("unlabeled")(case)
     last = case.fails("training", "--num_workers", "2", "--cache_rate", "0")
-    assert re.match(r"/data/image/.*\.png is no picture that can be read \(.*truncated\); export it again", last)
+    assert re.match(r"/data/image/.*\.png is not a readable picture \(.*truncated\); export it again", last)
     assert case.written() == []
 
 
@@ -252,22 +252,22 @@ def test_bad_pictures_to_predict_are_said(case: Case, trained: Path) -> None:
     words = ["--ckpt_dir", str(trained)]
     (case.folder / "empty").mkdir()
     assert re.match(
-        r"no picture in /empty; give a folder that holds",
+        r"no picture in /empty; give a folder with",
         case.fails("inference", *words, "--dataset_dir", str(case.folder / "empty")),
     )
     assert re.match(
-        r"no folder /no; give a folder that holds",
+        r"no folder /no; give a folder of",
         case.fails("inference", *words, "--dataset_dir", str(case.folder / "no")),
     )
     truncated("test")(case)
     name = Path(case.parts["test"][0]["image"]).name
     last = case.fails("inference", *words)
-    assert last.startswith(f"1 of 13 files were skipped: /data/image/{name} is no picture that can be read")
+    assert last.startswith(f"1 of 13 files were skipped: /data/image/{name} is not a readable picture")
     masks = list((case.folder / "output").glob("*_mask.png"))
     assert len(masks) == 12
     for path in masks:
         Image.open(path).load()
-    assert case.fails("evaluating", *words).startswith(f"/data/image/{name} is no picture that can be read")
+    assert case.fails("evaluating", *words).startswith(f"/data/image/{name} is not a readable picture")
 
 
 def test_pictures_of_any_kind_are_converted_with_a_note(case: Case, trained: Path) -> None:

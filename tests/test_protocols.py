@@ -98,7 +98,7 @@ def test_a_validation_that_cannot_choose_is_refused(protocol, changes, fault):
 
 
 def test_authors_refuse_a_list_that_holds_images_back():
-    with pytest.raises(ValueError, match="the list holds 3 under validation; take a list authors_"):
+    with pytest.raises(ValueError, match="the list has 3 under validation; use a list authors_"):
         serve_protocol(a_list(), "authors")
 
 
@@ -115,9 +115,9 @@ def test_a_part_that_everybody_needs_is_asked_for(protocol, part):
     ("source", "target", "fault"),
     [
         ("A", "Z", "no domain Z; it has A, B, C"),
-        (["A", "B"], "B", "has B on both sides"),
-        (None, "B", "needs two sides; give --source_domain and --target_domain"),
-        ([], "B", "needs two sides"),
+        (["A", "B"], "B", "has B as source and target"),
+        (None, "B", "needs --source_domain and --target_domain; give both"),
+        ([], "B", "needs --source_domain and"),
     ],
 )
 def test_domains_that_make_no_pair_are_refused(protocol, source, target, fault):
@@ -145,12 +145,12 @@ def test_shift_without_images_of_the_target_to_learn_from_is_refused():
     parts = a_list()
     for part in LEARNED:
         parts[part] = [one for one in parts[part] if one["domain"] != "B"]
-    with pytest.raises(ValueError, match="no image of B is there to learn from, which shift needs; take transfer"):
+    with pytest.raises(ValueError, match="shift needs training images of B and the data list has none; use transfer"):
         serve_protocol(parts, "shift", "A", "B")
 
 
 def test_an_unknown_protocol_is_refused():
-    with pytest.raises(ValueError, match="no protocol 'holdout'; there are heldout, authors"):
+    with pytest.raises(ValueError, match="no protocol 'holdout'; give one of heldout, authors"):
         serve_protocol(a_list(), "holdout")
 
 

@@ -1,11 +1,11 @@
-"""The phantom: H&E-like colon tissue drawn by a seeded generator, a data set that needs no download.
+"""The phantom: a synthetic data set of H&E-like colon tissue, which needs no download.
 
-It shows glands that a network must know by their arrangement (a ring of nuclei around a lumen), in benign and malignant
-patients of three laboratories. It is for tests, teaching and trying methods out; scores on it say nothing of patients.
+Glands can only be recognized by their structure (a ring of nuclei around a lumen), in benign and malignant patients of
+three laboratories. It is for tests, teaching and trying methods; scores on it do not transfer to real tissue.
 
 Layout: ``image/NAME.png`` (RGB), ``label/NAME.png`` (0 is background, 1..N are glands, lumen included),
-``phantom.json`` (the settings it was made with) and data lists ``heldout_{percent}_seed{seed}.json``. Draws of one seed
-are nested and stratified by grade; training, validation and test share no patient.
+``phantom.json`` (its settings) and data lists ``heldout_{percent}_seed{seed}.json``. Draws of one seed are nested and
+stratified by grade; training, validation and test share no patient.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from PIL import Image
 from .lists import load_data_list
 from .phantom_draw import DOMAINS, GRADES, draw_tile
 from .splits import PERCENTS, draw_split, heldout_lists, share_count
-from .writing import naming
+from .writing import naming_full_disk
 
 LICENSE = "Apache-2.0"
 DESCRIPTION = "Phantom: drawn H&E-like colon tissue with gland instances; no patient's tissue is in it."
 MARKER = "phantom.json"
-"""File that says that a folder is a phantom, and how it was made."""
+"""File that marks a folder as a phantom, with its settings."""
 PARTS: dict[str, tuple[int, int]] = {"training": (24, 100), "validation": (6, 20), "test": (12, 40)}
-"""Patients and tiles of each part; grades and domains take turns among the patients."""
+"""Number of patients and tiles of each part; grades and domains alternate between patients."""
 SEEDS = (0, 1, 2)
 """Seeds of the labeled draws."""
 
@@ -47,28 +47,28 @@ def write_phantom(
     mpp: float = 1.0,
     parts: Mapping[str, Sequence[int]] = PARTS,
 ) -> None:
-    """Make the data set; it appears whole under its name or not at all, also where several processes make it at once.
+    """Write the data set, complete or not at all; several processes may do so at the same time.
 
     Args:
-        folder: where; missing, empty, or a phantom of the same settings, which is then left as it is.
-        seed: of the tissue; patients of different seeds are different.
+        folder: output folder; missing, empty, or a phantom with the same settings, which is not changed.
+        seed: seed of the tissue; different seeds give different patients.
         size: (height, width) of a tile, px.
-        mpp: scale, um/px.
-        parts: ``training``, ``validation`` and ``test`` -> (patients, tiles), at least one tile a patient.
+        mpp: resolution, um/px.
+        parts: ``training``, ``validation`` and ``test`` -> (patients, tiles), at least one tile for each patient.
 
     Raises:
-        ValueError: where the folder holds something else, or the settings are out of range.
+        ValueError: if the folder has other content, or settings are out of range.
     """
     path = Path(folder).expanduser().absolute()
     settings = _settings(seed=seed, size=size, mpp=mpp, parts=parts)
-    if _stands(path):
+    if _is_phantom(path):
         _check_settings(path, settings)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.parent / f".{path.name}.{uuid.uuid4().hex}"
     try:
-        with naming(path):
-            _fill(draft, settings)
+        with naming_full_disk(path):
+            _write_all(draft, settings)
             _publish(draft, path)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
@@ -81,30 +81,30 @@ def phantom_data_list(
     serve: Callable[[dict[str, list[dict[str, Any]]]], dict[str, list[dict[str, Any]]]] | None = None,
     **settings: Any,
 ) -> dict[str, list[dict[str, Any]]]:
-    """Data list of the phantom, which is made first where ``dataset_dir`` is missing or empty.
+    """Load a data list of the phantom, which is written first if ``dataset_dir`` is missing or empty.
 
-    A folder of other data, with data lists of its own, is read as ``load_data_list`` reads it.
+    A folder of other data with data lists is read with ``load_data_list``.
 
     Args:
-        dataset_dir: the phantom's folder.
-        name: of the list, ``heldout_{percent}_seed{seed}.json``.
-        serve: what a protocol makes of the list, as for ``load_data_list``.
-        settings: arguments of ``write_phantom``; where the phantom stands already, those given must agree with it.
+        dataset_dir: folder of the phantom.
+        name: file name of the list, ``heldout_{percent}_seed{seed}.json``.
+        serve: function of a protocol, as for ``load_data_list``.
+        settings: arguments of ``write_phantom``; they must match an existing phantom.
 
     Returns:
-        What ``load_data_list`` gives: entries of ``training``, ``unlabeled``, ``validation`` and ``test``.
+        Entries of ``training``, ``unlabeled``, ``validation`` and ``test``, as returned by ``load_data_list``.
 
     Raises:
-        ValueError: where the folder holds something else, or a phantom made with other settings.
-        FileNotFoundError: where there is no list of that name.
+        ValueError: if the folder has other content, or a phantom with other settings.
+        FileNotFoundError: if there is no list of that name.
     """
     path = Path(dataset_dir).expanduser().absolute()
     if not (path / MARKER).is_file() and any(path.glob("*.json")):
         return load_data_list(path, name, serve)
-    if not _stands(path):
+    if not _is_phantom(path):
         logger.warning(
-            "no data in %s: drawing the embedded data set (phantom) there, once, in some seconds. These tiles are "
-            "drawn and no tissue; for your own, add configs/data/folder.yaml and give --dataset_dir (docs/data.md)",
+            "no data in %s: drawing the embedded data set (phantom) there, which takes some seconds. Its tiles are "
+            "not real tissue; for your own data, add configs/data/folder.yaml and give --dataset_dir (docs/data.md)",
             path,
         )
         write_phantom(path, **settings)
@@ -117,18 +117,18 @@ def check_phantom(dataset_dir: str | Path) -> None:
     """Check files, sizes, label values and counts of a phantom, and that parts share no patient.
 
     Raises:
-        ValueError: saying what is wrong.
-        FileNotFoundError: where a list names a file that is not there.
+        ValueError: if anything is wrong.
+        FileNotFoundError: if a file of a list is missing.
     """
     path = Path(dataset_dir).expanduser().absolute()
-    if not _stands(path):
-        raise ValueError(f"{path} holds no phantom; write_phantom makes one")
+    if not _is_phantom(path):
+        raise ValueError(f"{path} has no phantom; make one with write_phantom")
     settings = json.loads((path / MARKER).read_text(encoding="utf-8"))
     total = sum(tiles for _, tiles in settings["parts"].values())
     for kind in ("image", "label"):
-        found = len(list((path / kind).glob("*.png")))
-        if found != total:
-            raise ValueError(f"{path / kind} holds {found} files where {total} are expected; make the phantom again")
+        file_count = len(list((path / kind).glob("*.png")))
+        if file_count != total:
+            raise ValueError(f"{path / kind} has {file_count} files, expected {total}; make the phantom again")
     for seed in SEEDS:
         for percent in PERCENTS:
             _check_list(path, f"heldout_{percent}_seed{seed}.json", percent, settings)
@@ -136,13 +136,13 @@ def check_phantom(dataset_dir: str | Path) -> None:
         _check_tile(path / "image" / label.name, label, settings)
 
 
-def _stands(path: Path) -> bool:
-    """Whether a phantom stands at ``path``; a folder that holds something else is refused."""
+def _is_phantom(path: Path) -> bool:
+    """Return whether ``path`` is a phantom; refuse a folder with other content."""
     if (path / MARKER).is_file():
         return True
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise ValueError(
-            f"{path} exists and is no phantom (no {MARKER} in it); give another dataset_dir or an empty folder"
+            f"{path} exists and is not a phantom (no {MARKER} in it); give another dataset_dir or an empty folder"
         )
     return False
 
@@ -153,7 +153,7 @@ def _settings(
     mpp: float = 1.0,
     parts: Mapping[str, Sequence[int]] = PARTS,
 ) -> dict[str, Any]:
-    """The settings as the marker holds them."""
+    """Check the settings and return them as stored in the marker."""
     if set(parts) != set(PARTS):
         raise ValueError(f"the parts are {', '.join(parts)}; give exactly {', '.join(PARTS)}")
     for part, (patients, tiles) in parts.items():
@@ -163,17 +163,17 @@ def _settings(
     return {"seed": int(seed), "size": [int(side) for side in size], "mpp": float(mpp), "parts": counts}
 
 
-def _check_settings(path: Path, wanted: Mapping[str, Any], only: Mapping[str, Any] | None = None) -> None:
-    found = json.loads((path / MARKER).read_text(encoding="utf-8"))
-    for key in wanted if only is None else only:
-        if found.get(key) != wanted[key]:
+def _check_settings(path: Path, expected: Mapping[str, Any], only: Mapping[str, Any] | None = None) -> None:
+    settings = json.loads((path / MARKER).read_text(encoding="utf-8"))
+    for key in expected if only is None else only:
+        if settings.get(key) != expected[key]:
             raise ValueError(
-                f"the phantom in {path} was made with {key} {found.get(key)}, not {wanted[key]}; "
+                f"the phantom in {path} was made with {key} {settings.get(key)}, not {expected[key]}; "
                 "give another folder, or delete this one"
             )
 
 
-def _fill(draft: Path, settings: Mapping[str, Any]) -> None:
+def _write_all(draft: Path, settings: Mapping[str, Any]) -> None:
     """Write a whole phantom into the new folder ``draft``."""
     (draft / "image").mkdir(parents=True)
     (draft / "label").mkdir()
@@ -195,7 +195,7 @@ def _fill(draft: Path, settings: Mapping[str, Any]) -> None:
 
 
 def _write_tile(draft: Path, patient: int, tile: int, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Draw and save one tile; gives its entry."""
+    """Draw and save one tile; return its entry."""
     grade = GRADES[patient % len(GRADES)]
     domain = list(DOMAINS)[patient // len(GRADES) % len(DOMAINS)]
     height, width = settings["size"]
@@ -215,13 +215,13 @@ def _write_tile(draft: Path, patient: int, tile: int, settings: Mapping[str, Any
 
 
 def _publish(draft: Path, path: Path) -> None:
-    """Give the finished ``draft`` its name; where another process was faster, leave that one's."""
+    """Rename the finished ``draft``; keep an existing phantom if another process was faster."""
     try:
         if path.is_dir() and not any(path.iterdir()) and os.name == "nt":
             path.rmdir()
         draft.rename(path)
     except OSError:
-        if not _stands(path):
+        if not _is_phantom(path):
             raise
 
 
@@ -233,7 +233,7 @@ def _check_list(path: Path, name: str, percent: int, settings: Mapping[str, Any]
     expected |= {part: parts[part][1] for part in ("validation", "test")}
     for part, count in expected.items():
         if len(lists[part]) != count:
-            raise ValueError(f"{part} of {path / name} has {len(lists[part])} entries where {count} are expected")
+            raise ValueError(f"{part} of {path / name} has {len(lists[part])} entries, expected {count}")
     groups = [{entry["patient"] for entry in lists[part]} for part in ("validation", "test")]
     groups.append({entry["patient"] for part in ("training", "unlabeled") for entry in lists[part]})
     if len(set.union(*groups)) != sum(len(group) for group in groups):

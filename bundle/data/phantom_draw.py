@@ -1,4 +1,4 @@
-"""One phantom tile: seeded H&E-like colon tissue with glands, and their instance mask."""
+"""Drawing of one phantom tile: random H&E-like colon tissue with glands, and their instance mask."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from .phantom_tissue import Densities, Flow, add_stroma_cells, draw_stroma
 
 GRADES = ("benign", "malignant")
 MARGIN = 14.0
-"""Tissue that is drawn around a tile and cut off, so that cells reach over its border; um."""
-SMALLEST = 30.0
-"""Pieces of glands below this area, um2, that the border cuts off are not marked."""
+"""Margin (um) that is drawn around a tile and cropped, so that cells cross its border."""
+SMALLEST_AREA = 30.0
+"""Smallest area (um2) of a labeled piece of a gland at the border."""
 
 
 @dataclass(frozen=True)
 class Laboratory:
-    """How one laboratory stains and scans.
+    """Staining and scanner of one laboratory.
 
     Attributes:
-        haematoxylin: optical density of red, green and blue at density 1.
+        hematoxylin: optical density of red, green and blue at density 1.
         eosin: the same for eosin.
-        strength: factors on both densities.
-        light: color of the empty slide in [0, 1], red, green, blue.
-        blur: standard deviation of the optics, um.
-        sensor: standard deviation of the noise, gray values in [0, 255].
+        strength: factors of both densities.
+        light: color of the background in [0, 1], red, green, blue.
+        blur: standard deviation of the optical blur, um.
+        sensor: standard deviation of the sensor noise, gray values in [0, 255].
     """
 
-    haematoxylin: tuple[float, float, float]
+    hematoxylin: tuple[float, float, float]
     eosin: tuple[float, float, float]
     strength: tuple[float, float]
     light: tuple[float, float, float]
@@ -61,47 +61,47 @@ def draw_tile(
     mpp: float = 1.0,
     patient_seed: int = 0,
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
-    """Draw one tile; the same arguments give the same pixels (on another machine: up to rounding).
+    """Draw one tile; the same arguments give the same pixels (on other machines, up to rounding).
 
     Args:
-        seed: of the tile, not negative. It fixes the tissue; ``domain`` changes only how it is stained and scanned.
+        seed: seed of the tissue, not negative; ``domain`` changes only staining and scanner.
         size: (height, width), px, at least 16 each.
         grade: one of ``GRADES``.
         domain: a key of ``DOMAINS``.
-        mpp: scale, um/px, in [0.1, 4].
-        patient_seed: tiles of one patient share shape and packing of glands, kinds of nuclei, stroma and stain.
+        mpp: resolution, um/px, in [0.1, 4].
+        patient_seed: seed of the patient; its tiles share shape and packing of glands, nuclei, stroma and stain.
 
     Returns:
-        image (H, W, 3) uint8 RGB, and instances (H, W) uint16: 0 is background, 1..N are glands, lumen included;
-        touching glands have different numbers without a gap. A tile with no gland is possible where it is tiny.
+        Image (H, W, 3), uint8 RGB, and instances (H, W), uint16: 0 is background, 1..N are glands, lumen included;
+        touching glands have different numbers without a gap. Very small tiles may have no gland.
 
     Raises:
-        ValueError: for an unknown grade or domain, or a size, seed or scale out of range.
+        ValueError: if grade or domain is unknown, or size, seed or resolution is out of range.
     """
     if grade not in GRADES:
-        raise ValueError(f"no grade {grade!r}; choose one of {', '.join(GRADES)}")
+        raise ValueError(f"no grade {grade!r}; give one of {', '.join(GRADES)}")
     if domain not in DOMAINS:
-        raise ValueError(f"no domain {domain!r}; choose one of {', '.join(DOMAINS)}")
+        raise ValueError(f"no domain {domain!r}; give one of {', '.join(DOMAINS)}")
     if min(size) < 16:
-        raise ValueError(f"a tile of {size[0]} x {size[1]} px is too small; 16 px is the least")
+        raise ValueError(f"a tile of {size[0]} x {size[1]} px is too small; give at least 16 px")
     if not 0.1 <= mpp <= 4:
         raise ValueError(f"{mpp} um/px is out of range; give 0.1 to 4")
     patient = np.random.default_rng([patient_seed, GRADES.index(grade), 1])
     style = benign_style(patient) if grade == "benign" else malignant_style(patient)
-    habit = patient.normal(0, 1, 4)
+    patient_deviation = patient.normal(0, 1, 4)
     streams = [np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(2)]
     margin = math.ceil(MARGIN / mpp)
     densities, labels = _draw_tissue(streams[0], (size[0] + 2 * margin, size[1] + 2 * margin), style, mpp)
-    image = _scan(streams[1], densities, DOMAINS[domain], habit, mpp)
+    image = _scan(streams[1], densities, DOMAINS[domain], patient_deviation, mpp)
     inner = (slice(margin, margin + size[0]), slice(margin, margin + size[1]))
-    instances = tidy(labels[inner], SMALLEST / mpp**2)
+    instances = tidy(labels[inner], SMALLEST_AREA / mpp**2)
     return np.ascontiguousarray(image[inner]), instances.astype(np.uint16)
 
 
 def _draw_tissue(
     generator: np.random.Generator, shape: tuple[int, int], style: Style, mpp: float
 ) -> tuple[Densities, NDArray[np.int32]]:
-    """Stain densities and gland labels (H, W) of one canvas."""
+    """Draw stain densities and gland labels (H, W) of one canvas."""
     muscle, empty, tear = _draw_landmarks(generator, shape, mpp)
     glands = lay_glands(generator, shape, style.layout, mpp, bare=(muscle > 0.5) | (empty > 0.2))
     tear = np.maximum(empty, tear)
@@ -115,7 +115,7 @@ def _draw_tissue(
 
 
 def _draw_landmarks(generator: np.random.Generator, shape: tuple[int, int], mpp: float) -> tuple[Map, Map, Map]:
-    """Where muscle, empty slide and tears in the stroma are, each (H, W) in [0, 1]; most tiles have none."""
+    """Draw maps of muscle, background and tears in the stroma, each (H, W) in [0, 1]; most tiles have none."""
     angle = generator.uniform(0, 2 * math.pi)
     rows = np.arange(shape[0], dtype=np.float32)[:, None] - 0.5 * shape[0]
     columns = np.arange(shape[1], dtype=np.float32)[None] - 0.5 * shape[1]
@@ -123,32 +123,32 @@ def _draw_landmarks(generator: np.random.Generator, shape: tuple[int, int], mpp:
     side = (rows * np.float32(math.sin(angle)) + columns * np.float32(math.cos(angle))) * mpp
     waves = noise(generator, shape, 28 / mpp)
     has_muscle, has_edge, has_tear = generator.uniform(size=3) < [0.22, 0.1, 0.15]
-    place = generator.uniform(0.35, 0.7, 2) * reach
-    nothing = np.zeros(shape, np.float32)
-    muscle = np.clip((side - place[0] + 9 * waves) / 6, 0, 1) if has_muscle else nothing
-    edge = np.clip((-side - place[1] + 14 * waves) / 2, 0, 1) if has_edge else nothing
-    tear = np.clip((np.abs(noise(generator, shape, 30 / mpp)) - 2.3) * 10, 0, 1) if has_tear else nothing
+    distance = generator.uniform(0.35, 0.7, 2) * reach
+    empty = np.zeros(shape, np.float32)
+    muscle = np.clip((side - distance[0] + 9 * waves) / 6, 0, 1) if has_muscle else empty
+    edge = np.clip((-side - distance[1] + 14 * waves) / 2, 0, 1) if has_edge else empty
+    tear = np.clip((np.abs(noise(generator, shape, 30 / mpp)) - 2.3) * 10, 0, 1) if has_tear else empty
     return muscle.astype(np.float32), edge.astype(np.float32), tear.astype(np.float32)
 
 
 def _scan(
-    generator: np.random.Generator, densities: Densities, laboratory: Laboratory, habit: NDArray, mpp: float
+    generator: np.random.Generator, densities: Densities, laboratory: Laboratory, patient_deviation: NDArray, mpp: float
 ) -> NDArray[np.uint8]:
-    """Stain by Beer-Lambert, light unevenly, blur and add sensor noise; ``habit`` (4,) is the patient's deviation."""
+    """Apply blur, stains (Beer-Lambert), uneven light and sensor noise; ``patient_deviation`` is (4,)."""
     shape = densities.eosin.shape
-    drift = generator.normal(0, 1, 8)
-    blur = laboratory.blur * (1 + 0.15 * drift[0]) / mpp
-    strength = np.array(laboratory.strength) * np.exp(0.12 * habit[:2] + 0.06 * drift[1:3])
-    depth = np.zeros((*shape, 3), np.float32)
+    deviation = generator.normal(0, 1, 8)
+    blur = laboratory.blur * (1 + 0.15 * deviation[0]) / mpp
+    strength = np.array(laboratory.strength) * np.exp(0.12 * patient_deviation[:2] + 0.06 * deviation[1:3])
+    optical_density = np.zeros((*shape, 3), np.float32)
     for density, vector, factor, tint in (
-        (densities.haematoxylin, laboratory.haematoxylin, strength[0], habit[2]),
-        (densities.eosin, laboratory.eosin, strength[1], habit[3]),
+        (densities.hematoxylin, laboratory.hematoxylin, strength[0], patient_deviation[2]),
+        (densities.eosin, laboratory.eosin, strength[1], patient_deviation[3]),
     ):
-        soft = ndimage.gaussian_filter(np.maximum(density, 0), max(blur, 0.25))
+        blurred = ndimage.gaussian_filter(np.maximum(density, 0), max(blur, 0.25))
         hue = np.array(vector) * (1 + 0.05 * tint * np.array([1.0, -0.3, 0.6]))
-        depth += soft[..., None] * (factor * hue).astype(np.float32)
-    slope = np.linspace(-1, 1, shape[0])[:, None] * drift[3] + np.linspace(-1, 1, shape[1])[None] * drift[4]
-    light = (np.array(laboratory.light) * (1 + 0.01 * drift[5:8])).astype(np.float32)
-    bright = 255 * light * (1 + 0.02 * slope.astype(np.float32))[..., None] * np.exp(-2.1 * depth)
-    bright += laboratory.sensor * generator.standard_normal(bright.shape, dtype=np.float32)
-    return np.clip(np.rint(bright), 0, 255).astype(np.uint8)
+        optical_density += blurred[..., None] * (factor * hue).astype(np.float32)
+    slope = np.linspace(-1, 1, shape[0])[:, None] * deviation[3] + np.linspace(-1, 1, shape[1])[None] * deviation[4]
+    light = (np.array(laboratory.light) * (1 + 0.01 * deviation[5:8])).astype(np.float32)
+    intensity = 255 * light * (1 + 0.02 * slope.astype(np.float32))[..., None] * np.exp(-2.1 * optical_density)
+    intensity += laboratory.sensor * generator.standard_normal(intensity.shape, dtype=np.float32)
+    return np.clip(np.rint(intensity), 0, 255).astype(np.uint8)

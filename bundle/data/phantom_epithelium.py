@@ -1,4 +1,4 @@
-"""The epithelium of phantom glands: cytoplasm, lumen, mucin vacuoles and the palisade of nuclei."""
+"""Epithelium of phantom glands: cytoplasm, lumen, mucin vacuoles and nuclei."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from numpy.typing import NDArray
 
 from .phantom_layout import Glands
 from .phantom_style import Style
-from .phantom_texture import STAMPS, Map, look_up, noise, noise_bank, stamp_bank, stamp_map
-from .phantom_tissue import Densities, pixels, scatter, spaced
+from .phantom_texture import STAMPS, Map, noise, noise_bank, sample_periodic, stamp_bank, stamp_map
+from .phantom_tissue import Densities, one_per_cell, pixels_at, scatter
 
 STRATIFIED = 0.42
-"""Share of the height above which nuclei stand in several rows."""
+"""Value of ``Style.layers`` above which nuclei are in several rows."""
 
 
 @dataclass(frozen=True)
 class Lining:
-    """Where the layers of the epithelium are, each (H, W).
+    """Maps of the layers of the epithelium, each (H, W).
 
     Attributes:
-        height: of the epithelium at each pixel, um.
-        lumen: in [0, 1], 1 in the cavity.
-        hole: in [0, 1], like ``lumen`` and a little wider: where no nucleus lies.
+        height: height of the epithelium, um.
+        lumen: in [0, 1], 1 in the lumen.
+        hole: in [0, 1], slightly wider than ``lumen``; no nuclei are drawn there.
     """
 
     height: Map
@@ -33,22 +33,23 @@ class Lining:
 
 
 def draw_lining(generator: np.random.Generator, glands: Glands, style: Style, mpp: float) -> Lining:
-    """Work out the lumens; each gland has its own height, and some are cut so that no lumen shows."""
+    """Draw the lumens; the height varies between glands, and some show no lumen."""
     shape = glands.labels.shape
-    own = generator.uniform(0.8, 1.15, glands.labels.max() + 1).astype(np.float32)
-    height = style.height * own[glands.labels] * (1 + 0.12 * noise(generator, shape, 6 / mpp))
+    variation = generator.uniform(0.8, 1.15, glands.labels.max() + 1).astype(np.float32)
+    height = style.height * variation[glands.labels] * (1 + 0.12 * noise(generator, shape, 6 / mpp))
     open_share = np.clip((glands.depth - height) / 1.5, 0, 1)
     level = 2.6 - 1.4 * style.holes
-    spots = noise(generator, shape, 7 / mpp)
+    mucin_noise = noise(generator, shape, 7 / mpp)
     thick = np.clip((glands.depth - 9.0) / 4, 0, 1) * (style.holes > 0)
-    pierced = np.clip((spots - level) * 6, 0, 1) * thick
-    rim = np.maximum(np.clip((spots - level + 0.5) * 4, 0, 1) * thick, np.clip((glands.depth - height + 3) / 2, 0, 1))
+    pierced = np.clip((mucin_noise - level) * 6, 0, 1) * thick
+    pierced_rim = np.clip((mucin_noise - level + 0.5) * 4, 0, 1) * thick
+    rim = np.maximum(pierced_rim, np.clip((glands.depth - height + 3) / 2, 0, 1))
     return Lining(height, np.maximum(open_share, pierced), rim)
 
 
-def _project(glands: Glands, places: NDArray, depth: NDArray, mpp: float) -> tuple[NDArray, NDArray]:
-    """Move places (N, 2), px, along their normal to ``depth`` (N,), um; gives new places and normals' angles."""
-    rows, columns = pixels(places, glands.labels.shape)
+def _project(glands: Glands, positions: NDArray, depth: NDArray, mpp: float) -> tuple[NDArray, NDArray]:
+    """Move positions (N, 2), px, along their normal to ``depth`` (N,), um; return them and angles of the normals."""
+    rows, columns = pixels_at(positions, glands.labels.shape)
     foot = np.stack([glands.foot[0][rows, columns], glands.foot[1][rows, columns]], axis=1).astype(np.float32)
     step = np.stack([rows, columns], axis=1) - foot
     length = np.maximum(np.hypot(step[:, 0], step[:, 1]), 1e-3)[:, None]
@@ -58,16 +59,16 @@ def _project(glands: Glands, places: NDArray, depth: NDArray, mpp: float) -> tup
 def add_epithelium(
     generator: np.random.Generator, densities: Densities, glands: Glands, lining: Lining, style: Style, mpp: float
 ) -> None:
-    """Cytoplasm with the stripes of tall cells, paler mucin vacuoles, and the lumen with what floats in it."""
+    """Draw cytoplasm with stripes of columnar cells, pale mucin vacuoles, and the lumen with debris and mucus."""
     shape = glands.labels.shape
     inside = (glands.labels > 0).astype(np.float32)
     level = np.clip(glands.depth / np.maximum(lining.height, 1), 0, 1.2)
-    cells = look_up(noise_bank(round(max(2.0 / mpp, 0.5), 2)), *glands.foot.astype(np.float32)) * (level > 0.12)
+    cells = sample_periodic(noise_bank(round(max(2.0 / mpp, 0.5), 2)), *glands.foot.astype(np.float32)) * (level > 0.12)
     grain = noise(generator, shape, 1.6 / mpp)
     tone = generator.normal(1, 0.1, (2, glands.labels.max() + 1)).astype(np.float32)
     blue = style.cytoplasm[0] * tone[0][glands.labels] * (1.25 - 0.6 * level + 0.12 * cells + 0.1 * grain)
     pink = style.cytoplasm[1] * tone[1][glands.labels] * (0.8 + 0.3 * level + 0.16 * cells + 0.12 * grain)
-    densities.haematoxylin += inside * (blue - densities.haematoxylin)
+    densities.hematoxylin += inside * (blue - densities.hematoxylin)
     densities.eosin += inside * (pink - densities.eosin)
     _add_vacuoles(generator, densities, glands, lining, style, mpp)
     densities.eosin += inside * 0.16 * np.exp(-(((glands.depth - lining.height) / 1.6) ** 2)).astype(np.float32)
@@ -76,18 +77,18 @@ def add_epithelium(
     debris = clumps * filled[glands.labels] * 0.45 * np.clip((glands.depth - lining.height - 2) / 3, 0, 1)
     mucus = 0.03 + 0.05 * np.clip(noise(generator, shape, 8 / mpp), 0, 1)
     lumen = lining.lumen * inside
-    densities.haematoxylin += lumen * (mucus + 0.35 * debris - densities.haematoxylin)
+    densities.hematoxylin += lumen * (mucus + 0.35 * debris - densities.hematoxylin)
     densities.eosin += lumen * (0.6 * mucus + debris - densities.eosin)
 
 
 def _add_vacuoles(
     generator: np.random.Generator, densities: Densities, glands: Glands, lining: Lining, style: Style, mpp: float
 ) -> None:
-    """Goblet cells: pale drops side by side in the inner half of the epithelium."""
+    """Draw goblet cells: pale vacuoles in the inner half of the epithelium."""
     shape = glands.labels.shape
     spacing = 8.5 / mpp
-    places = scatter(generator, shape, spacing)
-    rows, columns = pixels(places, shape)
+    positions = scatter(generator, shape, spacing)
+    rows, columns = pixels_at(positions, shape)
     height = lining.height[rows, columns]
     share = np.minimum(style.goblets * generator.uniform(0.5, 1.25, glands.labels.max() + 1), 1)
     chosen = (glands.depth[rows, columns] > 0.45 * height) & (glands.depth[rows, columns] < 1.2 * height)
@@ -97,17 +98,17 @@ def _add_vacuoles(
     if not chosen.any():
         return
     depth = height[chosen] * generator.uniform(0.6, 0.85, chosen.sum())
-    places, turn = _project(glands, places[chosen], depth, mpp)
-    keep = spaced(places, spacing * 1.1)
-    drops = stamp_map(generator, shape, places[keep], turn[keep], stamp_bank("vacuole", mpp, 0.9))
+    positions, angles = _project(glands, positions[chosen], depth, mpp)
+    keep = one_per_cell(positions, spacing * 1.1)
+    drops = stamp_map(generator, shape, positions[keep], angles[keep], stamp_bank("vacuole", mpp, 0.9))
     drops = np.clip(drops, 0, 1) * (glands.depth > 4)
-    densities.thin(drops.astype(np.float32) * 0.85, 0.06, 0.08)
+    densities.blend(drops.astype(np.float32) * 0.85, 0.06, 0.08)
 
 
 def add_gland_nuclei(
     generator: np.random.Generator, densities: Densities, glands: Glands, lining: Lining, style: Style, mpp: float
 ) -> None:
-    """The ring of nuclei at the base of the cells, each across the outline; several layers where stratified."""
+    """Draw the ring of nuclei at the base of the cells, perpendicular to the outline; several rows if stratified."""
     shape = glands.labels.shape
     stamp = STAMPS[style.nucleus]
     stratified = style.layers > STRATIFIED
@@ -115,26 +116,27 @@ def add_gland_nuclei(
     spacing = pitch * style.nucleus_scale / mpp
     top = np.maximum(style.layers * style.height, 4.0)
     base = 0.5 * stamp.length * style.nucleus_scale * 0.9
-    places = scatter(generator, shape, 0.8 * spacing)
-    rows, columns = pixels(places, shape)
+    positions = scatter(generator, shape, 0.8 * spacing)
+    rows, columns = pixels_at(positions, shape)
     depth = glands.depth[rows, columns]
     chosen = (
         (glands.labels[rows, columns] > 0) & (depth > 0.5) & (depth < top + base) & (lining.hole[rows, columns] < 0.5)
     )
-    places, depth = places[chosen], depth[chosen]
+    positions, depth = positions[chosen], depth[chosen]
     in_row = base + np.abs(generator.normal(0, 0.25, len(depth))) * top
     depth = np.maximum(depth, base) if stratified else in_row
-    places, turn = _project(glands, places, depth, mpp)
-    keep = spaced(places, spacing)
-    places, turn = places[keep], turn[keep] + generator.normal(0, 0.3 if stratified else 0.18, len(keep))
-    rows, columns = pixels(places, shape)
+    positions, angles = _project(glands, positions, depth, mpp)
+    keep = one_per_cell(positions, spacing)
+    positions, angles = positions[keep], angles[keep] + generator.normal(0, 0.3 if stratified else 0.18, len(keep))
+    rows, columns = pixels_at(positions, shape)
     inside = glands.depth[rows, columns] > 1.0
     bank = stamp_bank(style.nucleus, mpp, round(style.nucleus_scale, 1))
-    nuclei = stamp_map(generator, shape, places[inside], turn[inside], bank)
+    nuclei = stamp_map(generator, shape, positions[inside], angles[inside], bank)
     densities.add_nuclei(nuclei * (glands.labels > 0), style.nucleus_density)
-    few = scatter(generator, shape, 15 / mpp)
-    rows, columns = pixels(few, shape)
-    keep_few = (lining.lumen[rows, columns] > 0.8) & (glands.labels[rows, columns] > 0)
-    keep_few &= generator.uniform(size=len(few)) < 0.5 * style.debris**2
-    dust = stamp_map(generator, shape, few[keep_few], np.full(keep_few.sum(), math.pi / 3), stamp_bank("dust", mpp))
-    densities.haematoxylin += 0.7 * dust
+    dust_positions = scatter(generator, shape, 15 / mpp)
+    rows, columns = pixels_at(dust_positions, shape)
+    keep_dust = (lining.lumen[rows, columns] > 0.8) & (glands.labels[rows, columns] > 0)
+    keep_dust &= generator.uniform(size=len(dust_positions)) < 0.5 * style.debris**2
+    dust_angles = np.full(keep_dust.sum(), math.pi / 3)
+    dust = stamp_map(generator, shape, dust_positions[keep_dust], dust_angles, stamp_bank("dust", mpp))
+    densities.hematoxylin += 0.7 * dust

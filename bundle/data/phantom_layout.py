@@ -1,4 +1,4 @@
-"""Where the glands of a phantom tile lie and what shape they have: outlines before any cell is drawn."""
+"""Layout of phantom tiles: positions and outlines of glands."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ FAR = 1e3
 
 @dataclass(frozen=True)
 class Layout:
-    """How the glands of one patient are shaped and packed; lengths in um.
+    """Shape and packing of the glands of one patient; lengths in um.
 
     Attributes:
         radius: half width of a gland.
-        reach: half length of a gland's straight part; 0 is a round cross-section, 80 a test tube.
-        gap: typical stroma between neighbors.
-        gap_spread: how much the gap varies from place to place; glands touch where it falls below 0.
-        warp: how far outlines are bent.
-        warp_length: over which distance the bending varies.
-        arms: most capsules that one gland consists of (branching).
-        missing: share of places in [0, 1] that hold no gland.
-        pairs: share of glands in [0, 1] that are drawn towards their neighbor until they touch.
+        reach: half length of the straight part of a gland; 0 is round, 80 a long tube.
+        gap: typical width of stroma between neighbors.
+        gap_spread: spatial variation of the gap; glands touch where it is below 0.
+        warp: amplitude of the deformation of outlines.
+        warp_length: correlation length of the deformation.
+        arms: largest number of capsules of one gland (branching).
+        missing: share of positions in [0, 1] without a gland.
+        pairs: share of glands in [0, 1] that are moved towards their neighbor until they touch.
     """
 
     radius: float
@@ -47,10 +47,10 @@ class Glands:
     """Gland outlines on a canvas.
 
     Attributes:
-        labels: (H, W) int32, 0 is stroma, 1..N are glands; each label is one connected piece.
-        depth: (H, W) um from the gland's own outline inwards, 0 in stroma.
-        foot: (2, H, W) the outline pixel (row, column) that is nearest to each gland pixel.
-        outside: (H, W) um from the nearest gland, 0 in glands.
+        labels: (H, W), int32, 0 is stroma, 1..N are glands; each label is one connected component.
+        depth: (H, W), distance (um) to the gland's outline, 0 in stroma.
+        foot: (2, H, W), the outline pixel (row, column) nearest to each gland pixel.
+        outside: (H, W), distance (um) to the nearest gland, 0 in glands.
         angle: main direction of the glands, radians.
     """
 
@@ -62,52 +62,54 @@ class Glands:
 
 
 def _centers(generator: np.random.Generator, extent: NDArray, layout: Layout, angle: float) -> NDArray[np.float64]:
-    """Jittered brick pattern of gland centers (N, 2) in um that covers ``extent`` (height, width) and its margin."""
+    """Draw gland centers (N, 2), um, in a jittered brick pattern over ``extent`` (height, width) and a margin."""
     across = 2 * layout.radius + layout.gap
     along = across + 2 * layout.reach
     half = 0.5 * float(np.hypot(*extent)) + along
     rows = np.arange(-math.ceil(half / (0.9 * across)), math.ceil(half / (0.9 * across)) + 1)
     columns = np.arange(-math.ceil(half / along), math.ceil(half / along) + 1)
     grid_row, grid_column = (grid.ravel() for grid in np.meshgrid(rows, columns, indexing="ij"))
-    place = np.stack([grid_row * 0.9 * across, (grid_column + 0.5 * (grid_row % 2)) * along], axis=1)
-    place += generator.uniform(-0.5, 0.5, place.shape) * np.array([0.28 * across, 0.28 * along])
-    place += generator.uniform(-0.5, 0.5, 2) * np.array([across, along])
-    turn = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
-    center = place @ turn.T + 0.5 * extent
+    positions = np.stack([grid_row * 0.9 * across, (grid_column + 0.5 * (grid_row % 2)) * along], axis=1)
+    positions += generator.uniform(-0.5, 0.5, positions.shape) * np.array([0.28 * across, 0.28 * along])
+    positions += generator.uniform(-0.5, 0.5, 2) * np.array([across, along])
+    rotation = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
+    center = positions @ rotation.T + 0.5 * extent
     margin = layout.radius + layout.reach
     near = np.all((center > -margin) & (center < extent + margin), axis=1)
     return center[near]
 
 
 def _capsules(generator: np.random.Generator, center: NDArray, layout: Layout, angle: float) -> NDArray[np.float64]:
-    """The capsules of one gland, (K, 5): row, column, half length, radius (um) and angle (radians)."""
+    """Draw the capsules of one gland, (K, 5): row, column, half length, radius (um) and angle (radians)."""
     radius = layout.radius * generator.uniform(0.82, 1.12)
-    own = angle + generator.normal(0, 0.12 if layout.reach > 12 else 0.6)
-    capsules = [[center[0], center[1], layout.reach * generator.uniform(0.6, 1.2), radius, own]]
+    direction = angle + generator.normal(0, 0.12 if layout.reach > 12 else 0.6)
+    capsules = [[center[0], center[1], layout.reach * generator.uniform(0.6, 1.2), radius, direction]]
     for _ in range(generator.integers(0, layout.arms)):
-        turn = own + generator.choice([-1, 1]) * generator.uniform(0.6, 1.5)
+        arm_direction = direction + generator.choice([-1, 1]) * generator.uniform(0.6, 1.5)
         length = generator.uniform(0.5, 1.1) * layout.radius
-        start = center + generator.uniform(-1, 1) * layout.reach * np.array([math.sin(own), math.cos(own)])
-        arm = start + (length + 0.4 * radius) * np.array([math.sin(turn), math.cos(turn)])
-        capsules.append([arm[0], arm[1], length, radius * generator.uniform(0.55, 0.8), turn])
+        start = center + generator.uniform(-1, 1) * layout.reach * np.array([math.sin(direction), math.cos(direction)])
+        arm = start + (length + 0.4 * radius) * np.array([math.sin(arm_direction), math.cos(arm_direction)])
+        capsules.append([arm[0], arm[1], length, radius * generator.uniform(0.55, 0.8), arm_direction])
     return np.array(capsules)
 
 
 def _close_gaps(
     generator: np.random.Generator, gap: Map, centers: NDArray, layout: Layout, rows: Map, columns: Map
 ) -> Map:
-    """Lower the wanted ``gap`` (H, W), um, below 0 between some neighbors, so that these pairs touch."""
+    """Lower ``gap`` (H, W), um, below 0 between some neighbors, so that these pairs touch."""
     for number in np.flatnonzero(generator.uniform(size=len(centers)) < layout.pairs):
         distance = np.hypot(*(centers - centers[number]).T)
         distance[number] = FAR
         middle = 0.5 * (centers[number] + centers[distance.argmin()]).astype(np.float32)
-        apart = ((rows - middle[0]) ** 2 + (columns - middle[1]) ** 2) / np.float32(2 * (0.8 * layout.radius) ** 2)
-        gap = gap - np.float32(1.3 * layout.gap + 12) * np.exp(-apart)
+        squared = (rows - middle[0]) ** 2 + (columns - middle[1]) ** 2
+        gap = gap - np.float32(1.3 * layout.gap + 12) * np.exp(-(squared / np.float32(2 * (0.8 * layout.radius) ** 2)))
     return gap
 
 
-def _compete(capsules: list[NDArray], rows: Map, columns: Map, mpp: float, slack: float) -> tuple[Map, Map, NDArray]:
-    """Distance (um) to the nearest gland's outline, to the second nearest's, and the nearest's number, each (H, W)."""
+def _nearest_glands(
+    capsules: list[NDArray], rows: Map, columns: Map, mpp: float, slack: float
+) -> tuple[Map, Map, NDArray]:
+    """Return distances (um) to the nearest and second nearest gland and the nearest gland's number, each (H, W)."""
     first = np.full(rows.shape, FAR, np.float32)
     second = np.full(rows.shape, FAR, np.float32)
     owner = np.zeros(rows.shape, np.int32)
@@ -135,7 +137,7 @@ def _compete(capsules: list[NDArray], rows: Map, columns: Map, mpp: float, slack
 
 
 def tidy(labels: NDArray, smallest: float) -> NDArray[np.int32]:
-    """Number connected pieces 1..N, dropping those of fewer than ``smallest`` px; touching glands stay apart."""
+    """Number connected components 1..N without those below ``smallest`` px; touching glands stay separate."""
     pieces = measure.label(labels, background=0, connectivity=1)
     keep = np.bincount(pieces.ravel()) >= smallest
     keep[0] = False
@@ -143,7 +145,7 @@ def tidy(labels: NDArray, smallest: float) -> NDArray[np.int32]:
 
 
 def measure_glands(labels: NDArray[np.int32], angle: float, mpp: float) -> Glands:
-    """Work out depth, foot points and distance to glands for given ``labels`` (H, W)."""
+    """Compute depth, foot points and distance to glands for given ``labels`` (H, W)."""
     inner = labels > 0
     inner[:-1] &= labels[:-1] == labels[1:]
     inner[:, :-1] &= labels[:, :-1] == labels[:, 1:]
@@ -157,14 +159,14 @@ def measure_glands(labels: NDArray[np.int32], angle: float, mpp: float) -> Gland
 def lay_glands(
     generator: np.random.Generator, shape: tuple[int, int], layout: Layout, mpp: float, bare: NDArray[np.bool_]
 ) -> Glands:
-    """Place the glands of one tile; there is always at least one.
+    """Draw the glands of one tile; there is always at least one.
 
     Args:
-        generator: the tile's own.
+        generator: random generator of the tile.
         shape: canvas (height, width), px.
-        layout: the patient's.
+        layout: layout of the patient.
         mpp: um/px.
-        bare: (H, W), where no gland may lie (muscle, tears).
+        bare: (H, W), pixels without glands (muscle, background).
     """
     extent = np.array(shape) * mpp
     angle = generator.uniform(0, math.pi)
@@ -180,7 +182,7 @@ def lay_glands(
     centers = centers[present]
     gap = _close_gaps(generator, gap, centers, layout, rows, columns)
     capsules = [_capsules(generator, center, layout, angle) for center in centers]
-    first, second, owner = _compete(capsules, rows, columns, mpp, slack=2.5 * layout.warp + layout.gap + 20)
+    first, second, owner = _nearest_glands(capsules, rows, columns, mpp, slack=2.5 * layout.warp + layout.gap + 20)
     inside = (first < np.clip(-gap, 0, 0.5 * layout.gap + 6)) & (second - first > np.maximum(gap, 0))
     smallest = 0.25 * math.pi * layout.radius**2 / mpp**2
     labels = tidy(np.where(inside & ~bare, owner, 0), smallest)

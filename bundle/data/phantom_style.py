@@ -1,4 +1,4 @@
-"""How the tissue of one phantom patient looks: its style, drawn once for all tiles of the patient."""
+"""Style of phantom patients: the appearance of their tissue, the same in all tiles of a patient."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from .phantom_layout import Layout
 
 @dataclass(frozen=True)
 class Style:
-    """How the tissue of one patient looks; lengths in um, shares in [0, 1], densities in optical density.
+    """Appearance of the tissue of one patient; lengths in um, shares in [0, 1], densities in optical density.
 
     Attributes:
         layout: shape and packing of the glands.
-        height: of the epithelium.
+        height: height of the epithelium.
         layers: share of the height that nuclei fill from the base: 0.35 is one row, 0.8 stratified.
-        nucleus: kind of the glands' nuclei, a key of ``STAMPS``.
-        nucleus_scale: factor on their size.
-        nucleus_density: haematoxylin of the glands' nuclei.
-        goblets: share of the places for mucin vacuoles that hold one.
-        halo: width of the cleft that fixation tears around glands.
-        cytoplasm: haematoxylin and eosin of the epithelium.
-        holes: how much of thick epithelium is pierced by further lumens (cribriform).
+        nucleus: kind of nuclei of glands, a key of ``STAMPS``.
+        nucleus_scale: factor of their size.
+        nucleus_density: hematoxylin density of these nuclei.
+        goblets: share of occupied positions of mucin vacuoles.
+        halo: width of the retraction cleft around glands.
+        cytoplasm: hematoxylin and eosin density of the epithelium.
+        holes: amount of further lumens in thick epithelium (cribriform).
         debris: share of lumens with debris.
-        fibre: eosin of the stroma.
+        fiber: eosin density of the stroma.
         loose: share of the stroma that is empty.
-        lymphocytes: share of lymphocyte places taken in the stroma.
-        spindles: share of fibroblast places taken in the stroma.
+        lymphocytes: share of occupied positions of lymphocytes in the stroma.
+        spindles: share of occupied positions of fibroblasts in the stroma.
     """
 
     layout: Layout
@@ -42,7 +42,7 @@ class Style:
     cytoplasm: tuple[float, float]
     holes: float
     debris: float
-    fibre: float
+    fiber: float
     loose: float
     lymphocytes: float
     spindles: float
@@ -75,7 +75,7 @@ def benign_style(generator: np.random.Generator) -> Style:
         cytoplasm=(generator.uniform(0.1, 0.3), generator.uniform(0.3, 0.5)),
         holes=0.0,
         debris=0.15,
-        fibre=generator.uniform(0.32, 0.6),
+        fiber=generator.uniform(0.32, 0.6),
         loose=generator.uniform(0.12, 0.4),
         lymphocytes=generator.uniform(0.25, 0.75),
         spindles=generator.uniform(0.25, 0.6),
@@ -109,7 +109,7 @@ def malignant_style(generator: np.random.Generator) -> Style:
         cytoplasm=(generator.uniform(0.08, 0.3), generator.uniform(0.32, 0.58)),
         holes=generator.uniform(0.0, 1.0),
         debris=0.6,
-        fibre=generator.uniform(0.4, 0.75),
+        fiber=generator.uniform(0.4, 0.75),
         loose=generator.uniform(0.02, 0.25),
         lymphocytes=generator.uniform(0.08, 0.45),
         spindles=generator.uniform(0.5, 1.0),

@@ -1,6 +1,6 @@
-"""The constant material that phantom tiles are drawn with: banks of smooth noise and of small stamps (cells).
+"""Textures of phantom tiles: banks of smooth noise and of stamps (cells).
 
-Every bank is made once from a fixed seed and cached; a tile only picks from it with its own random generator.
+Each bank is made once from a fixed seed and cached; tiles sample from it with their own random generator.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Map = NDArray[np.float32]
-"""One value a pixel, (H, W) float32."""
+"""One value per pixel, (H, W), float32."""
 
 BANK_SIDE = 512
 ANGLES = 24
@@ -22,15 +22,15 @@ VARIANTS = 4
 
 @dataclass(frozen=True)
 class Stamp:
-    """How one kind of cell part looks; lengths in um.
+    """Shape and texture of one kind of nucleus or vacuole; lengths in um.
 
     Attributes:
         length: long axis.
         width: short axis.
-        rim: in [0, 1], how much darker the edge is than the middle (vesicular nuclei have a pale middle).
-        grain: in [0, 1], how coarse the chromatin is.
-        wobble: in [0, 1], how far the outline leaves an ellipse.
-        spread: in [0, 1], how much the size differs between variants.
+        rim: in [0, 1], contrast between dark edge and pale center (as of vesicular nuclei).
+        grain: in [0, 1], contrast of the chromatin texture.
+        wobble: in [0, 1], deviation of the outline from an ellipse.
+        spread: in [0, 1], variation of the size between variants.
     """
 
     length: float
@@ -58,11 +58,11 @@ STAMPS = {
 
 @lru_cache(maxsize=64)
 def noise_bank(length: float, stretch: float = 1.0) -> Map:
-    """Periodic smooth noise with mean 0 and standard deviation 1, (BANK_SIDE, BANK_SIDE).
+    """Return periodic smooth noise (BANK_SIDE, BANK_SIDE) with mean 0 and standard deviation 1.
 
     Args:
-        length: correlation length down the rows, px.
-        stretch: how many times longer it is along the columns.
+        length: correlation length along the first axis, px.
+        stretch: ratio of the correlation length along the second axis to it.
     """
     generator = np.random.default_rng([7, round(length * 100), round(stretch * 100)])
     rows = np.fft.fftfreq(BANK_SIDE)[:, None] * length
@@ -77,32 +77,33 @@ def noise_bank(length: float, stretch: float = 1.0) -> Map:
 
 
 def noise(generator: np.random.Generator, shape: tuple[int, int], length: float) -> Map:
-    """Fresh isotropic noise (H, W) with standard deviation of about 1; ``length`` is its correlation, px."""
+    """Draw isotropic noise (H, W) with a standard deviation of about 1; ``length`` is its correlation length, px."""
     bank = noise_bank(float(np.clip(round(length, 2), 0.3, BANK_SIDE / 6)))
     parts = []
-    for wanted in (shape, shape[::-1]):
+    for target_shape in (shape, shape[::-1]):
         starts = generator.integers(0, BANK_SIDE, 2)
-        ways = generator.choice([-1, 1], 2)
+        directions = generator.choice([-1, 1], 2)
         rows, columns = (
-            (np.arange(side) * way + start) % BANK_SIDE for side, way, start in zip(wanted, ways, starts, strict=True)
+            (np.arange(side) * direction + start) % BANK_SIDE
+            for side, direction, start in zip(target_shape, directions, starts, strict=True)
         )
         parts.append(bank.take(rows, axis=0).take(columns, axis=1))
     return (parts[0] + parts[1].T) * np.float32(math.sqrt(0.5))
 
 
-def look_up(bank: Map, rows: Map, columns: Map) -> Map:
-    """Read a periodic bank at places given in px, nearest neighbor; the answer has their shape."""
+def sample_periodic(bank: Map, rows: Map, columns: Map) -> Map:
+    """Sample a periodic bank at positions in px, nearest neighbor; the result has their shape."""
     return bank[np.floor(rows).astype(np.int32) % BANK_SIDE, np.floor(columns).astype(np.int32) % BANK_SIDE]
 
 
 @lru_cache(maxsize=128)
 def stamp_bank(kind: str, mpp: float, scale: float = 1.0) -> Map:
-    """All stamps of one kind, (ANGLES * VARIANTS, S, S) in about [0, 1]; angle ``a`` begins at ``a * VARIANTS``.
+    """Return all stamps of one kind, (ANGLES * VARIANTS, S, S), about in [0, 1]; angle ``a`` is at ``a * VARIANTS``.
 
     Args:
         kind: a key of ``STAMPS``.
         mpp: um/px.
-        scale: factor on the size.
+        scale: factor of the size.
     """
     stamp = STAMPS[kind]
     generator = np.random.default_rng([11, list(STAMPS).index(kind)])
@@ -111,12 +112,12 @@ def stamp_bank(kind: str, mpp: float, scale: float = 1.0) -> Map:
     rows, columns = np.meshgrid(across, across, indexing="ij")
     bank = np.empty((ANGLES * VARIANTS, *rows.shape), np.float32)
     for index in range(len(bank)):
-        bank[index] = _one_stamp(stamp, generator, rows, columns, math.pi * (index // VARIANTS) / ANGLES, mpp, scale)
+        bank[index] = _draw_stamp(stamp, generator, rows, columns, math.pi * (index // VARIANTS) / ANGLES, mpp, scale)
     bank.setflags(write=False)
     return bank
 
 
-def _one_stamp(
+def _draw_stamp(
     stamp: Stamp,
     generator: np.random.Generator,
     rows: NDArray[np.float64],
@@ -132,8 +133,8 @@ def _one_stamp(
     across = (rows - shift[1]) * math.cos(angle) - (columns - shift[0]) * math.sin(angle)
     half_length, half_width = 0.5 * size * stamp.length, 0.5 * size * stamp.width
     phases, weights = generator.uniform(0, 2 * math.pi, 3), generator.uniform(0, stamp.wobble, 3)
-    turn = np.arctan2(across, along)
-    outline = 1 + sum(weights[wave] * np.cos((wave + 2) * turn + phases[wave]) for wave in range(3))
+    polar_angle = np.arctan2(across, along)
+    outline = 1 + sum(weights[wave] * np.cos((wave + 2) * polar_angle + phases[wave]) for wave in range(3))
     radius = np.hypot(along / half_length, across / half_width) / outline
     edge = 1 / (1 + np.exp(np.clip((radius - 1) * half_width / (0.4 * max(mpp, 0.5)), -30, 30)))
     waves = generator.uniform(-1, 1, (3, 2)) * 2 * math.pi / (3.0 * scale)
@@ -146,30 +147,30 @@ def _one_stamp(
 def stamp_map(
     generator: np.random.Generator,
     shape: tuple[int, int],
-    places: NDArray[np.floating],
+    positions: NDArray[np.floating],
     angles: NDArray[np.floating],
     bank: Map,
 ) -> Map:
-    """Sum of stamps over a canvas, (H, W); parts beyond the border are cut off.
+    """Return the sum of stamps on a canvas, (H, W); parts outside are cropped.
 
     Args:
-        generator: chooses variants and strengths.
+        generator: random generator of variants and strengths.
         shape: canvas, px.
-        places: centers (N, 2) as row and column, px.
-        angles: long axes (N,), radians.
-        bank: from ``stamp_bank``.
+        positions: centers (N, 2), row and column, px.
+        angles: directions of the long axes (N,), radians.
+        bank: stamps from ``stamp_bank``.
     """
     reach = bank.shape[1] // 2
     width = shape[1] + 2 * reach
     total = np.zeros((shape[0] + 2 * reach) * width, np.float64)
     offsets = np.arange(bank.shape[1])
     patch = (offsets[:, None] * width + offsets).ravel()
-    corner = np.rint(places).astype(np.int64)
+    corner = np.rint(positions).astype(np.int64)
     inside = np.all((corner >= 0) & (corner < np.array(shape)), axis=1)
     corner, angles = corner[inside], angles[inside]
-    turn = np.rint(angles / math.pi * ANGLES).astype(np.int64) % ANGLES
-    pick = turn * VARIANTS + generator.integers(0, VARIANTS, len(turn))
-    strength = generator.uniform(0.65, 1.2, len(turn)).astype(np.float32)
+    angle_index = np.rint(angles / math.pi * ANGLES).astype(np.int64) % ANGLES
+    pick = angle_index * VARIANTS + generator.integers(0, VARIANTS, len(angle_index))
+    strength = generator.uniform(0.65, 1.2, len(angle_index)).astype(np.float32)
     flat = bank.reshape(len(bank), -1)
     for start in range(0, len(corner), 4096):
         part = slice(start, start + 4096)

@@ -1,4 +1,4 @@
-"""What a phantom tile is made of: haematoxylin and eosin densities of stroma, epithelium and nuclei."""
+"""Tissue of phantom tiles: hematoxylin and eosin densities of stroma and nuclei."""
 
 from __future__ import annotations
 
@@ -10,58 +10,58 @@ from numpy.typing import NDArray
 
 from .phantom_layout import FAR, Glands
 from .phantom_style import Style
-from .phantom_texture import Map, look_up, noise, noise_bank, stamp_bank, stamp_map
+from .phantom_texture import Map, noise, noise_bank, sample_periodic, stamp_bank, stamp_map
 
 
 @dataclass
 class Densities:
-    """Haematoxylin and eosin of a canvas, (H, W) each; they grow as parts are drawn."""
+    """Haematoxylin and eosin densities of a canvas, (H, W) each, changed in place by the drawing functions."""
 
-    haematoxylin: Map
+    hematoxylin: Map
     eosin: Map
 
-    def thin(self, cover: Map, haematoxylin: float, eosin: float) -> None:
-        """Bring both to the given densities where ``cover`` (H, W) in [0, 1] is 1."""
-        self.haematoxylin += cover * (haematoxylin - self.haematoxylin)
+    def blend(self, cover: Map, hematoxylin: float, eosin: float) -> None:
+        """Blend to the given densities by ``cover`` (H, W) in [0, 1]."""
+        self.hematoxylin += cover * (hematoxylin - self.hematoxylin)
         self.eosin += cover * (eosin - self.eosin)
 
     def add_nuclei(self, nuclei: Map, density: float) -> None:
-        """Lay nuclei over what is there; ``nuclei`` (H, W) is a sum of stamps."""
+        """Draw nuclei over the tissue; ``nuclei`` (H, W) is a sum of stamps."""
         cover = np.minimum(nuclei, 1)
-        self.haematoxylin += density * 1.5 * (1 - np.exp(-nuclei)) - 0.6 * cover * self.haematoxylin
+        self.hematoxylin += density * 1.5 * (1 - np.exp(-nuclei)) - 0.6 * cover * self.hematoxylin
         self.eosin -= 0.45 * cover * self.eosin
 
 
 def scatter(generator: np.random.Generator, shape: tuple[int, int], spacing: float) -> NDArray[np.float32]:
-    """Random places (N, 2), px, about ``spacing`` px apart, over a canvas and in no order."""
+    """Draw random positions (N, 2), px, about ``spacing`` px apart, in random order."""
     counts = np.ceil(np.array(shape) / spacing).astype(int)
     grid = np.stack(np.meshgrid(*(np.arange(count) for count in counts), indexing="ij"), axis=-1).reshape(-1, 2)
-    places = (grid + 0.5 + generator.uniform(-0.42, 0.42, grid.shape)) * spacing
-    return generator.permutation(places.astype(np.float32))
+    positions = (grid + 0.5 + generator.uniform(-0.42, 0.42, grid.shape)) * spacing
+    return generator.permutation(positions.astype(np.float32))
 
 
-def pixels(places: NDArray, shape: tuple[int, int]) -> tuple[NDArray, NDArray]:
-    """Rows and columns of the pixels that hold ``places`` (N, 2); places outside take the nearest."""
-    corner = np.floor(places).astype(np.int32)
+def pixels_at(positions: NDArray, shape: tuple[int, int]) -> tuple[NDArray, NDArray]:
+    """Return rows and columns of the pixels at ``positions`` (N, 2), clipped to the canvas."""
+    corner = np.floor(positions).astype(np.int32)
     return corner[:, 0].clip(0, shape[0] - 1), corner[:, 1].clip(0, shape[1] - 1)
 
 
-def spaced(places: NDArray, spacing: float) -> NDArray[np.intp]:
-    """Which of ``places`` (N, 2) to keep so that at most one falls into a cell of ``spacing`` px."""
-    cell = np.floor(places / spacing).astype(np.int64)
+def one_per_cell(positions: NDArray, spacing: float) -> NDArray[np.intp]:
+    """Return indices of ``positions`` (N, 2) so that each grid cell of ``spacing`` px has at most one."""
+    cell = np.floor(positions / spacing).astype(np.int64)
     return np.unique(cell[:, 0] * 100_003 + cell[:, 1], return_index=True)[1]
 
 
 @dataclass(frozen=True)
 class Flow:
-    """Fibre direction of the stroma: ``across`` (H, W) is the coordinate, px, that grows across the fibres."""
+    """Fiber direction of the stroma: coordinates (H, W), px, across and along the fibers."""
 
     across: Map
     along: Map
 
     @classmethod
     def draw(cls, generator: np.random.Generator, glands: Glands, mpp: float) -> Flow:
-        """Bend fibres at random, and lay them around glands nearby."""
+        """Draw randomly bent fibers that follow the outlines of nearby glands."""
         shape = glands.labels.shape
         angle = glands.angle + generator.normal(0, 0.3)
         rows = np.arange(shape[0], dtype=np.float32)[:, None]
@@ -73,7 +73,7 @@ class Flow:
         return cls(across * (1 - near) + near * glands.outside / mpp, along)
 
     def angles(self, rows: NDArray, columns: NDArray) -> NDArray[np.float32]:
-        """Direction along the fibres at given pixels, radians."""
+        """Return the direction of the fibers at given pixels, radians."""
         height, width = self.across.shape
         below, above = np.minimum(rows + 1, height - 1), np.maximum(rows - 1, 0)
         right, left = np.minimum(columns + 1, width - 1), np.maximum(columns - 1, 0)
@@ -85,22 +85,22 @@ class Flow:
 def draw_stroma(
     generator: np.random.Generator, glands: Glands, style: Style, flow: Flow, muscle: Map, tear: Map, mpp: float
 ) -> Densities:
-    """Fibres, gaps, clefts around glands and tears; ``muscle`` and ``tear`` (H, W) in [0, 1] say where those are."""
+    """Draw fibers, gaps, clefts around glands and tears; ``muscle`` and ``tear`` are maps (H, W) in [0, 1]."""
     shape = glands.labels.shape
-    fibres = look_up(noise_bank(round(max(1.7 / mpp, 0.7), 2), 8.0), flow.across, flow.along)
+    fibers = sample_periodic(noise_bank(round(max(1.7 / mpp, 0.7), 2), 8.0), flow.across, flow.along)
     clouds = noise(generator, shape, 11 / mpp)
-    eosin = style.fibre * (1 + 0.24 * fibres + 0.14 * clouds)
-    eosin = eosin * (1 - muscle) + muscle * (style.fibre * 1.15 + 0.08) * (1 + 0.12 * fibres)
-    haematoxylin = 0.07 + 0.05 * muscle + 0.03 * noise(generator, shape, 6 / mpp)
-    densities = Densities(np.maximum(haematoxylin, 0.0), np.maximum(eosin, 0.05))
-    empty = 0.7 * fibres * np.minimum(glands.outside / 14, 1) + clouds + 0.9 * noise(generator, shape, 4 / mpp)
+    eosin = style.fiber * (1 + 0.24 * fibers + 0.14 * clouds)
+    eosin = eosin * (1 - muscle) + muscle * (style.fiber * 1.15 + 0.08) * (1 + 0.12 * fibers)
+    hematoxylin = 0.07 + 0.05 * muscle + 0.03 * noise(generator, shape, 6 / mpp)
+    densities = Densities(np.maximum(hematoxylin, 0.0), np.maximum(eosin, 0.05))
+    empty = 0.7 * fibers * np.minimum(glands.outside / 14, 1) + clouds + 0.9 * noise(generator, shape, 4 / mpp)
     level = 2.4 - 3.6 * style.loose + 3.0 * muscle
-    densities.thin(np.clip((empty - level) * 1.5, 0, 1), 0.02, 0.05)
+    densities.blend(np.clip((empty - level) * 1.5, 0, 1), 0.02, 0.05)
     width = style.halo * (0.7 + 0.8 * noise(generator, shape, 18 / mpp))
     cleft = np.clip((width - glands.outside) / 1.5, 0, 1) * (glands.outside > 1.5)
-    densities.thin(cleft.astype(np.float32), 0.01, 0.03)
+    densities.blend(cleft.astype(np.float32), 0.01, 0.03)
     densities.eosin += 0.12 * np.exp(-(((glands.outside - 1.5) / 1.2) ** 2))
-    densities.thin(tear, 0.0, 0.015)
+    densities.blend(tear, 0.0, 0.015)
     return densities
 
 
@@ -114,29 +114,29 @@ def add_stroma_cells(
     tear: Map,
     mpp: float,
 ) -> None:
-    """Fibroblasts along the fibres, lymphocytes and plasma cells in clusters, red cells in small vessels."""
+    """Draw fibroblasts along the fibers, lymphocytes and plasma cells in clusters, red cells in small vessels."""
     shape = glands.labels.shape
     free = (glands.outside > 2.5) & (tear < 0.3)
-    crowd = noise(generator, shape, 16 / mpp)
-    calm = 1 - 0.6 * muscle
+    clustering = noise(generator, shape, 16 / mpp)
+    stroma_weight = 1 - 0.6 * muscle
     chances = {
-        "spindle": (10.0, style.spindles * 0.6 * np.ones_like(calm), 0.65),
-        "lymphocyte": (7.2, style.lymphocytes * np.clip(0.5 + 0.55 * crowd, 0.03, 1) * calm**3, 1.05),
-        "plasma": (8.5, 0.45 * style.lymphocytes * np.clip(0.4 - 0.4 * crowd, 0.03, 1) * calm**3, 0.8),
+        "spindle": (10.0, style.spindles * 0.6 * np.ones_like(stroma_weight), 0.65),
+        "lymphocyte": (7.2, style.lymphocytes * np.clip(0.5 + 0.55 * clustering, 0.03, 1) * stroma_weight**3, 1.05),
+        "plasma": (8.5, 0.45 * style.lymphocytes * np.clip(0.4 - 0.4 * clustering, 0.03, 1) * stroma_weight**3, 0.8),
     }
     for kind, (spacing, chance, density) in chances.items():
-        places = scatter(generator, shape, spacing / mpp)
-        rows, columns = pixels(places, shape)
+        positions = scatter(generator, shape, spacing / mpp)
+        rows, columns = pixels_at(positions, shape)
         keep = free[rows, columns] & (generator.uniform(size=len(rows)) < chance[rows, columns])
-        turn = flow.angles(rows[keep], columns[keep]) + generator.normal(0, 0.15, keep.sum())
+        angles = flow.angles(rows[keep], columns[keep]) + generator.normal(0, 0.15, keep.sum())
         if kind != "spindle":
-            turn = generator.uniform(0, math.pi, keep.sum())
-        densities.add_nuclei(stamp_map(generator, shape, places[keep], turn, stamp_bank(kind, mpp)), density)
+            angles = generator.uniform(0, math.pi, keep.sum())
+        densities.add_nuclei(stamp_map(generator, shape, positions[keep], angles, stamp_bank(kind, mpp)), density)
     vessel = np.clip((noise(generator, shape, 9 / mpp) - 2.1) * 3, 0, 1) * free
-    places = scatter(generator, shape, 5.2 / mpp)
-    rows, columns = pixels(places, shape)
+    positions = scatter(generator, shape, 5.2 / mpp)
+    rows, columns = pixels_at(positions, shape)
     keep = vessel[rows, columns] > 0.2
-    turn = generator.uniform(0, math.pi, keep.sum())
-    cells = stamp_map(generator, shape, places[keep], turn, stamp_bank("red_cell", mpp))
+    angles = generator.uniform(0, math.pi, keep.sum())
+    cells = stamp_map(generator, shape, positions[keep], angles, stamp_bank("red_cell", mpp))
     densities.eosin += 0.75 * cells
-    densities.haematoxylin *= 1 - 0.7 * np.minimum(cells, 1)
+    densities.hematoxylin *= 1 - 0.7 * np.minimum(cells, 1)

@@ -1,4 +1,4 @@
-"""A reader for MONAI's ``LoadImaged``."""
+"""Reader of pictures and masks for MONAI's ``LoadImaged``."""
 
 from __future__ import annotations
 
@@ -20,54 +20,54 @@ KINDS = ("image", "label")
 
 
 class PictureReader(ImageReader):
-    """Reads pictures and masks of all kinds for ``LoadImaged(reader=...)``, in the axis order of MONAI's ``PILReader``.
+    """Image reader for ``LoadImaged(reader=...)``, with the axis order of MONAI's ``PILReader``.
 
-    Arrays are (W, H, 3) for images, RGB in [0, 255], and (W, H) for labels, so that ``SaveImage`` turns them back. The
-    first picture of each kind of conversion is named in the log, at the level INFO.
+    Arrays are (W, H, 3) for images, RGB in [0, 255], and (W, H) for labels; ``SaveImage`` transposes them back. The
+    first picture of each kind of conversion is logged, at level INFO.
     """
 
     def __init__(self, kind: str = "image", classes: int | None = None) -> None:
-        """Set what is read.
+        """Make the reader.
 
         Args:
             kind: ``image`` or ``label``.
             classes: number of classes, background included, of labels whose values are classes.
 
         Raises:
-            ValueError: for another ``kind``.
+            ValueError: if ``kind`` is unknown.
         """
         super().__init__()
         if kind not in KINDS:
             raise ValueError(f"kind is {kind!r}; give one of {', '.join(KINDS)}")
         self.kind = kind
         self.classes = classes
-        self._told: set[str] = set()
+        self._logged_notes: set[str] = set()
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
-        """Whether all files are pictures by their suffix."""
+        """Return whether all files are pictures by their suffix."""
         return all(is_picture(Path(name)) for name in ensure_tuple(filename))
 
     def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> tuple[Path, ...]:
-        """Paths alone: after an error here ``LoadImage`` would ask MONAI's own readers, which read in silence."""
+        """Return only the paths: after an error here, ``LoadImage`` would silently try MONAI's own readers."""
         return tuple(Path(name) for name in ensure_tuple(data))
 
     def get_data(self, img: tuple[Path, ...]) -> tuple[NDArray[Any], dict[str, Any]]:
         """Decode a picture.
 
         Args:
-            img: one path, as ``read`` gives it.
+            img: one path, as returned by ``read``.
 
         Returns:
-            (W, H, 3) uint8 or (W, H) int32, and its ``spatial_shape`` and ``original_channel_dim``.
+            (W, H, 3), uint8, or (W, H), int32, and its ``spatial_shape`` and ``original_channel_dim``.
 
         Raises:
-            FileNotFoundError: where there is no such file.
-            ValueError: where the file is damaged or has no right reading.
+            FileNotFoundError: if the file does not exist.
+            ValueError: if the file is damaged or invalid.
         """
         if len(img) != 1:
-            raise ValueError(f"{len(img)} files are given for one picture ({img[0]} is the first); give one an entry")
+            raise ValueError(f"{len(img)} files are given for one picture ({img[0]} is the first); give one per entry")
         picture = read_image(img[0]) if self.kind == "image" else read_label(img[0], self.classes)
-        self._tell(picture.note, img[0])
+        self._log_conversion(picture.note, img[0])
         height, width = picture.pixels.shape[:2]
         meta: dict[str, Any] = {
             MetaKeys.SPATIAL_SHAPE: np.asarray((width, height)),
@@ -75,7 +75,7 @@ class PictureReader(ImageReader):
         }
         return np.moveaxis(picture.pixels, 0, 1), meta
 
-    def _tell(self, note: str | None, path: Path) -> None:
-        if note is not None and note not in self._told:
-            self._told.add(note)
-            logging.getLogger(__name__).info("%s: %s; others alike are not named", path, note)
+    def _log_conversion(self, note: str | None, path: Path) -> None:
+        if note is not None and note not in self._logged_notes:
+            self._logged_notes.add(note)
+            logging.getLogger(__name__).info("%s: %s; further files are not logged", path, note)

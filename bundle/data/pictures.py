@@ -1,8 +1,7 @@
-"""Pictures and masks of users: many kinds of files in, RGB of 8 bits or a label map out.
+"""Reading of pictures and masks in many formats, as 8-bit RGB or label maps.
 
-Nothing is guessed in silence: each conversion has a note, and a file without a right reading raises one sentence. The
-orientation that EXIF may ask for is not applied, to no format, because masks fit the pixels as stored; color profiles
-are not applied either.
+Each conversion has a note, and an invalid file raises an error with one sentence. The EXIF orientation is ignored in
+all formats, because masks fit the pixels as stored; color profiles are ignored too.
 """
 
 from __future__ import annotations
@@ -33,51 +32,51 @@ __all__ = [
 ]
 
 IMAGE_SUFFIXES: tuple[str, ...] = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", *NIFTI)
-"""How the name of a picture ends, in small letters."""
+"""File suffixes of pictures, in lower case."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """Pixels of a picture, and how they were converted."""
+    """Pixels of a picture, and a note on their conversion."""
 
     pixels: NDArray[Any]
     """Image: (H, W, 3) uint8 RGB. Label: (H, W) int32, 0 background."""
     note: str | None
-    """What was changed, for instance ``16 bits scaled to 8``; ``None`` where pixels are as stored."""
+    """Conversion, for example ``16 bits scaled to 8``; ``None`` if pixels are as stored."""
 
 
 def stem_of(path: str | Path) -> str:
-    """File name without folder and suffix; ``.nii.gz`` counts as one suffix."""
+    """Return the file name without folder and suffix; ``.nii.gz`` counts as one suffix."""
     name = Path(path).name
     return name[: -len(".nii.gz")] if name.lower().endswith(".nii.gz") else Path(name).stem
 
 
 def is_picture(path: str | Path) -> bool:
-    """Whether a file is a picture by its suffix, in any case; hidden files are not."""
+    """Return whether a file is a picture by its suffix, ignoring case; hidden files are not."""
     name = Path(path).name.lower()
     return name.endswith(IMAGE_SUFFIXES) and not name.startswith(".")
 
 
 def picture_size(path: str | Path) -> tuple[int, int]:
-    """(H, W) from the header, without decoding.
+    """Return (H, W) from the header, without decoding.
 
     Raises:
-        FileNotFoundError: where there is no such file.
-        ValueError: where the header cannot be read, or a NIfTI file is a volume.
+        FileNotFoundError: if the file does not exist.
+        ValueError: if the header cannot be read, or a NIfTI file is a volume.
     """
     return flat_size(path) if is_nifti(path) else size_of(path)
 
 
 def read_image(path: str | Path) -> Picture:
-    """Read an image wholly: (H, W, 3) uint8 RGB.
+    """Read an image as (H, W, 3), uint8 RGB.
 
-    Transparent parts are laid over white, as glass is white. Values of more than 8 bits are scaled to 8.
+    Transparent parts are blended over white, the background of slides. Values of more than 8 bits are scaled to 8.
 
     Raises:
-        FileNotFoundError: where there is no such file.
-        ValueError: where the file is damaged or has no right reading as an image.
+        FileNotFoundError: if the file does not exist.
+        ValueError: if the file is damaged or not a valid image.
     """
-    stored = _stored(path)
+    stored = _decode(path)
     try:
         return Picture(*to_rgb(stored))
     except ValueError as error:
@@ -85,17 +84,17 @@ def read_image(path: str | Path) -> Picture:
 
 
 def read_label(path: str | Path, classes: int | None = None) -> Picture:
-    """Read a label wholly: (H, W) int32 as stored, palette indices and not their colors.
+    """Read a label as (H, W), int32, with the values as stored; of palettes the indices, not the colors.
 
     Args:
         path: a picture with one channel, or three equal ones.
-        classes: number of classes, background included, where values are classes.
+        classes: number of classes, background included, if values are classes.
 
     Raises:
-        FileNotFoundError: where there is no such file.
-        ValueError: where the file is damaged, has colors or transparent parts, or ``reading_of`` refuses its values.
+        FileNotFoundError: if the file does not exist.
+        ValueError: if the file is damaged, has colors or transparent parts, or ``reading_of`` rejects its values.
     """
-    stored = _stored(path)
+    stored = _decode(path)
     try:
         return Picture(*to_label(stored, classes))
     except ValueError as error:
@@ -105,22 +104,22 @@ def read_label(path: str | Path, classes: int | None = None) -> Picture:
 def volume_slices(
     path: str | Path, axis: int, kind: str = "image", classes: int | None = None
 ) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Slices of a NIfTI volume along an axis, with their index from 0.
+    """Yield the slices of a NIfTI volume along an axis, with their index from 0.
 
     Args:
-        path: a NIfTI file of the shape (X, Y, Z), or (X, Y, Z, 3) with colors.
-        axis: 0, 1 or 2; of the two axes left the first runs right and the second down.
-        kind: ``image`` gives (H, W, 3) uint8 RGB, scaled alike for the whole volume; ``label`` gives (H, W) int32.
+        path: a NIfTI file of shape (X, Y, Z), or (X, Y, Z, 3) with colors.
+        axis: 0, 1 or 2; of the other two axes, the first runs right and the second down.
+        kind: ``image`` for (H, W, 3), uint8 RGB, with one scaling for the whole volume; ``label`` for (H, W), int32.
         classes: number of classes, background included, of labels whose values are classes.
 
     Raises:
-        FileNotFoundError: where there is no such file.
-        ValueError: where the file is damaged or no volume, or has no right reading.
+        FileNotFoundError: if the file does not exist.
+        ValueError: if the file is damaged, not a volume, or invalid.
     """
     if axis not in (0, 1, 2):
         raise ValueError(f"a volume has no axis {axis}; give 0, 1 or 2")
     if kind not in ("image", "label"):
-        raise ValueError(f"slices are of no kind {kind!r}; give image or label")
+        raise ValueError(f"kind is {kind!r}; give image or label")
     volume = read_volume(path)
     try:
         if kind == "image":
@@ -131,5 +130,5 @@ def volume_slices(
         raise PictureError(f"{path}: {error}") from error
 
 
-def _stored(path: str | Path) -> Stored:
+def _decode(path: str | Path) -> Stored:
     return decode_flat(path) if is_nifti(path) else decode(path)

@@ -1,4 +1,4 @@
-"""Protocols: which entries of a data list a protocol trains, chooses and tests on, and which lists it refuses."""
+"""Protocols: selection of the entries of a data list for training, validation and test."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DOMAIN = "domain"
 
 Entry = dict[str, Any]
 DataList = dict[str, list[Entry]]
-"""``training``, ``unlabeled``, ``validation`` and ``test``, as ``load_data_list`` gives them."""
+"""``training``, ``unlabeled``, ``validation`` and ``test``, as returned by ``load_data_list``."""
 
 
 def serve_protocol(
@@ -25,98 +25,102 @@ def serve_protocol(
     source: str | Sequence[str] | None = None,
     target: str | Sequence[str] | None = None,
 ) -> DataList:
-    """Choose from a data list what a protocol uses, or refuse a list that cannot serve it.
+    """Select the entries of a data list that a protocol uses, and check that the list is suitable.
 
-    ``heldout`` and ``class_mean`` use the list as it is; it needs ``validation``, disjoint from ``training`` and
-    ``unlabeled`` by image and, where patients are known, by patient. ``authors`` needs a list without ``validation``,
-    since all images that are not for testing are learned from. ``transfer`` trains and validates on the source domains
-    and tests on the target domains. ``shift`` does likewise, and learns from images of the target domains without
-    their labels: from ``unlabeled``, and from ``training``, whose entries of the target move there. Nothing of another
-    domain is used. Test images are never learned from.
+    ``heldout`` and ``class_mean`` use the whole list; it needs ``validation``, disjoint from ``training`` and
+    ``unlabeled`` by image and, if patients are known, by patient. ``authors`` needs a list without ``validation``,
+    because all images except test images are used for training. ``transfer`` trains and validates on the source domains
+    and tests on the target domains. ``shift`` does the same, and also trains on images of the target domains without
+    labels: those in ``unlabeled``, and those in ``training``, which are moved there. Other domains are not used. Test
+    images are never used for training.
 
     Args:
         datalist: a whole data list.
         protocol: one of ``heldout``, ``authors``, ``class_mean``, ``transfer``, ``shift``.
-        source: domain, or domains, of the labels; for ``transfer`` and ``shift``.
-        target: domain, or domains, of the test; likewise.
+        source: domain, or domains, of labeled images; for ``transfer`` and ``shift``.
+        target: domain, or domains, of test images; for ``transfer`` and ``shift``.
 
     Returns:
         A data list with all four parts; entries are shared with ``datalist``.
 
     Raises:
-        ValueError: where the protocol is not known, or the list cannot serve it.
+        ValueError: if the protocol is unknown, or the list is not suitable.
     """
     if protocol not in PROTOCOLS:
-        raise ValueError(f"no protocol {protocol!r}; there are {', '.join(PROTOCOLS)}")
-    served = {part: list(datalist.get(part, [])) for part in ("training", "unlabeled", "validation", "test")}
+        raise ValueError(f"no protocol {protocol!r}; give one of {', '.join(PROTOCOLS)}")
+    parts = {part: list(datalist.get(part, [])) for part in ("training", "unlabeled", "validation", "test")}
     if protocol == "authors":
-        _refuse(
-            served["validation"],
-            "authors learns from every image that is not for testing, but the list holds "
-            f"{len(served['validation'])} under validation; take a list authors_..., or the protocol heldout",
+        _raise_if(
+            parts["validation"],
+            "authors trains on all images except test images, but the list has "
+            f"{len(parts['validation'])} under validation; use a list authors_..., or the protocol heldout",
         )
     else:
-        _check_validation(served, protocol)
+        _check_validation(parts, protocol)
     if protocol in ("transfer", "shift"):
-        served = _by_domain(served, protocol, _names(source), _names(target))
+        parts = _by_domain(parts, protocol, _names(source), _names(target))
     for part in ("training", "test"):
-        _refuse(not served[part], f"{protocol} needs {part} images and the data list has none; take another list")
-    return served
+        _raise_if(not parts[part], f"{protocol} needs {part} images and the data list has none; use another list")
+    return parts
 
 
-def _check_validation(served: DataList, protocol: str) -> None:
-    """Refuse a list whose validation part is missing, or not apart from what is learned from."""
-    held = served["validation"]
-    _refuse(
+def _check_validation(parts: DataList, protocol: str) -> None:
+    """Check that there is a validation part, and that it is disjoint from the images learned from."""
+    held = parts["validation"]
+    _raise_if(
         not held,
         f"{protocol} chooses the checkpoint on validation images and the data list has none; "
-        "take a list with a validation part, for instance heldout_10_seed0.json",
+        "use a list with a validation part, for example heldout_10_seed0.json",
     )
-    learned = served["training"] + served["unlabeled"]
+    learned = parts["training"] + parts["unlabeled"]
     files = {_file(entry) for entry in learned}
-    both = [Path(entry[IMAGE]).name for entry in held if _file(entry) in files]
-    _refuse(
-        both,
-        f"validation shares {counted(len(both), 'image')} with training or unlabeled ({some(both)}); draw them apart",
+    shared = [Path(entry[IMAGE]).name for entry in held if _file(entry) in files]
+    _raise_if(
+        shared,
+        f"validation shares {counted(len(shared), 'image')} with training or unlabeled ({some(shared)}); "
+        "remove them from one of the two",
     )
     patients = {str(entry[PATIENT]) for entry in learned if PATIENT in entry}
-    both = sorted({str(entry[PATIENT]) for entry in held if PATIENT in entry} & patients)
-    _refuse(
-        both,
-        f"validation shares {counted(len(both), 'patient')} with training or unlabeled ({some(both)}), "
-        "so it would choose the checkpoint on known tissue; draw whole patients for validation",
+    shared = sorted({str(entry[PATIENT]) for entry in held if PATIENT in entry} & patients)
+    _raise_if(
+        shared,
+        f"validation shares {counted(len(shared), 'patient')} with training or unlabeled ({some(shared)}), "
+        "so it would choose the checkpoint on tissue seen in training; draw whole patients for validation",
     )
 
 
-def _by_domain(served: DataList, protocol: str, source: set[str], target: set[str]) -> DataList:
-    """Keep what belongs to the two sides."""
-    _refuse(not source or not target, f"{protocol} needs two sides; give --source_domain and --target_domain")
-    _refuse(source & target, f"{protocol} has {some(sorted(source & target))} on both sides; take domains apart")
-    entries = [entry for part in served.values() for entry in part]
+def _by_domain(parts: DataList, protocol: str, source: set[str], target: set[str]) -> DataList:
+    """Select the entries of the source and target domains."""
+    _raise_if(not source or not target, f"{protocol} needs --source_domain and --target_domain; give both")
+    _raise_if(
+        source & target, f"{protocol} has {some(sorted(source & target))} as source and target; give different domains"
+    )
+    entries = [entry for part in parts.values() for entry in part]
     known = sorted({str(entry[DOMAIN]) for entry in entries if DOMAIN in entry})
-    _refuse(not known, f"{protocol} needs domains and no entry of the data list has one; give entries the key domain")
+    _raise_if(not known, f"{protocol} needs domains and no entry of the data list has one; give entries the key domain")
     unknown = sorted((source | target) - set(known))
-    _refuse(unknown, f"the data list has no domain {some(unknown)}; it has {', '.join(known)}")
-    kept = {
-        "training": _of(served["training"], source),
-        "unlabeled": _of(served["unlabeled"], source),
-        "validation": _of(served["validation"], source),
-        "test": _of(served["test"], target),
+    _raise_if(unknown, f"the data list has no domain {some(unknown)}; it has {', '.join(known)}")
+    selected = {
+        "training": _of(parts["training"], source),
+        "unlabeled": _of(parts["unlabeled"], source),
+        "validation": _of(parts["validation"], source),
+        "test": _of(parts["test"], target),
     }
     for part, domains in (("training", source), ("validation", source), ("test", target)):
-        _refuse(
-            not kept[part],
+        _raise_if(
+            not selected[part],
             f"{part} of the data list has no image of {some(sorted(domains))}, which {protocol} needs; "
-            "take other domains, or a list with more labels",
+            "use other domains, or a list with more labels",
         )
     if protocol == "shift":
-        moved = [_without_label(entry) for entry in _of(served["training"], target)]
-        kept["unlabeled"] += _of(served["unlabeled"], target) + moved
-        found = any(entry[DOMAIN] in target for entry in kept["unlabeled"])
-        _refuse(
-            not found, f"no image of {some(sorted(target))} is there to learn from, which shift needs; take transfer"
+        moved = [_without_label(entry) for entry in _of(parts["training"], target)]
+        selected["unlabeled"] += _of(parts["unlabeled"], target) + moved
+        has_target = any(entry[DOMAIN] in target for entry in selected["unlabeled"])
+        _raise_if(
+            not has_target,
+            f"shift needs training images of {some(sorted(target))} and the data list has none; use transfer",
         )
-    return kept
+    return selected
 
 
 def _of(entries: Sequence[Entry], domains: set[str]) -> list[Entry]:
@@ -135,6 +139,6 @@ def _file(entry: Entry) -> Path:
     return Path(entry[IMAGE]).resolve()
 
 
-def _refuse(fault: Any, sentence: str) -> None:
+def _raise_if(fault: Any, message: str) -> None:
     if fault:
-        raise ValueError(sentence)
+        raise ValueError(message)

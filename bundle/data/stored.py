@@ -1,4 +1,4 @@
-"""Pixels of a picture file before any conversion, and one sentence for each file that cannot be read."""
+"""Pixels of a picture file before conversion, and errors of files that cannot be read."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from PIL import Image, UnidentifiedImageError
 
 
 class PictureError(ValueError):
-    """A file that has no right reading; the sentence names the file and says what to do."""
+    """Error of a picture that cannot be used; the message names the file and says what to do."""
 
 
 @dataclass(frozen=True)
 class Stored:
-    """Pixels as a file holds them."""
+    """Pixels as stored in a file."""
 
     values: NDArray[Any]
     """(H, W) gray values or palette indices, or (H, W, C) with C = 3 (RGB) or 4 (CMYK); any dtype."""
@@ -29,9 +29,9 @@ class Stored:
     palette: NDArray[np.uint8] | None = None
     """(256, 4) RGBA of the indices."""
     bits: int | None = None
-    """Bits of a value where the dtype does not say it."""
+    """Bits of a value, if not given by the dtype."""
     premultiplied: bool = False
-    """Whether colors are multiplied by alpha already."""
+    """Whether colors are multiplied by alpha."""
     white_is_zero: bool = False
     """Whether small values are bright (TIFF's MinIsWhite)."""
     lossy: bool = False
@@ -40,11 +40,11 @@ class Stored:
 
 @contextmanager
 def reading(path: str | Path) -> Iterator[None]:
-    """Turn what a library raises over a bad file into one sentence.
+    """Convert errors of image libraries to a ``PictureError`` with one sentence.
 
     Raises:
-        FileNotFoundError: where there is no such file.
-        PictureError: for every error but those of the system (permission, device).
+        FileNotFoundError: if the file does not exist.
+        PictureError: for all errors except those of the system (permission, device).
     """
     file = Path(path)
     if file.is_dir():
@@ -58,27 +58,27 @@ def reading(path: str | Path) -> Iterator[None]:
     except PictureError:
         raise
     except MemoryError as error:
-        raise PictureError(f"{path} needs more memory than there is; cut it into tiles") from error
+        raise PictureError(f"{path} does not fit into memory; cut it into tiles") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise PictureError(_too_large(path)) from error
     except UnidentifiedImageError as error:
-        raise PictureError(f"{path} is no PNG, JPEG, BMP or TIFF that can be read; export it again") from error
+        raise PictureError(f"{path} is not a readable PNG, JPEG, BMP or TIFF; export it again") from error
     except Exception as error:
-        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # a header may send it anywhere
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # EINVAL comes from bad offsets
             raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".").replace(str(path), "it")
-        raise PictureError(f"{path} is no picture that can be read ({reason}); export it again") from error
+        raise PictureError(f"{path} is not a readable picture ({reason}); export it again") from error
 
 
 def check_size(path: str | Path, pixels: int) -> None:
-    """Keep Pillow's limit for files that other libraries read.
+    """Apply Pillow's size limit to files that other libraries read.
 
     Raises:
-        PictureError: where a file announces more than twice ``PIL.Image.MAX_IMAGE_PIXELS`` pixels.
+        PictureError: if a file has more than twice ``PIL.Image.MAX_IMAGE_PIXELS`` pixels.
     """
     if Image.MAX_IMAGE_PIXELS is not None and pixels > 2 * Image.MAX_IMAGE_PIXELS:
         raise PictureError(_too_large(path))
 
 
 def _too_large(path: str | Path) -> str:
-    return f"{path} has more pixels than are read at once ({2 * (Image.MAX_IMAGE_PIXELS or 0):,}); cut it into tiles"
+    return f"{path} has more pixels than the limit ({2 * (Image.MAX_IMAGE_PIXELS or 0):,}); cut it into tiles"

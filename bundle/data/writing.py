@@ -1,4 +1,4 @@
-"""Writing a data folder, all of it or nothing: pictures as RGB PNG with 8 bits, masks as label maps, data lists."""
+"""Writing of data folders, complete or not at all: 8-bit RGB pictures, label maps, data lists."""
 
 from __future__ import annotations
 
@@ -19,52 +19,51 @@ from PIL import Image
 
 from bundle.data.pictures import Picture, read_image, read_label
 
-PNG = b"\x89PNG\r\n\x1a\n"
-"""How a PNG file begins."""
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""Numbers of the errors of a disk, or a quota, that is full."""
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+"""First bytes of a PNG file."""
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Error numbers of a full disk or quota."""
 Progress = Callable[[int, int], None]
-"""Told after each image: how many are done, and of how many."""
+"""Called after each image with the number of images done and in total."""
 
 
 @contextmanager
-def naming(output: Path) -> Iterator[None]:
-    """Errors of a full disk name ``output``: a copy would name its source, and a write nothing.
+def naming_full_disk(output: Path) -> Iterator[None]:
+    """Name ``output`` in errors of a full disk, which otherwise name the source of a copy, or no file.
 
     Raises:
-        OSError: of a full disk or a file that may not grow, with ``output`` as its file.
+        OSError: if the disk is full or a file may not grow, with ``output`` as file name.
     """
     try:
         yield
     except OSError as error:
-        if error.errno not in FULL:
+        if error.errno not in DISK_FULL:
             raise
         raise OSError(error.errno, os.strerror(error.errno), str(output)) from error
 
 
 @contextmanager
 def new_folder(output: str | Path) -> Iterator[Path]:
-    """Folder that appears under its name only when it is complete.
+    """Create a folder that gets its name only when it is complete.
 
-    Inside the ``with`` one writes to a hidden folder beside ``output``; at the end it is renamed, and after an error
-    it is taken away.
+    The context is a hidden folder next to ``output``; at the end it is renamed, and after an error it is removed.
 
     Args:
-        output: the folder to make; it may exist if it is empty.
+        output: folder to create; may exist if it is empty.
 
     Raises:
-        ValueError: where ``output`` exists and is not an empty folder, or cannot be made.
+        ValueError: if ``output`` exists and is not an empty folder, or cannot be created.
     """
     path = Path(output).expanduser().absolute()
     check_new(path)
-    partial = path.parent / f".{path.name}.partial-{token_hex(4)}"  # a run that was killed may have left another
+    partial = path.parent / f".{path.name}.partial-{token_hex(4)}"  # a killed run may have left one
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial.mkdir()
     except OSError as error:
-        raise ValueError(f"{path} cannot be made ({error.strerror}); give --output a place to write to") from error
+        raise ValueError(f"{path} cannot be created ({error.strerror}); give a writable --output") from error
     try:
-        with naming(path):
+        with naming_full_disk(path):
             yield partial
         if path.exists():
             path.rmdir()
@@ -75,27 +74,27 @@ def new_folder(output: str | Path) -> Iterator[Path]:
 
 
 def check_new(output: str | Path) -> None:
-    """Refuse a folder that holds something already.
+    """Check that a folder does not exist or is empty.
 
     Raises:
-        ValueError: where ``output`` exists and is not an empty folder.
+        ValueError: if ``output`` exists and is not an empty folder.
     """
     path = Path(output).expanduser().absolute()
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise ValueError(f"{path} exists and is not empty; give another --output, or take it away first")
+        raise ValueError(f"{path} exists and is not empty; give another --output, or remove it first")
 
 
 def write_lists(folder: Path, lists: Mapping[str, Any], labels: Sequence[str] = ()) -> None:
-    """Write data lists, file name -> content, as JSON with one entry a line.
+    """Write data lists as JSON with one entry per line.
 
     Args:
-        folder: where.
+        folder: folder of the lists.
         lists: file name -> part -> entries.
         labels: names of classes by index, background first, written to each list under ``labels``.
     """
-    named = {str(index): name for index, name in enumerate(labels)}
+    labels_by_index = {str(index): name for index, name in enumerate(labels)}
     for name, parts in lists.items():
-        blocks = [f' "labels": {_json(named)}'] if named else []
+        blocks = [f' "labels": {_json(labels_by_index)}'] if labels_by_index else []
         for part, entries in parts.items():
             lines = ",\n".join(f"  {_json(entry)}" for entry in entries)
             blocks.append(f" {_json(part)}: [\n{lines}\n ]" if entries else f" {_json(part)}: []")
@@ -108,16 +107,16 @@ def write_set(
     lists: Mapping[str, Any],
     progress: Progress | None = None,
 ) -> None:
-    """Make the data folder of a published set: ``image/NAME.png``, instances ``label/NAME.png``, and its data lists.
+    """Write the data folder of a published set: ``image/NAME.png``, instances ``label/NAME.png``, and its data lists.
 
     Args:
-        output: the folder to make; it appears when it is complete.
+        output: folder to create, only when it is complete.
         pictures: name -> (image, mask).
         lists: file name -> data list.
-        progress: told after each image.
+        progress: called after each image.
 
     Raises:
-        ValueError: where ``output`` is not empty, a picture is damaged, or a mask has colors.
+        ValueError: if ``output`` is not empty, a picture is damaged, or a mask has colors.
     """
     with new_folder(output) as folder:
         (folder / "image").mkdir()
@@ -131,16 +130,16 @@ def write_set(
 
 
 def write_image(source: Path, target: Path) -> Picture:
-    """Write an image as PNG; one that is an 8-bit RGB PNG already is copied byte for byte.
+    """Write an image as PNG; an 8-bit RGB PNG is copied byte for byte.
 
-    The source is decoded wholly in any case, so that a damaged file never gets into a data folder.
+    The source is always decoded completely, so that no damaged file gets into a data folder.
 
     Returns:
-        Pixels (H, W, 3) uint8, and what was converted.
+        Pixels (H, W, 3), uint8, and a note on their conversion.
 
     Raises:
-        FileNotFoundError: where there is no such file.
-        ValueError: where it is damaged or has no right reading.
+        FileNotFoundError: if the file does not exist.
+        ValueError: if it is damaged or invalid.
     """
     picture = read_image(source)
     if picture.note is None and _is_png(source, "RGB"):
@@ -151,14 +150,14 @@ def write_image(source: Path, target: Path) -> Picture:
 
 
 def write_instances(source: Path, target: Path) -> Picture:
-    """Write a mask whose values are numbers of glands as PNG; an 8-bit gray PNG is copied byte for byte.
+    """Write an instance mask as PNG; an 8-bit gray PNG is copied byte for byte.
 
     Returns:
-        Label map (H, W) int32, and what was converted.
+        Label map (H, W), int32, and a note on its conversion.
 
     Raises:
-        FileNotFoundError: where there is no such file.
-        ValueError: where it is damaged or is no mask.
+        FileNotFoundError: if the file does not exist.
+        ValueError: if it is damaged or not a mask.
     """
     label = read_label(source)
     if label.note is None and _is_png(source, "L"):
@@ -174,12 +173,12 @@ def save_image(pixels: NDArray[np.uint8], target: Path) -> None:
 
 
 def save_label(label: NDArray[Any], target: Path) -> None:
-    """Write a label map (H, W), values from 0 to 65535, as PNG with 8 bits where they suffice, else with 16."""
+    """Write a label map (H, W), values from 0 to 65535, as PNG with 8 bits if they suffice, else with 16."""
     Image.fromarray(label.astype(np.uint8 if label.max() < 256 else np.uint16)).save(target)
 
 
 def natural_order(names: Iterable[str]) -> list[str]:
-    """Names sorted with their numbers as numbers: ``heldout_5`` before ``heldout_10``."""
+    """Sort names with their numbers as numbers: ``heldout_5`` before ``heldout_10``."""
 
     def words(name: str) -> list[Any]:
         return [int(word) if word.isdigit() else word for word in re.split(r"([0-9]+)", name)]
@@ -192,9 +191,9 @@ def _json(content: Any) -> str:
 
 
 def _is_png(path: Path, mode: str) -> bool:
-    """Whether a file is PNG by its content, with pixels of a mode of Pillow."""
+    """Return whether a file is PNG by its content, with the given Pillow mode."""
     with path.open("rb") as file:
-        if file.read(len(PNG)) != PNG:
+        if file.read(len(PNG_SIGNATURE)) != PNG_SIGNATURE:
             return False
     with Image.open(path, formats=["PNG"]) as picture:
         return picture.mode == mode

@@ -16,7 +16,7 @@ class StainJitter(Change):
     """Random amount of each stain, as of another laboratory (Tellez et al. 2018, arXiv 1808.05896).
 
     Light is absorbed exponentially, so stains add in optical density. With the density d = -log(rgb) of a pixel as a
-    row vector, and the densities of the stains as the rows of M (haematoxylin, eosin, DAB; Ruifrok and Johnston 2001,
+    row vector, and the densities of the stains as the rows of M (hematoxylin, eosin, DAB; Ruifrok and Johnston 2001,
     from scikit-image), the amounts are s = d M^-1. New amounts are a s + b, with a in [1 - scale, 1 + scale] and b in
     [-shift, shift] drawn for each image and stain:
 

@@ -251,7 +251,7 @@ def test_an_error_while_caching_names_the_file(threads, tmp_path, tile):
     while error is not None:
         causes.append(str(error))
         error = error.__cause__
-    assert any("damaged.png is no PNG, JPEG, BMP or TIFF" in cause for cause in causes)
+    assert any("damaged.png is not a readable PNG, JPEG, BMP or TIFF" in cause for cause in causes)
 
 
 # Epochs

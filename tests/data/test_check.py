@@ -176,8 +176,8 @@ def no_training(folder: Path, parts: Parts) -> None:
 PROBLEMS: list[tuple[Callable[[Path, Parts], None], str, str]] = [
     (missing_image, "missing_file", "1 file missing (image_1.png); add them"),
     (missing_mask, "missing_file", "1 file missing (label_1.png)"),
-    (truncated, "unreadable_file", "1 file that cannot be decoded: image_1.png is no picture that can be read"),
-    (no_picture, "unreadable_file", "label_1.png is no PNG, JPEG, BMP or TIFF that can be read"),
+    (truncated, "unreadable_file", "1 file that cannot be decoded: image_1.png is not a readable picture"),
+    (no_picture, "unreadable_file", "label_1.png is not a readable PNG, JPEG, BMP or TIFF"),
     (colors, "wrong_values", "1 file with invalid values: label_1.png: a mask must have one channel"),
     (smoothed, "wrong_values", "as in a mask smoothed by JPEG or resizing"),
     (other_size, "size_mismatch", "1 mask of another size than the image (label_1.png 60 x 48 px for 64 x 48 px)"),

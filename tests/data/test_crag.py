@@ -90,7 +90,7 @@ def test_what_is_wrong_is_said_and_nothing_is_written(source: Path, tmp_path: Pa
     images, masks = source / "train" / "Images", source / "valid" / "Annotation"
     whole = (images / "train_3.png").read_bytes()
     (images / "train_3.png").write_bytes(whole[: len(whole) // 2])
-    refuse(r"train_3.png is no picture that can be read")
+    refuse(r"train_3.png is not a readable picture")
     for number in (3, 4, 5, 60):
         (images / f"train_{number}.png").unlink()
     refuse(

@@ -73,7 +73,7 @@ def test_a_folder_becomes_pictures_and_a_list(mine: Path, tmp_path: Path) -> Non
     assert {Path(entry["image"]).name for entry in parts["unlabeled"]} == {"tïle 10.png", "tïle 11.png"}
     assert all(entry["mpp"] == 0.5 for entries in parts.values() for entry in entries)
     assert made.notes == [
-        "no patients are known: where images are of one patient, give --table, or scores are too good"
+        "no patients are known; if patients have several images, give --table, or scores are optimistic"
     ]
 
 
@@ -169,7 +169,7 @@ def test_a_table_keeps_patients_apart(mine: Path, tmp_path: Path) -> None:
         for side in (["training", "unlabeled"], ["validation"], ["test"])
     ]
     assert sorted(patient for side in sides for patient in side) == ["0", "1", "2"]
-    assert made.notes[0] == "1 of 12 images have no patient; each counts as a patient of its own"
+    assert made.notes[0] == "1 of 12 images have no patient; each counts as a separate patient"
     assert {entry["grade"] for entry in parts["training"]} == {"x", "y"}
 
 
@@ -241,7 +241,7 @@ def test_bad_files_are_all_found_and_nothing_is_left(mine: Path, tmp_path: Path)
     (images / "tïle 03.png").write_bytes(b"")
     Image.new("RGB", (8, 6), "red").save(masks / "tïle 04.png")
     refuse(
-        r"4 of 12 images cannot be used: .*tïle 01.png is 8 x 7.*; .*tïle 02.png is no .*; .*03.png is empty.*; \.\.\."
+        r"4 of 12 images cannot be used: .*tïle 01.png is 8 x 7.*; .*tïle 02.png is not .*; .*03.png is empty.*; \.\.\."
     )
 
 
@@ -265,12 +265,12 @@ def test_what_was_asked_for_wrongly_is_said_first(mine: Path, tmp_path: Path) ->
     for settings, words in (
         ({"mpp": 0}, "--mpp is 0; give the width of a pixel in um"),
         ({"plan": Plan(validation="x")}, "'x' is not an amount"),
-        ({"plan": Plan(test="90%")}, "leave none to train on"),
+        ({"plan": Plan(test="90%")}, "leave none for training"),
         ({"table": mine / "table.csv"}, r"1 row without an image \(other\)"),
     ):
         with pytest.raises(ValueError, match=words):
             prepare(mine, **settings)
-    with pytest.raises(ValueError, match=r"table.csv/data cannot be made \(.*\); give --output a place to write to"):
+    with pytest.raises(ValueError, match=r"table.csv/data cannot be created \(.*\); give a writable --output"):
         prepare_folder(mine / "images", mine / "table.csv" / "data", mine / "masks")
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "mine.txt").touch()

@@ -100,9 +100,9 @@ def test_what_is_wrong_is_said_and_nothing_is_written(source: Path, tmp_path: Pa
 
     whole = (source / "testB_3.png").read_bytes()
     (source / "testB_3.png").write_bytes(whole[: len(whole) - 30])
-    refuse("testB_3.png is no picture that can be read")
+    refuse("testB_3.png is not a readable picture")
     (source / "testB_3.png").write_bytes(b"no picture")
-    refuse("testB_3.png is no PNG, JPEG, BMP or TIFF that can be read")
+    refuse("testB_3.png is not a readable PNG, JPEG, BMP or TIFF")
     (source / "testB_3.png").unlink()
     refuse(r"1 images of .* are missing \(testB_3\)", FileNotFoundError)
     (source / "testB_3.png").write_bytes(whole)

@@ -184,16 +184,16 @@ def test_the_slower_process_uses_the_faster_ones_set(
     small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "set"
-    fill = phantom._fill
+    fill = phantom._write_all
 
     def fill_while_another_publishes(draft, settings):
         fill(draft, settings)
         if not folder.exists():
-            monkeypatch.setattr(phantom, "_fill", fill)
+            monkeypatch.setattr(phantom, "_write_all", fill)
             write_phantom(folder, **SMALL)
             (folder / "winner").touch()
 
-    monkeypatch.setattr(phantom, "_fill", fill_while_another_publishes)
+    monkeypatch.setattr(phantom, "_write_all", fill_while_another_publishes)
     write_phantom(folder, **SMALL)
     assert (folder / "winner").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
@@ -201,9 +201,9 @@ def test_the_slower_process_uses_the_faster_ones_set(
 
 def test_a_foreign_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(ValueError, match="no phantom"):
+    with pytest.raises(ValueError, match="is not a phantom"):
         phantom_data_list(tmp_path)
-    with pytest.raises(ValueError, match="no phantom"):
+    with pytest.raises(ValueError, match="is not a phantom"):
         write_phantom(tmp_path, **SMALL)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
@@ -223,7 +223,7 @@ def test_other_settings_are_refused(small: Path) -> None:
 
 
 def test_the_check_finds_faults(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="holds no phantom"):
+    with pytest.raises(ValueError, match="has no phantom"):
         check_phantom(tmp_path / "missing")
     folder = tmp_path / "set"
     write_phantom(folder, **SMALL)
@@ -240,7 +240,7 @@ def test_the_check_finds_faults(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"test of .* has 5 entries"):
         check_phantom(folder)
     label.unlink()
-    with pytest.raises(ValueError, match="28 files where 29"):
+    with pytest.raises(ValueError, match="28 files, expected 29"):
         check_phantom(folder)
 
 

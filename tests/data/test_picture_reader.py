@@ -137,8 +137,8 @@ def test_each_kind_of_conversion_is_told_once(tmp_path: Path, caplog: pytest.Log
     for path in sorted(tmp_path.iterdir()):
         load({"image": path})
     assert [record.message for record in caplog.records] == [
-        f"{tmp_path / 'a.png'}: gray repeated to RGB; others alike are not named",
-        f"{tmp_path / 'a_alpha.png'}: opaque alpha removed; others alike are not named",
+        f"{tmp_path / 'a.png'}: gray repeated to RGB; further files are not logged",
+        f"{tmp_path / 'a_alpha.png'}: opaque alpha removed; further files are not logged",
     ]
     LoadImaged("image", reader=PictureReader("image"))({"image": tmp_path / "a.png"})
     assert len(caplog.records) == 3  # what was told is a reader's own

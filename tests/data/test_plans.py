@@ -84,7 +84,7 @@ def test_what_is_known_of_patients_is_told() -> None:
     assert patient_notes(some, draw_lists(some, Plan()))[0].startswith("no patients are known")
     some[0]["patient"] = "1"
     assert patient_notes(some, draw_lists(some, Plan())) == [
-        "9 of 10 images have no patient; each counts as a patient of its own"
+        "9 of 10 images have no patient; each counts as a separate patient"
     ]
 
 
@@ -93,13 +93,13 @@ def test_what_is_known_of_patients_is_told() -> None:
     [
         (Plan(validation="50%", test="50%"), r"validation \(50%\) and test \(50%\) take all of the 10 images"),
         (Plan(validation="20", test="0"), r"validation \(20 images\) take all of the 10 images with a mask"),
-        (Plan(labeled=("9",)), "--labeled 9 is more than the 6 images with a mask that heldout has left"),
-        (Plan(labeled=("5",), folds=2), "--labeled 5 is more than the 4 images with a mask that fold0 has left"),
-        (Plan(labeled=("0%",)), "a list without a labeled image cannot train"),
-        (Plan(labeled=()), "a list without a labeled image cannot train"),
+        (Plan(labeled=("9",)), "--labeled 9 is more than the 6 images with a mask that heldout leaves"),
+        (Plan(labeled=("5",), folds=2), "--labeled 5 is more than the 4 images with a mask that fold0 leaves"),
+        (Plan(labeled=("0%",)), "a list needs labeled images"),
+        (Plan(labeled=()), "a list needs labeled images"),
         (Plan(labeled=("many",)), "'many' is not an amount"),
         (Plan(test="x"), "'x' is not an amount"),
-        (Plan(seeds=(-1,)), "seeds are whole numbers from 0 on"),
+        (Plan(seeds=(-1,)), "seeds must be integers of 0 or more"),
         (Plan(folds=1), "--folds is 1; give 2 or more"),
         (Plan(folds=9), "cannot make 9 folds of 8 patients"),
     ],

@@ -84,9 +84,9 @@ def test_classes_of_slices_are_checked(tmp_path: Path) -> None:
     ("array", "axis", "kind", "words"),
     [
         (GRAY, 3, "image", "a volume has no axis 3; give 0, 1 or 2"),
-        (GRAY, 0, "mask", "slices are of no kind 'mask'; give image or label"),
-        (GRAY[0], 0, "image", r"a\.nii has the shape \(5, 6\), which is no volume"),
-        (GRAY[..., None].repeat(7, 3), 0, "image", r"shape \(4, 5, 6, 7\), which is no volume"),
+        (GRAY, 0, "mask", "kind is 'mask'; give image or label"),
+        (GRAY[0], 0, "image", r"a\.nii has the shape \(5, 6\); give a volume"),
+        (GRAY[..., None].repeat(7, 3), 0, "image", r"shape \(4, 5, 6, 7\); give a volume"),
         (GRAY.astype(np.int16) - 100, 0, "image", "the lowest value is -100"),
         (GRAY.astype(np.int16) - 100, 0, "label", "the lowest value is -100"),
         (RGB, 0, "label", "a mask must have one channel"),
@@ -101,7 +101,7 @@ def test_what_is_no_volume_is_refused(array: np.ndarray, axis: int, kind: str, w
 def test_a_truncated_volume_is_refused(tmp_path: Path) -> None:
     path = save(tmp_path / "a.nii.gz", RGB)
     path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(ValueError, match=r"a\.nii\.gz is no picture that can be read"):
+    with pytest.raises(ValueError, match=r"a\.nii\.gz is not a readable picture"):
         list(volume_slices(path, 0))
     with pytest.raises(FileNotFoundError, match="no file"):
         list(volume_slices(tmp_path / "b.nii", 0))

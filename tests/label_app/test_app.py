@@ -297,7 +297,7 @@ def test_many_images_are_answered_and_one_that_fails_is_named(client: Any, studi
         store.remove_image("broken")
     assert answer.status_code == 200, answer.text
     result = answer.json()
-    assert "is no PNG, JPEG, BMP or TIFF that can be read" in result.pop("broken")["failed"]
+    assert "is not a readable PNG, JPEG, BMP or TIFF" in result.pop("broken")["failed"]
     assert set(result) == set(names_of(client))
     labels = studies / "labels" / "original"
     assert {path.name for path in labels.iterdir()} == {f"{name}.png" for name in result if name != slide} | {

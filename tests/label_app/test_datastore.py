@@ -155,7 +155,7 @@ def test_an_image_that_is_removed_moves_to_history_with_its_labels(store: TileDa
         ),
         ("m.geojson", '{"type": "FeatureCollection", "features": [{}]}', "the label of one cannot be read"),
         ("m.nii.gz", "x", "the label of one has the extension .gz"),
-        ("m.png", "x", "the label of one is no PNG, JPEG, BMP or TIFF that can be read"),
+        ("m.png", "x", "the label of one is not a readable PNG, JPEG, BMP or TIFF"),
     ],
 )
 def test_labels_that_training_could_not_read_are_refused(

@@ -76,7 +76,7 @@ def test_a_folder_is_prepared_and_says_how_to_train(
     said = capsys.readouterr().out.splitlines()
     assert said == [
         "Note: 10 of 10 masks: one value for all glands, connected components numbered.",
-        "Note: no patients are known: where images are of one patient, give --table, or scores are too good.",
+        "Note: no patients are known; if patients have several images, give --table, or scores are optimistic.",
         "Note: 12 of 12 images have no um/px, so they are not resampled; give it with --mpp.",
         "heldout_100_seed0.json: 6 training, 2 unlabeled, 2 validation, 2 test",
         "To train on heldout_100_seed0.json, the only data list in "
@@ -108,7 +108,7 @@ def test_crag_is_prepared_with_its_terms(
     assert program.main(["crag", "--source", str(tmp_path / "CRAG"), "--output", str(tmp_path / "data")]) == 0
     said = capsys.readouterr().out.splitlines()
     assert "research only" in said[0]
-    assert "no patients" in said[1]
+    assert "not publish patients" in said[1]
     assert said[-1].endswith(f"'configs/data/crag.yaml']\" --dataset_dir {tmp_path / 'data'}")
     lists = json.loads((tmp_path / "data/heldout_10_seed0.json").read_text(encoding="utf-8"))
     assert [len(lists[part]) for part in ("training", "unlabeled", "validation", "test")] == [14, 124, 35, 40]
@@ -128,7 +128,7 @@ def test_phantom_is_drawn_and_a_used_folder_is_respected(
     (tmp_path / "used").mkdir()
     (tmp_path / "used" / "mine.txt").touch()
     assert program.main(["phantom", "--output", str(tmp_path / "used")]) == 1
-    assert "used exists and is no phantom" in capsys.readouterr().err.splitlines()[-1]
+    assert "used exists and is not a phantom" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_errors_are_one_sentence_and_leave_nothing(
