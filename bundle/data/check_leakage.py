@@ -37,7 +37,7 @@ def _shared_between(
     files = {entry.source for entry in seconds}
     same = [entry.image_path for entry in firsts if entry.source in files]
     digests = {entry.digest: entry for entry in reversed(seconds) if entry.digest}
-    alike = [
+    copies = [
         f"{entry.image_path} is {digests[entry.digest].image_path}"
         for entry in firsts
         if entry.digest in digests and entry.source not in files
@@ -47,12 +47,12 @@ def _shared_between(
         advice = "a few methods need that" if allowed else ADVICE
         sentence = f"{counted(len(same), 'image')} both in {first_part} and in {second_part} ({some(same)}); {advice}"
         findings.append(Finding("labeled_and_unlabeled" if allowed else "shared_image", not allowed, sentence, same))
-    if alike:
+    if copies:
         sentence = (
-            f"{counted(len(alike), 'image')} of {first_part} under another name in {second_part} ({some(alike)}); "
+            f"{counted(len(copies), 'image')} of {first_part} under another name in {second_part} ({some(copies)}); "
             f"{ADVICE}"
         )
-        findings.append(Finding("duplicate_content" if allowed else "shared_content", not allowed, sentence, alike))
+        findings.append(Finding("duplicate_content" if allowed else "shared_content", not allowed, sentence, copies))
     return findings
 
 
@@ -60,23 +60,23 @@ def _duplicates_within(part: str, entries: Sequence[CheckedEntry]) -> list[Findi
     """Find images that occur twice in one part."""
     files: dict[str, CheckedEntry] = {}
     digests: dict[str, CheckedEntry] = {}
-    same, alike = [], []
+    same, copies = [], []
     for entry in entries:
         if entry.source in files:
             same.append(entry.image_path)
         elif entry.digest and entry.digest in digests:
-            alike.append(f"{entry.image_path} is {digests[entry.digest].image_path}")
+            copies.append(f"{entry.image_path} is {digests[entry.digest].image_path}")
         files.setdefault(entry.source, entry)
         digests.setdefault(entry.digest, entry)
     findings = []
     if same:
         sentence = f"{counted(len(same), 'image')} twice in {part} ({some(same)}); remove one of each"
         findings.append(Finding("duplicate_image", False, sentence, same))
-    if alike:
+    if copies:
         sentence = (
-            f"{counted(len(alike), 'image')} of {part} under another name in it ({some(alike)}); remove one of each"
+            f"{counted(len(copies), 'image')} of {part} under another name in it ({some(copies)}); remove one of each"
         )
-        findings.append(Finding("duplicate_content", False, sentence, alike))
+        findings.append(Finding("duplicate_content", False, sentence, copies))
     return findings
 
 

@@ -76,7 +76,7 @@ def to_bytes(values: NDArray[Any], bits: int | None = None) -> tuple[NDArray[np.
 
     Integers of 16 bits or more are interpreted as 8, 12 or 16 bits, the smallest depth that holds the largest value:
     slides are bright, so an image whose largest value is below a sixteenth of the range would be black in 16 bits and
-    in fact has 12 or 8. Floats are in [0, 1] or [0, 255], which the largest value decides likewise.
+    has in fact 12 or 8. Floats are in [0, 1] or [0, 255], which is decided by the largest value too.
 
     Args:
         values: bool, integers or floats.

@@ -18,7 +18,7 @@ Entry = Mapping[str, Any]
 MANY_PATIENTS = 1000
 """Number of patients above which fewer random orders are tried, to save time."""
 UNREACHABLE = np.iinfo(np.int32).max // 2
-"""Number of patients for a number of images that no selection gives."""
+"""Number of patients that stands for an impossible number of images."""
 
 
 @dataclass(frozen=True)

@@ -128,7 +128,7 @@ def _row_values(row: Mapping[str, str], path: str | Path) -> dict[str, Any]:
         except ValueError:
             known["mpp"] = math.nan
         if not 0 < known["mpp"] < math.inf:
-            raise ValueError(f"{path} gives {row[COLUMN]} the mpp {row['mpp']}; give um, a number above 0")
+            raise ValueError(f"{path} has the mpp {row['mpp']} for {row[COLUMN]}; give um, a number above 0")
     return known
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from .phantom_epithelium import add_epithelium, add_gland_nuclei, draw_lining
-from .phantom_layout import lay_glands, tidy
+from .phantom_layout import draw_glands, number_components
 from .phantom_style import Style, benign_style, malignant_style
 from .phantom_texture import Map, noise
 from .phantom_tissue import Densities, Flow, add_stroma_cells, draw_stroma
@@ -94,7 +94,7 @@ def draw_tile(
     densities, labels = _draw_tissue(streams[0], (size[0] + 2 * margin, size[1] + 2 * margin), style, mpp)
     image = _scan(streams[1], densities, DOMAINS[domain], patient_deviation, mpp)
     inner = (slice(margin, margin + size[0]), slice(margin, margin + size[1]))
-    instances = tidy(labels[inner], SMALLEST_AREA / mpp**2)
+    instances = number_components(labels[inner], SMALLEST_AREA / mpp**2)
     return np.ascontiguousarray(image[inner]), instances.astype(np.uint16)
 
 
@@ -103,7 +103,7 @@ def _draw_tissue(
 ) -> tuple[Densities, NDArray[np.int32]]:
     """Draw stain densities and gland labels (H, W) of one canvas."""
     muscle, empty, tear = _draw_landmarks(generator, shape, mpp)
-    glands = lay_glands(generator, shape, style.layout, mpp, bare=(muscle > 0.5) | (empty > 0.2))
+    glands = draw_glands(generator, shape, style.layout, mpp, excluded=(muscle > 0.5) | (empty > 0.2))
     tear = np.maximum(empty, tear)
     flow = Flow.draw(generator, glands, mpp)
     densities = draw_stroma(generator, glands, style, flow, muscle, tear, mpp)

@@ -136,7 +136,7 @@ def _nearest_glands(
     return first, second, owner
 
 
-def tidy(labels: NDArray, smallest: float) -> NDArray[np.int32]:
+def number_components(labels: NDArray, smallest: float) -> NDArray[np.int32]:
     """Number connected components 1..N without those below ``smallest`` px; touching glands stay separate."""
     pieces = measure.label(labels, background=0, connectivity=1)
     keep = np.bincount(pieces.ravel()) >= smallest
@@ -156,8 +156,8 @@ def measure_glands(labels: NDArray[np.int32], angle: float, mpp: float) -> Gland
     return Glands(labels, (depth * mpp).astype(np.float32), foot, (outside * mpp).astype(np.float32), angle)
 
 
-def lay_glands(
-    generator: np.random.Generator, shape: tuple[int, int], layout: Layout, mpp: float, bare: NDArray[np.bool_]
+def draw_glands(
+    generator: np.random.Generator, shape: tuple[int, int], layout: Layout, mpp: float, excluded: NDArray[np.bool_]
 ) -> Glands:
     """Draw the glands of one tile; there is always at least one.
 
@@ -166,7 +166,7 @@ def lay_glands(
         shape: canvas (height, width), px.
         layout: layout of the patient.
         mpp: um/px.
-        bare: (H, W), pixels without glands (muscle, background).
+        excluded: (H, W), bool, pixels without glands (muscle, background).
     """
     extent = np.array(shape) * mpp
     angle = generator.uniform(0, math.pi)
@@ -185,9 +185,9 @@ def lay_glands(
     first, second, owner = _nearest_glands(capsules, rows, columns, mpp, slack=2.5 * layout.warp + layout.gap + 20)
     inside = (first < np.clip(-gap, 0, 0.5 * layout.gap + 6)) & (second - first > np.maximum(gap, 0))
     smallest = 0.25 * math.pi * layout.radius**2 / mpp**2
-    labels = tidy(np.where(inside & ~bare, owner, 0), smallest)
+    labels = number_components(np.where(inside & ~excluded, owner, 0), smallest)
     if not labels.any():
-        labels = tidy(np.where(inside, owner, 0), 1)
+        labels = number_components(np.where(inside, owner, 0), 1)
     if not labels.any():
-        labels = tidy(first <= np.quantile(first, 0.4), 1)
+        labels = number_components(first <= np.quantile(first, 0.4), 1)
     return measure_glands(labels, angle, mpp)

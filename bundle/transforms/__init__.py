@@ -3,7 +3,7 @@
 from bundle.transforms.blur import GaussianBlur
 from bundle.transforms.classes import ClassFromGraded, ClassIndexd, SpecialistTargetsd, class_index
 from bundle.transforms.color_jitter import ColorJitter
-from bundle.transforms.color_view import Change, ColorView
+from bundle.transforms.color_view import ColorChange, ColorView
 from bundle.transforms.cutmix import CutMix
 from bundle.transforms.dtypes import EightBitd, PlainTensors, SmallestIntegerd
 from bundle.transforms.noise import GaussianNoiseView
@@ -22,9 +22,9 @@ from bundle.transforms.views import ViewChain, ViewsTogether
 
 __all__ = [
     "Boundaryd",
-    "Change",
     "ClassFromGraded",
     "ClassIndexd",
+    "ColorChange",
     "ColorJitter",
     "ColorView",
     "CutMix",

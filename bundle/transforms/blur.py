@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bundle.transforms.color_view import Change, uniform
+from bundle.transforms.color_view import ColorChange, uniform
 
 TRUNCATE = 3.0
 """Radius of the kernel in standard deviations; 0.3 % of a Gaussian lies beyond."""
@@ -17,7 +17,7 @@ MINIMUM_SD = 1e-3
 """Smallest standard deviation (px), which has no visible effect; avoids a division by 0."""
 
 
-class GaussianBlur(Change):
+class GaussianBlur(ColorChange):
     """Gaussian blur with a random standard deviation for each image.
 
     MONAI's ``GaussianFilter`` has one standard deviation for a whole batch. Here the batch is reshaped to one image of
@@ -38,7 +38,7 @@ class GaussianBlur(Change):
             raise ValueError(f"sd must be two numbers of 0 or more, the smaller first; got {list(sd)}")
         self.radius = math.ceil(TRUNCATE * self.high)
 
-    def changed(self, image: Tensor) -> Tensor:
+    def apply(self, image: Tensor) -> Tensor:
         """Return the blurred images (B, 3, H, W)."""
         batch, channels, height, width = image.shape
         sd = uniform(image, (batch, 1), self.low, self.high).clamp_min(MINIMUM_SD)

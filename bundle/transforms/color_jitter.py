@@ -8,10 +8,10 @@ import torch
 from skimage.color.colorconv import rgb_from_yiq, yiq_from_rgb
 from torch import Tensor
 
-from bundle.transforms.color_view import Change, Constant, uniform
+from bundle.transforms.color_view import ColorChange, Constant, uniform
 
 
-class ColorJitter(Change):
+class ColorJitter(ColorChange):
     """Random brightness, contrast, saturation and hue, as of another scanner.
 
     All four are linear in RGB, so they are one matrix and one offset for each image:
@@ -51,7 +51,7 @@ class ColorJitter(Change):
         self._to_luma = Constant(yiq_from_rgb.tolist())
         self._to_colors = Constant(rgb_from_yiq.tolist())
 
-    def changed(self, image: Tensor) -> Tensor:
+    def apply(self, image: Tensor) -> Tensor:
         """Return the images (B, 3, H, W) with jittered colors."""
         to_luma, to_colors = self._to_luma.on_device_of(image), self._to_colors.on_device_of(image)
         brightness, contrast, saturation = (

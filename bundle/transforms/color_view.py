@@ -34,7 +34,7 @@ def uniform(image: Tensor, shape: Sequence[int], low: float, high: float) -> Ten
     return torch.empty(tuple(shape), device=image.device).uniform_(low, high)
 
 
-class Change(ABC):
+class ColorChange(ABC):
     """Base class of random color changes, drawn separately for each image of a batch.
 
     Args:
@@ -51,15 +51,15 @@ class Change(ABC):
     def __call__(self, image: Tensor) -> Tensor:
         """Change a random part of the images (B, 3, H, W), RGB, float32 in [0, 1]; shape and range are kept."""
         selected = uniform(image, (len(image), 1, 1, 1), 0.0, 1.0) < self.probability
-        return torch.where(selected, self.changed(image).clamp(0.0, 1.0), image)
+        return torch.where(selected, self.apply(image).clamp(0.0, 1.0), image)
 
     @abstractmethod
-    def changed(self, image: Tensor) -> Tensor:
+    def apply(self, image: Tensor) -> Tensor:
         """Return all images (B, 3, H, W) changed; the caller clips them to [0, 1]."""
 
 
 @dataclass
-class Recolored:
+class RecoloredBatch:
     """A batch with changed colors and unchanged pixel positions."""
 
     batch: Batch
@@ -83,7 +83,7 @@ class ColorView:
         ValueError: if a divisor is 0 or less.
     """
 
-    def __init__(self, changes: Mapping[str, Change], subtrahend: Sequence[float], divisor: Sequence[float]) -> None:
+    def __init__(self, changes: Mapping[str, ColorChange], subtrahend: Sequence[float], divisor: Sequence[float]) -> None:
         if min(divisor) <= 0.0:
             raise ValueError(f"the divisors of the normalization must be above 0, got {list(divisor)}")
         self.changes = dict(changes)
@@ -99,7 +99,7 @@ class ColorView:
             colors = (image.float() * deviation + mean).clamp(0.0, 1.0)
             for change in self.changes.values():
                 colors = change(colors)
-            return Recolored(batch | {IMAGE: (colors - mean) / deviation})
+            return RecoloredBatch(batch | {IMAGE: (colors - mean) / deviation})
 
 
 def check_probability(probability: float) -> None:

@@ -15,7 +15,7 @@ from bundle.types import IMAGE, Batch, PseudoLabel, Viewed
 
 
 @dataclass
-class Mixed:
+class MixedBatch:
     """A batch in which some images contain a box of another image.
 
     Attributes:
@@ -74,9 +74,9 @@ class CutMix:
         image: Tensor = batch[IMAGE]
         ring = uniform(image, (len(image),), 0.0, 1.0).argsort()
         partner = torch.empty_like(ring).scatter_(0, ring, ring.roll(1))
-        mixed = Mixed(batch, partner, self._boxes(image))
+        mixed = MixedBatch(batch, partner, self._boxes(image))
         maps = {key: mixed.mix(value) for key, value in batch.items() if _is_map(value, image)}
-        return Mixed(batch | maps, partner, mixed.inside)
+        return MixedBatch(batch | maps, partner, mixed.inside)
 
     def _boxes(self, image: Tensor) -> Tensor:
         """Return masks (B, 1, H, W), bool, of random boxes; empty for images that are not selected."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from bundle.transforms.color_view import Recolored
+from bundle.transforms.color_view import RecoloredBatch
 from bundle.types import IMAGE, Batch, Viewed
 
 
@@ -37,4 +37,4 @@ class GaussianNoiseView:
         """Return ``batch`` with noise on ``image`` (B, 3, H, W); other entries are unchanged."""
         image = batch[IMAGE]
         noise = torch.randn_like(image).mul_(self.sd).clamp_(-self.limit, self.limit)
-        return Recolored(batch | {IMAGE: image + noise})
+        return RecoloredBatch(batch | {IMAGE: image + noise})

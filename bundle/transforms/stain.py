@@ -6,13 +6,13 @@ import torch
 from skimage.color import hed_from_rgb, rgb_from_hed
 from torch import Tensor
 
-from bundle.transforms.color_view import Change, Constant, uniform
+from bundle.transforms.color_view import ColorChange, Constant, uniform
 
 MINIMUM_LIGHT = 1.0 / 255.0
 """Smallest intensity, one step of 8 bits, because 0 has no logarithm."""
 
 
-class StainJitter(Change):
+class StainJitter(ColorChange):
     """Random amount of each stain, as of another laboratory (Tellez et al. 2018, arXiv 1808.05896).
 
     Light is absorbed exponentially, so stains add in optical density. With the density d = -log(rgb) of a pixel as a
@@ -42,7 +42,7 @@ class StainJitter(Change):
         self._stains = Constant(rgb_from_hed.tolist())
         self._amounts = Constant(hed_from_rgb.tolist())
 
-    def changed(self, image: Tensor) -> Tensor:
+    def apply(self, image: Tensor) -> Tensor:
         """Return the images (B, 3, H, W) with other amounts of stain."""
         stains, amounts = self._stains.on_device_of(image), self._amounts.on_device_of(image)
         factor = uniform(image, (len(image), 3), -self.scale, self.scale)

@@ -1,4 +1,4 @@
-"""Cached tiles: as many as fit into what may be used, the same crops as without a cache, and untouched by training."""
+"""Cached tiles: as many as fit into memory, the same crops as without a cache, and unchanged by training."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SIZE = {"pixel_size": 1.0, "crop_size": [1, 1]}
 
 @pytest.fixture
 def tile(tmp_path) -> Callable[..., dict[str, Any]]:
-    """Writes a tile of a size (H, W), blank, and gives its entry."""
+    """Function that writes a blank tile of size (H, W) and returns its entry."""
 
     def write(name: str, height: int, width: int, label: np.dtype | type | None = None, **known: Any) -> dict[str, Any]:
         entry = {"image": str(tmp_path / f"{name}.png"), **known}
@@ -57,7 +57,7 @@ def train(tiny) -> Callable[..., ConfigParser]:
 
 
 def needed(caplog, **parts: Any) -> float:
-    """Bytes that all tiles would take, as the log of a share says."""
+    """Bytes that all tiles would take, from the log."""
     caplog.clear()
     with caplog.at_level(logging.INFO, logger="bundle.data.caching"):
         assert cached_share(**{"labeled": [], "unlabeled": [], "validation": []} | SIZE | parts, memory_gib=0.0) == 0
@@ -86,7 +86,7 @@ def test_tiles_count_at_the_working_resolution_and_padded(tile, caplog):
 
 
 def test_the_share_is_the_largest_that_fits(tile, caplog):
-    """Unequal tiles: what counts is the sum of those that would be cached, the first of each part."""
+    """Tiles of different sizes: the sum of those that would be cached counts, the first of each part."""
     big, small = tile("big", 1000, 1000), tile("small", 100, 100)
     many = {"labeled": [big, *[small] * 9], "unlabeled": [small] * 10, "validation": []} | SIZE
     first = 1000 * 1000 * 3 + 100 * 100 * 3 + 2 * ENTRY_BYTES
@@ -144,7 +144,7 @@ def cached_bytes(dataset: TileCache) -> int:
 
 
 def test_the_config_caches_what_it_says(train, tiny, caplog):
-    """8 tiles of 48 x 64 px and 2 that are judged: bytes, as counted and as they are."""
+    """8 training and 2 validation tiles of 48 x 64 px: estimated and actual bytes."""
     parser = train()
     with caplog.at_level(logging.INFO, logger="bundle.data.caching"):
         share = parser.get_parsed_content("cache_rate")
@@ -189,14 +189,14 @@ def test_somebody_elses_data_is_counted(train, phantom_dir, tmp_path, caplog):
 
 
 def batches(parser: ConfigParser, key: str, epochs: int = 2) -> list[dict[str, Any]]:
-    """What a loader gives in some epochs, seeded as the trainer does it."""
+    """All batches of a loader in some epochs, seeded like the trainer."""
     loader = parser.get_parsed_content(key)
-    found = []
+    batches = []
     for epoch in range(epochs):
         set_rnd(loader.dataset, seed=7 + epoch)
         torch.manual_seed(epoch)
-        found += list(loader)
-    return found
+        batches += list(loader)
+    return batches
 
 
 @pytest.mark.parametrize("key", ["train#dataloader", "train#unlabeled_dataloader"])
@@ -214,7 +214,7 @@ def test_crops_are_those_of_tiles_that_are_not_cached(key, changes, train):
 
 
 def test_training_leaves_the_cached_tiles_as_they_are(train):
-    """They are not copied before the random transforms, so none of those may write."""
+    """Cached tiles are not copied before the random transforms, so these must not change them."""
     parser = train()
     for stream in ("", "unlabeled_"):
         dataset = parser.get_parsed_content(f"train#{stream}dataset")
@@ -228,7 +228,7 @@ def test_training_leaves_the_cached_tiles_as_they_are(train):
 
 
 def test_training_and_validation_see_the_same_values_but_for_rounding(train):
-    """Half a step of 256, divided by the deviation of the color."""
+    """At most half a step of 256, divided by the standard deviation of the color."""
     changes = {"pixel_size": 0.7, "crop_size": [8, 8], "train#random_transforms": []}
     parser = train(**changes)
     entry = parser.get_parsed_content("datalist")["training"][0]
@@ -258,7 +258,7 @@ def test_an_error_while_caching_names_the_file(threads, tmp_path, tile):
 
 
 def test_a_short_stream_lasts_an_epoch(train):
-    """Started once an epoch, not each time that its few images are used up: workers cost more than a step."""
+    """Workers are started once an epoch, not each time the few images are used up, because that is slow."""
     parser = train(data_list="heldout_5_seed0.json", batch_size=2)
     labeled, unlabeled = (parser.get_parsed_content(f"train#{stream}dataset") for stream in ("", "unlabeled_"))
     steps = parser.get_parsed_content("epoch_length")
@@ -277,7 +277,7 @@ def test_a_short_stream_lasts_an_epoch(train):
 def test_workers_give_batches_of_plain_tensors(train):
     loader = train(num_workers=1).get_parsed_content("train#dataloader")
     assert isinstance(loader, DataLoader)
-    if sys.platform == "linux":  # others than forked ones get the cache as a copy, and load torch anew each epoch
+    if sys.platform == "linux":  # other start methods copy the cache and import torch in each epoch
         assert loader.multiprocessing_context.get_start_method() == "fork"
     for batch in loader:
         assert all(type(batch[name]) is torch.Tensor for name in ("image", "label", "sdf", "boundary"))

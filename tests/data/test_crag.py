@@ -1,4 +1,4 @@
-"""Tests of CRAG, on a tree of its published layout with tiny pictures."""
+"""CRAG, with tiny pictures in its published layout."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bundle.data.lists import load_data_list
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """The whole layout, images of 5 x 4 px that all differ."""
+    """The complete layout, with different images of 5 x 4 px."""
     folder = tmp_path / "CRAG"
     for part, code in (("train", 0), ("valid", 1)):
         for kind in ("Images", "Annotation", "Overlay"):
@@ -32,9 +32,9 @@ def source(tmp_path: Path) -> Path:
 
 def test_prepares_copies_and_lists(source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     output = tmp_path / "data"
-    told: list[tuple[int, int]] = []
-    lists = prepare_crag(source, output, mpp=0.5, progress=lambda done, total: told.append((done, total)))
-    assert told[-1] == (213, 213)
+    calls: list[tuple[int, int]] = []
+    lists = prepare_crag(source, output, mpp=0.5, progress=lambda done, total: calls.append((done, total)))
+    assert calls[-1] == (213, 213)
     for part, name in (("train", "train_173"), ("valid", "test_40")):
         for kind, target in (("Images", "image"), ("Annotation", "label")):
             copied = output / target / f"{name}.png"

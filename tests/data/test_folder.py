@@ -1,4 +1,4 @@
-"""Tests of a folder of one's own: what it becomes, and that a bad one becomes nothing."""
+"""Preparation of a user's folder, and that nothing is written if the folder is invalid."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def mine(tmp_path: Path) -> Path:
 
 
 def save_mask(path: Path, one: int, other: int) -> None:
-    """Two glands that touch no other."""
+    """Two glands that do not touch."""
     mask = np.zeros((6, 8), np.uint8)
     mask[1:4, 1:3] = one
     mask[1:4, 5:7] = other
@@ -59,11 +59,11 @@ def read_list(folder: Path, name: str = LIST) -> dict[str, Any]:
 
 
 def test_a_folder_becomes_pictures_and_a_list(mine: Path, tmp_path: Path) -> None:
-    told: list[tuple[int, int]] = []
-    made = prepare(mine, mpp=0.5, progress=lambda done, total: told.append((done, total)))
+    calls: list[tuple[int, int]] = []
+    prepared = prepare(mine, mpp=0.5, progress=lambda done, total: calls.append((done, total)))
     data = tmp_path / "data"
-    assert told == [(done, 12) for done in range(1, 13)]
-    assert made.lists == {LIST: {"training": 6, "unlabeled": 2, "validation": 2, "test": 2}}
+    assert calls == [(done, 12) for done in range(1, 13)]
+    assert prepared.lists == {LIST: {"training": 6, "unlabeled": 2, "validation": 2, "test": 2}}
     assert sorted(file.name for file in data.iterdir()) == [LIST, "image", "label"]
     assert sorted(file.name for file in tmp_path.iterdir()) == ["data", "mine"]
     for source in (mine / "images").iterdir():
@@ -72,13 +72,13 @@ def test_a_folder_becomes_pictures_and_a_list(mine: Path, tmp_path: Path) -> Non
     parts = load_data_list(data, LIST)
     assert {Path(entry["image"]).name for entry in parts["unlabeled"]} == {"tïle 10.png", "tïle 11.png"}
     assert all(entry["mpp"] == 0.5 for entries in parts.values() for entry in entries)
-    assert made.notes == [
+    assert prepared.notes == [
         "no patients are known; if patients have several images, give --table, or scores are optimistic"
     ]
 
 
 def test_what_a_killed_run_left_is_in_nobody_s_way(mine: Path, tmp_path: Path) -> None:
-    """In a container all runs may have the same process number."""
+    """In containers, all runs may have the same process id."""
     (tmp_path / f".data.partial-{os.getpid()}").mkdir()
     prepare(mine)
     assert (tmp_path / "data" / LIST).is_file()
@@ -86,15 +86,15 @@ def test_what_a_killed_run_left_is_in_nobody_s_way(mine: Path, tmp_path: Path) -
 
 def test_lists_do_not_follow_the_order_of_the_file_system(mine: Path, tmp_path: Path) -> None:
     plan = Plan(labeled=("50%", "3"), seeds=(0, 1), folds=3)
-    made = prepare(mine, plan=plan)
+    prepared = prepare(mine, plan=plan)
     other = tmp_path / "other" / "mine"
     for part in ("images", "masks"):
         (other / part).mkdir(parents=True)
         for file in sorted((mine / part).iterdir(), reverse=True):
             shutil.copy(file, other / part)
-    assert prepare(other, plan=plan).lists == made.lists
-    assert len(made.lists) == 2 * 2 + 3 * 2
-    for name in made.lists:
+    assert prepare(other, plan=plan).lists == prepared.lists
+    assert len(prepared.lists) == 2 * 2 + 3 * 2
+    for name in prepared.lists:
         assert (other.parent / "data" / name).read_bytes() == (tmp_path / "data" / name).read_bytes()
 
 
@@ -114,12 +114,12 @@ def test_conversions_are_counted_and_right(mine: Path, tmp_path: Path) -> None:
     numbers[0, 0], numbers[5, 5] = 7, 900
     tifffile.imwrite(masks / "tïle 01.tif", numbers)
     (masks / "tïle 01.png").unlink()
-    made = prepare(mine)
+    prepared = prepare(mine)
     for number in range(12):
         written = pixels(data / "image" / f"tïle {number:02d}.png")
         expected = colors[number][..., :1].repeat(3, axis=2) if number == 5 else colors[number]
         np.testing.assert_array_equal(written, expected)
-    assert made.notes[:3] == [
+    assert prepared.notes[:3] == [
         "3 of 12 images: 16 bits scaled to 8",
         "1 of 12 images: gray repeated to RGB",
         "1 of 10 masks: one value for all glands, connected components numbered",
@@ -129,11 +129,11 @@ def test_conversions_are_counted_and_right(mine: Path, tmp_path: Path) -> None:
 
 
 def test_classes_are_indices_with_names(mine: Path, tmp_path: Path) -> None:
-    made = prepare(mine, classes=class_names(["background", "benign", "malignant"]))
+    prepared = prepare(mine, classes=class_names(["background", "benign", "malignant"]))
     assert read_list(tmp_path / "data")["labels"] == {"0": "background", "1": "benign", "2": "malignant"}
     assert np.unique(pixels(tmp_path / "data" / "label" / "tïle 00.png")).tolist() == [0, 1, 2]
     assert load_data_list(tmp_path / "data", LIST)["training"]
-    assert len(made.notes) == 2
+    assert len(prepared.notes) == 2
 
 
 def test_classes_taken_for_glands_are_told(mine: Path) -> None:
@@ -162,14 +162,14 @@ def test_a_table_keeps_patients_apart(mine: Path, tmp_path: Path) -> None:
     """Patient 0 has the masks of four images and one image without a mask."""
     rows = [f"tïle {number:02d};{number // 4 if number < 10 else 0};{'xy'[number % 2]}" for number in range(11)]
     (mine / "table.csv").write_text("\n".join(["image;patient;grade", *rows, "tïle 11;;"]), encoding="utf-8")
-    made = prepare(mine, table=mine / "table.csv", mpp=1.0)
+    prepared = prepare(mine, table=mine / "table.csv", mpp=1.0)
     parts = load_data_list(tmp_path / "data", LIST)
     sides = [
         {entry["patient"] for part in side for entry in parts[part] if "patient" in entry}
         for side in (["training", "unlabeled"], ["validation"], ["test"])
     ]
     assert sorted(patient for side in sides for patient in side) == ["0", "1", "2"]
-    assert made.notes[0] == "1 of 12 images have no patient; each counts as a separate patient"
+    assert prepared.notes[0] == "1 of 12 images have no patient; each counts as a separate patient"
     assert {entry["grade"] for entry in parts["training"]} == {"x", "y"}
 
 
@@ -191,9 +191,9 @@ def make_volumes(folder: Path, masked: int = 5) -> None:
 
 def test_volumes_become_slices_of_one_patient(mine: Path, tmp_path: Path) -> None:
     make_volumes(mine)
-    made = prepare(mine, axis=2)
-    assert made.lists[LIST] == {"training": 15, "unlabeled": 5, "validation": 5, "test": 5}
-    assert "30 of 30 images: slice of a NIfTI volume" in made.notes
+    prepared = prepare(mine, axis=2)
+    assert prepared.lists[LIST] == {"training": 15, "unlabeled": 5, "validation": 5, "test": 5}
+    assert "30 of 30 images: slice of a NIfTI volume" in prepared.notes
     parts = load_data_list(tmp_path / "data", LIST)
     patients = [{entry["patient"] for entry in parts[part]} for part in parts]
     assert [len(names) for names in patients] == [3, 1, 1, 1]
@@ -253,7 +253,7 @@ def test_the_same_picture_twice_is_refused(mine: Path, tmp_path: Path) -> None:
 
 
 def read_test_image(mine: Path, tmp_path: Path) -> str:
-    """Prepare once, to know an image of the test part."""
+    """The folder is prepared once to find an image of the test part."""
     prepare(mine)
     image = read_list(tmp_path / "data")["test"][0]["image"]
     shutil.rmtree(tmp_path / "data")

@@ -1,4 +1,4 @@
-"""Tests of GlaS: on a small folder of its layout, and on the real one where ``GLAS_DIR`` names it."""
+"""GlaS: with a small folder of its layout, and with the real data set in ``GLAS_DIR``."""
 
 from __future__ import annotations
 
@@ -56,16 +56,16 @@ def source(tmp_path: Path) -> Path:
 
 
 def pixels(path: Path) -> np.ndarray:
-    """Values of a picture as they are stored."""
+    """Values of a picture as stored."""
     with Image.open(path) as picture:
         return np.asarray(picture)
 
 
 def test_prepares_pixels_and_lists(source: Path, tmp_path: Path) -> None:
     output = tmp_path / "deep" / "glas"
-    told: list[tuple[int, int]] = []
-    lists = prepare_glas(source, output, mpp=0.465, progress=lambda done, total: told.append((done, total)))
-    assert told == [(done, 165) for done in range(1, 166)]
+    calls: list[tuple[int, int]] = []
+    lists = prepare_glas(source, output, mpp=0.465, progress=lambda done, total: calls.append((done, total)))
+    assert calls == [(done, 165) for done in range(1, 166)]
     for name, suffix in (("train_1", ".bmp"), ("testA_60", ".bmp"), ("testB_20", ".png")):
         np.testing.assert_array_equal(pixels(output / "image" / f"{name}.png"), pixels(source / f"{name}{suffix}"))
         np.testing.assert_array_equal(pixels(output / "label" / f"{name}.png"), pixels(source / f"{name}_anno{suffix}"))
@@ -175,7 +175,7 @@ def test_real_set_is_whole() -> None:
 
 @real_glas
 def test_real_lists_load_with_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """As published: 49 of the 80 test images are of patients that the default list learns from."""
+    """49 of the 80 test images are of training patients of the default list."""
     images = check_glas(os.environ["GLAS_DIR"])
     for kind in ("image", "label"):
         (tmp_path / kind).mkdir()

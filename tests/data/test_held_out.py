@@ -1,4 +1,4 @@
-"""Tests of held-out parts: whole patients, as near to the number as they come, the same for the same seed."""
+"""Held-out parts: whole patients, as near to the number as possible, and reproducible."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bundle.data.held_out import Amount, draw_held_out, patient_of
 
 
 def make_entries(sizes: dict[str, tuple[int, str]]) -> list[dict[str, str]]:
-    """Images of patients: patient -> (how many, grade)."""
+    """Images of patients: patient -> (number, grade)."""
     return [
         {"image": f"image/{patient}_{number}.png", "patient": patient, "grade": grade}
         for patient, (count, grade) in sizes.items()
@@ -50,7 +50,7 @@ def test_the_nearest_number_is_taken_where_none_fits() -> None:
 
 
 def test_patients_that_must_stay_stay() -> None:
-    """Two images are nearest to two patients of one image, but then one patient alone is left."""
+    """Two images need two patients of one image, but then only one patient remains."""
     entries = make_entries({"a": (10, "x"), "b": (1, "x"), "c": (1, "x")})
     assert len(draw_held_out(entries, 2, seed=0, keep=1)) == 2
     assert len(draw_held_out(entries, 2, seed=0, keep=2)) == 1

@@ -1,4 +1,4 @@
-"""Pictures for inference: a broken file gives its reason, a broken setting stops the run."""
+"""Pictures for inference: a damaged file gives an error message, a wrong setting stops the run."""
 
 from __future__ import annotations
 

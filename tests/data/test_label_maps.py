@@ -1,4 +1,4 @@
-"""Tests of label maps: numbered glands and classes from whatever a mask holds."""
+"""Label maps: instances and classes from masks of all kinds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from bundle.data.label_maps import NUMBERED, RENUMBERED, as_classes, as_instances, has_split_numbers
 
 TWO = np.array([[9, 9, 0, 0], [0, 0, 9, 0], [0, 0, 0, 0], [9, 0, 0, 0]])
-"""Two pieces: the upper three pixels touch at a corner."""
+"""Two components: the upper three pixels touch at a corner."""
 
 
 @pytest.mark.parametrize("value", [1, 9, 255])

@@ -1,4 +1,4 @@
-"""What the values of a mask mean, and masks that JPEG or resizing has spoiled."""
+"""Interpretation of mask values, and masks smoothed by JPEG or resizing."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def test_glands_in_a_few_pieces_are_taken() -> None:
 
 
 def test_numbered_specks_on_background_are_taken() -> None:
-    """Programs that number what they find number specks too; those of smoothing lie beside other values."""
+    """Specks on background are numbered by annotation programs; those from smoothing touch other values."""
     label, count = ndimage.label(np.random.default_rng(0).random((80, 90)) < 0.1)
     assert count > 300
     assert reading_of(label) == "instances"
@@ -173,4 +173,4 @@ def test_it_is_fast() -> None:
         start = time.thread_time()
         reading_of(label)
         seconds.append(time.thread_time() - start)
-    assert min(seconds) < 0.02  # 1.3 ms on a desktop core; ten times as long where it labels with scikit-image
+    assert min(seconds) < 0.02  # 1.3 ms on a desktop core; ten times as long with scikit-image's label

@@ -1,4 +1,4 @@
-"""Tests of data lists and folders: what is read, and what every refusal says."""
+"""Data lists and folders: what is read, and all error messages."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bundle.data.lists import image_files, images_to_predict, load_data_list
 
 
 def make_folder(folder: Path, content: Any, files: tuple[str, ...] = ("a", "b", "c", "d")) -> Path:
-    """Write pictures that all differ, their masks, and ``content`` as ``list.json``."""
+    """Write different pictures, their masks, and ``content`` as ``list.json``."""
     for part in ("image", "label"):
         (folder / part).mkdir(parents=True)
         for name in files:
@@ -227,8 +227,8 @@ def test_image_files_are_sorted_and_without_masks(tmp_path: Path) -> None:
     for name in names:
         (tmp_path / name).touch()
     (tmp_path / "deep.png").mkdir()
-    found = [Path(one["image"]).name for one in image_files(tmp_path)]
-    assert found == ["a.TIF", "b.png", "c.jpg", "d.nii.gz"]
+    names = [Path(one["image"]).name for one in image_files(tmp_path)]
+    assert names == ["a.TIF", "b.png", "c.jpg", "d.nii.gz"]
 
 
 def test_image_files_refuses_a_folder_without_pictures(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Tests of images, masks and tables in a folder of one's own: what belongs together, and what every refusal says."""
+"""Images, masks and tables in a user's folder: how they are matched, and all error messages."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ def touch(folder: Path, *names: str) -> Path:
 def test_masks_have_the_stems_of_their_images(tmp_path: Path) -> None:
     images = touch(tmp_path / "images", "b.PNG", "a b.tif", "c.nii.gz", "notes.txt", ".hidden.png")
     masks = touch(tmp_path / "masks", "a b.png", "c.nii")
-    found = [(pair.name, pair.image.name, pair.mask and pair.mask.name) for pair in find_pairs(images, masks)]
-    assert found == [("a b", "a b.tif", "a b.png"), ("b", "b.PNG", None), ("c", "c.nii.gz", "c.nii")]
+    pairs = [(pair.name, pair.image.name, pair.mask and pair.mask.name) for pair in find_pairs(images, masks)]
+    assert pairs == [("a b", "a b.tif", "a b.png"), ("b", "b.PNG", None), ("c", "c.nii.gz", "c.nii")]
 
 
 @pytest.mark.parametrize("masks", [None, "images"])
 def test_a_suffix_tells_masks_among_images(tmp_path: Path, masks: str | None) -> None:
     images = touch(tmp_path / "images", "a.png", "a_mask.bmp", "b.png")
-    found = find_pairs(images, masks and tmp_path / masks, "_mask")
-    assert [(pair.name, pair.mask) for pair in found] == [("a", images / "a_mask.bmp"), ("b", None)]
+    pairs = find_pairs(images, masks and tmp_path / masks, "_mask")
+    assert [(pair.name, pair.mask) for pair in pairs] == [("a", images / "a_mask.bmp"), ("b", None)]
 
 
 def test_names_match_in_any_unicode_form(tmp_path: Path) -> None:
@@ -115,8 +115,8 @@ def test_a_decimal_comma_is_read(tmp_path: Path) -> None:
         ("name,patient\na,1\n", "has the columns name, patient; give image and"),
         ("image,age\na,1\n", "has the columns image, age; give image and"),
         ("image,patient\na,1\na.png,2\n", "has several rows for a; give each image one row"),
-        ("image,mpp\na,-1\n", "gives a the mpp -1; give um, a number above 0"),
-        ("image,mpp\na,wide\n", "gives a the mpp wide; give um"),
+        ("image,mpp\na,-1\n", "has the mpp -1 for a; give um, a number above 0"),
+        ("image,mpp\na,wide\n", "has the mpp wide for a; give um"),
     ],
 )
 def test_refuses_tables(tmp_path: Path, text: str, words: str) -> None:

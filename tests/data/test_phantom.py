@@ -1,4 +1,4 @@
-"""Tests of the phantom data set: the drawing, the files, and making it safely."""
+"""The phantom data set: drawing, files, and safe writing."""
 
 from __future__ import annotations
 

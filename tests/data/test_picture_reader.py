@@ -1,4 +1,4 @@
-"""The reader inside MONAI's loading, from file to file."""
+"""The reader in MONAI's transforms, from file to file."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_numbers_of_instances_above_255_arrive(tmp_path: Path) -> None:
 
 
 def test_no_other_reader_is_asked_after_an_error(tmp_path: Path) -> None:
-    """Given 2 pages, MONAI's own reader would give the first without a word."""
+    """MONAI's own reader would silently read the first of two pages."""
     pages = [Image.fromarray(RGB), Image.fromarray(RGB)]
     pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
     load = LoadImaged("image", reader=PictureReader("image"))
@@ -141,7 +141,7 @@ def test_each_kind_of_conversion_is_told_once(tmp_path: Path, caplog: pytest.Log
         f"{tmp_path / 'a_alpha.png'}: opaque alpha removed; further files are not logged",
     ]
     LoadImaged("image", reader=PictureReader("image"))({"image": tmp_path / "a.png"})
-    assert len(caplog.records) == 3  # what was told is a reader's own
+    assert len(caplog.records) == 3  # each reader logs its own notes
 
 
 def test_it_is_made_by_a_config_and_copied_to_workers(tmp_path: Path) -> None:

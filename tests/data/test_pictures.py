@@ -1,4 +1,4 @@
-"""Pictures and masks of every kind that users have: read back pixel by pixel, or refused with a sentence."""
+"""Pictures and masks of many kinds: compared pixel by pixel, or refused with an error message."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def scaled(values: np.ndarray, top: int) -> np.ndarray:
 def write_png(
     path: Path, bits: int, kind: int, rows: list[bytes], *chunks: tuple[bytes, bytes], width: int = WIDTH
 ) -> None:
-    """A PNG of the depths that Pillow does not write; kind is 0 gray, 2 RGB, 4 gray and alpha, 6 RGBA."""
+    """PNG with bit depths that Pillow does not write; kind is 0 gray, 2 RGB, 4 gray and alpha, 6 RGBA."""
     header = struct.pack(">IIBBBBB", width, len(rows), bits, kind, 0, 0, 0)
     data = zlib.compress(b"".join(b"\0" + row for row in rows))
     with path.open("wb") as file:
@@ -63,7 +63,7 @@ def nibbles(values: np.ndarray) -> list[bytes]:
 
 
 def save(array: np.ndarray, mode: str | None = None, **options: Any) -> Callable[[Path], None]:
-    """Writes by Pillow."""
+    """Function that writes with Pillow."""
 
     def write(path: Path) -> None:
         picture = Image.fromarray(array)
@@ -73,12 +73,12 @@ def save(array: np.ndarray, mode: str | None = None, **options: Any) -> Callable
 
 
 def tiff(array: np.ndarray, **options: Any) -> Callable[[Path], None]:
-    """Writes by tifffile."""
+    """Function that writes with tifffile."""
     return lambda path: tifffile.imwrite(path, array, **options)
 
 
 def nifti(array: np.ndarray) -> Callable[[Path], None]:
-    """Writes as NIfTI; the array has width first."""
+    """Function that writes NIfTI; the array has width first."""
     return lambda path: nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), path)
 
 
@@ -108,7 +108,7 @@ TURNED = RGB.transpose(1, 0, 2)
 LOW = WIDE // 16
 BYTES = scaled(WIDE, 65535)
 IMAGES: dict[str, tuple[str, Callable[[Path], None], np.ndarray, str | None]] = {
-    # name: suffix, how it is written, pixels, note
+    # name: suffix, function that writes it, pixels, note
     "png": (".png", save(RGB), RGB, None),
     "large suffix": (".PNG", save(RGB), RGB, None),
     "bmp": (".bmp", save(RGB), RGB, None),
@@ -288,7 +288,7 @@ def test_an_image_is_read_as_its_pixels(name: str, tmp_path: Path) -> None:
 
 
 def test_the_tests_hold_what_pillow_cuts(tmp_path: Path) -> None:
-    """Pillow's own reading of 12 bits in 16 is black; if that ends, so may the way round it."""
+    """Pillow reads 12 bits in 16 as black; if this test fails, the workaround can be removed."""
     write_png(tmp_path / "a.png", 16, 2, wide_rows(LOW))
     with Image.open(tmp_path / "a.png") as picture:
         assert np.asarray(picture).max() < 16
@@ -386,7 +386,7 @@ def test_classes_are_read_where_they_fit(tmp_path: Path) -> None:
 
 
 def swapped_palette(path: Path) -> None:
-    """Black glands on white by color, though white has index 0."""
+    """Black glands on white by color, but white has index 0."""
     picture = Image.fromarray(MASK % 2).convert("P")
     picture.putdata((MASK % 2).ravel().tolist())
     picture.putpalette([255, 255, 255, 0, 0, 0])
@@ -405,7 +405,7 @@ def two_pages(path: Path) -> None:
 
 
 def lzw_planes(path: Path) -> None:
-    """A TIFF of planes of 16 bits whose header says LZW."""
+    """A TIFF of 16-bit planes with LZW in its header."""
     tiff(WIDE.transpose(2, 0, 1), photometric="rgb", planarconfig="separate")(path)
     with tifffile.TiffFile(path, mode="r+b") as file:
         file.pages.first.tags["Compression"].overwrite(5)

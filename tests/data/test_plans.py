@@ -1,4 +1,4 @@
-"""Tests of plans of lists: what is in which list, and what no images can fulfil."""
+"""Plans of lists: contents of the lists, and plans that are impossible."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bundle.data.splits import DataList
 
 
 def make_entries(labeled: int, bare: int = 0, per_patient: int = 0) -> list[dict[str, Any]]:
-    """Images with and without a label, in turn of two grades; 0 images a patient leaves patients out."""
+    """Images with and without label, alternating between two grades; 0 images per patient means no patients."""
     entries = []
     for number in range(labeled + bare):
         entry = {"image": f"image/{number:03d}.png", "grade": "xy"[number % 2]}
@@ -53,7 +53,7 @@ def test_lists_are_nested_and_hold_the_same_out() -> None:
 
 
 def test_no_patient_is_on_two_sides() -> None:
-    """Also none of those whose images have no mask: they are left out where their patient is held out."""
+    """Images without a mask are left out if their patient is held out."""
     entries = make_entries(60, bare=60, per_patient=4)
     lists = draw_lists(entries, Plan(labeled=("20%",), folds=3))
     assert [name.split("_")[0] for name in lists] == ["heldout", "fold0", "fold1", "fold2"]

@@ -1,4 +1,4 @@
-"""Tests of splits: nested, in proportion, by patient, the same for the same seed."""
+"""Splits: nested, stratified, by patient, and reproducible."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bundle.data.splits import draw_split, heldout_lists, nested_draws, patient_
 
 
 def make_entries(grades: dict[str, int]) -> list[dict[str, str]]:
-    """So many images of each grade, two of each patient, in mixed order."""
+    """Numbers of images of each grade, two of each patient, in mixed order."""
     names = [grade for grade, count in grades.items() for _ in range(count)]
     random.Random(0).shuffle(names)
     return [

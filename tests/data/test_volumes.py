@@ -1,4 +1,4 @@
-"""Slices of NIfTI volumes: their order, how they lie, and one scale for the whole volume."""
+"""Slices of NIfTI volumes: order, orientation, and one scaling for the whole volume."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_transparent_parts_of_slices_are_white(tmp_path: Path) -> None:
 
 
 def test_a_volume_has_one_scale(tmp_path: Path) -> None:
-    """The first slice alone would be taken for 8 bits."""
+    """The first slice alone would be interpreted as 8 bits."""
     volume = np.stack([np.full((4, 5), value, np.uint16) for value in (200, 4000)], -1)
     first, last = (pixels for _, pixels in volume_slices(save(tmp_path / "a.nii", volume), 2))
     assert (first == round(200 / 4095 * 255)).all()

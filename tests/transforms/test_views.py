@@ -12,7 +12,7 @@ from skimage.color import hed2rgb, rgb2hed
 from torch import Tensor
 
 from bundle.transforms import (
-    Change,
+    ColorChange,
     ColorJitter,
     ColorView,
     CutMix,
@@ -35,11 +35,11 @@ def colors_of(image: Tensor) -> Tensor:
     return image * torch.tensor(DEVIATION)[:, None, None] + torch.tensor(MEAN)[:, None, None]
 
 
-def colored(*changes: Change) -> ColorView:
+def colored(*changes: ColorChange) -> ColorView:
     return ColorView({str(number): change for number, change in enumerate(changes)}, MEAN, DEVIATION)
 
 
-def all_changes(amount: float = 1.0) -> list[Change]:
+def all_changes(amount: float = 1.0) -> list[ColorChange]:
     return [
         StainJitter(0.25 * amount, 0.03 * amount),
         ColorJitter(0.2 * amount, 0.3 * amount, 0.3 * amount, 0.05 * amount),
