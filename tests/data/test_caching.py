@@ -99,7 +99,7 @@ def test_the_share_is_the_largest_that_fits(tile, caplog):
     assert "the other 8 are decoded each time" in caplog.messages[-1]
 
 
-def test_all_are_cached_where_all_fit(tile, caplog):
+def test_all_tiles_are_cached_if_they_fit(tile, caplog):
     parts = {"labeled": [tile("one", 50, 60, np.uint8)], "unlabeled": [], "validation": [tile("two", 50, 60)]}
     with caplog.at_level(logging.INFO, logger="bundle.data.caching"):
         assert cached_share(**parts, **SIZE, memory_gib=1) == 1.0
@@ -108,7 +108,7 @@ def test_all_are_cached_where_all_fit(tile, caplog):
     assert caplog.messages[0].endswith(" GiB of at most 1 (--cache_gib).")
 
 
-def test_no_tile_at_all_is_no_error():
+def test_empty_parts_are_allowed():
     assert cached_share([], [], [], memory_gib=1.0, **SIZE) == 1.0
 
 
@@ -130,7 +130,7 @@ def test_tiles_that_cannot_be_measured_count_as_the_mean(tile, tmp_path, caplog)
 
 
 @pytest.mark.parametrize("memory", [-1, "much", None, float("nan")])
-def test_memory_that_is_none_is_refused(memory):
+def test_invalid_memory_is_refused(memory):
     with pytest.raises(ValueError, match=r"cache_gib is .*; give the memory for cached tiles"):
         cached_share([], [], [], memory_gib=memory, **SIZE)
 
@@ -143,7 +143,7 @@ def cached_bytes(dataset: TileCache) -> int:
     return sum(value.untyped_storage().nbytes() for value in tensors)
 
 
-def test_the_config_caches_what_it_says(train, tiny, caplog):
+def test_the_config_caches_as_logged(train, tiny, caplog):
     """8 training and 2 validation tiles of 48 x 64 px: estimated and actual bytes."""
     parser = train()
     with caplog.at_level(logging.INFO, logger="bundle.data.caching"):
@@ -163,14 +163,14 @@ def test_share_and_memory_can_be_set(changes, share, train):
         assert dataset.cache_num == int(len(dataset) * share), key
 
 
-def test_unlabeled_tiles_that_nobody_wants_take_no_memory(train, caplog):
+def test_unused_unlabeled_tiles_take_no_memory(train, caplog):
     parser = train("methods/supervised.yaml")
     with caplog.at_level(logging.INFO, logger="bundle.data.caching"):
         assert parser.get_parsed_content("train#unlabeled_dataset").cache_num == 0
     assert "all 6 tiles (4 labeled, 2 validation)" in caplog.text
 
 
-def test_somebody_elses_data_is_counted(train, phantom_dir, tmp_path, caplog):
+def test_replaced_training_data_is_counted(train, phantom_dir, tmp_path, caplog):
     """MONAI Label and federated clients put a list of dicts in place of the training data."""
     shutil.copytree(phantom_dir, tmp_path / "theirs")
     entries = train().get_parsed_content("datalist")["training"][:3]
@@ -203,7 +203,7 @@ def batches(parser: ConfigParser, key: str, epochs: int = 2) -> list[dict[str, A
 @pytest.mark.parametrize(
     "changes", [{}, {"pixel_size": 0.7}, {"crop_size": [64, 64]}], ids=["plain", "resampled", "padded"]
 )
-def test_crops_are_those_of_tiles_that_are_not_cached(key, changes, train):
+def test_crops_are_the_same_without_a_cache(key, changes, train):
     cached, read = (batches(train(**changes, cache_rate=rate), key) for rate in (1.0, 0.0))
     assert len(cached) == len(read) == 4
     for one, other in zip(cached, read, strict=True):
@@ -213,7 +213,7 @@ def test_crops_are_those_of_tiles_that_are_not_cached(key, changes, train):
     assert not torch.equal(cached[0]["image"], cached[2]["image"]), "each epoch has crops of its own"
 
 
-def test_training_leaves_the_cached_tiles_as_they_are(train):
+def test_training_does_not_change_cached_tiles(train):
     """Cached tiles are not copied before the random transforms, so these must not change them."""
     parser = train()
     for stream in ("", "unlabeled_"):
@@ -227,7 +227,7 @@ def test_training_leaves_the_cached_tiles_as_they_are(train):
         assert [len(item["image"].applied_operations) for item in dataset._cache] == done
 
 
-def test_training_and_validation_see_the_same_values_but_for_rounding(train):
+def test_training_and_validation_values_differ_only_by_rounding(train):
     """At most half a step of 256, divided by the standard deviation of the color."""
     changes = {"pixel_size": 0.7, "crop_size": [8, 8], "train#random_transforms": []}
     parser = train(**changes)

@@ -207,7 +207,7 @@ def test_each_problem_is_found(tmp_path: Path, parts: Parts, spoil: Any, kind: s
     assert not as_data(checked, findings)["usable"]
 
 
-def test_all_problems_are_told_at_once(tmp_path: Path, parts: Parts) -> None:
+def test_all_problems_are_reported_at_once(tmp_path: Path, parts: Parts) -> None:
     for spoil in (no_label, bad_mpp, missing_image, truncated_of_test, same_patient):
         spoil(tmp_path, parts)
     save(glands()[:, :60], tmp_path / "label_0.png")
@@ -229,14 +229,14 @@ def test_problems_come_before_warnings(tmp_path: Path, parts: Parts) -> None:
     assert [finding.problem for finding in findings] == [True, True, False]
 
 
-def test_one_fault_is_told_once(tmp_path: Path, parts: Parts) -> None:
+def test_each_fault_is_reported_once(tmp_path: Path, parts: Parts) -> None:
     same_file(tmp_path, parts)
     parts["test"][0]["patient"] = parts["validation"][0]["patient"] = 1
     _, findings = check(tmp_path, parts)
     assert [finding.kind for finding in findings] == ["shared_image", "shared_patient", "test_patient_learned"]
 
 
-def test_a_bad_value_spares_the_rest_of_its_entry(tmp_path: Path, parts: Parts) -> None:
+def test_the_rest_of_an_entry_with_a_bad_value_is_used(tmp_path: Path, parts: Parts) -> None:
     bad_mpp(tmp_path, parts)
     checked, _ = check(tmp_path, parts)
     entry = checked.part("test")[1]
@@ -344,7 +344,7 @@ WARNINGS: list[tuple[Callable[[Path, Parts], None], str, str]] = [
 
 
 @pytest.mark.parametrize(("spoil", "kind", "words"), WARNINGS, ids=lambda value: getattr(value, "__name__", ""))
-def test_each_oddity_is_a_warning(tmp_path: Path, parts: Parts, spoil: Any, kind: str, words: str) -> None:
+def test_each_warning_is_found(tmp_path: Path, parts: Parts, spoil: Any, kind: str, words: str) -> None:
     spoil(tmp_path, parts)
     checked, findings = check(tmp_path, parts)
     assert not [finding.sentence for finding in findings if finding.problem]
@@ -352,7 +352,7 @@ def test_each_oddity_is_a_warning(tmp_path: Path, parts: Parts, spoil: Any, kind
     assert words in " ".join(table(checked, findings).split())
 
 
-def test_classes_are_no_split_numbers(tmp_path: Path, parts: Parts) -> None:
+def test_classes_are_not_split_numbers(tmp_path: Path, parts: Parts) -> None:
     one_number(tmp_path, parts)
     for options, content in (({"classes": 3}, parts), ({}, {**parts, "labels": {"0": "a", "1": "b", "2": "c"}})):
         checked, findings = check(tmp_path, content, **options)
@@ -391,7 +391,7 @@ def test_conversions_are_counted(tmp_path: Path, parts: Parts) -> None:
     assert "- 3 images: gray repeated to RGB" in table(checked, findings).splitlines()
 
 
-def test_each_file_is_decoded_once_and_progress_is_told(tmp_path: Path, parts: Parts) -> None:
+def test_each_file_is_decoded_once_and_progress_is_reported(tmp_path: Path, parts: Parts) -> None:
     both_streams(tmp_path, parts)
     calls: list[tuple[int, int]] = []
     check(tmp_path, parts, progress=lambda done, total: calls.append((done, total)))
@@ -404,7 +404,9 @@ def test_data_does_not_depend_on_the_number_of_workers(tmp_path: Path, parts: Pa
     assert json.loads(texts.pop())["images"][0]["image_facts"]["size"] == [64, 48]
 
 
-def test_a_stop_does_not_wait_for_what_is_left(tmp_path: Path, parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_does_not_wait_for_remaining_files(
+    tmp_path: Path, parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
     opened = []
     stopped = threading.Event()
 
@@ -433,13 +435,13 @@ def test_a_stop_does_not_wait_for_what_is_left(tmp_path: Path, parts: Parts, mon
 @pytest.mark.parametrize(
     ("content", "words"), [("{", "is not JSON"), ("[]", "holds a list"), ('{"a": 1}', "has none of training")]
 )
-def test_what_is_no_list_is_refused(tmp_path: Path, content: str, words: str) -> None:
+def test_a_file_that_is_not_a_data_list_is_refused(tmp_path: Path, content: str, words: str) -> None:
     (tmp_path / "list.json").write_text(content, encoding="utf-8")
     with pytest.raises(ValueError, match=words):
         check_list(tmp_path / "list.json")
 
 
-def test_a_wrong_path_names_the_lists_that_are_there(tmp_path: Path, parts: Parts) -> None:
+def test_a_wrong_path_names_the_available_lists(tmp_path: Path, parts: Parts) -> None:
     check(tmp_path, parts)
     with pytest.raises(ValueError, match=r"is a folder; give the path of a data list \(it holds list.json\)"):
         check_list(tmp_path)
@@ -468,7 +470,7 @@ def test_facts_of_a_mask(tmp_path: Path) -> None:
     assert facts.foreground == pytest.approx((100 + 64 + 25 + 50) / 2400)
 
 
-def test_an_image_without_a_usable_mask_is_shown_without(tmp_path: Path, parts: Parts) -> None:
+def test_an_image_with_an_unusable_mask_is_shown_without_mask(tmp_path: Path, parts: Parts) -> None:
     other_size(tmp_path, parts)
     missing_image(tmp_path, {})
     (tmp_path / "image_1.png").write_bytes((tmp_path / "image_0.png").read_bytes())
@@ -496,7 +498,7 @@ def of_glas(entries: list[CheckedEntry], start: str) -> list[CheckedEntry]:
     return [entry for entry in entries if Path(entry.image_path).name.startswith(start)]
 
 
-def test_glas_is_as_its_publishers_say(glas_dir: Path, tmp_path: Path) -> None:
+def test_glas_has_the_published_properties(glas_dir: Path, tmp_path: Path) -> None:
     prepare_glas(glas_dir, tmp_path / "glas")
     checked = check_list(tmp_path / "glas" / "authors_100_seed0.json")
     findings = {finding.kind: finding for finding in find_faults(checked, crop=(256, 256), pixel_size=1.0)}

@@ -75,12 +75,12 @@ def test_every_list_holds_all_images_once() -> None:
         assert not any("label" in entry for entry in parts["unlabeled"])
 
 
-def test_masks_of_the_first_version_are_passed_over(source: Path) -> None:
+def test_masks_without_image_are_ignored(source: Path) -> None:
     Image.new("L", (5, 4)).save(source / "valid" / "Annotation" / "test_41.png")
     assert len(check_crag(source)) == 213
 
 
-def test_what_is_wrong_is_said_and_nothing_is_written(source: Path, tmp_path: Path) -> None:
+def test_errors_name_the_cause_and_nothing_is_written(source: Path, tmp_path: Path) -> None:
     def refuse(words: str, kind: type[Exception] = ValueError) -> None:
         with pytest.raises(kind, match=words) as caught:
             prepare_crag(source, tmp_path / "data")

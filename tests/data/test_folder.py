@@ -77,7 +77,7 @@ def test_a_folder_becomes_pictures_and_a_list(mine: Path, tmp_path: Path) -> Non
     ]
 
 
-def test_what_a_killed_run_left_is_in_nobody_s_way(mine: Path, tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_run_do_not_matter(mine: Path, tmp_path: Path) -> None:
     """In containers, all runs may have the same process id."""
     (tmp_path / f".data.partial-{os.getpid()}").mkdir()
     prepare(mine)
@@ -136,7 +136,7 @@ def test_classes_are_indices_with_names(mine: Path, tmp_path: Path) -> None:
     assert len(prepared.notes) == 2
 
 
-def test_classes_taken_for_glands_are_told(mine: Path) -> None:
+def test_classes_read_as_glands_are_reported(mine: Path) -> None:
     for file in (mine / "masks").iterdir():
         save_mask(file, 1, 1)
         mask = pixels(file).copy()
@@ -149,7 +149,7 @@ def test_classes_taken_for_glands_are_told(mine: Path) -> None:
 
 
 @pytest.mark.parametrize("words", [["1"], ["background"], ["a", "a"], ["300"]])
-def test_class_names_are_refused(words: list[str]) -> None:
+def test_invalid_class_names_are_refused(words: list[str]) -> None:
     with pytest.raises(ValueError, match=r"--classes gives .*; give a number from 2 to 255, or names"):
         class_names(words)
 
@@ -158,7 +158,7 @@ def test_a_number_of_classes_gets_names() -> None:
     assert class_names(["3"]) == ["background", "class_1", "class_2"]
 
 
-def test_a_table_keeps_patients_apart(mine: Path, tmp_path: Path) -> None:
+def test_patients_of_a_table_are_not_split(mine: Path, tmp_path: Path) -> None:
     """Patient 0 has the masks of four images and one image without a mask."""
     rows = [f"tïle {number:02d};{number // 4 if number < 10 else 0};{'xy'[number % 2]}" for number in range(11)]
     (mine / "table.csv").write_text("\n".join(["image;patient;grade", *rows, "tïle 11;;"]), encoding="utf-8")
@@ -203,7 +203,7 @@ def test_volumes_become_slices_of_one_patient(mine: Path, tmp_path: Path) -> Non
     assert np.argwhere(label).tolist() == [[1, 6]]
 
 
-def test_a_table_may_know_volumes_and_slices(mine: Path, tmp_path: Path) -> None:
+def test_a_table_may_have_volumes_and_slices(mine: Path, tmp_path: Path) -> None:
     make_volumes(mine)
     (mine / "table.csv").write_text("image,patient,grade\nvol0.nii.gz,anna,\nvol0_s001,,benign\n")
     prepare(mine, axis=2, table=mine / "table.csv", plan=Plan(validation="0", test="0"))
@@ -225,7 +225,7 @@ def test_volumes_need_an_axis_and_masks_of_their_shape(mine: Path, tmp_path: Pat
     assert [file.name for file in tmp_path.iterdir()] == ["mine"]
 
 
-def test_bad_files_are_all_found_and_nothing_is_left(mine: Path, tmp_path: Path) -> None:
+def test_all_bad_files_are_reported_and_nothing_is_written(mine: Path, tmp_path: Path) -> None:
     images, masks = mine / "images", mine / "masks"
 
     def refuse(words: str) -> None:
@@ -260,7 +260,7 @@ def read_test_image(mine: Path, tmp_path: Path) -> str:
     return image
 
 
-def test_what_was_asked_for_wrongly_is_said_first(mine: Path, tmp_path: Path) -> None:
+def test_wrong_settings_are_reported_first(mine: Path, tmp_path: Path) -> None:
     (mine / "table.csv").write_text("image,patient\nother,1\n")
     for settings, words in (
         ({"mpp": 0}, "--mpp is 0; give the width of a pixel in um"),

@@ -92,7 +92,7 @@ def test_palette_masks_keep_their_numbers(source: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(pixels(tmp_path / "glas" / "label" / "train_1.png"), numbers)
 
 
-def test_what_is_wrong_is_said_and_nothing_is_written(source: Path, tmp_path: Path) -> None:
+def test_errors_name_the_cause_and_nothing_is_written(source: Path, tmp_path: Path) -> None:
     def refuse(words: str, kind: type[Exception] = ValueError) -> None:
         with pytest.raises(kind, match=words):
             prepare_glas(source, tmp_path / "glas")
@@ -167,7 +167,7 @@ def test_published_splits() -> None:
 
 
 @real_glas
-def test_real_set_is_whole() -> None:
+def test_real_set_is_complete() -> None:
     images = check_glas(os.environ["GLAS_DIR"])
     assert sum(int(pixels(image.mask).max()) for image in images) == 1530
     assert Counter(image.grade for image in images if image.name.startswith("train")) == {"benign": 37, "malignant": 48}

@@ -27,12 +27,12 @@ def test_amounts_are_shares_or_numbers(text: str, total: int, count: int) -> Non
 
 
 @pytest.mark.parametrize("text", ["", "x", "-1", "1.5", "101%", "%"])
-def test_other_amounts_are_refused(text: str) -> None:
+def test_invalid_amounts_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"is not an amount|is above 100%"):
         Amount.parse(text)
 
 
-def test_whole_patients_reach_the_number_where_they_can() -> None:
+def test_whole_patients_reach_the_number_if_possible() -> None:
     """9, 7, 5, 3 and 2 images: 10 is 7 + 3 or 5 + 3 + 2; nothing else."""
     entries = make_entries({"a": (9, "x"), "b": (7, "x"), "c": (5, "x"), "d": (3, "x"), "e": (2, "x")})
     for seed in range(5):
@@ -43,13 +43,13 @@ def test_whole_patients_reach_the_number_where_they_can() -> None:
         assert held == draw_held_out(entries, 10, seed)
 
 
-def test_the_nearest_number_is_taken_where_none_fits() -> None:
+def test_the_nearest_number_is_used_if_none_matches() -> None:
     entries = make_entries({"a": (8, "x"), "b": (8, "x"), "c": (8, "x")})
     assert len(draw_held_out(entries, 3, seed=0)) == 8
     assert len(draw_held_out(entries, 13, seed=0)) == 16
 
 
-def test_patients_that_must_stay_stay() -> None:
+def test_patients_to_keep_are_not_drawn() -> None:
     """Two images need two patients of one image, but then only one patient remains."""
     entries = make_entries({"a": (10, "x"), "b": (1, "x"), "c": (1, "x")})
     assert len(draw_held_out(entries, 2, seed=0, keep=1)) == 2

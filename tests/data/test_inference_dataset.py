@@ -23,7 +23,7 @@ def entries(tmp_path) -> list[dict[str, str]]:
     return [{"image": str(tmp_path / name)} for name in ("whole.png", "cut.png", "text.png", "gone.png")]
 
 
-def test_a_file_that_cannot_be_read_gives_the_reason(entries):
+def test_an_unreadable_file_gives_an_error_message(entries):
     items = list(PicturesToPredict(entries, Compose(READING)))
     assert items[0]["image"].shape == (3, 30, 20)
     for item, entry in zip(items[1:], entries[1:], strict=True):

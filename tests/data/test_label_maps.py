@@ -33,7 +33,7 @@ def test_numbers_stay_as_they_are() -> None:
 
 
 @pytest.mark.parametrize("lowest", [0, 5])
-def test_numbers_that_no_picture_holds_are_made_small(lowest: int) -> None:
+def test_large_numbers_are_renumbered(lowest: int) -> None:
     label, note = as_instances(np.array([[lowest, 70000], [100000, 7]]))
     assert note == RENUMBERED
     first = int(lowest > 0)
@@ -57,7 +57,7 @@ def test_two_classes_may_be_0_and_255(mask: list[list[int]]) -> None:
     np.testing.assert_array_equal(label, np.array(mask) // 255)
 
 
-def test_numbers_of_several_pieces_are_seen() -> None:
+def test_split_numbers_are_found() -> None:
     glands = np.array([[1, 1, 0, 2], [0, 1, 0, 2]])
     assert not has_split_numbers(glands)
     assert not has_split_numbers(glands > 0)

@@ -68,7 +68,7 @@ SQUARE[2:5, 3:6] = 1
         (np.arange(1, 6, dtype=np.uint8)[:, None], "instances"),
     ],
 )
-def test_the_reading_of_values(label: np.ndarray, reading: str) -> None:
+def test_the_interpretation_of_values(label: np.ndarray, reading: str) -> None:
     assert reading_of(label) == reading
 
 
@@ -100,7 +100,7 @@ def test_classes_in_many_pieces_need_their_number() -> None:
         (SQUARE[:0], None, "it has no pixels"),
     ],
 )
-def test_values_without_a_reading_are_refused(label: np.ndarray, classes: int | None, words: str) -> None:
+def test_invalid_values_are_refused(label: np.ndarray, classes: int | None, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         reading_of(label, classes)
 
@@ -126,12 +126,12 @@ def test_a_mask_resized_with_smoothing_is_refused(label: np.ndarray, scale: floa
 
 
 @pytest.mark.parametrize("scale", [0.3, 0.8, 1.3, 2, 3.5])
-def test_a_mask_resized_without_smoothing_is_taken(scale: float) -> None:
+def test_a_mask_resized_without_smoothing_is_accepted(scale: float) -> None:
     assert reading_of(resized(rings(), scale, Image.Resampling.NEAREST)) == "instances"
     assert reading_of(resized(binary(), scale, Image.Resampling.NEAREST)) == "binary"
 
 
-def test_glands_in_a_few_pieces_are_taken() -> None:
+def test_a_few_split_glands_are_accepted() -> None:
     label = rings()
     label[::31] = 0
     pieces = sum(ndimage.label(label == number)[1] for number in range(1, 7))
@@ -139,25 +139,25 @@ def test_glands_in_a_few_pieces_are_taken() -> None:
     assert reading_of(label) == "instances"
 
 
-def test_numbered_specks_on_background_are_taken() -> None:
+def test_numbered_specks_on_background_are_accepted() -> None:
     """Specks on background are numbered by annotation programs; those from smoothing touch other values."""
     label, count = ndimage.label(np.random.default_rng(0).random((80, 90)) < 0.1)
     assert count > 300
     assert reading_of(label) == "instances"
 
 
-def test_numbered_glands_side_by_side_are_taken() -> None:
+def test_touching_numbered_glands_are_accepted() -> None:
     label = (np.arange(60)[:, None] // 4 * 15 + np.arange(60) // 4 + 1).astype(np.int32)
     assert reading_of(label) == "instances"
 
 
-def test_the_phantoms_masks_are_taken(phantom_dir: Path) -> None:
+def test_masks_of_the_phantom_are_accepted(phantom_dir: Path) -> None:
     masks = sorted((phantom_dir / "label").iterdir())
     assert {reading_of(read_label(mask).pixels) for mask in masks} <= {"instances", "binary"}
     assert len(masks) == 13
 
 
-def test_glas_masks_are_taken(glas_dir: Path) -> None:
+def test_masks_of_glas_are_accepted(glas_dir: Path) -> None:
     masks = sorted(file for file in glas_dir.iterdir() if file.stem.endswith("_anno"))
     readings = {mask.stem.removesuffix("_anno"): reading_of(read_label(mask).pixels) for mask in masks}
     assert len(readings) == 165

@@ -67,14 +67,14 @@ def test_links_inside_the_folder_may_point_outside(tmp_path: Path) -> None:
     assert load_data_list(folder, "list.json")["test"][0]["image"] == str(folder / "image/a.png")
 
 
-def test_known_names_are_text_and_unknown_ones_are_left_out(tmp_path: Path) -> None:
+def test_properties_are_text_and_empty_ones_are_removed(tmp_path: Path) -> None:
     known = {"patient": 7, "grade": None, "domain": "", "mpp": None, "slide": [1]}
     lists = load_data_list(make_folder(tmp_path, {"training": [entry("a", **known), entry("b")]}), "list.json")
     assert [set(one) for one in lists["training"]] == [{"image", "label", "patient", "slide"}, {"image", "label"}]
     assert lists["training"][0]["patient"] == "7"
 
 
-def test_names_of_classes_are_no_part(tmp_path: Path) -> None:
+def test_class_names_are_not_a_part(tmp_path: Path) -> None:
     content = {"labels": {"0": "background", "1": "gland"}, "name": "mine", "training": [entry("a")]}
     lists = load_data_list(make_folder(tmp_path, content), "list.json")
     assert list(lists) == ["training", "unlabeled", "validation", "test"]
@@ -120,7 +120,7 @@ def test_refuses(tmp_path: Path, content: Any, words: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_overlap_is_seen_through_another_spelling(tmp_path: Path) -> None:
+def test_overlap_is_found_with_another_spelling(tmp_path: Path) -> None:
     content = {"training": [entry("a")], "test": [entry("b") | {"image": "label/../image/a.png"}]}
     with pytest.raises(ValueError, match="both in test and in training"):
         load_data_list(make_folder(tmp_path, content), "list.json")
@@ -150,7 +150,7 @@ def test_the_same_picture_under_two_names_is_refused(tmp_path: Path, held: str, 
         load_data_list(tmp_path, "list.json")
 
 
-def test_pictures_of_one_color_are_not_the_same(tmp_path: Path) -> None:
+def test_pictures_of_one_color_are_not_duplicates(tmp_path: Path) -> None:
     make_folder(tmp_path, {"training": [entry("a")], "test": [entry("b")]})
     for name in "ab":
         Image.new("RGB", (4, 5), "white").save(tmp_path / f"image/{name}.png")
@@ -180,22 +180,20 @@ def test_test_images_of_known_patients_are_one_warning(tmp_path: Path, caplog: p
     assert record.getMessage().startswith("list.json: 1 of 2 test images are of training patients")
 
 
-def test_test_images_that_choose_the_checkpoint_are_one_warning(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_test_images_in_validation_are_one_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     content = {"training": [entry("a")], "validation": [entry("b"), entry("c")], "test": [entry("b")]}
     load_data_list(make_folder(tmp_path, content), "list.json")
     (record,) = caplog.records
     assert record.getMessage().startswith("list.json: 1 of 1 test images are also in validation")
 
 
-def test_a_list_without_patients_says_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_list_without_patients_has_no_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     content = {"training": [entry("a"), entry("b", patient="1")], "validation": [entry("c")], "test": [entry("d")]}
     load_data_list(make_folder(tmp_path, content), "list.json")
     assert caplog.records == []
 
 
-def test_a_protocol_serves_what_was_read(tmp_path: Path) -> None:
+def test_a_protocol_selects_from_the_list(tmp_path: Path) -> None:
     make_folder(tmp_path, {"training": [entry("a")]})
     served = load_data_list(tmp_path, "list.json", serve=lambda lists: {"training": lists["training"] * 2})
     assert [len(entries) for entries in served.values()] == [2]

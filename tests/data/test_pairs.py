@@ -25,7 +25,7 @@ def test_masks_have_the_stems_of_their_images(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("masks", [None, "images"])
-def test_a_suffix_tells_masks_among_images(tmp_path: Path, masks: str | None) -> None:
+def test_a_suffix_identifies_masks_among_images(tmp_path: Path, masks: str | None) -> None:
     images = touch(tmp_path / "images", "a.png", "a_mask.bmp", "b.png")
     pairs = find_pairs(images, masks and tmp_path / masks, "_mask")
     assert [(pair.name, pair.mask) for pair in pairs] == [("a", images / "a_mask.bmp"), ("b", None)]
@@ -125,7 +125,7 @@ def test_refuses_tables(tmp_path: Path, text: str, words: str) -> None:
         read_table(tmp_path / "table.csv")
 
 
-def test_refuses_tables_that_are_no_text_or_not_there(tmp_path: Path) -> None:
+def test_refuses_missing_tables_and_other_encodings(tmp_path: Path) -> None:
     (tmp_path / "table.csv").write_bytes("image,patient\nä,1\n".encode("latin-1"))
     with pytest.raises(ValueError, match=r"table.csv is not UTF-8"):
         read_table(tmp_path / "table.csv")

@@ -45,7 +45,7 @@ def test_same_seed_same_pixels() -> None:
 
 
 @pytest.mark.parametrize("change", [{"seed": 4}, {"seed": [3, 1]}, {"patient_seed": 5}, {"grade": "malignant"}])
-def test_other_arguments_other_tissue(change: dict) -> None:
+def test_other_arguments_give_other_tissue(change: dict) -> None:
     arguments = {"seed": 3, "size": (96, 96), "patient_seed": 4}
     image, instances = draw_tile(**arguments)
     other_image, other_instances = draw_tile(**{**arguments, **change})
@@ -120,7 +120,7 @@ def test_the_whole_set_has_the_counts_it_states() -> None:
     assert phantom.PARTS["training"][0] >= 20
 
 
-def test_small_set_is_sound(small: Path) -> None:
+def test_small_set_is_valid(small: Path) -> None:
     check_phantom(small)
     lists = phantom_data_list(small, "heldout_10_seed1.json")
     assert [len(lists[part]) for part in ("training", "unlabeled", "validation", "test")] == [2, 18, 3, 6]
@@ -140,7 +140,7 @@ def test_draws_are_nested(small: Path) -> None:
     assert len(previous) == 20
 
 
-def test_files_hold_what_is_drawn(small: Path) -> None:
+def test_files_have_the_drawn_pixels(small: Path) -> None:
     entry = phantom_data_list(small, "heldout_100_seed0.json")["training"][0]
     image, instances = draw_tile([0, 0, 0], SMALL["size"], grade=entry["grade"], domain=entry["domain"], patient_seed=0)
     assert np.array_equal(np.asarray(Image.open(entry["image"])), image)
@@ -208,7 +208,7 @@ def test_a_foreign_folder_is_refused(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
-def test_a_folder_with_lists_of_its_own_says_which(tmp_path: Path) -> None:
+def test_a_folder_with_other_lists_names_them(tmp_path: Path) -> None:
     (tmp_path / "heldout_100_seed0.json").write_text("{}")
     with pytest.raises(FileNotFoundError, match=r"it holds heldout_100_seed0\.json: give one as --data_list"):
         phantom_data_list(tmp_path, "heldout_10_seed0.json")

@@ -61,7 +61,7 @@ def test_a_plain_pair_is_read_as_by_monais_reader(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.bmp", "a.tif", "a.nii.gz", "float.tif"])
-def test_an_oblong_picture_goes_in_and_out_as_it_lies(name: str, tmp_path: Path) -> None:
+def test_a_rectangular_picture_keeps_its_orientation(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
     if name == "a.nii.gz":
         nibabel.save(nibabel.Nifti1Image(RGB.transpose(1, 0, 2), np.eye(4)), path)
@@ -92,7 +92,7 @@ def test_numbers_of_instances_above_255_arrive(tmp_path: Path) -> None:
     np.testing.assert_array_equal(label.numpy(), LABEL.T.astype(np.float32) * 70000)
 
 
-def test_no_other_reader_is_asked_after_an_error(tmp_path: Path) -> None:
+def test_no_other_reader_is_tried_after_an_error(tmp_path: Path) -> None:
     """MONAI's own reader would silently read the first of two pages."""
     pages = [Image.fromarray(RGB), Image.fromarray(RGB)]
     pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
@@ -105,7 +105,7 @@ def test_no_other_reader_is_asked_after_an_error(tmp_path: Path) -> None:
         load({"image": [str(tmp_path / "a.tif")] * 2})
 
 
-def test_the_sentence_is_the_cause_of_what_a_pipeline_raises(tmp_path: Path) -> None:
+def test_the_error_is_the_cause_of_the_pipelines_error(tmp_path: Path) -> None:
     (tmp_path / "a.png").touch()
     with pytest.raises(RuntimeError, match="applying transform") as caught:
         Dataset([{"image": str(tmp_path / "a.png")}], CHAIN)[0]
@@ -122,12 +122,12 @@ def test_classes_are_checked(tmp_path: Path) -> None:
         load(entry)
 
 
-def test_another_kind_is_refused() -> None:
+def test_an_unknown_kind_is_refused() -> None:
     with pytest.raises(ValueError, match="kind is 'mask'; give one of image, label"):
         PictureReader("mask")
 
 
-def test_each_kind_of_conversion_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_each_kind_of_conversion_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     for name in ("a", "b"):
         Image.fromarray(RGB[..., 0]).save(tmp_path / f"{name}.png")
@@ -157,7 +157,7 @@ def test_it_is_made_by_a_config_and_copied_to_workers(tmp_path: Path) -> None:
     assert batch["label"].shape == (2, 1, 7, 5)
 
 
-def test_suffixes_that_it_reads() -> None:
+def test_supported_suffixes() -> None:
     reader = PictureReader()
     assert reader.verify_suffix("a.NII.GZ")
     assert reader.verify_suffix(["a.png", Path("b.tiff")])

@@ -287,7 +287,7 @@ def test_an_image_is_read_as_its_pixels(name: str, tmp_path: Path) -> None:
     assert picture_size(tmp_path / f"a{suffix}") == (HEIGHT, WIDTH)
 
 
-def test_the_tests_hold_what_pillow_cuts(tmp_path: Path) -> None:
+def test_the_workaround_for_pillow_is_needed(tmp_path: Path) -> None:
     """Pillow reads 12 bits in 16 as black; if this test fails, the workaround can be removed."""
     write_png(tmp_path / "a.png", 16, 2, wide_rows(LOW))
     with Image.open(tmp_path / "a.png") as picture:
@@ -306,7 +306,7 @@ def test_a_jpeg_is_read_as_pillow_reads_it(suffix: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("suffix", [".tif", ".png", ".jpg"])
-def test_pixels_lie_as_stored_whatever_the_orientation(suffix: str, orientation: int, tmp_path: Path) -> None:
+def test_the_orientation_tag_is_ignored(suffix: str, orientation: int, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[274] = orientation
     constant = np.where(np.arange(16)[:, None, None] < 8, 0, 255).astype(np.uint8).repeat(24, 1).repeat(3, 2)
@@ -319,12 +319,12 @@ def test_pixels_lie_as_stored_whatever_the_orientation(suffix: str, orientation:
 
 
 @pytest.mark.parametrize("orientation", [1, 6])
-def test_16_bits_lie_as_stored_too(orientation: int, tmp_path: Path) -> None:
+def test_the_orientation_tag_is_ignored_with_16_bits(orientation: int, tmp_path: Path) -> None:
     tiff(WIDE, photometric="rgb", extratags=[(274, 3, 1, orientation, True)])(tmp_path / "a.tif")
     np.testing.assert_array_equal(read_image(tmp_path / "a.tif").pixels, scaled(WIDE, 65535))
 
 
-def test_smaller_copies_behind_a_picture_are_left_out(tmp_path: Path) -> None:
+def test_smaller_copies_in_a_file_are_ignored(tmp_path: Path) -> None:
     with tifffile.TiffWriter(tmp_path / "a.tif") as file:
         file.write(RGB, photometric="rgb")
         file.write(RGB[::2, ::2], photometric="rgb")
@@ -375,7 +375,7 @@ def test_a_label_is_read_as_its_numbers(name: str, tmp_path: Path) -> None:
     assert picture.note == note
 
 
-def test_classes_are_read_where_they_fit(tmp_path: Path) -> None:
+def test_valid_classes_are_read(tmp_path: Path) -> None:
     save(MASK)(tmp_path / "a.png")
     np.testing.assert_array_equal(read_label(tmp_path / "a.png", classes=3).pixels, MASK)
     with pytest.raises(ValueError, match=r"a\.png: the highest value is 2, but 2 classes have values up to 1$"):
@@ -475,13 +475,13 @@ BAD_LABELS: dict[str, tuple[str, Callable[[Path], None], str]] = {
 
 
 @pytest.mark.parametrize("name", BAD_IMAGES)
-def test_an_image_without_a_right_reading_is_refused(name: str, tmp_path: Path) -> None:
+def test_an_invalid_image_is_refused(name: str, tmp_path: Path) -> None:
     suffix, write, words = BAD_IMAGES[name]
     refused(read_image, tmp_path / f"a{suffix}", write, words)
 
 
 @pytest.mark.parametrize("name", BAD_LABELS)
-def test_a_label_without_a_right_reading_is_refused(name: str, tmp_path: Path) -> None:
+def test_an_invalid_label_is_refused(name: str, tmp_path: Path) -> None:
     suffix, write, words = BAD_LABELS[name]
     refused(read_label, tmp_path / f"a{suffix}", write, words)
 
@@ -551,7 +551,7 @@ def test_a_missing_file_and_a_folder_are_named(read: Callable[[Path], Any], suff
         read(tmp_path / f"b{suffix}")
 
 
-def test_a_size_that_no_header_tells_is_refused(tmp_path: Path) -> None:
+def test_a_size_without_a_valid_header_is_refused(tmp_path: Path) -> None:
     for name in ("a.png", "a.tif", "a.nii"):
         (tmp_path / name).write_bytes(b"II*\0hello")
         with pytest.raises(ValueError, match="is not a readable"):
@@ -573,5 +573,5 @@ def test_the_stem_of_a_name(name: str, stem: str) -> None:
 
 
 @pytest.mark.parametrize("name", [".a.png", "a.gz", "a.txt", "a", ".DS_Store", "._a.tif", "a.png.txt"])
-def test_other_files_are_no_pictures(name: str) -> None:
+def test_other_files_are_not_pictures(name: str) -> None:
     assert not is_picture(name)

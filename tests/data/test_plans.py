@@ -52,7 +52,7 @@ def test_lists_are_nested_and_hold_the_same_out() -> None:
     assert images(lists["heldout_10_seed0.json"], "training") != images(lists["heldout_10_seed3.json"], "training")
 
 
-def test_no_patient_is_on_two_sides() -> None:
+def test_no_patient_is_in_two_parts() -> None:
     """Images without a mask are left out if their patient is held out."""
     entries = make_entries(60, bare=60, per_patient=4)
     lists = draw_lists(entries, Plan(labeled=("20%",), folds=3))
@@ -79,7 +79,7 @@ def test_parts_may_be_left_out() -> None:
     assert {name: len(entries) for name, entries in parts.items()} == {"training": 10, "unlabeled": 0, "test": 0}
 
 
-def test_what_is_known_of_patients_is_told() -> None:
+def test_missing_patients_are_reported() -> None:
     some = make_entries(10)
     assert patient_notes(some, draw_lists(some, Plan()))[0].startswith("no patients are known")
     some[0]["patient"] = "1"
@@ -104,7 +104,7 @@ def test_what_is_known_of_patients_is_told() -> None:
         (Plan(folds=9), "cannot make 9 folds of 8 patients"),
     ],
 )
-def test_plans_that_ten_images_cannot_fulfil(plan: Plan, words: str) -> None:
+def test_plans_that_are_impossible_for_ten_images(plan: Plan, words: str) -> None:
     with pytest.raises(ValueError, match=words) as caught:
         draw_lists(make_entries(10), plan)
     assert "\n" not in str(caught.value)

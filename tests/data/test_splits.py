@@ -60,7 +60,7 @@ def test_share_count_rounds_halves_up() -> None:
     assert share_count(1, 10) == 1
 
 
-def test_folds_part_the_patients_evenly() -> None:
+def test_folds_split_the_patients_evenly() -> None:
     entries = make_entries({"a": 40, "b": 44})
     folds = patient_folds(entries, folds=3, seed=0)
     assert sorted(index for fold in folds for index in fold) == list(range(84))
@@ -79,7 +79,7 @@ def test_folds_refuse_too_few_patients_and_none() -> None:
         patient_folds([{"image": "a.png"}])
 
 
-def test_lists_part_every_image_once() -> None:
+def test_lists_have_every_image_once() -> None:
     entries = make_entries({"a": 8, "b": 12})
     test = [{"image": "image/t.png", "label": "label/t.png"}]
     lists = heldout_lists(entries, test, draw_split(entries, range(4), (50, 100), (0, 7)))
@@ -100,7 +100,7 @@ def test_a_split_without_validation_has_no_such_list() -> None:
     assert list(lists["authors_50_seed0.json"]) == ["training", "unlabeled", "test"]
 
 
-def test_splits_refuse_what_does_not_fit() -> None:
+def test_inconsistent_splits_are_refused() -> None:
     entries = make_entries({"a": 4})
     with pytest.raises(ValueError, match="validation takes every image"):
         draw_split(entries, range(4), (50,), (0,))

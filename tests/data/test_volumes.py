@@ -26,7 +26,7 @@ def save(path: Path, array: np.ndarray, slope: float | None = None) -> Path:
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
 @pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
-def test_slices_lie_as_flat_pictures_do(axis: int, name: str, tmp_path: Path) -> None:
+def test_slices_have_the_orientation_of_flat_pictures(axis: int, name: str, tmp_path: Path) -> None:
     path = save(tmp_path / name, GRAY)
     slices = list(volume_slices(path, axis))
     assert [index for index, _ in slices] == list(range(SHAPE[axis]))
@@ -92,7 +92,7 @@ def test_classes_of_slices_are_checked(tmp_path: Path) -> None:
         (RGB, 0, "label", "a mask must have one channel"),
     ],
 )
-def test_what_is_no_volume_is_refused(array: np.ndarray, axis: int, kind: str, words: str, tmp_path: Path) -> None:
+def test_other_shapes_are_refused(array: np.ndarray, axis: int, kind: str, words: str, tmp_path: Path) -> None:
     path = save(tmp_path / "a.nii", array)
     with pytest.raises(ValueError, match=words):
         list(volume_slices(path, axis, kind))

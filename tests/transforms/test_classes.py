@@ -27,7 +27,7 @@ def test_every_gland_has_the_class_of_its_images_grade(grade: str, index: int) -
     assert torch.equal(record["label"], LABEL)
 
 
-def test_a_boundary_between_glands_is_made_before_they_melt() -> None:
+def test_a_boundary_is_made_before_glands_are_merged() -> None:
     touching = torch.tensor([[[1, 1, 2, 2, 2, 2]]])
     record = ClassFromGraded(grades=GRADES)(Boundaryd(radius=1)({"label": touching, "grade": "malignant"}))
     assert record["boundary"][0, 0].tolist() == [0, 1, 1, 0, 0, 0]
@@ -51,7 +51,7 @@ def test_grades_need_foreground_classes(grades: dict | None) -> None:
         ClassFromGraded(grades=grades)
 
 
-def test_labels_that_hold_classes_stay_as_they_are() -> None:
+def test_labels_of_classes_are_unchanged() -> None:
     label = torch.tensor([[[0, 2, 1], [-1, 3, 0]]], dtype=torch.int8)
     result = ClassIndexd()({"label": label})["label"]
     assert result[0].tolist() == [[0, 2, 1], [IGNORE, 3, 0]]

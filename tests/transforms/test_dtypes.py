@@ -55,7 +55,7 @@ def test_labels_take_the_smallest_type_that_holds_them(values, dtype):
     assert result.flatten().tolist() == values
 
 
-def test_labels_that_are_no_whole_numbers_are_refused():
+def test_labels_that_are_not_integers_are_refused():
     with pytest.raises(ValueError, match="'label' has values that are not integers"):
         SmallestIntegerd()({"label": meta([[[0.0, 0.5]]])})
     with pytest.raises(ValueError, match="values of 32 bits at most"):
@@ -73,14 +73,14 @@ def test_compact_pixels_keep_their_metadata():
 
 
 @pytest.mark.parametrize("transform", [EightBitd, SmallestIntegerd])
-def test_a_missing_key_passes_where_it_may(transform):
+def test_a_missing_key_is_allowed_if_set(transform):
     other = {"other": 1}
     assert transform(allow_missing_keys=True)(other) == other
     with pytest.raises(KeyError):
         transform()(other)
 
 
-def test_plain_tensors_have_no_metadata_but_the_name():
+def test_plain_tensors_have_no_metadata_except_the_file_name():
     image, label = meta(np.ones((3, 2, 2))), meta(np.ones((1, 2, 2)))
     result = PlainTensors()({"image": image, "label": label, "grade": "benign"})
     assert {key: type(value) for key, value in result.items()} == {

@@ -9,7 +9,7 @@ from bundle.transforms import GaussianNoiseView
 from bundle.types import PseudoLabel
 
 
-def test_noise_has_its_spread_and_its_limit() -> None:
+def test_noise_has_its_standard_deviation_and_limit() -> None:
     """Cut at two standard deviations, a spread of 0.1 becomes 0.0959."""
     image = torch.zeros(2, 3, 64, 64)
     noise = GaussianNoiseView(sd=0.1, limit=0.2)({"image": image}).batch["image"]
@@ -34,7 +34,7 @@ def test_noise_is_added_and_new_at_each_call() -> None:
     assert torch.equal(view({"image": image}).batch["image"], first), "the noise depends only on torch's seed"
 
 
-def test_labels_and_the_rest_of_the_batch_stay_as_they_are() -> None:
+def test_labels_and_the_rest_of_the_batch_are_unchanged() -> None:
     batch = {"image": torch.zeros(1, 3, 4, 4), "label": torch.ones(1, 1, 4, 4)}
     shown = GaussianNoiseView()(batch)
     assert shown.batch["label"] is batch["label"]

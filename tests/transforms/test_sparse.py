@@ -42,7 +42,7 @@ def numbers(plane: NDArray[Any]) -> set[int]:
 
 
 @pytest.mark.parametrize(("keep", "count"), [("50%", 4), ("12.5%", 1), ("0%", 0), ("100%", 8), (3, 3), (0, 0), (20, 8)])
-def test_exactly_as_many_glands_stay_and_each_is_whole(keep: str | int, count: int) -> None:
+def test_the_exact_number_of_glands_is_kept_completely(keep: str | int, count: int) -> None:
     plane = glands(8)
     sparse = sparsify(plane, keep=keep, margin=0)
     assert len(numbers(sparse)) == count
@@ -65,7 +65,7 @@ def test_a_band_of_background_is_known_and_nothing_beyond() -> None:
         np.testing.assert_array_equal(sparse, expected)
 
 
-def test_the_choice_depends_on_name_and_seed_alone() -> None:
+def test_the_selection_depends_only_on_name_and_seed() -> None:
     plane = glands(12)
     first = sparsify(plane, keep="50%")
     np.random.seed(5)
@@ -75,12 +75,12 @@ def test_the_choice_depends_on_name_and_seed_alone() -> None:
     assert any((sparsify(plane, keep="50%", seed=seed) != first).any() for seed in range(1, 4))
 
 
-def test_this_choice_is_the_same_in_every_process() -> None:
+def test_the_selection_is_the_same_in_every_process() -> None:
     """Numbers from another process: file names are hashed by their bytes, not by Python's salted ``hash``."""
     assert numbers(sparsify(glands(12), keep=4)) == {1, 2, 3, 8}
 
 
-def test_less_is_a_part_of_more() -> None:
+def test_a_smaller_share_is_part_of_a_larger_one() -> None:
     sets = [numbers(sparsify(glands(11), keep=f"{share}%")) for share in range(0, 101, 10)]
     assert all(less <= more for less, more in pairwise(sets))
 
@@ -92,7 +92,7 @@ def test_a_small_share_is_kept_over_all_images() -> None:
     assert sum(counts) / 1200 == pytest.approx(0.1, abs=0.025)
 
 
-def test_glands_of_a_mask_with_one_value_are_its_pieces() -> None:
+def test_glands_of_a_mask_with_one_value_are_its_components() -> None:
     """A mask of 0 and 255 has one gland for each connected component, corners included."""
     mask = np.where(glands(6) > 0, 255, 0)
     mask[4, 4] = 255  # a corner of the first
@@ -104,14 +104,14 @@ def test_glands_of_a_mask_with_one_value_are_its_pieces() -> None:
     np.testing.assert_array_equal(whole == 255, mask == 255)
 
 
-def test_pieces_of_a_number_are_glands_where_numbers_are_classes() -> None:
+def test_components_are_glands_if_values_are_classes() -> None:
     """Two classes in three pieces each: by number there are two glands, by piece six."""
     classes = np.where(glands(6) > 0, glands(6) % 2 + 1, 0)
     assert (sparsify(classes, keep=1, margin=0) > 0).sum() == 12
     assert (sparsify(classes, keep=1, margin=0, connected=True) > 0).sum() == 4
 
 
-def test_more_than_254_glands_are_told_apart() -> None:
+def test_more_than_254_glands_are_distinct() -> None:
     plane = np.pad(np.arange(1, 325).reshape(18, 18), 3)
     record = {"label": with_file_name(plane)}
     made = ForegroundClassd()(SmallestIntegerd()(KeepInstancesd(keep="50%", margin=3)(record)))["label"]
@@ -122,7 +122,7 @@ def test_more_than_254_glands_are_told_apart() -> None:
     assert not (every == IGNORE).any()
 
 
-def test_what_is_unknown_stays_unknown() -> None:
+def test_unknown_pixels_stay_unknown() -> None:
     plane = glands(3)
     plane[:, :1] = UNKNOWN
     sparse = sparsify(plane, keep="100%", margin=9)

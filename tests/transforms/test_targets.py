@@ -61,7 +61,7 @@ def test_clip_has_sign_and_unit() -> None:
     np.testing.assert_array_equal(distance > 0, SQUARE[0] > 0)
 
 
-def test_clip_is_cut_at_one() -> None:
+def test_clip_is_clipped_at_one() -> None:
     """Farther than the maximum distance is +-1."""
     distance = signed_distance(SQUARE, "clip", 1.0)[0]
     np.testing.assert_allclose(distance[3], [-1, -0.5, 0.5, 1, 0.5, -0.5, -1])
@@ -76,7 +76,7 @@ def test_maximum_scales_each_side() -> None:
 
 
 @pytest.mark.parametrize("mode", ["clip", "maximum"])
-def test_image_border_is_no_boundary(mode: Any) -> None:
+def test_image_border_is_not_a_boundary(mode: Any) -> None:
     """The distance inside a gland cut by the border is largest at the border; all rows are equal."""
     distance = signed_distance(CUT, mode, 10.0)[0]
     expected = {
@@ -117,7 +117,7 @@ def test_boundary_is_the_outer_band() -> None:
     ))  # fmt: skip
 
 
-def test_touching_glands_get_a_wall() -> None:
+def test_touching_glands_are_separated() -> None:
     """With instances, 2 px of either gland along the line where they touch; without, nothing inside."""
     separate, merged = boundary_band(TOUCHING)[0], boundary_band(TOUCHING, instances="false")[0]
     np.testing.assert_array_equal(separate[2:5], np.tile([1, 1, 1, 1, 1, 0, 1], (3, 1)))
@@ -125,7 +125,7 @@ def test_touching_glands_get_a_wall() -> None:
     np.testing.assert_array_equal(separate[[0, 1, 5, 6]], merged[[0, 1, 5, 6]])
 
 
-def test_wall_parts_glands_that_touch_at_a_corner() -> None:
+def test_glands_that_touch_at_a_corner_are_separated() -> None:
     """No remaining pixel of one gland touches one of the other."""
     remaining = np.where(boundary_band(CORNER)[0] > 0, 0, CORNER[0])
     neighbors = binary_dilation(remaining == 1, np.ones((3, 3)))
@@ -160,7 +160,7 @@ def test_equals_the_authors_targets() -> None:
     np.testing.assert_array_equal(boundary_band(mask, instances=False)[:, 0], numbers["boundary"])
 
 
-def test_planes_are_measured_alone() -> None:
+def test_planes_are_measured_separately() -> None:
     """A batch gives the results of its images."""
     batch = torch.as_tensor(np.stack([SQUARE, CUT, TOUCHING]))
     for mode in ("clip", "maximum"):
@@ -174,7 +174,7 @@ def test_planes_are_measured_alone() -> None:
 @pytest.mark.parametrize(
     "kind", [np.asarray, torch.as_tensor, lambda label: MetaTensor(torch.as_tensor(label).float())]
 )
-def test_transforms_keep_the_kind_and_collate(kind: Any) -> None:
+def test_transforms_keep_the_type_and_collate(kind: Any) -> None:
     """Arrays, tensors and MetaTensors keep their type, the input record is unchanged, and the batch has tensors."""
     record: dict[Hashable, Any] = {"label": kind(TOUCHING)}
     result = ForegroundClassd()(Boundaryd()(SignedDistanced()(record)))

@@ -44,7 +44,7 @@ GLAND = drawn("??????? ?.....? ?.111.? ?.111.? ?.111.? ?.....? ???????")
 NOTHING_KNOWN = rows("???????")
 
 
-def test_classes_are_known_where_the_label_is() -> None:
+def test_classes_are_known_at_known_pixels() -> None:
     assert " ".join(marks(foreground_class(GLAND))) == "??????? ?.....? ?.111.? ?.111.? ?.111.? ?.....? ???????"
     assert foreground_class(GLAND).dtype == np.uint8
     assert (foreground_class(NOTHING_KNOWN) == IGNORE).all()
@@ -57,7 +57,7 @@ def test_a_distance_is_known_up_to_where_an_unknown_gland_could_be_nearer() -> N
     assert distance.dtype == np.float32
 
 
-def test_a_distance_beyond_the_maximum_is_known_whatever_is_there() -> None:
+def test_a_distance_beyond_the_maximum_is_known() -> None:
     """The edge of the gland is unknown, but columns 0 and 6 are at least one pixel from any."""
     distance = signed_distance(rows("11???.."), "clip", 1.0)[0]
     np.testing.assert_allclose(distance, np.tile([1, *[IGNORE] * 5, -1], (7, 1)))
@@ -91,7 +91,7 @@ def test_a_boundary_is_known_where_no_unknown_gland_could_make_one(label: str, i
 
 
 @pytest.mark.parametrize("mode", ["clip", "maximum"])
-def test_nothing_known_is_nothing_known(mode: Any) -> None:
+def test_targets_of_an_unknown_label_are_unknown(mode: Any) -> None:
     assert (signed_distance(NOTHING_KNOWN, mode) == IGNORE).all()
     assert (boundary_band(NOTHING_KNOWN) == IGNORE).all()
     touching = rows("???....")

@@ -85,7 +85,7 @@ def test_the_same_seed_draws_the_same_and_another_does_not(name):
 
 
 @each_view
-def test_a_view_changes_no_argument_and_each_image(name):
+def test_a_view_changes_every_image_and_no_argument(name):
     batch = batch_of()
     before = {key: value.clone() for key, value in batch.items()}
     viewed = VIEWS[name]()(batch).batch
@@ -96,7 +96,7 @@ def test_a_view_changes_no_argument_and_each_image(name):
 
 
 @pytest.mark.parametrize("name", ["stain", "color", "blur"])
-def test_each_image_has_a_draw_of_its_own(name):
+def test_each_image_is_changed_differently(name):
     alike = {"image": batch_of(1)["image"].expand(5, -1, -1, -1)}
     viewed = VIEWS[name]()(alike).batch["image"]
     assert len({round(float(image.sum()), 3) for image in viewed}) == 5
@@ -129,7 +129,7 @@ def test_the_probability_is_the_share_of_changed_images():
     assert 0.15 < changed.float().mean().item() < 0.35
 
 
-def test_stain_jitter_multiplies_and_shifts_what_scikit_image_calls_stains():
+def test_stain_jitter_scales_and_shifts_the_stains_of_scikit_image():
     unit = -np.log(1e-6)  # of scikit-image's amounts, in optical densities
     amounts = np.random.default_rng(0).uniform(0.01, 0.05, (3, 16, 16, 3))
     image = torch.tensor(np.stack([hed2rgb(one) for one in amounts]), dtype=torch.float32).permute(0, 3, 1, 2)
@@ -148,7 +148,7 @@ def test_stain_jitter_multiplies_and_shifts_what_scikit_image_calls_stains():
     assert len(set(factors)) == 9
 
 
-def test_stain_jitter_without_shift_leaves_glass_and_black_alone():
+def test_stain_jitter_without_shift_keeps_white_and_black():
     colors = torch.ones(2, 3, 4, 4)
     colors[:, :, :2] = 0.0
     assert torch.equal(StainJitter(scale=0.5, shift=0.0)(colors), colors)
@@ -227,7 +227,7 @@ def test_carrying_the_label_equals_labeling_the_view(form, view):
     assert not torch.equal(carried.target[: len(moved)], moved)
 
 
-def test_everything_with_pixels_follows_and_the_rest_stays():
+def test_all_maps_are_mixed_and_other_entries_kept():
     batch = batch_of()
     batch["copy"] = batch["image"][:, :1].clone()
     batch["number"] = torch.arange(4)
@@ -237,7 +237,7 @@ def test_everything_with_pixels_follows_and_the_rest_stays():
     assert not torch.equal(viewed["label"], batch["label"])
 
 
-def test_a_box_comes_from_another_image_and_has_the_asked_size():
+def test_a_box_comes_from_another_image_and_has_the_right_size():
     numbers = torch.arange(6.0)[:, None, None, None].expand(-1, 3, 40, 60)
     areas = []
     for _ in range(20):
@@ -258,7 +258,7 @@ def test_a_box_comes_from_another_image_and_has_the_asked_size():
     assert 0.08 < min(areas) < 0.13 < 0.17 < max(areas) < 0.23
 
 
-def test_a_single_image_and_one_that_is_not_drawn_stay():
+def test_single_and_unselected_images_are_unchanged():
     for view, images in ((CutMix([0.1, 0.4], [0.3, 3.3]), 1), (CutMix([0.1, 0.4], [0.3, 3.3], probability=0.0), 4)):
         batch = batch_of(images)
         assert torch.equal(view(batch).batch["image"], batch["image"])
@@ -270,7 +270,7 @@ def test_a_single_image_and_one_that_is_not_drawn_stay():
 # Compositions
 
 
-def test_views_together_show_each_view_once_in_order():
+def test_views_together_concatenates_the_views_in_order():
     batch = batch_of(2)
     dark = colored(ColorJitter(1.0, 0.0, 0.0, 0.0))
     viewed = ViewsTogether([ViewChain([]), dark])(batch)
@@ -301,6 +301,6 @@ def test_views_together_show_each_view_once_in_order():
         (lambda: ViewsTogether([]), "give at least one view"),
     ],
 )
-def test_what_is_no_amount_is_refused(make, message):
+def test_invalid_amounts_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
