@@ -184,7 +184,7 @@ BAD_DATA: dict[str, tuple[Callable[[Case], None], str]] = {
     ),
     "no labels": (
         no_label,
-        r"1 of 4 in training of /data/heldout_50_seed0\.json \(image/.*\.png\): each has no label; give",
+        r"1 of 4 in training of /data/heldout_50_seed0\.json \(image/.*\.png\): each has no label; add",
     ),
     "mask of another size": (
         other_mask(np.zeros((20, 30), np.uint8)),
@@ -216,7 +216,7 @@ BAD_DATA: dict[str, tuple[Callable[[Case], None], str]] = {
     ),
     "image in two parts": (
         in_two_parts,
-        r"1 image of /data/heldout_50_seed0\.json stands? both in validation and in training",
+        r"/data/heldout_50_seed0\.json has 1 image both in validation and in training",
     ),
     "image under two names": (
         in_two_files,

@@ -145,13 +145,13 @@ def _rows(columns: Sequence[dict[str, Any]], numbered: bool) -> list[tuple[str, 
             for reading, words in READINGS.items()
         ),
         row("highest value", lambda column: _count(column["highest_value"])),
-        row(f"{gland}, all", lambda column: _count((column["glands"] or {}).get("total"))),
-        row(f"{gland} an image, fewest", lambda column: _figure(column["glands"], "min")),
+        row(f"{gland}, total", lambda column: _count((column["glands"] or {}).get("total"))),
+        row(f"{gland} per image, min", lambda column: _figure(column["glands"], "min")),
         row("  median", lambda column: _figure(column["glands"], "median")),
-        row("  most", lambda column: _figure(column["glands"], "max")),
-        row("foreground, least", lambda column: _percent(column["foreground"], "min")),
+        row("  max", lambda column: _figure(column["glands"], "max")),
+        row("foreground, min", lambda column: _percent(column["foreground"], "min")),
         row("  median", lambda column: _percent(column["foreground"], "median")),
-        row("  most", lambda column: _percent(column["foreground"], "max")),
+        row("  max", lambda column: _percent(column["foreground"], "max")),
     ]
 
 

@@ -96,7 +96,7 @@ def patient_notes(entries: Iterable[Entry], lists: dict[str, DataList]) -> list[
     first = next(iter(lists.values()))
     left_out = len(known) - sum(map(len, first.values()))
     if left_out:
-        notes.append(f"{counted(left_out, 'image')} without a mask left out: of patients in validation or test")
+        notes.append(f"{counted(left_out, 'image')} without a mask not used: their patients are in validation or test")
     return notes
 
 

@@ -62,7 +62,7 @@ def test_no_patient_is_in_two_parts() -> None:
         assert all(not one & other for one, other in combinations(sides, 2))
         assert len(set.union(*sides)) == 15
     (note,) = patient_notes(entries, lists)
-    assert note == "24 images without a mask left out: of patients in validation or test"
+    assert note == "24 images without a mask not used: their patients are in validation or test"
 
 
 def test_folds_hold_each_image_out_once_and_share_the_test_part() -> None:
