@@ -83,7 +83,9 @@ class ColorView:
         ValueError: if a divisor is 0 or less.
     """
 
-    def __init__(self, changes: Mapping[str, ColorChange], subtrahend: Sequence[float], divisor: Sequence[float]) -> None:
+    def __init__(
+        self, changes: Mapping[str, ColorChange], subtrahend: Sequence[float], divisor: Sequence[float]
+    ) -> None:
         if min(divisor) <= 0.0:
             raise ValueError(f"the divisors of the normalization must be above 0, got {list(divisor)}")
         self.changes = dict(changes)
