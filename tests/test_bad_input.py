@@ -326,7 +326,7 @@ def test_images_smaller_than_crop_and_stride_are_used(case: Case) -> None:
             ["--crop_size", "[16,16]", "--batch_size", "1"],
             r"batch normalization needs more pixels; raise --crop_size or",
         ),
-        (["--network_def#widths", "[4,8]"], r"a U-Net here has five levels, got widths \(4, 8\)"),
+        (["--network_def#widths", "[4,8]"], r"a U-Net needs five levels, got widths \(4, 8\)"),
         (["--resume", "maybe"], r"resume is 'maybe'; write True or False"),
         (["--data_list", "no.json"], r"no data list no\.json in /data; it holds heldout_"),
         (

@@ -1,4 +1,4 @@
-"""Networks with named heads, one architecture a file."""
+"""Networks with named heads, one architecture per file."""
 
 from bundle.networks.auxiliary import AuxiliaryUNet, FeatureDrop, FeatureNoise, PyramidUNet
 from bundle.networks.dropped import ComplementaryDropout, DroppedUNet, FeatureDropout

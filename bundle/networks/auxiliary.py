@@ -1,4 +1,4 @@
-"""U-Nets with more answers than one: decoders on perturbed features (CCT), and a decoder that answers at each scale."""
+"""U-Nets with several outputs: auxiliary decoders on perturbed features (CCT), and one output per decoder scale."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from bundle.types import Heads
 
 
 class FeatureNoise(nn.Module):
-    """Features times 1 + n, n drawn evenly from [-amplitude, amplitude] for each value; in training alone.
+    """Multiply features by 1 + n, with n uniform in [-amplitude, amplitude] for each value; only in training mode.
 
-    F-Noise of cross-consistency training (Ouali et al. 2020, arXiv 2003.09005), which draws once for all images.
+    F-Noise of cross-consistency training (Ouali et al. 2020, arXiv 2003.09005). The paper draws n once for all images.
 
     Args:
-        amplitude: largest share by which a feature is changed.
+        amplitude: largest relative change of a feature.
     """
 
     def __init__(self, amplitude: float) -> None:
@@ -28,18 +28,18 @@ class FeatureNoise(nn.Module):
         self.amplitude = amplitude
 
     def forward(self, features: Tensor) -> Tensor:
-        """Features (B, C, H, W) with noise."""
+        """Return the features (B, C, H, W) with noise."""
         if not self.training:
             return features
         return features * (1.0 + self.amplitude * (2.0 * torch.rand_like(features) - 1.0))
 
 
 class FeatureDrop(nn.Module):
-    """Features with their most active places set to 0, in all channels; in training alone.
+    """Set the most active positions of the features to 0, in all channels; only in training mode.
 
-    F-Drop of cross-consistency training (Ouali et al. 2020, arXiv 2003.09005): places where the mean over channels
-    reaches the share t of its largest value in the image. t is drawn evenly from [lowest, highest], here for each
-    image, there once for all.
+    F-Drop of cross-consistency training (Ouali et al. 2020, arXiv 2003.09005). A position is dropped if its mean over
+    channels is at least t times the maximum of the image. t is uniform in [lowest, highest]; it is drawn here for each
+    image, in the paper once for all images.
 
     Args:
         lowest: smallest t.
@@ -52,9 +52,9 @@ class FeatureDrop(nn.Module):
         self.highest = highest
 
     def forward(self, features: Tensor) -> Tensor:
-        """Features (B, C, H, W) without the most active places, those with the largest mean magnitude.
+        """Return the features (B, C, H, W) without the positions of the largest mean magnitude.
 
-        The magnitude is the feature itself where it comes from a ReLU; other encoders have negative ones too.
+        The magnitude of a feature equals the feature after a ReLU; other encoders have negative features too.
         """
         if not self.training:
             return features
@@ -64,18 +64,18 @@ class FeatureDrop(nn.Module):
 
 
 class AuxiliaryUNet(NamedOutputs):
-    """One encoder, a main decoder, and a decoder for each perturbation of the features (Ouali et al. 2020, CCT).
+    """U-Net of cross-consistency training with one auxiliary decoder per feature perturbation.
 
-    arXiv 2003.09005. ``seg`` answers; the decoders ``aux_1``, ``aux_2``, ... see perturbed features and learn to
-    answer the same. Perturbations act in training mode alone.
+    CCT (Ouali et al. 2020, arXiv 2003.09005). ``seg`` is the output. The auxiliary decoders ``aux_1``, ``aux_2``, ...
+    get perturbed features and learn to predict the same. Features are perturbed only in training mode.
 
-    Differs from the paper: a U-Net, so the features of all five levels are perturbed (there the last ones of an
-    encoder without skips; an undisturbed skip would tell the decoder what it is to find out).
+    Differs from the paper: the network is a U-Net, so the features of all five levels are perturbed. The paper perturbs
+    the last features of an encoder without skip connections; here an unperturbed skip would bypass the perturbation.
 
     Args:
-        perturbations: modules that take and give features (B, C, H, W), one an auxiliary decoder; at least one.
+        perturbations: modules that map features (B, C, H, W) to features, one per auxiliary decoder; at least one.
         in_channels: channels of the image.
-        out_channels: number of classes, background counted.
+        out_channels: number of classes, including the background.
         widths: channels of the five levels.
         dropout: probability of dropout after each convolution.
         outputs: as for :class:`NamedOutputs`.
@@ -83,7 +83,7 @@ class AuxiliaryUNet(NamedOutputs):
         output_stride: as for :class:`UNet`.
 
     Raises:
-        ValueError: without a perturbation.
+        ValueError: if there is no perturbation.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class AuxiliaryUNet(NamedOutputs):
     ) -> None:
         super().__init__(outputs)
         if not perturbations:
-            raise ValueError("cross-consistency needs at least one perturbation, with a decoder for each")
+            raise ValueError("perturbations is empty; give at least one perturbation, each gets its own decoder")
         (self.encoder,) = encoders_for(1, encoder, in_channels, widths, dropout)
         self.decoder = UNetDecoder(widths, dropout, self.encoder, output_stride)
         self.head = nn.Conv2d(self.decoder.channels, out_channels, kernel_size=1)
@@ -111,32 +111,36 @@ class AuxiliaryUNet(NamedOutputs):
         kaiming_initialized(self)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Logits of the main decoder (B, out_channels, H, W) of images (B, in_channels, H, W), sides >= 16 px."""
+        """Return the logits of the main decoder (B, out_channels, H, W).
+
+        Args:
+            image: (B, in_channels, H, W), H and W at least 16 px.
+        """
         return self.decoder.full_size(self.head(self.decoder(self.encoder(image))), image)
 
     @torch.jit.export
     def heads(self, image: Tensor) -> Heads:
-        """``seg`` (the main decoder), ``aux_1``, ``aux_2``, ... in the order of the perturbations; logits."""
+        """Return the logits of ``seg`` (main decoder), ``aux_1``, ``aux_2``, ... in the order of the perturbations."""
         levels = self.encoder(image)
-        answers = {"seg": self.decoder.full_size(self.head(self.decoder(levels)), image)}
+        outputs = {"seg": self.decoder.full_size(self.head(self.decoder(levels)), image)}
         parts = zip(self.perturbations, self.auxiliary_decoders, self.auxiliary_heads)  # noqa: B905 (TorchScript)
         for index, (perturbation, decoder, head) in enumerate(parts):
             perturbed: list[Tensor] = []
             for level in levels:
                 perturbed.append(perturbation(level))
-            answers["aux_" + str(index + 1)] = self.decoder.full_size(head(decoder(perturbed)), image)
-        return answers
+            outputs["aux_" + str(index + 1)] = self.decoder.full_size(head(decoder(perturbed)), image)
+        return outputs
 
 
 class PyramidUNet(NamedOutputs):
-    """A U-Net that answers at each of the four scales of its decoder (Luo et al. 2021, URPC, arXiv 2012.07042).
+    """U-Net with one output for each of the four scales of its decoder (Luo et al. 2021, URPC, arXiv 2012.07042).
 
-    ``seg`` is the answer at full size, which alone is evaluated; ``scale_2``, ``scale_4`` and ``scale_8`` come from
-    features of a half, a quarter and an eighth of it, brought to full size (nearest neighbor, on logits).
+    ``seg`` is the output at full size, the only one that is evaluated. ``scale_2``, ``scale_4`` and ``scale_8`` come
+    from features of 1/2, 1/4 and 1/8 of it; their logits are upsampled to full size (nearest neighbor).
 
     Args:
         in_channels: channels of the image.
-        out_channels: number of classes, background counted.
+        out_channels: number of classes, including the background.
         widths: channels of the five levels.
         dropout: probability of dropout after each convolution.
         outputs: as for :class:`NamedOutputs`.
@@ -164,15 +168,19 @@ class PyramidUNet(NamedOutputs):
         kaiming_initialized(self)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Logits at full size (B, out_channels, H, W) of images (B, in_channels, H, W), sides >= 16 px."""
+        """Return the logits at full size (B, out_channels, H, W).
+
+        Args:
+            image: (B, in_channels, H, W), H and W at least 16 px.
+        """
         return self.decoder.full_size(self.head(self.decoder(self.encoder(image))), image)
 
     @torch.jit.export
     def heads(self, image: Tensor) -> Heads:
-        """``seg``, ``scale_2``, ``scale_4``, ``scale_8``: logits (B, out_channels, H, W) each."""
+        """Return the logits (B, out_channels, H, W) of ``seg``, ``scale_2``, ``scale_4`` and ``scale_8``."""
         scales = self.decoder.scales(self.encoder(image))
-        answers = {"seg": self.decoder.full_size(self.head(scales[0]), image)}
+        outputs = {"seg": self.decoder.full_size(self.head(scales[0]), image)}
         for index, (name, head) in enumerate(self.scale_heads.items()):
             coarse = head(scales[index + 1 - self.decoder.finest])
-            answers[name] = functional.interpolate(coarse, size=[image.shape[2], image.shape[3]], mode="nearest")
-        return answers
+            outputs[name] = functional.interpolate(coarse, size=[image.shape[2], image.shape[3]], mode="nearest")
+        return outputs

@@ -1,4 +1,4 @@
-"""A U-Net that also answers from features of which some channels were dropped, and two ways of dropping them."""
+"""A U-Net with a second output from features with dropped channels, and two kinds of channel dropout."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from bundle.types import Heads
 
 
 class FeatureDropout(nn.Module):
-    """Drops whole channels of all levels, each with the same probability: the feature perturbation of UniMatch.
+    """Channel dropout on the features of all levels: the feature perturbation of UniMatch.
 
-    Yang et al. 2023, arXiv 2208.09910. What is left is divided by 1 - rate.
+    Yang et al. 2023, arXiv 2208.09910. The remaining channels are divided by 1 - rate.
 
     Args:
         rate: probability that a channel of an image is dropped.
@@ -28,7 +28,7 @@ class FeatureDropout(nn.Module):
         self.rate = rate
 
     def forward(self, levels: list[Tensor]) -> list[Tensor]:
-        """Features (B, C, H, W) of each level without some of their channels."""
+        """Return the features (B, C, H, W) of each level with some channels set to 0."""
         dropped: list[Tensor] = []
         for level in levels:
             dropped.append(functional.dropout2d(level, self.rate, training=True))
@@ -36,17 +36,17 @@ class FeatureDropout(nn.Module):
 
 
 class ComplementaryDropout(nn.Module):
-    """Drops half of the channels of an image, and the other half of them in its partner: that of UniMatch V2.
+    """Complementary dropout of UniMatch V2: an image loses half of its channels, its partner the other half.
 
-    Yang et al. 2025, arXiv 2410.10777. The first half of a batch gets a mask m of zeros and twos, drawn for each
-    channel, the second half 2 - m: image i and image i + B/2, which show the same tissue in two strong views. So no
-    channel is known to both, and both together know all. Some pairs are left whole.
+    Yang et al. 2025, arXiv 2410.10777. Images i and i + B/2 show the same tissue in two strong views. The first gets a
+    mask m of zeros and twos, drawn for each channel, the second gets 2 - m. So each channel is seen by exactly one of
+    the two. Some pairs are left unchanged.
 
-    Differs from the paper: each level of the U-Net has a mask of its own, as their channels are different ones; pairs
-    are left whole each with a probability, where its code takes that share of them, rounded down.
+    Differs from the paper: each level of the U-Net has its own mask, because the levels have different channels. Each
+    pair is left unchanged with a probability; the authors' code leaves that share of the pairs, rounded down.
 
     Args:
-        kept: probability that a pair is left whole.
+        kept: probability that a pair is left unchanged.
     """
 
     def __init__(self, kept: float) -> None:
@@ -54,32 +54,32 @@ class ComplementaryDropout(nn.Module):
         self.kept = kept
 
     def forward(self, levels: list[Tensor]) -> list[Tensor]:
-        """Features (B, C, H, W) of each level, about half of the channels at 0 and the rest doubled.
+        """Return the features (B, C, H, W) of each level, about half of the channels set to 0, the rest doubled.
 
-        Of an odd number of images the middle one has no partner.
+        If the number of images is odd, the middle one has no partner.
         """
         images = levels[0].shape[0]
         pairs = (images + 1) // 2
-        whole = torch.rand([pairs, 1, 1, 1], device=levels[0].device) < self.kept
+        unchanged = torch.rand([pairs, 1, 1, 1], device=levels[0].device) < self.kept
         dropped: list[Tensor] = []
         for level in levels:
             mask = 2.0 * (torch.rand([pairs, level.shape[1], 1, 1], device=level.device) < 0.5).to(level.dtype)
-            mask = mask.masked_fill(whole, 1.0)
+            mask = mask.masked_fill(unchanged, 1.0)
             dropped.append(level * torch.cat([mask, 2.0 - mask])[:images])
         return dropped
 
 
 class DroppedUNet(NamedOutputs):
-    """A U-Net with two heads that share all weights: ``seg``, and ``dropped`` from features without some channels.
+    """U-Net with two heads that share all weights: ``seg``, and ``dropped`` from features with dropped channels.
 
-    The decoder sees both kinds of features in one pass, as in the code of UniMatch (Yang et al. 2023, arXiv
-    2208.09910). So batch normalization takes its statistics from both, in training as later in evaluation. Nothing is
-    dropped in evaluation: then ``dropped`` is ``seg``.
+    The decoder gets both kinds of features in one pass, as in the code of UniMatch (Yang et al. 2023, arXiv
+    2208.09910). So the statistics of batch normalization come from both. In evaluation mode nothing is dropped, and
+    ``dropped`` equals ``seg``.
 
     Args:
-        dropout: drops channels of all levels, list of features -> list of features; active in training mode alone.
+        dropout: channel dropout, list of features -> list of features; used only in training mode.
         in_channels: channels of the image.
-        out_channels: number of classes, background counted.
+        out_channels: number of classes, including the background.
         widths: channels of the five levels.
         outputs: as for :class:`NamedOutputs`.
         encoder: as for :class:`UNet`.
@@ -104,16 +104,20 @@ class DroppedUNet(NamedOutputs):
         kaiming_initialized(self)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Logits (B, out_channels, H, W) of images (B, in_channels, H, W), sides >= 16 px; nothing is dropped."""
+        """Return the logits (B, out_channels, H, W) without dropped channels.
+
+        Args:
+            image: (B, in_channels, H, W), H and W at least 16 px.
+        """
         return self.decoder.full_size(self.head(self.decoder(self.encoder(image))), image)
 
     @torch.jit.export
     def heads(self, image: Tensor) -> Heads:
-        """``seg`` and ``dropped``: logits (B, out_channels, H, W) each."""
+        """Return the logits (B, out_channels, H, W) of ``seg`` and ``dropped``."""
         levels = self.encoder(image)
         if not self.training:
-            answer = self.decoder.full_size(self.head(self.decoder(levels)), image)
-            return {"seg": answer, "dropped": answer}
+            logits = self.decoder.full_size(self.head(self.decoder(levels)), image)
+            return {"seg": logits, "dropped": logits}
         both: list[Tensor] = []
         for level, dropped in zip(levels, self.dropout(levels)):  # noqa: B905 (TorchScript)
             both.append(torch.cat([level, dropped]))

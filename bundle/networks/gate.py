@@ -1,4 +1,4 @@
-"""The gates of Semi-MoE: one weight an expert and an image (eq. 8 and 9 of the paper)."""
+"""The gates of Semi-MoE: one weight per expert and image (eq. 8 and 9 of the paper)."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ KINDS = ("paper", "as_released", "equal")
 
 
 class Gate(nn.Module):
-    """A small network that looks at the pooled features of all experts and weighs the experts.
+    """Gating network: weights of the experts from the pooled features of all experts.
 
-    Differs from the paper: nothing in ``paper``, but the widths of the two hidden layers, which it does not give.
+    ``paper`` follows the paper; the widths of the two hidden layers are ours, because the paper does not give them.
 
     Args:
-        features: length of the pooled features, experts times channels.
+        features: number of pooled features, experts times channels.
         experts: number of experts, K.
         kind: ``paper`` (fully connected, ReLU, fully connected, dropout, fully connected, softmax),
-            ``as_released`` (the first layer's answer is multiplied by its own softmax: so small that at the start
-            all images get nearly the same weights, set by biases alone, and the layer little gradient) or ``equal``
-            (always 1 / K, no parameters).
+            ``as_released`` (the output of the first layer is multiplied by its own softmax; it is then so small that
+            at first all images get nearly the same weights, set by the biases, and the layer gets little gradient) or
+            ``equal`` (always 1 / K, no parameters).
         dropout: probability of dropout before the last layer.
 
     Raises:
-        ValueError: for another kind.
+        ValueError: if ``kind`` is unknown.
     """
 
     def __init__(self, features: int, experts: int, kind: str = "paper", dropout: float = 0.1) -> None:
         super().__init__()
         if kind not in KINDS:
-            raise ValueError(f"gate is {kind!r}; choose one of {', '.join(KINDS)}")
+            raise ValueError(f"unknown gate {kind!r}; choose one of {', '.join(KINDS)}")
         self.kind = kind
         self.experts = experts
         hidden = max(features // 2, experts)
@@ -45,7 +45,7 @@ class Gate(nn.Module):
         )
 
     def forward(self, pooled: Tensor) -> Tensor:
-        """Weights (B, K), positive, each row sums to 1, of pooled features (B, features)."""
+        """Return positive weights (B, K), each row with sum 1, for pooled features (B, features)."""
         if self.kind == "equal":
             return torch.full([pooled.shape[0], self.experts], 1.0 / self.experts, device=pooled.device)
         hidden = self.first(pooled)
@@ -54,16 +54,16 @@ class Gate(nn.Module):
 
 
 class GatedTask(nn.Module):
-    """One task of the multi-gate: its own weights over the experts and its own 1x1 head on the weighted sum.
+    """One task of the multi-gate mixture: a gate over the experts and a 1x1 head on the weighted sum.
 
-    The head is applied to each expert's features and the answers are mixed. As a 1x1 convolution is linear and the
-    weights sum to 1 this equals the head on the mixed features, and moves 2 channels through memory and not 64.
+    The head is applied to the features of each expert, and its outputs are mixed. A 1x1 convolution is linear and the
+    weights sum to 1, so this equals the head on the mixed features, but it moves 2 channels through memory, not 64.
 
     Args:
         channels: channels of an expert's last feature map.
         experts: number of experts, K.
-        out_channels: channels of the task's answer.
-        kind: kind of the gate.
+        out_channels: channels of the task's output.
+        kind: kind of the gate, see :class:`Gate`.
         dropout: probability of dropout in the gate.
     """
 
@@ -73,9 +73,14 @@ class GatedTask(nn.Module):
         self.head = nn.Conv2d(channels, out_channels, kernel_size=1)
 
     def forward(self, features: list[Tensor], pooled: Tensor) -> tuple[Tensor, Tensor]:
-        """Mix K feature maps (B, C, H, W), pooled (B, K * C): answer (B, out_channels, H, W) and weights (B, K)."""
+        """Return the output (B, out_channels, H, W) and the weights (B, K) of the experts.
+
+        Args:
+            features: K feature maps (B, C, H, W).
+            pooled: their means over space, (B, K * C).
+        """
         weights = self.gate(pooled)
-        answer = self.head(features[0]) * weights[:, 0, None, None, None]
+        output = self.head(features[0]) * weights[:, 0, None, None, None]
         for expert in range(1, len(features)):
-            answer = answer + self.head(features[expert]) * weights[:, expert, None, None, None]
-        return answer, weights
+            output = output + self.head(features[expert]) * weights[:, expert, None, None, None]
+        return output, weights

@@ -1,4 +1,4 @@
-"""Collaborative generalist and specialists: one head that knows all classes, and one for each class."""
+"""Networks of CGS: a generalist head for all classes, and a specialist head for each foreground class."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ from bundle.types import EXPERTS, SEG, SPECIALIST, Heads
 
 
 def specialist_heads(channels: int, classes: int) -> nn.ModuleDict:
-    """A 1x1 head for each foreground class: background, its own class, every other foreground class.
+    """Return one 1x1 head per foreground class, with 3 channels: background, this class, other foreground classes.
 
     Args:
         channels: channels of the features.
-        classes: number of classes, background counted, at least 3.
+        classes: number of classes, including the background, at least 3.
 
     Raises:
-        ValueError: for fewer classes: with one foreground class there is no other, and the one specialist would be
-            held to what the generalist is held to.
+        ValueError: if there are fewer than 3 classes. With one foreground class, its specialist would have the same
+            target as the generalist.
     """
     if classes < 3:
         raise ValueError(
-            f"generalist and specialists need two foreground classes or more, and there are {classes} classes with the "
-            "background: add an overlay that tells classes apart, for example configs/data/phantom_classes.yaml, or "
-            "take another method"
+            f"generalist and specialists need at least two foreground classes, but there are {classes} classes "
+            "including the background; add an overlay with several classes, for example "
+            "configs/data/phantom_classes.yaml, or choose another method"
         )
-    return nn.ModuleDict({f"{SPECIALIST}{own}": nn.Conv2d(channels, 3, kernel_size=1) for own in range(1, classes)})
+    return nn.ModuleDict({f"{SPECIALIST}{index}": nn.Conv2d(channels, 3, kernel_size=1) for index in range(1, classes)})
 
 
 class GeneralistUNet(UNet):
-    """A U-Net whose features serve a generalist, ``seg``, and a specialist for each foreground class.
+    """U-Net with a generalist head, ``seg``, and a specialist head for each foreground class.
 
     Balancing multi-target semi-supervised segmentation with Collaborative Generalist and Specialists (CGS; Wang et al.
-    2025, arXiv 2504.00862). The generalist answers; specialists are there to teach and be taught.
+    2025, arXiv 2504.00862). The generalist is the output; the specialists are used only in training.
 
     Args:
         in_channels: channels of the image.
-        out_channels: number of classes, background counted, at least 3.
+        out_channels: number of classes, including the background, at least 3.
         widths: channels of the five levels.
         dropout: probability of dropout after each convolution.
         outputs: as for :class:`NamedOutputs`.
@@ -51,7 +51,7 @@ class GeneralistUNet(UNet):
         output_stride: as for :class:`UNet`.
 
     Raises:
-        ValueError: for fewer than two foreground classes.
+        ValueError: if there are fewer than two foreground classes.
     """
 
     def __init__(
@@ -70,29 +70,29 @@ class GeneralistUNet(UNet):
 
     @torch.jit.export
     def heads(self, image: Tensor) -> Heads:
-        """Every map by name: ``seg`` (B, out_channels, H, W), ``specialist_1``, ... (B, 3, H, W) each."""
+        """Return the logits of ``seg`` (B, out_channels, H, W) and ``specialist_1``, ... (B, 3, H, W)."""
         features = self.decoder(self.encoder(image))
-        answers: dict[str, Tensor] = {"seg": self.decoder.full_size(self.head(features), image)}
+        outputs: dict[str, Tensor] = {"seg": self.decoder.full_size(self.head(features), image)}
         for name, specialist in self.specialists.items():
-            answers[name] = self.decoder.full_size(specialist(features), image)
-        return answers
+            outputs[name] = self.decoder.full_size(specialist(features), image)
+        return outputs
 
 
 class SpecialistSemiMoE(SemiMoE):
-    """Semi-MoE with a specialist for each foreground class on the features of its segmentation expert.
+    """Semi-MoE with a specialist head for each foreground class on the features of its segmentation expert.
 
-    The specialists of CGS (Wang et al. 2025, arXiv 2504.00862) as an addition: the expert ``seg`` is their generalist,
-    and ``fused_seg`` answers as before.
+    Adds the specialists of CGS (Wang et al. 2025, arXiv 2504.00862). The expert ``seg`` is their generalist;
+    ``fused_seg`` is still the output.
 
     Args:
         in_channels: channels of the image.
-        out_channels: number of classes, background counted, at least 3.
+        out_channels: number of classes, including the background, at least 3.
         widths: channels of the five levels of each U-Net.
         experts: as for :class:`SemiMoE`.
         **rest: as for :class:`SemiMoE`.
 
     Raises:
-        ValueError: for fewer than two foreground classes, and as :class:`SemiMoE`.
+        ValueError: if there are fewer than two foreground classes, and as for :class:`SemiMoE`.
     """
 
     def __init__(
@@ -110,9 +110,9 @@ class SpecialistSemiMoE(SemiMoE):
 
     @torch.jit.export
     def heads(self, image: Tensor) -> Heads:
-        """Every map by name: those of :class:`SemiMoE`, and ``specialist_1``, ... (B, 3, H, W) each."""
+        """Return the heads of :class:`SemiMoE`, and the logits of ``specialist_1``, ... (B, 3, H, W)."""
         features, pooled = self._features(image)
-        answers = self._answers(features, pooled, image)
+        outputs = self._outputs(features, pooled, image)
         for name, specialist in self.specialists.items():
-            answers[name] = self._full_size(specialist(features[self.generalist]), image)
-        return answers
+            outputs[name] = self._full_size(specialist(features[self.generalist]), image)
+        return outputs

@@ -1,4 +1,4 @@
-"""Equal experts with own weights, and a gate that looks at the image: the mixture of the Semi-MoE project page."""
+"""Mixture of equal experts with a gate on the image, as on the Semi-MoE project page."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from bundle.types import Heads
 
 
 class ImageGate(nn.Module):
-    """A gate that looks at the image itself: convolutions of stride 2, the mean over space, then a :class:`Gate`.
+    """Gate on the image: convolutions of stride 2, mean over space, then a :class:`Gate`.
 
     Args:
         in_channels: channels of the image.
         experts: number of experts, K.
         widths: channels of the convolutions.
-        kind: kind of the gate; ``equal`` for a plain mean of the experts.
+        kind: kind of the gate, see :class:`Gate`; ``equal`` is the mean of the experts.
         dropout: probability of dropout in the gate.
     """
 
@@ -38,33 +38,33 @@ class ImageGate(nn.Module):
         self.gate = Gate(channels[-1], experts, kind, dropout)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Weights (B, K) in float32, each row sums to 1, of images (B, in_channels, H, W)."""
+        """Return weights (B, K), float32, each row with sum 1, for an image (B, in_channels, H, W)."""
         return self.gate(self.features(image).mean(dim=[2, 3]))
 
 
 class KExperts(NamedOutputs):
-    """K U-Nets of one shape, each with weights of its own, mixed by one gate an image (Semi-MoE project page).
+    """Mixture of K U-Nets of the same architecture with separate weights and one gate (Semi-MoE project page).
 
-    g = softmax(G(x)), y = sum_k g_k p_k(x), p_k = softmax(E_k(x)): the *probabilities* are mixed. ``forward`` gives
-    log y, whose softmax is y, so every loss and reading that takes logits stays right. It is computed as
-    logsumexp_k(log g_k + log p_k) in float32, which needs no clamp where an expert is sure.
+    g = softmax(G(x)), y = sum_k g_k p_k(x), p_k = softmax(E_k(x)): the *probabilities* are mixed. ``forward`` returns
+    log y. Its softmax is y, so it can be used wherever logits are expected. It is computed as
+    logsumexp_k(log g_k + log p_k) in float32, so a probability of 0 needs no clamp.
 
-    Not the Semi-MoE of the paper (BMVC 2025), whose experts solve unlike tasks; its project page describes this one.
+    Not the Semi-MoE of the paper (BMVC 2025), whose experts solve different tasks; its project page describes this one.
 
     Args:
         in_channels: channels of the image.
-        out_channels: number of classes, background counted.
-        widths: channels of the five levels of each U-Net; the first four are those of the gate's convolutions.
+        out_channels: number of classes, including the background.
+        widths: channels of the five levels of each U-Net; the gate's convolutions have the first four.
         experts: names of the experts' heads; their number is K, at least 2.
-        gate: ``paper`` (learned) or ``equal`` (the plain mean).
+        gate: ``paper`` (learned) or ``equal`` (the mean of the experts).
         gate_dropout: probability of dropout in the gate.
         dropout: probability of dropout in the U-Nets.
         outputs: as for :class:`NamedOutputs`.
-        encoder: as for :class:`UNet`; each expert has a copy, and the gate's convolutions stay plain.
+        encoder: as for :class:`UNet`; each expert has a copy. It does not affect the gate.
         output_stride: as for :class:`UNet`.
 
     Raises:
-        ValueError: for fewer than two experts, or names that are not all different.
+        ValueError: if there are fewer than two experts, or a name is repeated.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class KExperts(NamedOutputs):
     ) -> None:
         super().__init__(outputs)
         if len(set(experts)) < max(2, len(experts)):
-            raise ValueError(f"experts are {list(experts)}; name at least two, each once")
+            raise ValueError(f"experts are {list(experts)}; give at least two different names")
         self.experts = nn.ModuleDict(
             {
                 name: UNet(
@@ -92,28 +92,32 @@ class KExperts(NamedOutputs):
             }
         )
         self.gate = ImageGate(in_channels, len(experts), widths[:4], gate, gate_dropout)
-        self.least_weight = torch.finfo(torch.float32).tiny  # of a gate so sure that it says 0, which has no logarithm
+        self.least_weight = torch.finfo(torch.float32).tiny  # a weight of 0 has no logarithm
         kaiming_initialized(self.gate)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Log-probabilities (B, out_channels, H, W), float32, of images (B, in_channels, H, W), sides >= 16 px."""
+        """Return the log-probabilities (B, out_channels, H, W), float32.
+
+        Args:
+            image: (B, in_channels, H, W), H and W at least 16 px.
+        """
         return self.heads(image)["seg"]
 
     @torch.jit.export
     def heads(self, image: Tensor) -> Heads:
-        """Every map by name.
+        """Return all heads.
 
         Returns:
-            ``seg``, the mixture as log-probabilities (B, C, H, W); the experts by their names, logits of that shape;
-            ``gate_seg``, the weights (B, K), in the order of the experts.
+            ``seg``, log-probabilities (B, C, H, W) of the mixture; the experts by name, logits (B, C, H, W);
+            ``gate_seg``, weights (B, K) in the order of the experts.
         """
         weights = self.gate(image)
         logarithms = weights.clamp_min(self.least_weight).log()
-        answers: dict[str, Tensor] = {}
+        outputs: dict[str, Tensor] = {}
         terms: list[Tensor] = []
         for index, (name, expert) in enumerate(self.experts.items()):
-            answers[name] = expert(image)
-            terms.append(answers[name].float().log_softmax(dim=1) + logarithms[:, index, None, None, None])
-        answers["seg"] = torch.stack(terms).logsumexp(dim=0)
-        answers["gate_seg"] = weights
-        return answers
+            outputs[name] = expert(image)
+            terms.append(outputs[name].float().log_softmax(dim=1) + logarithms[:, index, None, None, None])
+        outputs["seg"] = torch.stack(terms).logsumexp(dim=0)
+        outputs["gate_seg"] = weights
+        return outputs

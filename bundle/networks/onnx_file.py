@@ -1,4 +1,4 @@
-"""The ONNX file of a network: written, and held against the network itself."""
+"""Write a network as an ONNX file, and compare the file with the network."""
 
 from __future__ import annotations
 
@@ -21,35 +21,35 @@ from bundle.networks.outputs import PRED
 from bundle.types import IMAGE, Heads
 
 TRACED = (2, 3, 64, 96)
-"""Shape of the image that an export looks at; the file takes any other."""
+"""Shape of the image that the export traces; the file accepts other sizes."""
 SHAPES = ((1, 3, 256, 256), (3, 3, 192, 160), (2, 3, 75, 130))
-"""Shapes at which a file is held against its network: other batches, oblong, sides that 16 does not divide."""
+"""Image shapes of the comparison: several batch sizes, not square, and sides that are no multiple of 16."""
 TOLERANCE = 1e-4
-"""Largest difference of file and network; where an output goes beyond 1, times its largest value."""
+"""Largest allowed difference of file and network, relative to the largest value of an output if that is above 1."""
 OPSET = 18
 LARGEST = 2**31
-"""Bytes that one ONNX file may have, its weights inside."""
+"""Maximum size of an ONNX file with its weights, in bytes."""
 
 
 def required(name: str) -> Any:
-    """A library of the extra ``onnx``.
+    """Import a library of the extra ``onnx``.
 
     Raises:
-        RuntimeError: where it is not installed.
+        RuntimeError: if it is not installed.
     """
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise RuntimeError(f'ONNX files need {name}, which is not here; pip install "{name}", or .[onnx]') from error
+        raise RuntimeError(f'ONNX files need {name}, which is missing; pip install "{name}", or .[onnx]') from error
 
 
 class FittedUpCat(nn.Module):
-    """MONAI's ``UpCat`` without its question whether a side is odd: a trace would answer it once for all images.
+    """MONAI's ``UpCat`` without its branch on odd sides, which a trace would fix for all images.
 
-    It pads by as many rows and columns as are missing, also by none.
+    It always pads by the number of missing rows and columns, which may be 0.
 
     Args:
-        block: the block whose parts it takes over.
+        block: block whose layers are used.
     """
 
     def __init__(self, block: UpCat) -> None:
@@ -58,7 +58,12 @@ class FittedUpCat(nn.Module):
         self.convs = block.convs
 
     def forward(self, x: Tensor, x_e: Tensor | None) -> Tensor:
-        """Features (B, C, H, W) of the level, of those below it, (B, C', H // 2, W // 2), and the encoder's if any."""
+        """Return the features (B, C, H, W) of this level.
+
+        Args:
+            x: features of the next coarser level, (B, C', H // 2, W // 2).
+            x_e: features of the encoder at this level, or ``None``.
+        """
         below = self.upsample(x)
         if x_e is None:
             return self.convs(below)
@@ -67,10 +72,10 @@ class FittedUpCat(nn.Module):
 
 
 class Listed(nn.Module):
-    """A network whose maps come one after the other, as an ONNX file has them.
+    """Network with a list of outputs, as ONNX export needs.
 
     Args:
-        network: answers with a tensor, or with tensors by name.
+        network: returns a tensor, or a dictionary of tensors.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -78,82 +83,82 @@ class Listed(nn.Module):
         self.network = network
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """All that the network answers to images (B, C, H, W)."""
-        answer = self.network(image)
-        return list(answer.values()) if isinstance(answer, dict) else [answer]
+        """Return all outputs of the network for an image (B, C, H, W)."""
+        output = self.network(image)
+        return list(output.values()) if isinstance(output, dict) else [output]
 
 
 def traceable(network: nn.Module) -> nn.Module:
-    """A copy of a network for evaluation on the CPU whose trace takes images of every size."""
-    made = copy.deepcopy(network).eval().to("cpu", torch.float32)
-    for part in list(made.modules()):
+    """Return a copy of a network, in evaluation mode on the CPU, whose trace accepts images of every size."""
+    traced = copy.deepcopy(network).eval().to("cpu", torch.float32)
+    for part in list(traced.modules()):
         for name, child in part.named_children():
             if isinstance(child, UpCat) and child.is_pad:
                 setattr(part, name, FittedUpCat(child))
-    return made
+    return traced
 
 
-def answers_of(network: nn.Module, image: Tensor) -> Heads:
-    """What ``forward`` gives, by name: ``pred`` where it is one tensor."""
+def outputs_of(network: nn.Module, image: Tensor) -> Heads:
+    """Return the outputs of ``forward`` by name; a single tensor is ``pred``."""
     with torch.no_grad():
-        answer = network(image)
-    return answer if isinstance(answer, dict) else {PRED: answer}
+        output = network(image)
+    return output if isinstance(output, dict) else {PRED: output}
 
 
 def write_onnx(
     network: nn.Module, path: str | os.PathLike[str], metadata: Mapping[str, str], opset: int = OPSET
 ) -> list[str]:
-    """Write a network as an ONNX file with free batch, height and width.
+    """Write a network as an ONNX file with dynamic batch size, height and width.
 
-    The input is called ``image``, the outputs as ``forward`` names them, ``pred`` where it gives one tensor.
+    The input is called ``image``; the outputs have the names that ``forward`` returns, or ``pred`` for a single tensor.
 
     Args:
         network: takes images (B, 3, H, W); it is not changed.
-        path: file to write, weights inside.
-        metadata: what the file says of itself beside ``outputs``, name -> text.
+        path: file to write, with the weights.
+        metadata: metadata of the file, name -> text; ``outputs`` is added.
         opset: version of the ONNX operators.
 
     Returns:
         Names of the outputs.
 
     Raises:
-        RuntimeError: without the library ``onnx``.
-        ValueError: where the network cannot be written so.
+        RuntimeError: if the library ``onnx`` is not installed.
+        ValueError: if the network cannot be written as ONNX.
     """
     onnx = required("onnx")
-    made = traceable(network)
-    size = sum(value.numel() * value.element_size() for value in made.state_dict().values())
+    traced = traceable(network)
+    size = sum(value.numel() * value.element_size() for value in traced.state_dict().values())
     if size >= LARGEST:
         raise ValueError(
-            f"the weights take {size / 2**30:.1f} GiB, and an ONNX file holds less than 2; lower the widths"
+            f"the weights take {size / 2**30:.1f} GiB, but an ONNX file holds less than 2 GiB; reduce the widths"
         )
     image = torch.zeros(TRACED)
-    answers = answers_of(made, image)
-    free = {0: "batch", 2: "height", 3: "width"}
-    axes = {name: free if value.ndim == 4 else {0: "batch"} for name, value in ({IMAGE: image} | answers).items()}
+    outputs = outputs_of(traced, image)
+    dynamic = {0: "batch", 2: "height", 3: "width"}
+    axes = {name: dynamic if value.ndim == 4 else {0: "batch"} for name, value in ({IMAGE: image} | outputs).items()}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a trace warns of each size it looks at; `check_onnx` sees what came of it
+        warnings.simplefilter("ignore")  # tracing warns about each use of a size; `check_onnx` tests other sizes
         try:
             torch.onnx.export(
-                Listed(made),
+                Listed(traced),
                 (image,),
                 os.fspath(path),
                 input_names=[IMAGE],
-                output_names=list(answers),
+                output_names=list(outputs),
                 dynamic_axes=axes,
                 opset_version=opset,
-                dynamo=False,  # the same answers as with `dynamo=True`, in a twentieth of the time
+                dynamo=False,  # same outputs as with `dynamo=True`, twenty times faster
             )
-        except Exception as error:  # operators and versions that ONNX lacks raise a dozen kinds
+        except Exception as error:  # unsupported operators and versions raise many classes
             raise ValueError(
                 f"{type(network).__name__} cannot be written as ONNX, opset {opset}: {_short(error)}; "
-                "give another --opset, or leave the outputs at pred"
+                "choose another --opset, or keep the outputs at pred"
             ) from error
     model = onnx.load(os.fspath(path))
-    onnx.helper.set_model_props(model, {**metadata, "outputs": json.dumps(list(answers))})
+    onnx.helper.set_model_props(model, {**metadata, "outputs": json.dumps(list(outputs))})
     onnx.checker.check_model(model)
     onnx.save(model, os.fspath(path))
-    return list(answers)
+    return list(outputs)
 
 
 def check_onnx(
@@ -162,25 +167,25 @@ def check_onnx(
     shapes: Sequence[Sequence[int]] = SHAPES,
     tolerance: float = TOLERANCE,
 ) -> float:
-    """Hold an ONNX file against its network, by ONNX Runtime on the CPU and noise as images.
+    """Compare the outputs of an ONNX file with those of its network, in ONNX Runtime on the CPU with noise images.
 
     Args:
-        network: what the file shall answer like.
+        network: network that the file was written from.
         path: the file.
         shapes: shapes (B, 3, H, W) of the images.
-        tolerance: largest difference that is taken for rounding; of an output whose values go beyond 1, times the
-            largest of them.
+        tolerance: largest difference that is accepted as rounding, relative to the largest value of an output if that
+            is above 1.
 
     Returns:
-        The largest difference found, so measured.
+        The largest difference, measured in the same way.
 
     Raises:
-        RuntimeError: without ONNX Runtime.
-        ValueError: where the file does not answer, or otherwise.
+        RuntimeError: if ONNX Runtime is not installed.
+        ValueError: if the file cannot be run, or its outputs differ.
     """
     runtime = required("onnxruntime")
     settings = runtime.SessionOptions()
-    settings.log_severity_level = 4  # what fails is told here, in one sentence
+    settings.log_severity_level = 4  # errors are reported below in one sentence
     session = runtime.InferenceSession(os.fspath(path), settings, providers=["CPUExecutionProvider"])
     reference = copy.deepcopy(network).eval().to("cpu", torch.float32)
     noise = torch.Generator().manual_seed(0)
@@ -188,33 +193,33 @@ def check_onnx(
     worst = 0.0
     for shape in shapes:
         image = torch.randn(*shape, generator=noise)
-        expected = answers_of(reference, image)
+        expected = outputs_of(reference, image)
         if list(expected) != names:
-            raise ValueError(f"{Path(path).name} has the outputs {names}, and the network {list(expected)}")
-        place = "x".join(map(str, shape))
+            raise ValueError(f"{Path(path).name} has the outputs {names}, but the network {list(expected)}")
+        size = "x".join(map(str, shape))
         try:
-            found = session.run(None, {IMAGE: image.numpy()})
-        except Exception as error:  # a class of ONNX Runtime's own
+            actual = session.run(None, {IMAGE: image.numpy()})
+        except Exception as error:  # ONNX Runtime has its own exception classes
             raise ValueError(
-                f"the ONNX file does not take images of {place}, so {type(network).__name__} has parts that keep the "
-                f"size they were traced at; leave the outputs at pred ({_short(error)})"
+                f"the ONNX file does not accept images of {size}, because {type(network).__name__} has layers that "
+                f"keep the size they were traced at; keep the outputs at pred ({_short(error)})"
             ) from error
-        for (name, value), other in zip(expected.items(), found, strict=True):
-            difference = _difference(value, torch.from_numpy(other))
-            if not difference <= tolerance:  # NaN is no agreement
+        for (name, value), output in zip(expected.items(), actual, strict=True):
+            difference = _difference(value, torch.from_numpy(output))
+            if not difference <= tolerance:  # also fails for NaN
                 raise ValueError(
-                    f"the ONNX file answers {name} otherwise than {type(network).__name__} at {place}: they differ by "
-                    f"{difference:.2g}, and {tolerance:g} is rounding"
+                    f"the output {name} of the ONNX file differs from {type(network).__name__} by {difference:.2g} at "
+                    f"{size}; the tolerance is {tolerance:g}"
                 )
             worst = max(worst, difference)
     return worst
 
 
-def _difference(expected: Tensor, found: Tensor) -> float:
-    """Largest difference of two maps, as a share of the largest value where that is above 1."""
-    if expected.shape != found.shape:
+def _difference(expected: Tensor, actual: Tensor) -> float:
+    """Return the largest difference of two maps, relative to the largest value if that is above 1."""
+    if expected.shape != actual.shape:
         return float("inf")
-    return float((expected - found).abs().max() / expected.abs().max().clamp_min(1.0))
+    return float((expected - actual).abs().max() / expected.abs().max().clamp_min(1.0))
 
 
 def _short(error: BaseException) -> str:

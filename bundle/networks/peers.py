@@ -1,4 +1,4 @@
-"""Two networks side by side, each of which writes labels for the other."""
+"""Two networks that give each other pseudo-labels, and padding to any image size."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from bundle.types import Heads
 
 
 class Padded(nn.Module):
-    """A network that asks for sides divisible by a number, made to take images of any size.
+    """Wrapper that lets a network for sides of a fixed multiple accept images of any size.
 
-    The image is continued at its right and lower border with the values there, and the answer is cut back.
+    The image is padded at its right and lower border (replicate), and the output is cropped.
 
     Args:
-        network: takes images (B, in_channels, H, W) and answers at their size.
-        multiple: what the sides must divide by, px.
+        network: takes images (B, in_channels, H, W) and returns logits of the same size.
+        multiple: number that must divide the sides, in px.
     """
 
     def __init__(self, network: nn.Module, multiple: int) -> None:
@@ -30,7 +30,7 @@ class Padded(nn.Module):
         self.multiple = multiple
 
     def forward(self, image: Tensor) -> Tensor:
-        """Logits (B, C, H, W) of images (B, in_channels, H, W)."""
+        """Return logits (B, C, H, W) for an image (B, in_channels, H, W)."""
         height, width = image.shape[2], image.shape[3]
         missing = [0, -width % self.multiple, 0, -height % self.multiple]
         if sum(missing) > 0:
@@ -39,23 +39,22 @@ class Padded(nn.Module):
 
 
 class Peers(NamedOutputs):
-    """Two networks that see the same image: a U-Net, which answers, and its peer, which is there for training alone.
+    """A U-Net and a peer network that is used only in training.
 
-    They teach each other: cross pseudo supervision (Chen et al. 2021, arXiv 2106.01226) where both are U-Nets, drawn
-    one after the other from the same random numbers, so never alike; cross teaching (Luo et al. 2022,
-    arXiv 2112.04894) where the peer is a transformer.
+    Cross pseudo supervision (Chen et al. 2021, arXiv 2106.01226) if both are U-Nets, which have different random
+    weights; cross teaching (Luo et al. 2022, arXiv 2112.04894) if the peer is a transformer.
 
-    The U-Net alone is evaluated: ``forward`` does not ask the peer, and a TorchScript of this network does not hold
-    it, nor ``heads``, so any module may be a peer. A state dict holds both.
+    Only the U-Net is evaluated: ``forward`` does not run the peer, and TorchScript contains neither the peer nor
+    ``heads``, so any module may be the peer. The state dict contains both networks.
 
     Args:
         in_channels: channels of the image.
-        out_channels: number of classes, background counted.
+        out_channels: number of classes, including the background.
         widths: channels of the five levels of the U-Net.
         dropout: probability of dropout in the U-Nets.
         peer: the second network, answering (B, out_channels, H, W); ``None`` makes another U-Net of that kind.
-        outputs: as for :class:`NamedOutputs`; TorchScript, which does not hold the peer, refuses ``all``.
-        encoder: as for :class:`UNet`; a peer that is a U-Net has a copy, another peer keeps an encoder of its own.
+        outputs: as for :class:`NamedOutputs`; ``all`` is not possible in TorchScript, which does not contain the peer.
+        encoder: as for :class:`UNet`; a U-Net peer gets a copy, other peers have their own encoder.
         output_stride: as for :class:`UNet`, of both U-Nets.
     """
 
@@ -73,29 +72,33 @@ class Peers(NamedOutputs):
         output_stride: int = 1,
     ) -> None:
         super().__init__(outputs)
-        other = deepcopy(encoder)
+        peer_encoder = deepcopy(encoder)
         self.network = UNet(in_channels, out_channels, widths, dropout, PRED, encoder, output_stride)
         if peer is None:
-            peer = UNet(in_channels, out_channels, widths, dropout, PRED, other, output_stride)
+            peer = UNet(in_channels, out_channels, widths, dropout, PRED, peer_encoder, output_stride)
         self.peer = peer
 
     def __prepare_scriptable__(self) -> Peers:
-        """What TorchScript is made of.
+        """Return the module that TorchScript compiles.
 
         Raises:
-            ValueError: where it would have to hold the peer.
+            ValueError: if the outputs include the peer.
         """
         if self.outputs == ALL:
             raise ValueError(
-                f"TorchScript cannot hold the peer of {type(self).__name__}, which may be of any kind; "
-                f"leave network_def#outputs at {PRED}, or export to ONNX"
+                f"TorchScript cannot contain the peer of {type(self).__name__}, which may be any module; "
+                f"keep network_def#outputs at {PRED}, or export to ONNX"
             )
         return self
 
     def forward(self, image: Tensor) -> Tensor:
-        """Logits (B, out_channels, H, W) of the U-Net for images (B, in_channels, H, W), sides of at least 16 px."""
+        """Return the logits of the U-Net (B, out_channels, H, W).
+
+        Args:
+            image: (B, in_channels, H, W), H and W at least 16 px.
+        """
         return self.network(image)
 
     def heads(self, image: Tensor) -> Heads:
-        """Both answers: ``seg`` (the U-Net, as in ``forward``) and ``peer``, logits (B, out_channels, H, W) each."""
+        """Return the logits (B, out_channels, H, W) of ``seg`` (the U-Net, as ``forward``) and ``peer``."""
         return {"seg": self.network(image), "peer": self.peer(image)}

@@ -1,4 +1,4 @@
-"""Semi-MoE: three unlike experts and a gate for each task."""
+"""Semi-MoE: three experts for different tasks, and a gate for each task."""
 
 from __future__ import annotations
 
@@ -17,29 +17,28 @@ from bundle.types import BOUNDARY, EXPERTS, FUSED, SDF, SEG, Heads
 class SemiMoE(NamedOutputs):
     """Mixture of a segmentation, a signed-distance and a boundary expert (Semi-MoE, BMVC 2025).
 
-    Each expert is a U-Net; each task has a gate that weighs the experts' last feature maps, and a head on the
-    weighted sum. ``forward`` answers with ``fused_seg``. With widths 64..1024 an expert with a head of two
-    channels has 34,527,106 parameters (``sdf``, with one, 65 less).
+    Each expert is a U-Net. Each task has a gate that weights the last feature maps of the experts, and a head on the
+    weighted sum. ``forward`` returns ``fused_seg``. With widths 64..1024, an expert with a head of two channels has
+    34,527,106 parameters (``sdf``, with one channel, 65 less).
 
-    Differs from the paper: encoders are separate unless asked, as in the code of its authors (the paper says
-    "shared"); gates as in the paper unless asked.
+    Differs from the paper: encoders are separate by default, as in the authors' code (the paper says "shared").
 
     Args:
         in_channels: channels of the image.
-        out_channels: number of classes, background counted.
+        out_channels: number of classes, including the background.
         widths: channels of the five levels of each U-Net.
-        experts: any of ``seg``, ``sdf``, ``boundary``, ``seg`` among them.
-        tasks: experts whose task has a gate; default all of them.
-        shared_encoder: one encoder for all experts.
+        experts: any of ``seg``, ``sdf`` and ``boundary``, including ``seg``.
+        tasks: experts whose task has a gate; all by default.
+        shared_encoder: whether all experts share one encoder.
         gate: ``paper``, ``as_released`` or ``equal``.
         gate_dropout: probability of dropout in the gates.
         dropout: probability of dropout in the U-Nets.
         outputs: as for :class:`NamedOutputs`.
-        encoder: as for :class:`UNet`; separate ones are copies of it.
-        output_stride: as for :class:`UNet`; gates see the features of that stride.
+        encoder: as for :class:`UNet`; separate encoders are copies of it.
+        output_stride: as for :class:`UNet`; gates use the features of that stride.
 
     Raises:
-        ValueError: for an unknown or missing expert, or a task without expert.
+        ValueError: if an expert is unknown or missing, or a task has no expert.
     """
 
     def __init__(
@@ -76,12 +75,12 @@ class SemiMoE(NamedOutputs):
     def _check(experts: Sequence[str], tasks: Sequence[str]) -> None:
         unknown = [name for name in experts if name not in EXPERTS]
         if unknown or SEG not in experts or len(set(experts)) != len(experts):
-            raise ValueError(f"experts are {list(experts)}; choose from {list(EXPERTS)}, each once, {SEG!r} among them")
+            raise ValueError(f"experts are {list(experts)}; choose from {list(EXPERTS)}, each once, including {SEG!r}")
         if SEG not in tasks or any(name not in experts for name in tasks):
-            raise ValueError(f"tasks are {list(tasks)}; choose from the experts {list(experts)}, {SEG!r} among them")
+            raise ValueError(f"tasks are {list(tasks)}; choose from the experts {list(experts)}, including {SEG!r}")
 
     def _features(self, image: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Last feature map of each expert, (B, C, H, W) each, and their averages over space side by side, (B, K C)."""
+        """Return the last feature map of each expert, (B, C, H, W), and their means over space, (B, K C)."""
         encoded = [encoder(image) for encoder in self.encoders]
         features: list[Tensor] = []
         for index, decoder in enumerate(self.decoders):
@@ -90,33 +89,37 @@ class SemiMoE(NamedOutputs):
         return features, pooled
 
     def forward(self, image: Tensor) -> Tensor:
-        """Logits of the gated segmentation (B, out_channels, H, W) of images (B, in_channels, H, W), sides >= 16 px."""
+        """Return the logits of the gated segmentation (B, out_channels, H, W).
+
+        Args:
+            image: (B, in_channels, H, W), H and W at least 16 px.
+        """
         features, pooled = self._features(image)
         return self._full_size(self.tasks["seg"](features, pooled)[0], image)
 
     @torch.jit.export
     def heads(self, image: Tensor) -> Heads:
-        """Every map by name.
+        """Return all heads.
 
         Returns:
-            ``seg``, ``sdf``, ``boundary`` (the experts), ``fused_*`` (the gated tasks), (B, C, H, W) each, and
-            ``gate_*``, the weights (B, K), in the order of the experts.
+            ``seg``, ``sdf``, ``boundary`` (experts) and ``fused_*`` (gated tasks), (B, C, H, W); ``gate_*``, weights
+            (B, K) in the order of the experts.
         """
         features, pooled = self._features(image)
-        return self._answers(features, pooled, image)
+        return self._outputs(features, pooled, image)
 
-    def _full_size(self, answer: Tensor, image: Tensor) -> Tensor:
-        """A head's answer at the size of the image; all decoders are of one kind."""
-        return self.decoders[0].full_size(answer, image)  # type: ignore[operator]
+    def _full_size(self, output: Tensor, image: Tensor) -> Tensor:
+        """Resize the output of a head to the size of the image; all decoders are of the same kind."""
+        return self.decoders[0].full_size(output, image)  # type: ignore[operator]
 
-    def _answers(self, features: list[Tensor], pooled: Tensor, image: Tensor) -> Heads:
-        """What experts and gates make of the experts' features, as :meth:`heads` gives it."""
-        answers: dict[str, Tensor] = {}
+    def _outputs(self, features: list[Tensor], pooled: Tensor, image: Tensor) -> Heads:
+        """Return the heads, see :meth:`heads`, for the features of the experts."""
+        outputs: dict[str, Tensor] = {}
         for index, (name, head) in enumerate(self.expert_heads.items()):
-            answers[name] = self._full_size(head(features[index]), image)
+            outputs[name] = self._full_size(head(features[index]), image)
         for name, task in self.tasks.items():
-            answer, weights = task(features, pooled)
-            # TorchScript sees no constants of a module: FUSED and GATE in full
-            answers["fused_" + name] = self._full_size(answer, image)
-            answers["gate_" + name] = weights
-        return answers
+            output, weights = task(features, pooled)
+            # the values of FUSED and GATE: TorchScript cannot read module constants
+            outputs["fused_" + name] = self._full_size(output, image)
+            outputs["gate_" + name] = weights
+        return outputs

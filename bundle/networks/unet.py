@@ -1,4 +1,4 @@
-"""U-Net in two halves, so that experts can share an encoder and auxiliary decoders can join it."""
+"""U-Net with a separate encoder and decoder, so that networks can share an encoder or add decoders."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from bundle.types import Heads
 
 
 class UNetDecoder(nn.Sequential):
-    """The expanding half of a U-Net: nearest x2 upsampling, 3x3 convolution, concatenation, two convolutions.
+    """Decoder of a U-Net; each level: nearest x2 upsampling, 3x3 convolution, concatenation, two convolutions.
 
-    Where the encoder has no features of a resolution, nothing is concatenated.
+    A level without encoder features of its stride concatenates nothing.
 
     Args:
-        widths: channels of the features at strides 1, 2, 4, 8 and 16, as far as the decoder makes them.
+        widths: channels of the decoder's features at strides 1, 2, 4, 8 and 16.
         dropout: probability of dropout after each convolution.
-        encoder: whose features are read; ``None`` for a plain one with the same widths.
-        output_stride: stride of the finest features that are made, 1 or 2. With 2 the answer is brought up to the size
-            of the image, which saves the costliest level.
+        encoder: encoder whose features are decoded; ``None`` means :class:`UNetEncoder` with the same widths.
+        output_stride: stride of the finest features, 1 or 2. With 2 the output is upsampled to the size of the image,
+            which saves the most expensive level.
 
     Attributes:
         channels: channels of the finest features.
         finest: index of their stride, 0 or 1.
 
     Raises:
-        ValueError: for another number of widths or output stride, or an encoder with features of a larger stride.
+        ValueError: if there are not five widths, the output stride is not 1 or 2, or the encoder has too large strides.
     """
 
     def __init__(
@@ -46,11 +46,11 @@ class UNetDecoder(nn.Sequential):
         channels, strides = (widths, (1, 2, 4, 8, 16)) if encoder is None else (encoder.channels, encoder.strides)
         deepest = strides[-1].bit_length() - 1
         if len(widths) != 5:
-            raise ValueError(f"a U-Net here has five levels, got widths {tuple(widths)}")
+            raise ValueError(f"a U-Net needs five levels, got widths {tuple(widths)}")
         if output_stride not in (1, 2):
-            raise ValueError(f"output_stride is {output_stride}; choose 1, or 2 for an answer that is brought up")
+            raise ValueError(f"output_stride is {output_stride}; choose 1, or 2 for an upsampled output")
         if not 1 < deepest <= len(widths):
-            raise ValueError(f"the encoder's coarsest features have stride {strides[-1]}; 4 to 32 fit the five widths")
+            raise ValueError(f"the encoder's coarsest features have stride {strides[-1]}; the five widths need 4 to 32")
         self.finest = output_stride - 1
         self.channels = widths[self.finest]
         self.complete = output_stride == strides[0] == 1
@@ -79,43 +79,52 @@ class UNetDecoder(nn.Sequential):
         return block
 
     def forward(self, levels: list[Tensor]) -> Tensor:
-        """The finest features (B, widths[finest], H, W); half that size with output stride 2."""
+        """Return the finest features (B, widths[finest], H, W); half that size with output stride 2."""
         return self.scales(levels)[0]
 
     def scales(self, levels: list[Tensor]) -> list[Tensor]:
-        """Features of all scales, the finest first: (B, widths[i], H / 2**i, W / 2**i) for i = finest, finest + 1, ...
+        """Return the features of all scales, the finest first.
 
         Args:
-            levels: what the encoder gave, the finest first.
+            levels: features of the encoder, the finest first.
+
+        Returns:
+            (B, widths[i], H / 2**i, W / 2**i) for i = finest, finest + 1, ...
         """
-        found: list[Tensor] = []
+        scales: list[Tensor] = []
         features = levels[-1]
         for index, block in enumerate(self):
-            place = len(levels) - 2 - index
-            features = block(features, levels[place]) if place >= 0 else block(features, None)
-            found.insert(0, features)
-        return found
+            level = len(levels) - 2 - index
+            features = block(features, levels[level]) if level >= 0 else block(features, None)
+            scales.insert(0, features)
+        return scales
 
-    def full_size(self, answer: Tensor, image: Tensor) -> Tensor:
-        """What a head made of the finest features, (B, C, h, w), at the size of the image (B, in_channels, H, W).
+    def full_size(self, output: Tensor, image: Tensor) -> Tensor:
+        """Resize the output of a head to the size of the image (bilinear).
 
-        Bilinear, of one size nothing changes. Where the encoder reads the full resolution it is that of the image.
+        Args:
+            output: output of a head on the finest features, (B, C, h, w). It has the size of the image already if
+                ``output_stride`` and the encoder's finest stride are 1.
+            image: (B, in_channels, H, W).
+
+        Returns:
+            (B, C, H, W).
         """
         if self.complete:
-            return answer
-        return functional.interpolate(answer, size=[image.shape[2], image.shape[3]], mode="bilinear")
+            return output
+        return functional.interpolate(output, size=[image.shape[2], image.shape[3]], mode="bilinear")
 
 
 class UNet(NamedOutputs):
-    """A U-Net with one head, ``seg``; with widths 64..1024 and three channels it has 34,527,106 parameters.
+    """U-Net with one head, ``seg``; with widths 64..1024 and three channels it has 34,527,106 parameters.
 
     Args:
         in_channels: channels of the image.
-        out_channels: number of classes, background counted.
-        widths: channels of the five levels, at strides 1, 2, 4, 8 and 16: of the plain encoder, and of the decoder.
+        out_channels: number of classes, including the background.
+        widths: channels of the decoder, and of the default encoder, at strides 1, 2, 4, 8 and 16.
         dropout: probability of dropout after each convolution.
         outputs: as for :class:`NamedOutputs`.
-        encoder: any :class:`Encoder`; ``None`` is the plain one.
+        encoder: any :class:`Encoder`; ``None`` means :class:`UNetEncoder`.
         output_stride: as for :class:`UNetDecoder`.
     """
 
@@ -136,13 +145,14 @@ class UNet(NamedOutputs):
         kaiming_initialized(self)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Logits (B, out_channels, H, W) of images (B, in_channels, H, W).
+        """Return the logits (B, out_channels, H, W).
 
-        Sides are at least the encoder's largest stride, 16 px for the plain one.
+        Args:
+            image: (B, in_channels, H, W), H and W at least the encoder's largest stride, 16 px by default.
         """
         return self.decoder.full_size(self.head(self.decoder(self.encoder(image))), image)
 
     @torch.jit.export
     def heads(self, image: Tensor) -> Heads:
-        """The same answer by name: ``{"seg": logits}``."""
+        """Return ``{"seg": logits}``."""
         return {"seg": self.decoder.full_size(self.head(self.decoder(self.encoder(image))), image)}

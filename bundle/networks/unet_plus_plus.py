@@ -1,4 +1,4 @@
-"""U-Net++: a U-Net whose skip connections are U-Nets themselves."""
+"""U-Net++: a U-Net with nested skip connections."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from bundle.types import Heads
 
 
 class UNetPlusPlus(NamedOutputs):
-    """MONAI's U-Net++ in two dimensions with one head, ``seg`` (Zhou et al. 2018, arXiv 1807.10165).
+    """MONAI's 2D U-Net++ with one head, ``seg`` (Zhou et al. 2018, arXiv 1807.10165).
 
-    Differs from the paper: without deep supervision. Normalization, activation and first weights are those of
-    :class:`bundle.networks.UNet`, so that a comparison of the two is one of their shapes.
+    Differs from the paper: no deep supervision. Normalization, activation and initialization are those of
+    :class:`bundle.networks.UNet`, so that only the architectures differ.
 
     Args:
         in_channels: channels of the image.
-        out_channels: number of classes, background counted.
-        widths: channels of the five levels, from full resolution down to one sixteenth. All nodes of a level have
-            its width, and so has the last one, MONAI's sixth number.
+        out_channels: number of classes, including the background.
+        widths: channels of all nodes of the five levels, at strides 1, 2, 4, 8 and 16. The last node, MONAI's sixth
+            width, has the first width.
         dropout: probability of dropout after each convolution.
         outputs: as for :class:`NamedOutputs`.
-        encoder: ``None`` alone: its own levels are its encoder.
-        output_stride: 1 alone.
+        encoder: must be ``None``: the encoder is part of the nested levels.
+        output_stride: must be 1.
 
     Raises:
-        ValueError: for another number of levels, or an encoder or output stride.
+        ValueError: if there are not five widths, or ``encoder`` or ``output_stride`` is set.
     """
 
     def __init__(
@@ -45,11 +45,11 @@ class UNetPlusPlus(NamedOutputs):
     ) -> None:
         super().__init__(outputs)
         if len(widths) != 5:
-            raise ValueError(f"a U-Net++ here has five levels, got widths {tuple(widths)}")
+            raise ValueError(f"a U-Net++ needs five levels, got widths {tuple(widths)}")
         if encoder is not None or output_stride != 1:
             raise ValueError(
-                "U-Net++ has an encoder of its own, whose levels are nodes of the whole; leave network_def#encoder at "
-                "null (configs/encoders/unet.yaml) and network_def#output_stride at 1, or take another network"
+                "U-Net++ cannot use another encoder or output stride; keep network_def#encoder at null "
+                "(configs/encoders/unet.yaml) and network_def#output_stride at 1, or choose another network"
             )
         self.nested = BasicUNetPlusPlus(
             spatial_dims=2,
@@ -61,15 +61,19 @@ class UNetPlusPlus(NamedOutputs):
             norm=NORM,
             dropout=dropout,
         )
-        # the heads of the shallower nodes are for deep supervision: MONAI asks them even where it drops the answers
+        # Heads for deep supervision: MONAI runs them even if their outputs are not used.
         self.nested.final_conv_0_1 = self.nested.final_conv_0_2 = self.nested.final_conv_0_3 = nn.Identity()
         kaiming_initialized(self)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Logits (B, out_channels, H, W) of images (B, in_channels, H, W); sides of at least 16 px, also odd ones."""
+        """Return the logits (B, out_channels, H, W).
+
+        Args:
+            image: (B, in_channels, H, W), H and W at least 16 px; they may be odd.
+        """
         return self.nested(image)[0]
 
     @torch.jit.export
     def heads(self, image: Tensor) -> Heads:
-        """The same answer by name: ``{"seg": logits}``."""
+        """Return ``{"seg": logits}``."""
         return {"seg": self.nested(image)[0]}

@@ -1,4 +1,4 @@
-"""XNet: one branch for the low, one for the high frequencies of an image, joined in the middle."""
+"""XNet: two U-Nets for the low and the high frequencies of an image, with fused encoder features."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from bundle.networks.unet import UNetDecoder
 from bundle.types import Heads
 
 EXCHANGED = 2
-"""Deepest levels of the encoders, at which the branches see each other's features: the fourth and fifth of a U-Net."""
+"""Number of deepest encoder levels with fused features: levels 4 and 5 of a U-Net."""
 
 
 def low_frequencies(image: Tensor) -> Tensor:
-    """The image (B, C, H, W) from its approximation alone, one level of the Haar wavelet, at full size.
+    """Reconstruct an image (B, C, H, W) from its approximation in a one-level Haar transform, at full size.
 
-    With the details set to 0 the inverse transform gives each pixel the mean of its 2 x 2 block, counted from the
-    upper left corner. Odd sides are continued by repeating the last row or column, so the last block is narrower.
+    With the details set to 0, the inverse transform gives each pixel the mean of its 2 x 2 block, counted from the
+    upper left corner. If a side is odd, the last block is one pixel wide.
     """
     mean = functional.avg_pool2d(image, kernel_size=2, stride=2, ceil_mode=True)
     full = functional.interpolate(mean, scale_factor=2.0, mode="nearest")
@@ -30,10 +30,10 @@ def low_frequencies(image: Tensor) -> Tensor:
 
 
 class Exchange(nn.Module):
-    """What one branch makes of its deep features and of the other branch's: side by side, then a 1x1 convolution.
+    """Fuse the deep features of both branches for one branch: concatenation, then a 1x1 convolution.
 
     Args:
-        channels: channels of the levels of the encoders.
+        channels: channels of the encoder levels.
     """
 
     def __init__(self, channels: Sequence[int]) -> None:
@@ -46,7 +46,7 @@ class Exchange(nn.Module):
         )
 
     def forward(self, own: list[Tensor], other: list[Tensor]) -> list[Tensor]:
-        """The branch's levels, as its encoder gave them, the last two with the other's in them."""
+        """Return the features of this branch; the last two levels are fused with those of the other branch."""
         levels = own[: len(own) - len(self.joins)]
         for index, join in enumerate(self.joins):
             level = len(own) - len(self.joins) + index
@@ -55,27 +55,26 @@ class Exchange(nn.Module):
 
 
 class XNet(NamedOutputs):
-    """Two U-Nets, one for low and one for high frequencies, whose encoders exchange levels 4 and 5 (Zhou et al. 2023).
+    """Two U-Nets for low and high frequencies, whose encoders exchange features at levels 4 and 5.
 
-    XNet: Wavelet-Based Low and High Frequency Fusion Networks, ICCV 2023. The image is split on line, so the network
-    takes one image as any other: low = inverse Haar transform of the approximation alone, high = image - low, both at
-    full size; they add up to the image.
+    XNet: Wavelet-Based Low and High Frequency Fusion Networks (Zhou et al., ICCV 2023). The network splits the image
+    itself: low = inverse Haar transform of the approximation, high = image - low, both at full size.
 
-    The branch for low frequencies answers (``seg``); that takes both encoders and one decoder.
+    The low-frequency branch is the output (``seg``); it needs both encoders and one decoder.
 
-    Differs from the paper: Haar (there the wavelet is chosen for each data set), color in both branches (in the
-    authors' code the high frequencies are gray), plain U-Net blocks, and features exchanged at their own scale (there
-    also between the fourth level and the fifth). In the authors' code the branch that validates better is reported;
-    here it is chosen beforehand, so that this method too has one answer.
+    Differs from the paper: Haar (the paper chooses the wavelet for each data set), color in both branches (gray high
+    frequencies in the authors' code), U-Net blocks, and features exchanged only within a level (the paper also
+    exchanges them between levels 4 and 5). The authors' code reports the branch with the better validation score; here
+    the output is always the low-frequency branch.
 
     Args:
         in_channels: channels of the image.
-        out_channels: number of classes, background counted.
+        out_channels: number of classes, including the background.
         widths: channels of the five levels of each branch.
         dropout: probability of dropout after each convolution.
         outputs: as for :class:`NamedOutputs`.
-        encoder: as for :class:`UNet`, that of the low branch; the high branch has a copy, which sees the high
-            frequencies as details around the mean color that the pipeline subtracted.
+        encoder: as for :class:`UNet`; the high-frequency branch has a copy. Its input has mean 0, as a normalized
+            image.
         output_stride: as for :class:`UNet`.
     """
 
@@ -100,7 +99,7 @@ class XNet(NamedOutputs):
         kaiming_initialized(self)
 
     def _encoded(self, image: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Levels of both encoders, before the exchange."""
+        """Return the features of both encoders, before the exchange."""
         low = low_frequencies(image)
         return self.low_encoder(low), self.high_encoder(image - low)
 
@@ -108,13 +107,17 @@ class XNet(NamedOutputs):
         return self.low_decoder.full_size(self.low_head(self.low_decoder(self.low_exchange(low, high))), image)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Logits of the low branch (B, out_channels, H, W) of images (B, in_channels, H, W), sides >= 16 px."""
+        """Return the logits of the low-frequency branch (B, out_channels, H, W).
+
+        Args:
+            image: (B, in_channels, H, W), H and W at least 16 px.
+        """
         low, high = self._encoded(image)
         return self._low(low, high, image)
 
     @torch.jit.export
     def heads(self, image: Tensor) -> Heads:
-        """Both answers: ``seg`` (low frequencies) and ``peer`` (high), logits (B, out_channels, H, W) each."""
+        """Return the logits (B, out_channels, H, W) of ``seg`` (low frequencies) and ``peer`` (high)."""
         low, high = self._encoded(image)
         peer = self.high_head(self.high_decoder(self.high_exchange(high, low)))
         return {"seg": self._low(low, high, image), "peer": self.high_decoder.full_size(peer, image)}

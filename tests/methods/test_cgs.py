@@ -127,4 +127,4 @@ def test_one_foreground_class_is_refused(name: str, method: Callable[..., Any]) 
     while cause.__cause__ is not None:
         cause = cause.__cause__
     assert isinstance(cause, ValueError)
-    assert "two foreground classes or more" in str(cause)
+    assert "at least two foreground classes" in str(cause)

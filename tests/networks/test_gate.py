@@ -94,5 +94,5 @@ def test_mixing_after_the_head_equals_the_head_on_the_mixture(kind: str) -> None
 
 
 def test_another_kind_is_refused() -> None:
-    with pytest.raises(ValueError, match="gate is 'softmax'; choose one of paper, as_released, equal"):
+    with pytest.raises(ValueError, match="unknown gate 'softmax'; choose one of paper, as_released, equal"):
         Gate(FEATURES, EXPERTS, "softmax")

@@ -70,5 +70,7 @@ def test_specialists_change_nothing_of_semi_moe() -> None:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_one_foreground_class_is_refused(name: str) -> None:
     settings: dict[str, Any] = {"out_channels": 2, "widths": TINY}
-    with pytest.raises(ValueError, match="two foreground classes or more, and there are 2 classes with the background"):
+    with pytest.raises(
+        ValueError, match="at least two foreground classes, but there are 2 classes including the background"
+    ):
         NETWORKS[name](**settings)

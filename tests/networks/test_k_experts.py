@@ -91,5 +91,5 @@ def test_scripting_changes_nothing() -> None:
 
 @pytest.mark.parametrize("names", [(), ("one",), ("one", "two", "one")])
 def test_too_few_or_equal_names_are_refused(names: tuple[str, ...]) -> None:
-    with pytest.raises(ValueError, match="at least two, each once"):
+    with pytest.raises(ValueError, match="at least two different names"):
         network(experts=names)

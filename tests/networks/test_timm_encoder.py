@@ -135,19 +135,21 @@ def test_the_network_keeps_the_encoder_s_weights(timm: Any) -> None:
 
 def test_what_cannot_be_made_is_one_sentence(timm: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
-        ValueError, match=r"timm cannot make the encoder 'nonsense': RuntimeError: Unknown model .*; give"
+        ValueError, match=r"timm cannot create the encoder 'nonsense': RuntimeError: Unknown model .*; choose"
     ):
         TimmEncoder("nonsense")
     with pytest.raises(ValueError, match=r"strides \[4, 8, 8\] do not fit a U-Net"):
         TimmEncoder("odd")
-    with pytest.raises(ValueError, match=r"5 maps of stride 8 make no pyramid; ask for fewer"):
+    with pytest.raises(ValueError, match=r"5 maps of stride 8 are too many for a pyramid; set fewer"):
         TimmEncoder("many")
     with pytest.raises(
-        FileNotFoundError, match=r"no weights at .*none\.pth; give network_def#encoder#weights the file"
+        FileNotFoundError, match=r"no weights at .*none\.pth; set network_def#encoder#weights to a file"
     ):
         TimmEncoder("late", pretrained=True, weights=str(tmp_path / "none.pth"))
     timm.calls.clear()
-    with pytest.raises(ValueError, match=r"options of an encoder name a checkpoint_path, .*; give the file as weights"):
+    with pytest.raises(
+        ValueError, match=r"checkpoint_path is not allowed in the options of an encoder; set the file as weights"
+    ):
         TimmEncoder("late", options={"checkpoint_path": str(tmp_path / "pickle.pth")})
     assert not timm.calls, "timm would unpickle the file"
     monkeypatch.setitem(sys.modules, "timm", None)

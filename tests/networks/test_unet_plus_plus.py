@@ -36,9 +36,11 @@ def test_all_nodes_of_the_finest_level_have_its_width():
 
 
 def test_another_encoder_is_refused():
-    with pytest.raises(ValueError, match=r"U-Net\+\+ has an encoder of its own.* or take another network"):
+    with pytest.raises(
+        ValueError, match=r"U-Net\+\+ cannot use another encoder or output stride.* or choose another network"
+    ):
         UNetPlusPlus(widths=WIDTHS, encoder=UNetEncoder(widths=WIDTHS))
-    with pytest.raises(ValueError, match=r"U-Net\+\+ has an encoder of its own"):
+    with pytest.raises(ValueError, match=r"U-Net\+\+ cannot use another encoder or output stride"):
         UNetPlusPlus(widths=WIDTHS, output_stride=2)
 
 

@@ -128,7 +128,7 @@ def test_a_file_that_answers_otherwise_does_not_appear(program, trained, words, 
 
     monkeypatch.setattr(bundle.networks, "write_onnx", changed)
     assert program.main(words) == 1
-    assert re.search(r"^export_onnx: the ONNX file answers pred otherwise than SemiMoE", last_line(capsys))
+    assert re.search(r"^export_onnx: the output pred of the ONNX file differs from SemiMoE", last_line(capsys))
     assert {one.name for one in (tmp_path / "models").iterdir()} == {"model.pt", "model.onnx"}
     assert (tmp_path / "models" / "model.onnx").read_text() == "of yesterday"
 
