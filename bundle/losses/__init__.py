@@ -1,4 +1,4 @@
-"""Losses that MONAI lacks: a weight a pixel, pixels to ignore, and soft targets."""
+"""Losses with pixel weights, ignored pixels and soft targets, which MONAI lacks."""
 
 from bundle.losses.cross_entropy import CrossEntropy
 from bundle.losses.cross_entropy_dice import CrossEntropyDice

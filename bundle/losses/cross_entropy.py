@@ -1,40 +1,39 @@
-"""Cross-entropy with a weight a pixel."""
+"""Cross-entropy with pixel weights."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bundle.losses.pixel_weights import counts, is_hard, mean_over
+from bundle.losses.pixel_weights import is_hard, pixel_weights, weighted_mean
 from bundle.types import IGNORE
 
 
 class CrossEntropy(nn.Module):
-    """Cross-entropy of a prediction with a hard or soft target, over the pixels that count.
+    """Cross-entropy with a hard or soft target and pixel weights, which PyTorch's cross-entropy does not have.
 
-    -sum_i w_i sum_c t_ic log p_ic / sum_i w_i over all pixels i of the batch, p = softmax(prediction). PyTorch's own
-    has no weight a pixel.
+    -sum_i w_i sum_c t_ic log p_ic / sum_i w_i over all pixels i of the batch, p = softmax(prediction).
     """
 
     def forward(self, prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Compare prediction and target, in float32 also under autocast.
+        """Compute the loss, in float32 also under autocast.
 
         Args:
             prediction: logits (B, C, H, W), C >= 2.
-            target: class indices (B, 1, H, W) where ``IGNORE`` counts nothing, or class probabilities (B, C, H, W).
-            weight: how much each pixel counts, (B, 1, H, W), 0 or more; ``None`` counts all alike.
+            target: class indices (B, 1, H, W) where ``IGNORE`` is ignored, or class probabilities (B, C, H, W).
+            weight: pixel weights (B, 1, H, W), 0 or more; ``None`` weights all pixels equally.
 
         Returns:
-            The mean over counted pixels, in nats, a tensor without dimensions, 0 or more (for a soft target never
-            below its entropy); 0 where no pixel counts.
+            The weighted mean over pixels, in nats, a 0-d tensor, 0 or more (for a soft target at least its entropy);
+            0 if all weights are 0.
 
         Raises:
-            ValueError: where shapes do not fit.
+            ValueError: if the shapes do not match.
         """
-        counted = counts(prediction, target, weight)
+        weights = pixel_weights(prediction, target, weight)
         logits = prediction.float()
         if is_hard(target):
-            each = functional.cross_entropy(logits, target[:, 0].long(), ignore_index=IGNORE, reduction="none")
+            loss = functional.cross_entropy(logits, target[:, 0].long(), ignore_index=IGNORE, reduction="none")
         else:
-            each = functional.cross_entropy(logits, target.float(), reduction="none")
-        return mean_over(each[:, None], counted)
+            loss = functional.cross_entropy(logits, target.float(), reduction="none")
+        return weighted_mean(loss[:, None], weights)

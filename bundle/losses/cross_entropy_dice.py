@@ -1,4 +1,4 @@
-"""Cross-entropy and Dice in one, with a weight a pixel that reaches both."""
+"""Sum of cross-entropy and Dice loss with pixel weights."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from bundle.losses.dice import Dice
 
 
 class CrossEntropyDice(nn.Module):
-    """CrossEntropy + dice_weight Dice, both over the same counted pixels.
+    """CrossEntropy + dice_weight Dice, both with the same pixel weights.
 
-    MONAI's ``DiceCELoss`` has no weight a pixel.
+    MONAI's ``DiceCELoss`` has no pixel weights.
 
     Args:
         dice_weight: weight of the Dice term.
-        dice: the Dice loss; :class:`Dice` with its defaults where not given.
+        dice: the Dice loss; :class:`Dice` with its defaults if not given.
     """
 
     def __init__(self, dice_weight: float = 1.0, dice: nn.Module | None = None) -> None:
@@ -25,17 +25,17 @@ class CrossEntropyDice(nn.Module):
         self.dice = dice if dice is not None else Dice()
 
     def forward(self, prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Compare prediction and target, in float32 also under autocast.
+        """Compute the loss, in float32 also under autocast.
 
         Args:
             prediction: logits (B, C, H, W), C >= 2.
-            target: class indices (B, 1, H, W) where ``IGNORE`` counts nothing, or class probabilities (B, C, H, W).
-            weight: how much each pixel counts, (B, 1, H, W), 0 or more; ``None`` counts all alike.
+            target: class indices (B, 1, H, W) where ``IGNORE`` is ignored, or class probabilities (B, C, H, W).
+            weight: pixel weights (B, 1, H, W), 0 or more; ``None`` weights all pixels equally.
 
         Returns:
-            The sum, a tensor without dimensions, 0 or more; 0 where no pixel counts.
+            The sum, a 0-d tensor, 0 or more; 0 if all weights are 0.
 
         Raises:
-            ValueError: where shapes do not fit.
+            ValueError: if the shapes do not match.
         """
         return self.cross_entropy(prediction, target, weight) + self.dice_weight * self.dice(prediction, target, weight)

@@ -1,30 +1,30 @@
-"""Dice loss with a weight a pixel."""
+"""Dice loss with pixel weights."""
 
 from __future__ import annotations
 
 from monai.losses import DiceLoss
 from torch import Tensor, nn
 
-from bundle.losses.pixel_weights import as_probabilities, counts
+from bundle.losses.pixel_weights import as_probabilities, pixel_weights
 
 
 class Dice(nn.Module):
-    """MONAI's Dice loss of softmax with a hard or soft target, over the pixels that count.
+    """MONAI's Dice loss with softmax, a hard or soft target and pixel weights.
 
-    1 - (2 sum_i w_i p_i t_i + s) / (sum_i w_i p_i^2 + sum_i w_i t_i^2 + s), the mean over classes and images. It is
-    Dice of p and t times the square root of w. With ``squared`` off the denominator is sum w p + sum w t, and 2 p t
-    becomes p + t - |p - t|, which is the same for a hard target. Either way the loss is 0 where p equals a soft t.
-    MONAI's ``MaskedDiceLoss`` is for one channel: with softmax, a masked pixel is background that was missed.
+    1 - (2 sum_i w_i p_i t_i + s) / (sum_i w_i p_i^2 + sum_i w_i t_i^2 + s), mean over classes and images. This is the
+    Dice loss of p sqrt(w) and t sqrt(w). With ``squared=False`` the denominator is sum w p + sum w t, and 2 p t becomes
+    p + t - |p - t|, which is the same for a hard target. In both cases the loss is 0 if p equals a soft t.
+    MONAI's ``MaskedDiceLoss`` is for one channel: with softmax, a masked pixel counts as missed background.
 
     Args:
         squared: whether the denominator has squares, as ``squared_pred`` of MONAI.
-        smooth: s, above 0; what makes the loss 0 where nothing counts.
-        batch: whether the sums run over the whole batch, and not image by image. An image without a counted pixel has
-            the loss 0, which enters the mean over images.
-        include_background: whether class 0 is one of the classes.
+        smooth: s, above 0; it makes the loss 0 if all weights are 0.
+        batch: whether to sum over the whole batch instead of each image. Otherwise an image whose weights are all 0 has
+            the loss 0, which is part of the mean over images.
+        include_background: whether to include class 0.
 
     Raises:
-        ValueError: for ``smooth`` of 0 or less.
+        ValueError: if ``smooth`` is 0 or less.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class Dice(nn.Module):
     ) -> None:
         super().__init__()
         if smooth <= 0.0:
-            raise ValueError(f"smooth is above 0, else the loss of no pixel is 0 / 0; got {smooth}")
+            raise ValueError(f"smooth must be above 0, because the loss of no pixel would be 0 / 0; got {smooth}")
         self.squared = squared
         self.dice = DiceLoss(
             include_background=include_background,
@@ -44,20 +44,20 @@ class Dice(nn.Module):
         )
 
     def forward(self, prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Compare prediction and target, in float32 also under autocast.
+        """Compute the loss, in float32 also under autocast.
 
         Args:
             prediction: logits (B, C, H, W), C >= 2.
-            target: class indices (B, 1, H, W) where ``IGNORE`` counts nothing, or class probabilities (B, C, H, W).
-            weight: how much each pixel counts, (B, 1, H, W), 0 or more; ``None`` counts all alike.
+            target: class indices (B, 1, H, W) where ``IGNORE`` is ignored, or class probabilities (B, C, H, W).
+            weight: pixel weights (B, 1, H, W), 0 or more; ``None`` weights all pixels equally.
 
         Returns:
-            The mean over classes and images, a tensor without dimensions, in [0, 1]; 0 where no pixel counts.
+            The mean over classes and images, a 0-d tensor, in [0, 1]; 0 if all weights are 0.
 
         Raises:
-            ValueError: where shapes do not fit.
+            ValueError: if the shapes do not match.
         """
-        counted = counts(prediction, target, weight)
-        scale = counted.sqrt() if self.squared else counted
+        weights = pixel_weights(prediction, target, weight)
+        scale = weights.sqrt() if self.squared else weights
         probabilities = prediction.float().softmax(dim=1)
         return self.dice(probabilities * scale, as_probabilities(target, prediction.shape[1]) * scale)

@@ -1,4 +1,4 @@
-"""Connected components of super-level sets: where each is born, and where it joins an older one."""
+"""0-dimensional persistent homology: birth and death of the connected components of super-level sets."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ Indices = NDArray[np.int64]
 Levels = NDArray[np.float32]
 
 NEVER = -1
-"""Death of a component that no older one takes in. As an index it is the last, where a 0 can be kept."""
+"""Saddle of a component that never merges with an older one. As an index it reads the last value, an added 0."""
 
 
 @dataclass(frozen=True)
 class Components:
-    """Components of some maps, one an entry.
+    """Components of several maps, one per entry.
 
     Attributes:
-        peak: index, into the flattened maps, of the pixel where the component appears: its highest.
-        saddle: index of the pixel that joins it with an older one, the highest on any way to a higher peak; ``NEVER``
-            for the oldest of each patch.
+        peak: index, into the flattened maps, of the highest pixel of the component, where it is born.
+        saddle: index of the pixel where it merges with an older component, the highest on any path to a higher peak;
+            ``NEVER`` for the oldest component of each patch.
         birth: value at the peak.
-        death: value at the saddle; 0 for the oldest of each patch.
-        patch: which patch it lies in, counted through patch rows, then maps.
+        death: value at the saddle; 0 for the oldest component of each patch.
+        patch: index of its patch, in row order within a map, then by map.
     """
 
     peak: Indices
@@ -37,95 +37,97 @@ class Components:
 
     @property
     def persistence(self) -> Levels:
-        """For how many levels each component lives, above 0."""
+        """Birth minus death, above 0."""
         return self.birth - self.death
 
-    def where(self, kept: NDArray[np.bool_]) -> Components:
-        """Some of them."""
-        return Components(self.peak[kept], self.saddle[kept], self.birth[kept], self.death[kept], self.patch[kept])
+    def where(self, mask: NDArray[np.bool_]) -> Components:
+        """Return the components where ``mask`` is true."""
+        return Components(self.peak[mask], self.saddle[mask], self.birth[mask], self.death[mask], self.patch[mask])
 
 
 def components_of(maps: Levels, patch_size: int) -> Components:
-    """0-dimensional persistence of the super-level sets of maps, patch by patch (Edelsbrunner, Harer 2010).
+    """Compute the 0-dimensional persistence of super-level sets in each patch (Edelsbrunner, Harer 2010).
 
-    While a level falls from the highest value to 0, the pixels at or above it grow components; pixels touch
-    by their sides, within one patch. Where two meet, the one with the lower peak dies. All patches of all maps are
-    worked on at once: each pixel climbs to the peak above it (the steepest neighbor, again and again), peaks are
-    joined by the highest saddle between neighboring basins, and the maximum spanning tree of these saddles holds all
-    that ever merge. So the loop runs over peaks, and not over pixels.
+    As a threshold decreases from the largest value to 0, the pixels at or above it form growing components
+    (4-connectivity, within a patch). If two meet, the one with the lower peak dies. All patches of all maps are
+    processed at once: each pixel is assigned to the peak that steepest ascent reaches, neighboring basins are connected
+    by their highest saddle, and the maximum spanning tree of the saddles contains all merges. So the Python loop runs
+    over peaks, not over pixels.
 
     Args:
-        maps: (N, H, W), finite, 0 or more. Of equal values the first in reading order is taken for the higher.
+        maps: (N, H, W), finite, 0 or more. Of equal values, the first in reading order counts as higher.
         patch_size: side of a patch, in px; patches at the right and lower edge may be smaller.
 
     Returns:
-        All components whose birth and death are not the same value.
+        All components whose birth and death differ.
     """
     height, width = maps.shape[1:]
     values = maps.ravel()
     order = np.argsort(-values, kind="stable")
-    place = np.empty_like(order)  # 0 for the highest pixel; from here on a pixel is called by its place
-    place[order] = np.arange(order.size)
-    place = place.reshape(maps.shape)
+    rank = np.empty_like(order)  # 0 for the highest pixel; below, pixels are identified by their rank
+    rank[order] = np.arange(order.size)
+    rank = rank.reshape(maps.shape)
 
-    highest = place.copy()
-    one, other = [], []
+    # Steepest ascent: each pixel points to its highest neighbor in the patch, until only peaks are left.
+    highest = rank.copy()
+    firsts, seconds = [], []
     for upper, lower, touch in (
         (np.s_[:, :-1], np.s_[:, 1:], (np.arange(1, height) % patch_size > 0)[:, None]),
         (np.s_[:, :, :-1], np.s_[:, :, 1:], np.arange(1, width) % patch_size > 0),
     ):
-        np.minimum(highest[upper], place[lower], out=highest[upper], where=touch)
-        np.minimum(highest[lower], place[upper], out=highest[lower], where=touch)
-        same_patch = np.broadcast_to(touch, place[upper].shape)
-        one.append(place[upper][same_patch])
-        other.append(place[lower][same_patch])
+        np.minimum(highest[upper], rank[lower], out=highest[upper], where=touch)
+        np.minimum(highest[lower], rank[upper], out=highest[lower], where=touch)
+        same_patch = np.broadcast_to(touch, rank[upper].shape)
+        firsts.append(rank[upper][same_patch])
+        seconds.append(rank[lower][same_patch])
     peak = np.empty_like(order)
-    peak[place.ravel()] = highest.ravel()
-    while not np.array_equal(peak, further := peak[peak]):
-        peak = further
+    peak[rank.ravel()] = highest.ravel()
+    while not np.array_equal(peak, next_peak := peak[peak]):
+        peak = next_peak
 
     is_highest = peak == np.arange(peak.size)
     basin = (np.cumsum(is_highest) - 1)[peak]
-    met = _meetings(np.concatenate(one), np.concatenate(other), basin)
+    merges = _merges(np.concatenate(firsts), np.concatenate(seconds), basin)
 
     peaks = order[is_highest]
-    saddles = np.where(met == NEVER, NEVER, order[met])
+    saddles = np.where(merges == NEVER, NEVER, order[merges])
     image, row, column = np.unravel_index(peaks, maps.shape)
     patches = (image * -(-height // patch_size) + row // patch_size) * -(-width // patch_size) + column // patch_size
     levels = np.append(values, np.float32(0.0))
-    found = Components(peaks, saddles, levels[peaks], levels[saddles], patches)
-    return found.where(found.persistence > 0.0)
+    components = Components(peaks, saddles, levels[peaks], levels[saddles], patches)
+    return components.where(components.persistence > 0.0)
 
 
-def _meetings(one: Indices, other: Indices, basin: Indices) -> Indices:
-    """The place where each basin joins an older one, by its number; ``NEVER`` for the oldest of each patch.
+def _merges(first: Indices, second: Indices, basin: Indices) -> Indices:
+    """Return the rank at which each basin merges with an older one; ``NEVER`` for the oldest of each patch.
 
     Args:
-        one: place of a pixel, for each two neighbors.
-        other: place of its neighbor.
-        basin: number of the basin of each place; the older a basin, the lower its number.
+        first: rank of a pixel, for each pair of neighbors.
+        second: rank of its neighbor.
+        basin: index of the basin of each rank; older basins have lower indices.
     """
     count = int(basin.max()) + 1
-    apart = basin[one] != basin[other]
-    one, other = one[apart], other[apart]
-    saddle = np.maximum(one, other)
-    first = np.argsort(saddle, kind="stable")
-    pair = (np.minimum(basin[one], basin[other]) * count + np.maximum(basin[one], basin[other]))[first]
-    pair, index = np.unique(pair, return_index=True)  # with the highest saddle of each two basins
-    weight = saddle[first][index] + 1  # not 0, which would mean no edge
+    border = basin[first] != basin[second]
+    first, second = first[border], second[border]
+    saddle = np.maximum(first, second)
+    by_height = np.argsort(saddle, kind="stable")
+    pair = np.minimum(basin[first], basin[second]) * count + np.maximum(basin[first], basin[second])
+    pair, index = np.unique(pair[by_height], return_index=True)  # keeps the highest saddle of each pair of basins
+    weight = saddle[by_height][index] + 1  # 0 would mean no edge
     tree = minimum_spanning_tree(csr_matrix((weight, (pair // count, pair % count)), shape=(count, count))).tocoo()
 
-    met = np.full(count, NEVER)
-    older = list(range(count))
+    # Union-find over the edges of the tree, the highest first.
+    merges = np.full(count, NEVER)
+    parent = list(range(count))
 
-    def oldest(number: int) -> int:
-        while older[number] != number:
-            older[number] = number = older[older[number]]
-        return number
+    def oldest(index: int) -> int:
+        while parent[index] != index:
+            parent[index] = index = parent[parent[index]]
+        return index
 
     edges = np.argsort(tree.data, kind="stable")
-    for left, right, meeting in zip(*(part[edges].tolist() for part in (tree.row, tree.col, tree.data)), strict=True):
-        survivor, younger = sorted((oldest(left), oldest(right)))
-        older[younger] = survivor
-        met[younger] = meeting - 1
-    return met
+    for row, column, rank in zip(*(part[edges].tolist() for part in (tree.row, tree.col, tree.data)), strict=True):
+        survivor, younger = sorted((oldest(row), oldest(column)))
+        parent[younger] = survivor
+        merges[younger] = rank - 1
+    return merges

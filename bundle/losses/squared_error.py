@@ -1,10 +1,10 @@
-"""Squared error between class probabilities: the consistency of Mean Teacher and its kin."""
+"""Squared error between class probabilities, the consistency loss of Mean Teacher."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
-from bundle.losses.pixel_weights import as_probabilities, counts, mean_over
+from bundle.losses.pixel_weights import as_probabilities, pixel_weights, weighted_mean
 
 
 class SoftmaxSquaredError(nn.Module):
@@ -14,20 +14,19 @@ class SoftmaxSquaredError(nn.Module):
     """
 
     def forward(self, prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Compare prediction and target, in float32 also under autocast.
+        """Compute the loss, in float32 also under autocast.
 
         Args:
             prediction: logits (B, C, H, W), C >= 2.
-            target: class probabilities (B, C, H, W), or class indices (B, 1, H, W) where ``IGNORE`` counts nothing.
-            weight: how much each pixel counts, (B, 1, H, W), 0 or more; ``None`` counts all alike.
+            target: class probabilities (B, C, H, W), or class indices (B, 1, H, W) where ``IGNORE`` is ignored.
+            weight: pixel weights (B, 1, H, W), 0 or more; ``None`` weights all pixels equally.
 
         Returns:
-            The mean over classes and counted pixels, a tensor without dimensions, in [0, 2 / C]; 0 where no pixel
-            counts.
+            The mean over classes and weighted mean over pixels, a 0-d tensor, in [0, 2 / C]; 0 if all weights are 0.
 
         Raises:
-            ValueError: where shapes do not fit.
+            ValueError: if the shapes do not match.
         """
-        counted = counts(prediction, target, weight)
+        weights = pixel_weights(prediction, target, weight)
         squared = (prediction.float().softmax(dim=1) - as_probabilities(target, prediction.shape[1])) ** 2
-        return mean_over(squared.mean(dim=1, keepdim=True), counted)
+        return weighted_mean(squared.mean(dim=1, keepdim=True), weights)

@@ -216,5 +216,5 @@ def test_foreground_is_what_is_not_background():
 
 
 def test_a_patch_without_pixels_is_refused():
-    with pytest.raises(ValueError, match="1 px or more"):
+    with pytest.raises(ValueError, match="at least 1 px"):
         TopologicalConsistency(patch_size=0)

@@ -158,7 +158,7 @@ def test_a_missing_library_is_one_sentence_and_leaves_nothing(
     trained()
     monkeypatch.setitem(sys.modules, name, None)
     assert program.main(words) == 1
-    assert f"ONNX files need {name}, which is not here" in last_line(capsys)
+    assert f"ONNX files need {name}, which is missing" in last_line(capsys)
     assert [one.name for one in (tmp_path / "models").iterdir()] == ["model.pt"]
 
 
