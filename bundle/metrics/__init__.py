@@ -1,4 +1,4 @@
-"""Metrics that MONAI lacks, each with its handler for configs."""
+"""Metrics that MONAI lacks, each with a handler for configs."""
 
 from bundle.metrics.calibration import Calibration, CalibrationMetric
 from bundle.metrics.inputs import known_from_engine

@@ -1,4 +1,4 @@
-"""What the handlers of this folder share: one figure for the set, and what lies behind it for the tables."""
+"""Base class of the metric handlers: one number for the set, and details for tables."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from monai.metrics import CumulativeIterationMetric
 from torch import Tensor
 
 Details = Tensor | Mapping[str, Tensor]
-"""Values of each image (images, values), or a table of the set, its columns by name."""
+"""Values of each image (images, values), or columns of a table of the set by name."""
 
 
 class DetailedMetricHandler(IgniteMetricHandler):
-    """Ignite handler whose details are not the metric's buffer, which here holds counts and sums."""
+    """Ignite handler that saves other details than the metric's buffer, which holds counts and sums."""
 
     def __init__(
         self,
@@ -22,23 +22,24 @@ class DetailedMetricHandler(IgniteMetricHandler):
         output_transform: Callable[[Any], Any],
         details: Callable[[], Details] | None,
     ) -> None:
-        """Make the handler.
+        """Initialize the handler.
 
         Args:
-            metric_fn: the metric; ``aggregate`` gives one figure.
-            output_transform: takes (prediction, truth) from the output of the engine.
-            details: makes what goes to ``engine.state.metric_details`` under the metric's name; ``None``: nothing.
+            metric_fn: the metric; ``aggregate`` returns one number.
+            output_transform: maps the output of the engine to (prediction, label).
+            details: returns what to save in ``engine.state.metric_details`` under the metric's name; ``None`` saves
+                nothing.
         """
         super().__init__(metric_fn=metric_fn, output_transform=output_transform, save_details=details is not None)
         self._details = details
 
     def compute(self) -> float:
-        """Give the figure of the set, and leave the details with the engine.
+        """Return the score of the set, and save the details in the engine.
 
         Raises:
-            ValueError: before the first image.
+            ValueError: if no image was added.
         """
-        figure = float(super().compute())
+        score = float(super().compute())
         if self._details is not None and self._engine is not None:
             self._engine.state.metric_details[self._name] = self._details()  # type: ignore[attr-defined]
-        return figure
+        return score

@@ -1,4 +1,4 @@
-"""What metrics are given, checked: shapes and values, with the name of the image where it is known."""
+"""Checks of the inputs of metrics; errors include the file name of the image if it is known."""
 
 from __future__ import annotations
 
@@ -16,97 +16,97 @@ from bundle.types import IGNORE
 
 
 def require_truth(y: Tensor | None) -> Tensor:
-    """Give the truth.
+    """Return the label ``y``.
 
     Raises:
-        ValueError: without truth.
+        ValueError: if it is ``None``.
     """
     if y is None:
-        raise ValueError("this metric needs the truth y beside the prediction")
+        raise ValueError("this metric needs the label y")
     return y
 
 
-def require_same_size(predicted: Tensor, truth: Tensor, place: str = "") -> None:
-    """Refuse a prediction that does not show the pixels of the truth.
+def require_same_size(predicted: Tensor, truth: Tensor, where: str = "") -> None:
+    """Check that prediction and label have the same shape.
 
     Args:
         predicted: (B, 1, H, W).
         truth: (B, 1, H, W).
-        place: of which image they are, as :func:`of_image` says it; left out, it is asked.
+        where: file name for errors, see :func:`of_image`; by default read from the tensors.
 
     Raises:
-        ValueError: for unequal shapes.
+        ValueError: if the shapes differ.
     """
     if predicted.shape != truth.shape:
-        where = place or of_image(truth, predicted)
+        where = where or of_image(truth, predicted)
         raise ValueError(
             f"y_pred {tuple(predicted.shape)} and y {tuple(truth.shape)} differ in shape{where}; "
-            "bring the prediction to the size of its label first, for example by Invertd"
+            "resize the prediction to its label first, for example with Invertd"
         )
 
 
 def foreground_probability(value: Tensor, classes: int = 2) -> Tensor:
-    """Give the probability of each foreground class (B, classes - 1, H, W), of a floating type, without metadata.
+    """Return the probability of each foreground class (B, classes - 1, H, W), a float tensor without metadata.
 
     Raises:
-        ValueError: for another shape, another type or values outside [0, 1].
+        ValueError: if the shape or type is wrong, or a value is outside [0, 1].
     """
     _require_planes(value, "y_pred", classes - 1)
     plain: Tensor = convert_to_tensor(value, track_meta=False)
     if not plain.is_floating_point() or not bool(((plain >= 0) & (plain <= 1)).all()):
         raise ValueError(
-            f"y_pred is no probability in [0, 1]{of_image(value)}; give the softmax of the foreground, "
+            f"y_pred is not a probability in [0, 1]{of_image(value)}; give the softmax of the foreground, "
             "not logits or class indices"
         )
     return plain
 
 
 def foreground_mask(value: Tensor, classes: int = 2) -> Tensor:
-    """Give where each foreground class truly is (B, classes - 1, H, W), bool, of class indices (B, 1, H, W).
+    """Return the mask of each foreground class (B, classes - 1, H, W), bool, for class indices (B, 1, H, W).
 
-    ``IGNORE`` is nowhere; see :func:`known_pixels`.
+    Pixels with ``IGNORE`` are false in all masks; see :func:`known_pixels`.
 
     Raises:
-        ValueError: for another shape, or values that are no class indices.
+        ValueError: if the shape is wrong, or a value is not a class index.
     """
     _require_planes(value, "y")
     plain: Tensor = convert_to_tensor(value, track_meta=False)
     indices = torch.arange(classes, device=plain.device)
     if not bool((torch.isin(plain.float(), indices.float()) | (plain == IGNORE)).all()):
-        named = ", ".join(map(str, range(classes - 1))) + f" and {classes - 1}"
-        raise ValueError(f"y holds values other than the class indices {named}{of_image(value)}")
+        expected = ", ".join(map(str, range(classes - 1))) + f" and {classes - 1}"
+        raise ValueError(f"y has values other than the class indices {expected}{of_image(value)}")
     return plain == indices[1:, None, None]
 
 
-def known_pixels(truth: Tensor, place: str = "") -> Tensor:
-    """Give where class indices are known (B, 1, H, W), bool: everywhere but at ``IGNORE``.
+def known_pixels(truth: Tensor, where: str = "") -> Tensor:
+    """Return the mask of pixels that are not ``IGNORE`` (B, 1, H, W), bool.
 
     Args:
         truth: class indices (B, 1, H, W).
-        place: of which image they are, as :func:`of_image` says it; left out, it is asked.
+        where: file name for errors, see :func:`of_image`; by default read from the tensor.
 
     Raises:
-        ValueError: for an image with ``IGNORE`` and without foreground. It is most likely a mask of 0 and 255, of which
-            nobody made class indices, and would be scored as if all its glands were unknown.
+        ValueError: if an image has ``IGNORE`` but no foreground. It is most likely a mask of 0 and 255 that was not
+            converted to class indices; all its glands would be ignored.
     """
     plain: Tensor = convert_to_tensor(truth, track_meta=False)
     known = plain != IGNORE
     foreground = known & (plain > 0)
     if bool((~known.flatten(1).all(1) & ~foreground.flatten(1).any(1)).any()):
         raise ValueError(
-            f"y holds {IGNORE}, which says that a pixel is unknown, and no foreground{place or of_image(truth)}; "
-            "make class indices of a mask first (ForegroundClassd), and leave out images without a known object"
+            f"y has the value {IGNORE} (ignored pixels) but no foreground{where or of_image(truth)}; "
+            "convert masks to class indices first (ForegroundClassd), and leave out images without a known object"
         )
     return known
 
 
 def known_from_engine(keys: Sequence[str]) -> Callable[[Any], tuple[list[Tensor], list[Tensor]]]:
-    """Make an output transform for metrics of foreground classes that know no ``IGNORE``, such as MONAI's.
+    """Return an output transform for metrics of foreground classes that do not support ``IGNORE``, such as MONAI's.
 
-    Where the truth is unknown both sides become background, which counts for no foreground class.
+    Where the label is ``IGNORE``, prediction and label become background, which affects no foreground class.
 
     Args:
-        keys: of the prediction, class indices (1, H, W), and of its truth, in the output of the engine.
+        keys: keys of the prediction, class indices (1, H, W), and of its label in the output of the engine.
     """
     pairs_of = from_engine(list(keys))
 
@@ -121,27 +121,29 @@ def known_from_engine(keys: Sequence[str]) -> Callable[[Any], tuple[list[Tensor]
 
 
 def label_maps(value: Tensor, name: str) -> NDArray[np.int64]:
-    """Give label maps (B, H, W): 0 is background, each other number an object.
+    """Return label maps (B, H, W): 0 is background, each other number an object.
 
     Raises:
-        ValueError: for another shape, or values that are no whole numbers from 0 on. Below 0 a pixel is unknown: then
-            nobody knows which objects there are.
+        ValueError: if the shape is wrong, or a value is not an integer of at least 0. Values below 0 mark unknown
+            pixels, so that not every object is known.
     """
     _require_planes(value, name)
     plain: Tensor = convert_to_tensor(value, track_meta=False)
     if bool((plain < 0).any()):
         raise ValueError(
-            f"{name} has values below 0, unknown pixels{of_image(value)}; scores of objects need every object of an "
-            "image, so leave this image or these scores out"
+            f"{name} has values below 0 (unknown pixels){of_image(value)}; object scores need every object of an "
+            "image, so leave out this image or these scores"
         )
-    whole = plain.long()
-    if not bool(((whole == plain) & (whole >= 0)).all()):
-        raise ValueError(f"{name} is no label map{of_image(value)}; write 0 for background and whole numbers above it")
-    return whole[:, 0].cpu().numpy()
+    integers = plain.long()
+    if not bool(((integers == plain) & (integers >= 0)).all()):
+        raise ValueError(
+            f"{name} is not a label map{of_image(value)}; use 0 for background and positive integers for objects"
+        )
+    return integers[:, 0].cpu().numpy()
 
 
 def of_image(*values: Tensor) -> str:
-    """Say `` in FILE`` for a tensor with metadata that names one file; nothing where no one knows."""
+    """Return `` in FILE`` for the first tensor whose metadata has a file name, otherwise an empty text."""
     for value in values:
         meta = getattr(value, "meta", None)
         name: Any = meta.get("filename_or_obj") if isinstance(meta, Mapping) else None
@@ -158,11 +160,11 @@ def _require_planes(value: Tensor, name: str, planes: int = 1) -> None:
 
 
 def require_counted(buffer: Any) -> Tensor:
-    """Give what a metric has gathered.
+    """Return the buffer of a metric.
 
     Raises:
-        ValueError: before the first image.
+        ValueError: if no image was added.
     """
     if not isinstance(buffer, torch.Tensor):
-        raise ValueError("no image was counted")
+        raise ValueError("no image was added to the metric")
     return buffer

@@ -1,4 +1,4 @@
-"""Which object of one label map belongs to which of another: areas, overlaps and the partner of each."""
+"""Match the objects of two label maps: areas, overlaps and partners."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ Values = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Overlaps:
-    """Pixels that the objects of a prediction and of the truth share. Objects are counted from 0 here.
+    """Areas and overlaps of predicted and true objects, with indices from 0.
 
     Attributes:
-        areas_predicted: (N,) px of each predicted object.
-        areas_true: (M,) px of each true object.
-        shared: (N, M) px in both.
+        areas_predicted: (N,) areas of the predicted objects, in px.
+        areas_true: (M,) areas of the true objects, in px.
+        shared: (N, M) areas of the overlaps, in px.
     """
 
     areas_predicted: Plane
@@ -29,16 +29,16 @@ class Overlaps:
 
     @property
     def partners_of_predicted(self) -> Plane:
-        """(N,) the true object that each predicted one overlaps most, -1 where it overlaps none."""
+        """(N,) true object with the largest overlap for each predicted one, -1 for none."""
         return _partners(self.shared)
 
     @property
     def partners_of_true(self) -> Plane:
-        """(M,) the predicted object that each true one overlaps most, -1 where it overlaps none."""
+        """(M,) predicted object with the largest overlap for each true one, -1 for none."""
         return _partners(self.shared.T)
 
-    def found(self, share: float = 0.5) -> int:
-        """Count the true objects of which a predicted one, whose partner they are, covers at least this share."""
+    def detected(self, share: float = 0.5) -> int:
+        """Count the true objects of which a predicted object, whose partner they are, covers at least this share."""
         partners = self.partners_of_predicted
         predicted = np.flatnonzero(partners >= 0)
         true = partners[predicted]
@@ -46,21 +46,21 @@ class Overlaps:
         return len(np.unique(true[covered]))
 
     def dice(self) -> Values:
-        """(N, M) Dice of every pair."""
+        """Return the Dice of every pair, (N, M)."""
         return 2.0 * self.shared / (self.areas_predicted[:, None] + self.areas_true[None, :])
 
 
 def numbered(plane: Plane, connected: bool = False) -> Plane:
-    """Number the objects of a label map 1..N, in the order of their numbers.
+    """Relabel the objects of a label map to 1..N, keeping their order.
 
     Args:
         plane: (H, W), 0 is background.
-        connected: whether each connected piece of a number (by sides and corners) is an object of its own. So a mask of
-            0 and 1 can be given, and glands that touch stay apart where their numbers differ.
+        connected: whether each connected component (8-connectivity) of a number is a separate object. Allows a mask of
+            0 and 1; touching glands with different numbers stay separate.
     """
     if connected:
         return label(plane, background=0, connectivity=2)
-    if plane.max(initial=0) > plane.size:  # then a table of all numbers may not fit into memory
+    if plane.max(initial=0) > plane.size:  # a table of all numbers might not fit into memory
         plane = np.asarray(relabel_sequential(plane)[0], np.int64)
     present = np.bincount(plane.ravel(), minlength=1) > 0
     present[0] = False
@@ -68,7 +68,7 @@ def numbered(plane: Plane, connected: bool = False) -> Plane:
 
 
 def overlaps(predicted: Plane, truth: Plane) -> Overlaps:
-    """Count the pixels that objects share.
+    """Compute the areas of all objects and their overlaps.
 
     Args:
         predicted: (H, W), objects 1..N.
@@ -80,7 +80,7 @@ def overlaps(predicted: Plane, truth: Plane) -> Overlaps:
 
 
 def _partners(shared: Plane) -> Plane:
-    """For each row the column with the largest number, the first of several; -1 where all are 0."""
+    """Return the column with the largest value of each row, the first of several; -1 if all are 0."""
     if shared.shape[1] == 0:
         return np.full(len(shared), -1)
     best = shared.argmax(1)

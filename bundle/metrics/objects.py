@@ -1,4 +1,4 @@
-"""The scores of the GlaS challenge: object F1, object Dice and object Hausdorff distance of instance label maps.
+"""Scores of the GlaS challenge: object F1, object Dice and object Hausdorff distance of instance label maps.
 
 K. Sirinukunwattana et al., Gland segmentation in colon histology images: the GlaS challenge contest, Medical Image
 Analysis 35 (2017), arXiv:1603.00275.
@@ -24,28 +24,28 @@ ObjectReduction = Literal["set", "image"]
 
 
 class ObjectScoresMetric(CumulativeIterationMetric):
-    """Object F1, object Dice or object Hausdorff distance of numbered objects, at the size that they come in.
+    """Object F1, object Dice or object Hausdorff distance of label maps.
 
-    The partner of an object is the one on the other side that shares the most pixels with it; of several, the one with
-    the lowest number. Partnership need not be mutual.
+    The partner of a predicted object is the true object with the largest overlap, and vice versa; of several, the one
+    with the lowest number. Partners need not be mutual.
 
-    - ``f1``: a true object is found where a predicted object whose partner it is covers at least half of it; each true
-      object counts once. F1 = 2 found / (predicted + true). No object on either side: 1; on one side only: 0.
-    - ``dice``: Dice of each object and its partner, 0 without partner, mean weighted by area; once over the predicted
-      and once over the true objects, and the mean of both. No object on either side: 1; on one side only: 0.
-    - ``hausdorff``: likewise with the Hausdorff distance of the two sets of pixels, in px; an object without partner
-      takes the nearest of the other side, nearest by this distance. Where the other side of its image is empty it is
-      the image's diagonal, the largest distance that two of its pixels can have. No object on either side: 0.
+    - ``f1``: a true object is detected if a predicted object, whose partner it is, covers at least half of it; each
+      true object counts once. F1 = 2 detected / (predicted + true). No objects at all: 1; in only one of the maps: 0.
+    - ``dice``: Dice of each object and its partner, 0 without partner, mean weighted by area; computed over the
+      predicted and over the true objects, and averaged. No objects at all: 1; in only one of the maps: 0.
+    - ``hausdorff``: the same with the Hausdorff distance of the two sets of pixels, in px. An object without partner
+      uses the other map's object with the smallest distance; if there is none, the diagonal of the image, the largest
+      possible distance. No objects at all: 0.
 
-    ``reduction="set"`` is the challenge's: found, predicted and true objects are summed over all images, and areas are
-    weights over all objects of the set, so a large image weighs more. ``"image"`` is the mean over images of what each
-    would score alone; some papers give that. Sums are gathered over ranks; batches and ranks do not matter. Like every
-    cumulative metric of MONAI it needs at least one image on each rank.
+    ``reduction="set"``, as in the challenge, sums detected, predicted and true objects over all images, and weights by
+    area over all objects of the set, so a large image weighs more. ``"image"`` is the mean of the scores of the images,
+    as in some papers. Sums are gathered over ranks; batches and ranks do not change the result. Each rank needs at
+    least one image, as for every cumulative metric of MONAI.
 
-    The truth names every object: labels with unknown pixels are refused, since no one can say whether an object that
-    reaches into them was found.
+    Labels must contain every object. Labels with unknown pixels raise an error, because objects that extend into them
+    cannot be scored.
 
-    Differs from the paper: its program asks for more than half of a true object, its text for at least half, as here.
+    Differs from the challenge's program, which requires more than half of a true object; the paper says at least half.
     """
 
     def __init__(
@@ -55,42 +55,42 @@ class ObjectScoresMetric(CumulativeIterationMetric):
         connected_prediction: bool = False,
         connected_truth: bool = False,
     ) -> None:
-        """Make the metric.
+        """Initialize the metric.
 
         Args:
             score: ``f1``, ``dice`` or ``hausdorff``.
             reduction: ``set`` or ``image``.
-            connected_prediction: whether the connected pieces (by sides and corners) of each number are objects of
-                their own in the prediction, for masks of 0 and 1. Without, all pixels with one number are one object.
-            connected_truth: likewise in the truth. The challenge scores masks as they are stored, without.
+            connected_prediction: whether each connected component (8-connectivity) of a number in the prediction is a
+                separate object, for masks of 0 and 1. Otherwise all pixels with the same number are one object.
+            connected_truth: the same for the label. The challenge does not split the label.
 
         Raises:
-            ValueError: for another score or reduction.
+            ValueError: if ``score`` or ``reduction`` is unknown.
         """
         super().__init__()
         if score not in ("f1", "dice", "hausdorff"):
-            raise ValueError(f"score is {score!r}; write 'f1', 'dice' or 'hausdorff'")
+            raise ValueError(f"score is {score!r}; choose 'f1', 'dice' or 'hausdorff'")
         if reduction not in ("set", "image"):
-            raise ValueError(f"reduction is {reduction!r}; write 'set' or 'image'")
+            raise ValueError(f"reduction is {reduction!r}; choose 'set' or 'image'")
         self.score = score
         self.reduction = reduction
         self.connected_prediction = connected_prediction
         self.connected_truth = connected_truth
 
     def _compute_tensor(self, y_pred: Tensor, y: Tensor | None = None, **kwargs: Any) -> Tensor:
-        """Sum over the objects of each image: (B, 4) float64.
+        """Compute the sums over the objects of each image: (B, 4), float64.
 
         Args:
             y_pred: label maps (B, 1, H, W), 0 background, each other number an object; or a list of (1, H, W), whose
                 sizes may differ.
-            y: the truth, likewise.
-            kwargs: nothing; MONAI's interface has them.
+            y: the label, in the same form.
+            kwargs: not used; part of MONAI's interface.
 
         Returns:
-            Sum of values and sum of weights of the predicted objects, then of the true ones.
+            Sum of values and sum of weights of the predicted objects, then of the true objects.
 
         Raises:
-            ValueError: without truth, for other shapes, or for values that are no whole numbers from 0 on.
+            ValueError: if there is no label, a shape is wrong, or a value is not an integer of at least 0.
         """
         truth = require_truth(y)
         require_same_size(y_pred, truth)
@@ -98,36 +98,36 @@ class ObjectScoresMetric(CumulativeIterationMetric):
         return torch.tensor([self._sums(*pair) for pair in pairs], dtype=torch.float64, device=y_pred.device)
 
     def _sums(self, predicted: Plane, truth: Plane) -> list[float]:
-        """Sums of values and weights of one image: predicted objects, true objects."""
+        """Return the sums of values and weights of one image: predicted objects, true objects."""
         predicted = numbered(predicted, self.connected_prediction)
         truth = numbered(truth, self.connected_truth)
         both = overlaps(predicted, truth)
         if self.score == "f1":
-            found = both.found()
-            return [found, len(both.areas_predicted), found, len(both.areas_true)]
+            detected = both.detected()
+            return [detected, len(both.areas_predicted), detected, len(both.areas_true)]
         values = _dice(both) if self.score == "dice" else _hausdorff(both, predicted, truth)
         weights = (both.areas_predicted, both.areas_true)
         return [float(number) for side in (0, 1) for number in (values[side] @ weights[side], weights[side].sum())]
 
     def aggregate(self) -> Tensor:
-        """Give the score of the set: a tensor without dimensions, float64; px for ``hausdorff``, else in [0, 1].
+        """Return the score of the set, a 0-d tensor, float64; in px for ``hausdorff``, otherwise in [0, 1].
 
         Raises:
-            ValueError: before the first image.
+            ValueError: if no image was added.
         """
         sums = require_counted(self.get_buffer())
-        return self._scored(sums.sum(0)) if self.reduction == "set" else self._scored(sums).mean()
+        return self._scores_of(sums.sum(0)) if self.reduction == "set" else self._scores_of(sums).mean()
 
     def per_image(self) -> Tensor:
-        """Give what each image would score alone, (images, 1) float64.
+        """Return the score of each image, (images, 1), float64.
 
         Raises:
-            ValueError: before the first image.
+            ValueError: if no image was added.
         """
-        return self._scored(require_counted(self.get_buffer())).unsqueeze(1)
+        return self._scores_of(require_counted(self.get_buffer())).unsqueeze(1)
 
-    def _scored(self, sums: Tensor) -> Tensor:
-        """Turn sums (..., 4) into scores (...)."""
+    def _scores_of(self, sums: Tensor) -> Tensor:
+        """Convert sums (..., 4) to scores (...)."""
         values, weights = sums[..., 0::2], sums[..., 1::2]
         has_objects = weights > 0
         if self.score == "f1":
@@ -139,7 +139,7 @@ class ObjectScoresMetric(CumulativeIterationMetric):
 
 
 class ObjectScores(DetailedMetricHandler):
-    """Handler of :class:`ObjectScoresMetric`, as a config names it.
+    """Ignite handler of :class:`ObjectScoresMetric`, for configs.
 
     For example ``{"_target_": "bundle.metrics.ObjectScores", "score": "f1", "output_transform":
     "$monai.handlers.from_engine(['pred_instances', 'instances'])"}``.
@@ -154,38 +154,38 @@ class ObjectScores(DetailedMetricHandler):
         output_transform: Callable[[Any], Any] = lambda output: output,
         save_details: bool = True,
     ) -> None:
-        """Make the handler.
+        """Initialize the handler.
 
         Args:
             score: ``f1``, ``dice`` or ``hausdorff``.
             reduction: ``set`` or ``image``.
-            connected_prediction: whether connected pieces of a number are objects of their own in the prediction.
-            connected_truth: likewise in the truth.
-            output_transform: takes (prediction, truth) from the output of the engine.
-            save_details: whether the score of each image goes to ``engine.state.metric_details``, (images, 1).
+            connected_prediction: whether connected components of a number are separate objects in the prediction.
+            connected_truth: the same for the label.
+            output_transform: maps the output of the engine to (prediction, label).
+            save_details: whether to save the score of each image, (images, 1), in ``engine.state.metric_details``.
 
         Raises:
-            ValueError: for another score or reduction.
+            ValueError: if ``score`` or ``reduction`` is unknown.
         """
         metric = ObjectScoresMetric(score, reduction, connected_prediction, connected_truth)
         super().__init__(metric, output_transform, metric.per_image if save_details else None)
 
 
 def _dice(both: Overlaps) -> tuple[Values, Values]:
-    """Dice of each predicted and of each true object with its partner, 0 without."""
+    """Return the Dice of each predicted and each true object with its partner, 0 without partner."""
     dice = both.dice()
     return _of_partner(dice, both.partners_of_predicted), _of_partner(dice.T, both.partners_of_true)
 
 
 def _of_partner(values: Values, partners: Plane) -> Values:
-    found = np.zeros(len(partners))
+    selected = np.zeros(len(partners))
     matched = partners >= 0
-    found[matched] = values[matched, partners[matched]]
-    return found
+    selected[matched] = values[matched, partners[matched]]
+    return selected
 
 
 def _hausdorff(both: Overlaps, predicted: Plane, truth: Plane) -> tuple[Values, Values]:
-    """Distance of each predicted and of each true object to its partner, else to the nearest, else the diagonal."""
+    """Return the distance of each predicted and each true object to its partner, at most the diagonal of the image."""
     distances = ObjectDistances(predicted, truth)
     diagonal = np.hypot(*(side - 1 for side in truth.shape))
     of_predicted = distances.of_partners(0, both.partners_of_predicted)

@@ -1,4 +1,4 @@
-"""Pooled overlap at the best of many thresholds, and that threshold."""
+"""Pooled overlap at the best of several thresholds."""
 
 from __future__ import annotations
 
@@ -25,65 +25,66 @@ SweptName = Literal["dice", "jaccard", "threshold"]
 
 
 class SweptOverlapMetric(CumulativeIterationMetric):
-    """Dice or Jaccard of the foreground over all pixels of all images, at the threshold that gives the largest.
+    """Dice or Jaccard of the foreground over all pixels of all images, at the best threshold.
 
-    A pixel is foreground where its probability is larger than the threshold, both in the type of the probability, as
-    ``probability > threshold`` compares in torch. Of several best thresholds the lowest is taken. Dice and Jaccard have
-    the same best threshold, because J = D / (2 - D) grows with D. Empty on both sides is 1, on one side 0.
+    A pixel is foreground if its probability is larger than the threshold, in the data type of the probability, as in
+    ``probability > threshold`` in torch. Of several best thresholds, the lowest is used. Dice and Jaccard have the same
+    best threshold, because J = D / (2 - D) increases with D. If prediction and label are both empty, the score is 1; if
+    only one is empty, 0.
 
-    A threshold chosen on the images that are scored makes the score optimistic: this is for tables made in that way,
-    such as those of Semi-MoE (BMVC 2025; 0, 0.02, ... 0.88, by Jaccard).
+    Choosing the threshold on the scored images makes the score optimistic. Use it only to compare with tables made in
+    the same way, such as those of Semi-MoE (BMVC 2025; 0, 0.02, ... 0.88, by Jaccard).
 
-    Counts are whole numbers, three for each image and threshold, gathered over ranks; the result is exact and does not
-    depend on batches or ranks. Like every cumulative metric of MONAI it needs at least one image on each rank.
+    Integer counts for each image and threshold are gathered over ranks; the result is exact and does not depend on
+    batches or ranks. Each rank needs at least one image, as for every cumulative metric of MONAI.
     """
 
     def __init__(self, thresholds: Sequence[float], metric: SweptName = "dice", num_classes: int = 2) -> None:
-        """Make the metric.
+        """Initialize the metric.
 
         Args:
-            thresholds: probabilities to try, ascending, each from 0 to below 1.
-            metric: ``dice`` or ``jaccard``, at the best threshold, or ``threshold``, which is that itself.
-            num_classes: number of classes, background counted. Only 2: one threshold parts one foreground from the
-                background.
+            thresholds: thresholds to evaluate, ascending, in [0, 1).
+            metric: ``dice`` or ``jaccard`` at the best threshold, or ``threshold`` for the threshold itself.
+            num_classes: number of classes, including the background; must be 2.
 
         Raises:
-            ValueError: for another metric, more classes, or thresholds that are none, not ascending or outside [0, 1).
+            ValueError: if ``metric`` is unknown, there are more classes, or the thresholds are empty, not ascending or
+                outside [0, 1).
         """
         super().__init__()
         if num_classes != 2:
             raise ValueError(
-                f"num_classes is {num_classes}, but a threshold parts one foreground from the background; with more "
-                "classes take a protocol without thresholds, for example heldout"
+                f"num_classes is {num_classes}, but a threshold needs exactly one foreground class; choose a protocol "
+                "without thresholds, for example heldout"
             )
         if metric not in ("dice", "jaccard", "threshold"):
-            raise ValueError(f"metric is {metric!r}; write 'dice', 'jaccard' or 'threshold'")
+            raise ValueError(f"metric is {metric!r}; choose 'dice', 'jaccard' or 'threshold'")
         values = [float(threshold) for threshold in thresholds]
         ascending = all(low < high for low, high in pairwise(values))
         if not values or not ascending or not (values[0] >= 0 and values[-1] < 1):
-            raise ValueError(f"thresholds are {values}; give at least one, ascending, each from 0 to below 1")
+            raise ValueError(f"thresholds are {values}; give at least one, in ascending order, in [0, 1)")
         self.metric = metric
         self.thresholds = torch.tensor(values, dtype=torch.float64)
 
     def _compute_tensor(self, y_pred: Tensor, y: Tensor | None = None, **kwargs: Any) -> Tensor:
-        """Count intersection, predicted and true pixels at each threshold: (B, thresholds, 3) int64.
+        """Count intersection, predicted and true pixels at each threshold: (B, thresholds, 3), int64.
 
         Args:
             y_pred: probability of the foreground (B, 1, H, W) in [0, 1]; or a list of (1, H, W), whose sizes may
                 differ.
-            y: the truth, class indices 0 and 1, likewise; pixels with ``IGNORE`` are left out.
-            kwargs: nothing; MONAI's interface has them.
+            y: the label, class indices 0 and 1, in the same form; pixels with ``IGNORE`` are left out.
+            kwargs: not used; part of MONAI's interface.
 
         Raises:
-            ValueError: without truth, for other shapes, or for values outside their range.
+            ValueError: if there is no label, or a shape or value is wrong.
         """
-        given = require_truth(y)
-        require_same_size(y_pred, given)
-        probability, truth = foreground_probability(y_pred), foreground_mask(given)
+        labels = require_truth(y)
+        require_same_size(y_pred, labels)
+        probability, truth = foreground_probability(y_pred), foreground_mask(labels)
         edges = self.thresholds.to(probability)
-        below = torch.bucketize(probability.contiguous(), edges)  # how many thresholds the probability is larger than
+        exceeded = torch.bucketize(probability.contiguous(), edges)  # number of thresholds below the probability
         counts = []
-        for levels, inside, known in zip(below, truth, known_pixels(given), strict=True):
+        for levels, inside, known in zip(exceeded, truth, known_pixels(labels), strict=True):
             predicted = _at_least(levels[known], len(edges))
             counts.append(
                 torch.stack([_at_least(levels[inside], len(edges)), predicted, inside.sum().expand(len(edges))], 1)
@@ -91,20 +92,20 @@ class SweptOverlapMetric(CumulativeIterationMetric):
         return torch.stack(counts)
 
     def aggregate(self) -> Tensor:
-        """Give the largest overlap, or its threshold: a tensor without dimensions, float64, in [0, 1].
+        """Return the largest overlap, or its threshold, a 0-d tensor, float64, in [0, 1].
 
         Raises:
-            ValueError: before the first image.
+            ValueError: if no image was added.
         """
         curves = self.curves()
         best = curves["jaccard"].argmax()  # the first of several
         return curves[self.metric][best]
 
     def curves(self) -> dict[str, Tensor]:
-        """Give the whole sweep: ``threshold``, ``dice`` and ``jaccard`` of the set, (thresholds,) float64 each.
+        """Return ``threshold``, and ``dice`` and ``jaccard`` of the set at each, (thresholds,), float64.
 
         Raises:
-            ValueError: before the first image.
+            ValueError: if no image was added.
         """
         counts = require_counted(self.get_buffer()).sum(0)
         names: tuple[OverlapName, ...] = ("dice", "jaccard")
@@ -113,7 +114,7 @@ class SweptOverlapMetric(CumulativeIterationMetric):
 
 
 class SweptOverlap(DetailedMetricHandler):
-    """Handler of :class:`SweptOverlapMetric`, as a config names it.
+    """Ignite handler of :class:`SweptOverlapMetric`, for configs.
 
     For example ``{"_target_": "bundle.metrics.SweptOverlap", "metric": "jaccard", "thresholds":
     "$[0.02 * step for step in range(45)]", "output_transform": "$monai.handlers.from_engine(['probability',
@@ -128,22 +129,22 @@ class SweptOverlap(DetailedMetricHandler):
         save_details: bool = False,
         num_classes: int = 2,
     ) -> None:
-        """Make the handler.
+        """Initialize the handler.
 
         Args:
-            thresholds: probabilities to try, ascending, each from 0 to below 1.
+            thresholds: thresholds to evaluate, ascending, in [0, 1).
             metric: ``dice``, ``jaccard`` or ``threshold``.
-            output_transform: takes (probability of the foreground, truth) from the output of the engine.
-            save_details: whether the sweep goes to ``engine.state.metric_details``, as columns of a table.
-            num_classes: number of classes, background counted; only 2.
+            output_transform: maps the output of the engine to (probability of the foreground, label).
+            save_details: whether to save the scores at all thresholds in ``engine.state.metric_details``, as columns.
+            num_classes: number of classes, including the background; must be 2.
 
         Raises:
-            ValueError: for another metric, for more classes, or for thresholds out of order or range.
+            ValueError: as for :class:`SweptOverlapMetric`.
         """
         swept = SweptOverlapMetric(thresholds, metric, num_classes)
         super().__init__(swept, output_transform, swept.curves if save_details else None)
 
 
 def _at_least(levels: Tensor, count: int) -> Tensor:
-    """For each of the levels 1..count, how many of the given ones are as high: (count,) int64."""
+    """Return how many of the given levels are at least 1, 2, ... count: (count,), int64."""
     return torch.bincount(levels, minlength=count + 1).flip(0).cumsum(0).flip(0)[1:]

@@ -97,7 +97,7 @@ def test_wrong_inputs_are_refused() -> None:
         with pytest.raises(ValueError, match="bins"):
             CalibrationMetric(wrong)  # type: ignore[arg-type]
     metric, zeros = CalibrationMetric(), torch.zeros(1, 1, 4, 4)
-    with pytest.raises(ValueError, match="no probability"):
+    with pytest.raises(ValueError, match="not a probability"):
         metric(zeros + 2, zeros)
     with pytest.raises(ValueError, match="differ in shape"):
         metric(zeros, zeros[..., :2])

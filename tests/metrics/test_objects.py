@@ -136,7 +136,7 @@ def test_numbers_kinds_and_batches_do_not_matter() -> None:
 
 
 def test_wrong_inputs_are_refused() -> None:
-    with pytest.raises(ValueError, match="score is 'f2'; write 'f1', 'dice' or 'hausdorff'"):
+    with pytest.raises(ValueError, match="score is 'f2'; choose 'f1', 'dice' or 'hausdorff'"):
         ObjectScoresMetric("f2")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="reduction"):
         ObjectScoresMetric("f1", "mean")  # type: ignore[arg-type]
@@ -145,7 +145,7 @@ def test_wrong_inputs_are_refused() -> None:
         with pytest.raises(ValueError, match="y"):
             metric(zeros, wrong)
     named = MetaTensor(torch.zeros(1, 4, 5), meta={"filename_or_obj": "testA_1.png"})
-    with pytest.raises(ValueError, match=r"differ in shape in testA_1\.png; bring the prediction to the size"):
+    with pytest.raises(ValueError, match=r"differ in shape in testA_1\.png; resize the prediction"):
         metric([torch.zeros(1, 4, 4)], [named])
     metric(zeros, zeros)
     assert metric.aggregate() == 1, "what was refused is not counted"

@@ -111,7 +111,7 @@ def test_a_hundred_random_maps_pixel_by_pixel() -> None:
 
 def test_an_error_names_the_image() -> None:
     named = MetaTensor(torch.zeros(1, 4, 5), meta={"filename_or_obj": "tile.png"})
-    with pytest.raises(ValueError, match=r"differ in shape in tile\.png; bring the prediction to the size"):
+    with pytest.raises(ValueError, match=r"differ in shape in tile\.png; resize the prediction"):
         pooled([torch.zeros(1, 4, 4)], [named])
     with pytest.raises(ValueError, match=r"class indices 0\.\.1 in tile\.png"):
         pooled([torch.zeros(1, 4, 5)], [named + 7])

@@ -42,9 +42,9 @@ def test_the_lowest_of_the_best_thresholds_and_a_strict_comparison() -> None:
 
 
 def test_more_than_one_foreground_class_is_refused() -> None:
-    with pytest.raises(ValueError, match="num_classes is 3, but a threshold parts one foreground from the background"):
+    with pytest.raises(ValueError, match="num_classes is 3, but a threshold needs exactly one foreground class"):
         SweptOverlapMetric([0.5], num_classes=3)
-    with pytest.raises(ValueError, match="take a protocol without thresholds"):
+    with pytest.raises(ValueError, match="choose a protocol without thresholds"):
         SweptOverlap([0.5], num_classes=3)
 
 
@@ -87,14 +87,14 @@ def test_defined_values(name: str) -> None:
 
 
 def test_wrong_inputs_are_refused() -> None:
-    with pytest.raises(ValueError, match="metric is 'f1'; write 'dice', 'jaccard' or 'threshold'"):
+    with pytest.raises(ValueError, match="metric is 'f1'; choose 'dice', 'jaccard' or 'threshold'"):
         SweptOverlapMetric(PAPER, "f1")  # type: ignore[arg-type]
     for wrong in ([], [0.5, 0.5], [0.5, 0.2], [-0.1], [1.0], [float("nan")]):
         with pytest.raises(ValueError, match="thresholds"):
             SweptOverlapMetric(wrong)
     metric, zeros = SweptOverlapMetric(PAPER), torch.zeros(1, 1, 4, 4)
     for probability in (zeros + 1.1, zeros - 0.1, zeros + float("nan"), zeros.long()):
-        with pytest.raises(ValueError, match="no probability"):
+        with pytest.raises(ValueError, match="not a probability"):
             metric(probability, zeros)
     for truth in (zeros + 255, zeros + 0.5, zeros[..., :3], zeros[0], None):
         with pytest.raises(ValueError, match="y"):
