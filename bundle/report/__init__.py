@@ -1,4 +1,4 @@
-"""The report of a benchmark: cells read and compared, tables, charts and one HTML page."""
+"""Report of a benchmark: reads and compares cells, and writes tables, charts and an HTML page."""
 
 from bundle.report.cells import Cell, chosen, load_cells, read_anchors, unfinished
 from bundle.report.comparing import check_comparable, facts_of, missing_note, warnings_of

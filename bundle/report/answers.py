@@ -1,4 +1,4 @@
-"""Sections of the page about answers: calibration, and the worst and best test images with their contours."""
+"""Sections of the page about predictions: calibration, and the worst and best test images with contours."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from bundle.report.cells import Cell
 from bundle.report.tables import group, labels_of, methods_of
 
 Tile = Mapping[str, Any]
-"""A test image drawn for the page: ``title``, ``caption`` and ``source`` (a data: address)."""
+"""A picture of a test image: ``title``, ``caption`` and ``source`` (a data: URL)."""
 
 OPEN = 4
-"""Runs whose test images are shown unfolded; those of further ones are folded."""
+"""Number of runs whose test images are expanded; those of the other runs are collapsed."""
 
 
 def calibration(cells: Sequence[Cell]) -> str:
-    """Share of true pixels over stated probability, a chart a method, a line a seed."""
-    found = []
+    """Return the reliability diagrams: one chart per method, one line per seed."""
+    diagrams = []
     for method in methods_of(cells):
         lines = [
             charts.Line(f"{labels} % labels, seed {cell.seed}", points, color)
@@ -27,45 +27,49 @@ def calibration(cells: Sequence[Cell]) -> str:
             for cell in group(cells, method, labels)
             if (points := reliability(cell))
         ]
-        label = f"{method}: share of true pixels over the stated probability"
-        titles, ends = ("stated probability", "share of true pixels"), (0.0, 1.0)
-        found.append((method, charts.line_chart(lines, *titles, label, ends, ends, diagonal=True)))
-    grid = markup.figures(found, "small")
-    words = (
-        "Share of pixels that are foreground, over the probability that the network states for it. On the dashed line "
-        "it is right; below it the network is surer of foreground than it may be, above it less sure."
+        label = f"{method}: share of foreground pixels over the predicted probability"
+        titles, ends = ("predicted probability", "share of foreground"), (0.0, 1.0)
+        diagrams.append((method, charts.line_chart(lines, *titles, label, ends, ends, diagonal=True)))
+    grid = markup.figures(diagrams, "small")
+    text = (
+        "Share of pixels that are foreground, over the foreground probability that the network predicts. On the dashed "
+        "line the network is perfectly calibrated; below it, it is overconfident, above it, underconfident."
     )
     key = charts.legend([f"{share} % labels" for share in labels_of(cells)])
-    return "\n".join([markup.paragraph(words), key, grid]) if grid else ""
+    return "\n".join([markup.paragraph(text), key, grid]) if grid else ""
 
 
 def reliability(cell: Cell) -> list[tuple[float, float]]:
-    """Points (mean stated probability, share of true pixels) of the bins of a cell that hold a pixel."""
+    """Return points (mean predicted probability, share of foreground) of the bins of a cell that are not empty."""
     bins = cell.content.get("calibration")
     if not bins:
         return []
-    known = zip(bins["confidence"], bins["share"], bins["count"], strict=True)
-    return [(x, y) for x, y, count in known if count and x is not None and y is not None]
+    columns = zip(bins["confidence"], bins["share"], bins["count"], strict=True)
+    return [(x, y) for x, y, count in columns if count and x is not None and y is not None]
 
 
 def pictures(tiles: Mapping[str, Sequence[Tile]]) -> str:
-    """Test images, a fold a run, a row for each of its groups: what follows a colon in the title, worst or best."""
+    """Return the test images: a collapsible block per run, with a row per group (worst, best).
+
+    Args:
+        tiles: title (``RUN: GROUP``) -> pictures.
+    """
     runs: dict[str, list[str]] = {}
-    for title, found in tiles.items():
+    for title, group_tiles in tiles.items():
         run, _, rank = title.partition(": ")
-        drawn = []
-        for tile in found:
+        figures = []
+        for tile in group_tiles:
             caption = str(tile["caption"])
-            words = f"{rank}, {caption}" if rank else caption
-            words = escape(f"Test image with the outlines of truth and answer; {words}", True)
-            picture = f'<img src="{tile["source"]}" alt="{words}" loading="lazy">'
-            drawn.append(f"<figure>{picture}<figcaption>{escape(caption)}</figcaption></figure>")
+            description = f"{rank}, {caption}" if rank else caption
+            alt = escape(f"Test image with outlines of annotation and prediction; {description}", True)
+            picture = f'<img src="{tile["source"]}" alt="{alt}" loading="lazy">'
+            figures.append(f"<figure>{picture}<figcaption>{escape(caption)}</figcaption></figure>")
         heading = f"<h3>{escape(rank.capitalize())}</h3>" if rank else ""
-        runs.setdefault(run, []).append(f'{heading}<div class="tiles">{"".join(drawn)}</div>')
-    blocks = [markup.folded(run, "".join(rows), place < OPEN) for place, (run, rows) in enumerate(runs.items())]
-    words = (
-        "The test images with the lowest and with the highest Dice of each method at each share of labels, from the "
-        "run with its lowest seed."
+        runs.setdefault(run, []).append(f'{heading}<div class="tiles">{"".join(figures)}</div>')
+    blocks = [markup.folded(run, "".join(rows), index < OPEN) for index, (run, rows) in enumerate(runs.items())]
+    text = (
+        "Test images with the lowest and the highest Dice for each method and share of labels, from the run with the "
+        "lowest seed."
     )
-    key = charts.legend((), [("truth", "truth"), ("answer", "answer")])
-    return "\n".join([markup.paragraph(words), key, *blocks]) if blocks else ""
+    key = charts.legend((), [("truth", "annotation"), ("answer", "prediction")])
+    return "\n".join([markup.paragraph(text), key, *blocks]) if blocks else ""

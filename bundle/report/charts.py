@@ -1,4 +1,4 @@
-"""Charts of a report as inline SVG: they need no library, scale with the page and take their colors from its style."""
+"""Charts of a report as inline SVG, without a library; they scale with the page and use the colors of its style."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from html import escape
 from typing import Literal
 
 COLORS = 8
-"""How many colors ``page.css`` has; they are Okabe and Ito's, told apart by color-blind readers."""
+"""Number of colors in ``page.css``: those of Okabe and Ito, which color-blind readers can distinguish."""
 WIDE = 380
-"""Width of a chart in its own units; near its width on a phone, so that its text stays legible there."""
+"""Width of a chart in SVG units, near its width on a phone, so that its text is legible there."""
 SMALL = (240, 166)
-"""Width and height of a chart that stands among many."""
+"""Width and height of a small chart."""
 LETTER = 6.6
-"""Width of a letter, at most about, in the widest of the usual fonts."""
+"""Approximate maximum width of a letter in common fonts, in SVG units."""
 
 Points = Sequence[tuple[float, float]]
 
@@ -25,11 +25,11 @@ class Line:
     """A named line of points (x, y).
 
     Attributes:
-        name: shown when pointed at.
-        points: points that are no numbers break the line.
-        color: number of the color, 0 the first.
-        kind: ``line``; ``reference``, dashed, to compare with; or ``pale``, behind the others.
-        dots: whether its points are marked.
+        name: shown on hover.
+        points: NaN values interrupt the line.
+        color: index of the color, from 0.
+        kind: ``line``, ``reference`` (dashed) or ``pale``; the last two are drawn behind the lines.
+        dots: whether to mark the points.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Line:
 
 @dataclass
 class Frame:
-    """Axes of a chart: ranges, and where they lie."""
+    """Axes of a chart: ranges and margins, in SVG units."""
 
     x: tuple[float, float]
     y: tuple[float, float]
@@ -54,49 +54,49 @@ class Frame:
     parts: list[str] = field(default_factory=list)
 
     def across(self, value: float) -> float:
-        """Place of an x."""
+        """Return the horizontal position of x."""
         low, high = self.x
         return self.left + (self.width - self.left - self.right) * (value - low) / ((high - low) or 1.0)
 
     def down(self, value: float) -> float:
-        """Place of a y."""
+        """Return the vertical position of y."""
         low, high = self.y
         return (
             self.height - self.bottom - (self.height - self.top - self.bottom) * (value - low) / ((high - low) or 1.0)
         )
 
     def rule(self, kind: str, ends: tuple[float, float, float, float]) -> None:
-        """Draw a straight line of a kind that the style knows; ``ends`` are x, y, x, y."""
+        """Draw a straight line with a CSS class; ``ends`` are x, y, x, y."""
         x1, y1, x2, y2 = ends
         self.parts.append(f'<line class="{kind}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>')
 
     def axis_below(self, title: str, names: Mapping[float, str], grid: bool = False) -> None:
-        """Draw the ticks of x by place, and the title below."""
+        """Draw the ticks of x, value -> text, and the title below."""
         foot = self.height - self.bottom
         for value, name in names.items():
-            place = self.across(value)
+            x = self.across(value)
             if grid:
-                self.rule("grid", (place, self.top, place, foot))
-            self.parts.append(text(self._inside(place, name), foot + 15, name, "middle"))
+                self.rule("grid", (x, self.top, x, foot))
+            self.parts.append(text(self._clamped(x, name), foot + 15, name, "middle"))
         middle = (self.left + self.width - self.right) / 2
-        self.parts.append(text(self._inside(middle, title), self.height - 6, title, "middle", "title"))
+        self.parts.append(text(self._clamped(middle, title), self.height - 6, title, "middle", "title"))
 
-    def _inside(self, place: float, words: str) -> float:
-        """Middle of some words near a place, such that neither end is cut off."""
+    def _clamped(self, x: float, words: str) -> float:
+        """Return the position nearest to x at which a centered text is not cut off."""
         half = min(LETTER * len(words), self.width) / 2
-        return min(max(place, half), self.width - half)
+        return min(max(x, half), self.width - half)
 
     def axis_beside(self, count: int = 5, title: str = "") -> None:
-        """Draw grid and ticks of y, and the title above them."""
+        """Draw the grid and ticks of y, and the title above."""
         if title:
             self.parts.append(text(0, 11, title, "start", "title"))
         for value in ticks(*self.y, count=count):
-            place = self.down(value)
-            self.rule("grid", (self.left, place, self.width - self.right, place))
-            self.parts.append(text(self.left - 6, place + 4, number(value), "end"))
+            y = self.down(value)
+            self.rule("grid", (self.left, y, self.width - self.right, y))
+            self.parts.append(text(self.left - 6, y + 4, number(value), "end"))
 
     def picture(self, label: str) -> str:
-        """The finished SVG; ``label`` says in words what it shows."""
+        """Return the SVG; ``label`` describes it for screen readers."""
         body = "".join(self.parts)
         size = f'viewBox="0 0 {self.width} {self.height}"'
         return f'<svg {size} role="img" aria-label="{escape(label, True)}">{body}</svg>'
@@ -111,24 +111,24 @@ def line_chart(
     x: tuple[float, float] | None = None,
     diagonal: bool = False,
 ) -> str:
-    """Lines over a common axis, small; empty where no line has a point.
+    """Return a small line chart; an empty text if no line has a point.
 
     Args:
-        lines: those that are no plain lines are drawn behind the others.
-        x_title: of the axis below, with its unit.
-        y_title: of the axis beside, with its unit; it stands above that axis.
-        label: what the chart shows, in words.
-        y: range of y; that of the points where not given. What lies outside is drawn at the edge.
-        x: range of x; likewise.
+        lines: lines; those of other kinds than ``line`` are drawn behind the others.
+        x_title: title of the x axis, with its unit.
+        y_title: title of the y axis, with its unit; it is drawn above the axis.
+        label: description for screen readers.
+        y: range of y; by default that of the points. Values outside are drawn at the edge.
+        x: range of x; by default that of the points.
         diagonal: whether to draw the line x = y.
     """
-    shown = [point for line in lines for point in line.points if all(map(math.isfinite, point))]
-    if not shown:
+    finite = [point for line in lines for point in line.points if all(map(math.isfinite, point))]
+    if not finite:
         return ""
-    across = x or (min(point[0] for point in shown), max(point[0] for point in shown))
-    frame = Frame(across, y or widened([point[1] for point in shown]), *SMALL, left=48, top=28)
+    x_range = x or (min(point[0] for point in finite), max(point[0] for point in finite))
+    frame = Frame(x_range, y or widened([point[1] for point in finite]), *SMALL, left=48, top=28)
     frame.axis_beside(4, y_title)
-    frame.axis_below(x_title, {value: number(value) for value in ticks(*across, count=3)})
+    frame.axis_below(x_title, {value: number(value) for value in ticks(*x_range, count=3)})
     if diagonal:
         frame.rule("rule", (frame.across(0), frame.down(0), frame.across(1), frame.down(1)))
     frame.parts += [_path(frame, line) for line in sorted(lines, key=lambda line: line.kind == "line")]
@@ -136,19 +136,19 @@ def line_chart(
 
 
 def legend(names: Sequence[str], marks: Sequence[tuple[str, str]] = ()) -> str:
-    """Key to the colors, in their order, and to ``marks``: (class of the style, words)."""
-    items = [f'<li><i class="c{place % COLORS}"></i>{escape(name)}</li>' for place, name in enumerate(names)]
+    """Return the legend of the colors, in their order, and of ``marks``: (CSS class, text)."""
+    items = [f'<li><i class="c{index % COLORS}"></i>{escape(name)}</li>' for index, name in enumerate(names)]
     items += [f'<li><i class="{kind}"></i>{escape(words)}</li>' for kind, words in marks]
     return f'<ul class="legend">{"".join(items)}</ul>' if items else ""
 
 
 def text(x: float, y: float, words: str, anchor: str, kind: str = "tick") -> str:
-    """One line of text in a chart."""
+    """Return one line of text in a chart."""
     return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(words)}</text>'
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """Round values between two ends, about ``count``."""
+    """Return about ``count`` round values between two ends."""
     span = high - low
     if not span > 0:
         return [low]
@@ -160,21 +160,21 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
 
 
 def widened(values: Sequence[float], share: float = 0.08) -> tuple[float, float]:
-    """Range of some values with a margin on either side."""
+    """Return the range of some values with a margin on both sides."""
     low, high = min(values), max(values)
     margin = share * (high - low) or max(abs(high) * 0.05, 0.01)
     return low - margin, high + margin
 
 
 def number(value: float) -> str:
-    """A tick's number, as short as it can be."""
+    """Format the number of a tick, as short as possible."""
     if abs(value) >= 10000 and value == int(value):
         return f"{int(value):,}"
     return f"{value:.4g}"
 
 
 def signed(value: float) -> str:
-    """A number with its sign."""
+    """Format a number with its sign."""
     return f"{value:+.3g}" if value else "0"
 
 
@@ -186,10 +186,10 @@ def _path(frame: Frame, line: Line) -> str:
             runs[-1].append(f"{frame.across(x):.1f},{frame.down(min(max(y, low), high)):.1f}")
         elif runs[-1]:
             runs.append([])
-    kept = [run for run in runs if run]
-    drawn = [f'<polyline points="{" ".join(run)}"/>' for run in kept]
+    runs = [run for run in runs if run]
+    marks = [f'<polyline points="{" ".join(run)}"/>' for run in runs]
     if line.dots:
-        drawn += [
-            f'<circle cx="{place.split(",")[0]}" cy="{place.split(",")[1]}" r="2"/>' for run in kept for place in run
+        marks += [
+            f'<circle cx="{point.split(",")[0]}" cy="{point.split(",")[1]}" r="2"/>' for run in runs for point in run
         ]
-    return f'<g class="c{line.color % COLORS} {line.kind}"><title>{escape(line.name)}</title>{"".join(drawn)}</g>'
+    return f'<g class="c{line.color % COLORS} {line.kind}"><title>{escape(line.name)}</title>{"".join(marks)}</g>'

@@ -1,4 +1,4 @@
-"""Which cells belong in one table, and what its reader should know of them."""
+"""Check that cells are comparable, and write notes about them for the reader."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from bundle.report.definitions import protocol_note
 from bundle.report.tables import labels_of, methods_of
 
 SHOWN = 3
-"""How many names a sentence holds."""
+"""Maximum number of names in a sentence."""
 
 
 def check_comparable(cells: Sequence[Cell]) -> None:
-    """Refuse cells that do not belong in one table.
+    """Check that cells can be compared in one table.
 
     Raises:
-        ValueError: where two cells differ in data, protocol, size, steps, test images or a setting, or where two of one
-            method differ in its configuration.
+        ValueError: if two cells differ in data, protocol, size, steps, test images or a setting, or two cells of the
+            same method differ in its configuration.
     """
     first = cells[0]
-    advice = "so one table cannot hold both; choose with --methods and --labels, or keep two output folders"
+    advice = "so they cannot be in one table; select cells with --methods and --labels, or use two output folders"
     for cell in cells[1:]:
         common = cell.common()
         for key, value in first.common().items():
@@ -38,24 +38,26 @@ def check_comparable(cells: Sequence[Cell]) -> None:
             raise ValueError(
                 f"cells {other.name} and {cell.name} differ in the configuration of {cell.method}, {advice}"
             )
-    named = [(cell, images) for cell in cells if (images := cell.images()) is not None]
-    for cell, images in named[1:]:
-        other, expected = named[0]
-        told = [
-            f"only {one.name} has {_some(more)}"
-            for one, more in ((other, expected - images), (cell, images - expected))
+    known = [(cell, images) for cell in cells if (images := cell.images()) is not None]
+    for cell, images in known[1:]:
+        other, expected = known[0]
+        differences = [
+            f"only {owner.name} has {_some(more)}"
+            for owner, more in ((other, expected - images), (cell, images - expected))
             if more
         ]
-        if told:
-            raise ValueError(f"cells {other.name} and {cell.name} differ in test images ({'; '.join(told)}), {advice}")
+        if differences:
+            raise ValueError(
+                f"cells {other.name} and {cell.name} differ in test images ({'; '.join(differences)}), {advice}"
+            )
 
 
 def missing_note(cells: Sequence[Cell], begun: Sequence[str] = ()) -> list[str]:
-    """A sentence about the runs that a full table would have and that are not among the cells; none where none lacks.
+    """Return a sentence about missing runs; an empty list if no run is missing.
 
     Args:
-        cells: finished cells; a full table has each method at each share of labels with each seed.
-        begun: names of cells that were begun and are not finished.
+        cells: finished cells; a complete table has each method at each share of labels with each seed.
+        begun: names of cells that were started but are not finished.
     """
     grid = {
         f"{method}-{labels}-seed{seed}"
@@ -66,68 +68,70 @@ def missing_note(cells: Sequence[Cell], begun: Sequence[str] = ()) -> list[str]:
     absent = (grid | set(begun)) - {f"{cell.method}-{cell.labels}-seed{cell.seed}" for cell in cells}
     if not absent:
         return []
-    stopped = f"; begun and not finished: {_some(begun)}, see their log.txt" if begun else ""
-    return [f"{len(absent)} of {len(cells) + len(absent)} runs are missing here ({_some(absent)}){stopped}."]
+    stopped = f"; started but not finished: {_some(begun)}, see their log.txt" if begun else ""
+    return [f"{len(absent)} of {len(cells) + len(absent)} runs are missing ({_some(absent)}){stopped}."]
 
 
 def warnings_of(cells: Sequence[Cell]) -> list[str]:
-    """What a reader should know of how the cells came about, a sentence each.
+    """Return sentences on what may affect the comparison.
 
-    Other commits or versions, uncommitted changes, cells that were stopped, uneven seeds.
+    These are different commits or versions, uncommitted changes, resumed cells, and different seeds.
     """
-    found = []
+    sentences = []
     commits = sorted({commit[:10] for cell in cells for commit in cell.commits()})
     if len(commits) > 1:
-        found.append(f"The cells were made by {len(commits)} commits of the code: {', '.join(commits)}.")
+        sentences.append(f"The runs used {len(commits)} commits of the code: {', '.join(commits)}.")
     versions = differing_versions(cells)
     if versions:
-        told = "; ".join(f"{name} {', '.join(values)}" for name, values in versions.items())
-        found.append(f"The cells were made with different versions: {told}.")
+        listed = "; ".join(f"{name} {', '.join(values)}" for name, values in versions.items())
+        sentences.append(f"The runs used different versions: {listed}.")
     dirty = [cell.name for cell in cells if cell.content.get("dirty")]
     if dirty:
-        found.append(f"{len(dirty)} of {len(cells)} cells were made by code with uncommitted changes.")
+        sentences.append(f"{len(dirty)} of {len(cells)} runs used code with uncommitted changes.")
     stopped = [cell.name for cell in cells if cell.was_resumed()]
     if stopped:
-        found.append(
-            f"{len(stopped)} of {len(cells)} cells went on after a stop ({_some(stopped)}): their times are as far as "
-            "known, and hold what was done twice."
+        sentences.append(
+            f"{len(stopped)} of {len(cells)} runs were resumed after a stop ({_some(stopped)}): their times may be "
+            "incomplete or include repeated steps."
         )
     seeds = {(cell.method, cell.labels): set[int]() for cell in cells}
     for cell in cells:
         seeds[cell.method, cell.labels].add(cell.seed)
-    if len({tuple(sorted(found_seeds)) for found_seeds in seeds.values()}) > 1:
-        found.append("Not every method has the same seeds, so means and spreads stand on different draws of labels.")
-    return found
+    if len({tuple(sorted(group)) for group in seeds.values()}) > 1:
+        sentences.append(
+            "Not all methods have the same seeds, so their means are over different choices of labeled images."
+        )
+    return sentences
 
 
 def differing_versions(cells: Sequence[Cell]) -> dict[str, list[str]]:
-    """Python, bundle and libraries of which the cells had more than one version; ``unknown`` where one says none."""
+    """Return the versions of Python, bundle and libraries that differ; ``unknown`` for cells without a version."""
     tables = [cell.content.get("versions") or {} for cell in cells]
     names = sorted({name for table in tables for name in table})
     values = {name: sorted({str(table.get(name, "unknown")) for table in tables}) for name in names}
-    return {name: found for name, found in values.items() if len(found) > 1}
+    return {name: versions for name, versions in values.items() if len(versions) > 1}
 
 
 def steps_of(cells: Sequence[Cell]) -> str:
-    """Steps of comparable cells, and the budgets that they are rounded from or were measured for."""
+    """Return the steps of comparable cells as text, with the budgets that they were computed from."""
     steps = cells[0].content["steps"]
     budgets = {budget for cell in cells if (budget := cell.content.get("budget"))} - {f"{steps}steps"}
     return f"{steps:,} steps" + (f" (--budget {', '.join(sorted(budgets))})" if budgets else "")
 
 
 def facts_of(cells: Sequence[Cell]) -> str:
-    """What comparable cells have in common, in a sentence or two: data, protocol, steps, and how far to trust it."""
+    """Return sentences on data, protocol, steps and reliability of comparable cells."""
     content = cells[0].content
-    many = "runs" if len(cells) > 1 else "run"
+    runs = "runs" if len(cells) > 1 else "run"
     facts = (
-        f"Data {content['data']}, protocol {content['protocol']}: {len(cells)} {many} of {steps_of(cells)} at "
+        f"Data {content['data']}, protocol {content['protocol']}: {len(cells)} {runs} of {steps_of(cells)} at "
         f"size {content['size']}, scored on {content['counts'].get('test', '?')} test images."
     )
     return f"{facts} {protocol_note(content['protocol'])}".strip()
 
 
 def _some(names: Collection[str]) -> str:
-    """The first names, and how many more there are."""
+    """Return the first names, and the number of further ones."""
     ordered = sorted(names)
     more = f" and {len(ordered) - SHOWN} more" if len(ordered) > SHOWN else ""
     return ", ".join(ordered[:SHOWN]) + more

@@ -1,4 +1,4 @@
-"""What the pseudo-labels of each method did while it was trained, in one table."""
+"""Table of the pseudo-labels of each method during training."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ KINDS = {
     "labeled": "loss on labels",
     "ramp": "weight",
 }
-"""What the training's table says of a consistency term, by how the names of its columns begin."""
+"""Meaning of the columns of a consistency term in the training log, by the first part of the column name."""
 WHEN = ("first epoch", "middle", "last epoch")
 
 
 def consistency_table(cells: Sequence[Cell], kinds: Sequence[str] = ("foreground", "counted")) -> Table:
-    """Each consistency term's numbers at the begin, in the middle and at the end of the training, mean over the seeds.
+    """Return the values of each consistency term at the start, middle and end of training, mean over seeds.
 
     Args:
         cells: finished cells of one benchmark.
-        kinds: any of ``KINDS``: ``foreground`` and ``counted`` (shares of pixels, in percent), ``unlabeled``,
+        kinds: any of ``KINDS``: ``foreground`` and ``counted`` (shares of pixels, in percent), ``unlabeled`` and
             ``labeled`` (losses), ``ramp`` (weight of a consistency term).
 
     Returns:
-        Head and rows: method, share of labels, column of the training's table, and the three numbers.
+        Column titles and rows: method, share of labels, column of the training log, and the three values.
 
     Raises:
-        ValueError: for an unknown kind.
+        ValueError: if a kind is unknown.
     """
     unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown:
-        raise ValueError(f"no kind {unknown[0]!r}; choose from {', '.join(KINDS)}")
+        raise ValueError(f"unknown kind {unknown[0]!r}; choose from {', '.join(KINDS)}")
     rows = []
     for method in methods_of(cells):
         for share in labels_of(cells):
@@ -42,12 +42,12 @@ def consistency_table(cells: Sequence[Cell], kinds: Sequence[str] = ("foreground
             names = sorted({name for cell in group for name in cell.content.get("curves") or {}})
             for name in names:
                 if name.split("/")[0] in kinds and "/gate_" not in name:
-                    rows.append([method, f"{share} %", name, *_shown(group, name)])
+                    rows.append([method, f"{share} %", name, *_formatted(group, name)])
     return ["method", "labels", "column", *WHEN], rows
 
 
-def _shown(cells: Sequence[Cell], column: str) -> list[str]:
-    """The numbers of one column at three times."""
+def _formatted(cells: Sequence[Cell], column: str) -> list[str]:
+    """Return the values of a column at three times, as text."""
     curves = [[value for _, value in cell.curve(column)] for cell in cells]
     curves = [curve for curve in curves if curve]
     if not curves:

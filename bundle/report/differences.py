@@ -1,4 +1,4 @@
-"""Differences between two methods image by image, and their table."""
+"""Paired differences between two methods over the test images, and their table."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from bundle.report.tables import OBJECTS, POSTPROCESSING, Table, entry, group, l
 
 
 def comparisons(cells: Sequence[Cell], metric: str, against: str) -> list[tuple[str, str, Comparison]]:
-    """(labels, method, comparison with ``against``) for every other method; each image's score is the mean over seeds.
+    """Compare every other method with ``against``; the score of each image is the mean over seeds.
 
-    Only seeds that both methods have count, so that both saw the same labels. Object scores are compared for each
-    postprocessing of a method with the components of ``against``, and named ``semi_moe, watershed``.
+    Only seeds of both methods are used, so that both had the same labels. Object scores are compared for each
+    postprocessing of a method with the connected components of ``against``, and named ``semi_moe, watershed``.
+
+    Returns:
+        Entries (share of labels, method, comparison).
     """
     variants = list(POSTPROCESSING) if metric.startswith(OBJECTS) else [""]
-    found = []
+    results = []
     for labels in labels_of(cells):
         base = {cell.seed: cell.per_image(metric) for cell in group(cells, against, labels)}
         for method in methods_of(cells):
@@ -28,15 +31,15 @@ def comparisons(cells: Sequence[Cell], metric: str, against: str) -> list[tuple[
                 first = mean_per_image([other[seed] for seed in seeds])
                 second = mean_per_image([base[seed] for seed in seeds])
                 if set(first) & set(second):
-                    found.append((labels, entry(method, postprocessing), compare(first, second)))
-    return found
+                    results.append((labels, entry(method, postprocessing), compare(first, second)))
+    return results
 
 
-def comparison_table(found: Sequence[tuple[str, str, Comparison]], against: str, digits: int = 3) -> Table:
-    """A row a comparison."""
+def comparison_table(results: Sequence[tuple[str, str, Comparison]], against: str, digits: int = 3) -> Table:
+    """Return a table with one row per comparison."""
     head = ["labels, %", f"method minus {against}", "mean difference", "95 % interval", "Wilcoxon p", "images + / -"]
     rows = []
-    for labels, method, result in found:
+    for labels, method, result in results:
         interval = "-" if result.low is None else f"{result.low:+.{digits}f} to {result.high:+.{digits}f}"
         p = "< 0.001" if result.p < 0.001 else f"{result.p:.3f}"
         counts = f"{result.better} / {result.worse} of {result.images}"

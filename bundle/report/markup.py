@@ -1,4 +1,4 @@
-"""Pieces of the page as HTML: sections, tables, figures side by side."""
+"""HTML of sections, tables and figures."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from html import escape
 from bundle.report.tables import Best, Table
 
 MANY = 3
-"""Columns that fit beside each other on a phone."""
+"""Number of columns that fit on a phone."""
 
 
 def section(title: str, *parts: str) -> str:
-    """A section with its heading, which has an address on the page; empty without content."""
+    """Return a section with a heading and an anchor; empty without content."""
     body = "\n".join(part for part in parts if part)
     name = address(title)
     heading = f'<h2 id="{name}-title">{escape(title)}</h2>'
@@ -21,37 +21,38 @@ def section(title: str, *parts: str) -> str:
 
 
 def address(title: str) -> str:
-    """A section's address on the page."""
+    """Return the anchor of a section."""
     return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
 
 
 def paragraph(words: str, kind: str = "") -> str:
-    """A paragraph of a kind that the style knows; empty without words."""
+    """Return a paragraph with a CSS class; empty without text."""
     return f"<p{_kind(kind)}>{escape(whole(words))}</p>" if words else ""
 
 
-def figures(found: Sequence[tuple[str, str]], kind: str = "") -> str:
-    """Charts side by side, each with its title; those without content are left out."""
-    drawn = [f"<figure><figcaption>{breaking(title)}</figcaption>{svg}</figure>" for title, svg in found if svg]
+def figures(charts: Sequence[tuple[str, str]], kind: str = "") -> str:
+    """Return charts (title, SVG) in a grid; those without content are left out."""
+    drawn = [f"<figure><figcaption>{breaking(title)}</figcaption>{svg}</figure>" for title, svg in charts if svg]
     return f'<div class="{f"grid {kind}".strip()}">{"".join(drawn)}</div>' if drawn else ""
 
 
 def folded(title: str, body: str, is_open: bool = False) -> str:
-    """Content under a title that opens and closes it; empty without content."""
+    """Return a collapsible block with a title; empty without content."""
     state = " open" if is_open else ""
     return f"<details{state}><summary>{escape(title)}</summary>\n{body}\n</details>" if body else ""
 
 
 def table(content: Table, caption: str, groups: str | None = None, words: Collection[str] = ()) -> str:
-    """A table; one of more than ``MANY`` columns, or of sentences, is shown on a phone as a block a row.
+    """Return a table. On a phone, tables with more than ``MANY`` columns or with sentences show one block per row.
 
-    Otherwise its cells wrap, so that no column lies out of sight.
+    In other tables the cells wrap, so that all columns are visible.
 
     Args:
-        content: titles and rows; empty without rows.
-        caption: what it holds, for readers that cannot see where it stands.
-        groups: makes headings between the rows of what the first column names; ``{}`` stands for the name.
-        words: titles of the columns that hold sentences and may wrap.
+        content: titles and rows; without rows, the result is empty.
+        caption: description of the table.
+        groups: heading of each group of rows with the same first column, such as ``{} % labels``; ``{}`` is the value
+            of the first column, which is then left out.
+        words: titles of the columns with sentences, which may wrap.
     """
     head, rows = content
     if not rows:
@@ -63,15 +64,15 @@ def table(content: Table, caption: str, groups: str | None = None, words: Collec
         f'<th scope="col"{_kind("words" * wrap)}>{escape(cell)}</th>' for cell, wrap in zip(head, wraps, strict=True)
     )
     blocks = len(head) > MANY or any(wraps)
-    shown = head if blocks else [""] * len(head)
+    data_titles = head if blocks else [""] * len(head)
     bodies = []
     for name in [None] if groups is None else dict.fromkeys(row[0] for row in rows):
-        heading, kept = "", rows
+        heading, group_rows = "", rows
         if groups is not None:
-            words_of_group = f"<span>{escape(groups.format(name))}</span>"
-            heading = f'<tr><th scope="rowgroup" colspan="{len(head)}">{words_of_group}</th></tr>'
-            kept = [row[1:] for row in rows if row[0] == name]
-        bodies.append(f"<tbody>{heading}{''.join(_row(row, shown, wraps) for row in kept)}</tbody>")
+            title = f"<span>{escape(groups.format(name))}</span>"
+            heading = f'<tr><th scope="rowgroup" colspan="{len(head)}">{title}</th></tr>'
+            group_rows = [row[1:] for row in rows if row[0] == name]
+        bodies.append(f"<tbody>{heading}{''.join(_row(row, data_titles, wraps) for row in group_rows)}</tbody>")
     label = escape(caption, True)
     kind = "wide blocks" if blocks else "wide"
     return (
@@ -81,25 +82,25 @@ def table(content: Table, caption: str, groups: str | None = None, words: Collec
 
 
 def _row(cells: Sequence[str], titles: Sequence[str], wraps: Sequence[bool]) -> str:
-    written = []
-    for place, (cell, title, wrap) in enumerate(zip(cells, titles, wraps, strict=True)):
+    elements = []
+    for index, (cell, title, wrap) in enumerate(zip(cells, titles, wraps, strict=True)):
         kind = _kind("words" * wrap)
-        if place == 0:
-            written.append(f'<th scope="row"{kind}>{breaking(cell)}</th>')
+        if index == 0:
+            elements.append(f'<th scope="row"{kind}>{breaking(cell)}</th>')
         else:
-            told = f' data-title="{escape(title, True)}"' if title else ""
-            words = f"<strong>{escape(whole(cell))}</strong>" if isinstance(cell, Best) else escape(whole(cell))
-            written.append(f"<td{kind}{told}>{words}</td>")
-    return f"<tr>{''.join(written)}</tr>"
+            data_title = f' data-title="{escape(title, True)}"' if title else ""
+            content = f"<strong>{escape(whole(cell))}</strong>" if isinstance(cell, Best) else escape(whole(cell))
+            elements.append(f"<td{kind}{data_title}>{content}</td>")
+    return f"<tr>{''.join(elements)}</tr>"
 
 
 def whole(words: str) -> str:
-    """The same words with a percent sign on the line of its number, and a deviation on that of its sign."""
+    """Return the text with no-break spaces before percent signs and after plus-minus signs."""
     return words.replace(" %", "\u00a0%").replace("± ", "±\u00a0")
 
 
 def breaking(title: str) -> str:
-    """A title that may break after the underscores of its names."""
+    """Return a title that may break after underscores."""
     return escape(title).replace("_", "_<wbr>")
 
 

@@ -1,4 +1,4 @@
-"""Section of the page that says what the scores mean, with the values of images that hold nothing to score."""
+"""Section of the page with definitions of the scores, and their values for images without foreground."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from bundle.report.definitions import definition
 from bundle.report.tables import is_of_objects, plain_reading
 
 OBJECT_WORDS = (
-    "An object is what has one number in a map of instances. The truth is taken as it is stored, or its connected "
-    "pieces where it tells classes and not objects. The answer is read as connected pieces, those below the smallest "
-    "area left out; a second postprocessing, watershed, splits pieces at their necks. The partner of an object is "
-    "the one on the other side that shares the most pixels with it, of several the one with the lowest number; this "
-    "need not be mutual. A true object is found where a predicted object whose partner it is covers at least half of "
-    "it. Object Dice and Hausdorff are means weighted by area, once over the predicted and once over the true "
-    "objects, and then the mean of both. An object without partner has the Dice 0 and the distance to the nearest "
-    "object."
+    "Annotated objects are those of the stored instance map, or connected components if the annotation has only "
+    "classes. Predicted objects are connected components above a minimum area; a second postprocessing, watershed, "
+    "also separates touching objects. The partner of a predicted object is the annotated object with the largest "
+    "overlap, and vice versa; of several, the one with the lowest number. Partners need not be mutual. An annotated "
+    "object is detected if a predicted object, whose partner it is, covers at least half of it. Object Dice and "
+    "Hausdorff distance are means weighted by area over the predicted and over the annotated objects, and then "
+    "averaged. An object without partner has the Dice 0 and the distance to the nearest object."
 )
 EMPTY = (
     ("Dice and Jaccard of pixels", ("pooled_dice", "pooled_jaccard", "mean_dice", "mean_jaccard"), "1", "0"),
@@ -25,16 +24,17 @@ EMPTY = (
     ("object Dice", ("object_dice",), "1", "0"),
     ("object Hausdorff", ("object_hausdorff",), "0 px", "diagonal of the image"),
 )
-"""Values without foreground: title, scores, neither in truth nor in the answer, in one of the two alone."""
+"""Values without foreground: title, scores, value if both are empty, value if only one is empty."""
 EMPTY_WORDS = (
-    "So an image is scored alone, as in means over images and in the comparison image by image. A score of the whole "
-    "set adds up pixels or objects of all images first: there an image without any adds nothing, and objects that one "
-    "side alone has count as not found. Bins of the calibration that hold no pixel take no part."
+    "These values apply to scores of single images, as in means over images and in comparisons image by image. "
+    "Scores of the whole set first add up the pixels or objects of all images. There an image without "
+    "foreground adds nothing, and objects in only one of annotation and prediction count as errors. Empty bins of the "
+    "calibration are ignored."
 )
 
 
 def meanings(metrics: Sequence[str]) -> str:
-    """Each score with its meaning, how objects are counted, and what images without foreground score."""
+    """Return definitions of the scores and of objects, and the values for images without foreground."""
     items = "".join(
         f"<dt>{escape(definition(name).title)}</dt><dd>{escape(definition(name).text)}.</dd>" for name in metrics
     )
@@ -42,10 +42,10 @@ def meanings(metrics: Sequence[str]) -> str:
     if any(is_of_objects(name) for name in metrics):
         parts += ["<h3>Objects</h3>", markup.paragraph(OBJECT_WORDS)]
     plain = {plain_reading(name) for name in metrics}
-    rows = [[title, both, one] for title, names, both, one in EMPTY if plain & set(names)]
+    rows = [[title, both_empty, one_empty] for title, names, both_empty, one_empty in EMPTY if plain & set(names)]
     if rows:
-        head = ["score", "in neither", "in one alone"]
-        caption = "What an image scores with foreground in neither of truth and answer, and in one of them alone."
+        head = ["score", "both empty", "only one empty"]
+        caption = "Scores of an image if annotation and prediction are both empty, or only one of them."
         parts += ["<h3>Images without foreground</h3>", markup.table((head, rows), caption)]
         parts.append(markup.paragraph(EMPTY_WORDS))
     return "\n".join(parts)

@@ -1,4 +1,4 @@
-"""The report as one HTML page that needs no other file and no network: summary, figures, and what they mean."""
+"""The report as one self-contained HTML page: summary, charts, tables and definitions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bundle.report.tables import counts_table, methods_of
 
 STYLE = Path(__file__).with_name("page.css")
 OPEN = 4
-"""Methods whose descriptions are shown unfolded; those of more are folded."""
+"""Maximum number of methods whose descriptions are expanded."""
 
 
 def build(
@@ -29,46 +29,43 @@ def build(
     made: str,
     about: Mapping[str, str] | None = None,
 ) -> str:
-    """Write the page.
+    """Return the page as HTML.
 
     Args:
         cells: comparable cells, at least one.
-        metrics: scores of the tables.
-        against: the method that the others are compared with.
-        tiles: by title of a group ("supervised, 10 % labels: worst"), pictures of test images.
-        anchors: published figures, shown apart.
-        warnings: sentences that stand on top.
-        made: when and from what the page was made.
-        about: what a method is, in a sentence, by its name; methods without one are only named.
-
-    Returns:
-        The page, HTML.
+        metrics: scores in the tables.
+        against: method that the others are compared with.
+        tiles: title of a group ("supervised, 10 % labels: worst") -> pictures of test images.
+        anchors: published results, shown in a separate section.
+        warnings: sentences for the top of the page.
+        made: date and source of the page, for its footer.
+        about: method -> description in one sentence; optional.
     """
     first = cells[0].content
     optimistic = is_optimistic(str(first["protocol"]))
     summary = summarize(cells, scores.leading(cells, metrics), against)
     judged = training.judging(cells)
     parts = {
-        f"Scores on the test part{', which chose the checkpoints' if optimistic else ''}": scores.overview(
+        f"Scores on the test images{', which also selected the checkpoints' if optimistic else ''}": scores.overview(
             cells, metrics, against
         ),
-        f"Image by image, against {against}": scores.compared(cells, against),
-        f"Learning, judged on {judged}": training.curves(cells, against),
+        f"Differences to {against}, image by image": scores.compared(cells, against),
+        f"Learning curves on {judged}": training.curves(cells, against),
         "Training loss": training.losses(cells),
-        "Gate weights over training": training.gates(cells),
+        "Gate weights during training": training.gates(cells),
         "Calibration": answers.calibration(cells),
         "Worst and best test images": answers.pictures(tiles),
         "Cost": scores.cost(cells),
-        "Published elsewhere": published.published(anchors, cells),
-        "What the scores mean": meanings.meanings(metrics),
+        "Published results": published.published(anchors, cells),
+        "Definitions of the scores": meanings.meanings(metrics),
         "Runs": _runs(cells, judged),
     }
-    kept = {name: content for name, content in parts.items() if content}
+    sections = {name: content for name, content in parts.items() if content}
     body = "\n".join(
         [
             _lead(cells, summary, warnings, about or {}),
-            _contents(list(kept)),
-            *(markup.section(name, content) for name, content in kept.items()),
+            _contents(list(sections)),
+            *(markup.section(name, content) for name, content in sections.items()),
             f"<footer>{escape(made)}</footer>",
         ]
     )
@@ -82,7 +79,7 @@ def build(
 
 
 def _lead(cells: Sequence[Cell], summary: Summary, warnings: Sequence[str], about: Mapping[str, str]) -> str:
-    """What was compared and what came out, how far to trust it, and what stands behind it."""
+    """Return the top of the page: title, summary, notes, methods and number of images."""
     first = cells[0].content
     protocol, seeds = str(first["protocol"]), sorted({cell.seed for cell in cells})
     facts = (
@@ -93,7 +90,7 @@ def _lead(cells: Sequence[Cell], summary: Summary, warnings: Sequence[str], abou
     listed = "".join(f"<dt>{escape(name)}</dt><dd>{escape(about[name])}</dd>" for name in methods)
     head, rows = counts_table(cells)
     shares = [[f"{row[0]} % labels", *row[1:]] for row in rows]
-    caption = "Images by share of labels; two numbers where the lists of different runs differ."
+    caption = "Number of images by share of labels; a range if it differs between runs."
     return "\n".join(
         [
             f"<header><h1>{escape(markup.whole(summary.title))}</h1>",
@@ -116,7 +113,7 @@ def _contents(titles: Sequence[str]) -> str:
 
 
 def _runs(cells: Sequence[Cell], judged: str) -> str:
-    """Where each cell comes from, and which checkpoint it kept."""
+    """Return the table of runs with the selected checkpoint and the origin of each."""
     head = ["run", f"best on {judged}", "epoch", "commit", "device", "config", "finished, UTC"]
     rows = []
     for cell in cells:
@@ -137,5 +134,5 @@ def _runs(cells: Sequence[Cell], judged: str) -> str:
                 str(content.get("finished") or "-")[:16].replace("T", " "),
             ]
         )
-    caption = "The runs; a + after a commit: with uncommitted changes."
+    caption = "All runs. A + after the commit means uncommitted changes."
     return markup.folded(f"{len(rows)} runs", markup.table((head, rows), caption), len(rows) <= 12)

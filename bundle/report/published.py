@@ -1,4 +1,4 @@
-"""Section of the page about figures of other papers: beside ours where both mean the same, never mixed with them."""
+"""Section of the page with published results of other papers, next to ours if they are defined in the same way."""
 
 from __future__ import annotations
 
@@ -12,53 +12,54 @@ from bundle.report.definitions import definition, is_optimistic
 from bundle.report.tables import Table, group, labels_key, score
 
 Anchor = Mapping[str, Any]
-"""A published figure, as ``docs/anchors.json`` lists them."""
+"""A published result, see ``docs/anchors.json``."""
 
 
 def published(anchors: Sequence[Anchor], cells: Sequence[Cell]) -> str:
-    """The figures of other papers, those of this report's protocol first, and where they stand."""
+    """Return published results, those with the protocol of this report first, and their sources."""
     if not anchors:
         return ""
     warning = (
-        "Figures of other papers, for orientation: other splits, networks and budgets. None of them compares with a "
-        "row above as two rows above compare with each other."
+        "Results of other papers, for orientation only: they use other data splits, networks and budgets, so they "
+        "cannot be compared directly with the results above."
     )
-    words = (
-        f"Figures under the protocol {cells[0].content['protocol']} come first. Ours stands beside a figure where "
-        "protocol, method, share of labels, score and test images are the same by name."
+    text = (
+        f"Results with the protocol {cells[0].content['protocol']} come first. Our result is shown if protocol, "
+        "method, share of labels, score and test images have the same names."
     )
     content, sources = anchor_table(anchors, cells)
     listed = "".join(f"<li>{escape(source)}</li>" for source in sources)
-    caption = "Published figures; the number in brackets is that of the source below."
-    table = markup.table(content, caption, "nearest protocol: {}", ("paper", "published", "ours", "note"))
+    caption = "Published results; numbers in brackets refer to the sources below."
+    table = markup.table(content, caption, "most similar protocol: {}", ("paper", "published", "ours", "note"))
     ending = f'<h3>Sources</h3>\n<ol class="sources">{listed}</ol>'
-    return "\n".join([markup.paragraph(warning, "warning"), markup.paragraph(words), table, ending])
+    return "\n".join([markup.paragraph(warning, "warning"), markup.paragraph(text), table, ending])
 
 
 def anchor_table(anchors: Sequence[Anchor], cells: Sequence[Cell]) -> tuple[Table, list[str]]:
-    """A row a paper, share of labels and test images; and the sources that its numbers in brackets name, in order."""
+    """Return a table with one row per paper, share of labels and test images, and the numbered sources."""
     protocol = str(cells[0].content["protocol"])
-    order = sorted(anchors, key=lambda anchor: _place(anchor, protocol))
+    order = sorted(anchors, key=lambda anchor: _sort_key(anchor, protocol))
     sources = list(dict.fromkeys(str(anchor["source"]) for anchor in order))
-    found: dict[tuple[str, ...], list[Anchor]] = {}
+    groups: dict[tuple[str, ...], list[Anchor]] = {}
     for anchor in order:
-        named = str(anchor["protocol"])
+        name = str(anchor["protocol"])
         paper = f"{anchor['paper']} [{sources.index(str(anchor['source'])) + 1}]"
-        entry = [named + " (optimistic)" * is_optimistic(named), paper]
+        entry = [name + " (optimistic)" * is_optimistic(name), paper]
         entry += [str(anchor.get(key) or "") for key in ("method", "labels", "part", "note")]
-        found.setdefault(tuple(entry), []).append(anchor)
+        groups.setdefault(tuple(entry), []).append(anchor)
     rows = []
-    for (named, paper, _, labels, part, note), members in found.items():
+    for (name, paper, _, labels, part, note), members in groups.items():
         theirs = ", ".join(
-            f"{definition(str(one['metric'])).title} {_with_unit(one, str(one['value']))}" for one in members
+            f"{definition(str(anchor['metric'])).title} {_with_unit(anchor, str(anchor['value']))}"
+            for anchor in members
         )
-        values = [value for one in members if (value := ours(one, cells))]
-        rows.append([named, paper, theirs, ", ".join(values) or "-", labels or "-", part or "all", note])
+        values = [value for anchor in members if (value := ours(anchor, cells))]
+        rows.append([name, paper, theirs, ", ".join(values) or "-", labels or "-", part or "all", note])
     return (["protocol", "paper", "published", "ours", "labels, %", "test images", "note"], rows), sources
 
 
 def ours(anchor: Anchor, cells: Sequence[Cell]) -> str:
-    """Our mean of what a published figure names, in its unit; empty where we have no such figure."""
+    """Return our mean of the same score, in the unit of a published result; empty if there is none."""
     if anchor["protocol"] != cells[0].content["protocol"] or anchor.get("part"):
         return ""
     meaning = definition(str(anchor["metric"]))
@@ -73,7 +74,7 @@ def _with_unit(anchor: Anchor, value: str) -> str:
     return f"{value} {anchor.get('unit') or ''}".strip()
 
 
-def _place(anchor: Anchor, protocol: str) -> tuple[Any, ...]:
-    """Order of figures: this report's protocol, then the others by name; then labels and test images."""
-    named = str(anchor["protocol"])
-    return (named != protocol, named, labels_key(str(anchor.get("labels") or "")), str(anchor.get("part") or ""))
+def _sort_key(anchor: Anchor, protocol: str) -> tuple[Any, ...]:
+    """Return the sort key: the protocol of this report, then other protocols by name, labels, test images."""
+    name = str(anchor["protocol"])
+    return (name != protocol, name, labels_key(str(anchor.get("labels") or "")), str(anchor.get("part") or ""))

@@ -1,4 +1,4 @@
-"""A chart with a row a method, as inline SVG: scores, differences or costs of many methods under each other."""
+"""Charts with one row per method, as inline SVG, for scores, differences or costs."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from bundle.report.charts import COLORS, LETTER, Frame, signed, text, ticks, wid
 from bundle.report.charts import number as plain
 
 LANE = 9
-"""Height of a series, in units of the chart."""
+"""Height of a series, in SVG units."""
 GAP = 9
-"""Height between two rows."""
+"""Space between two rows."""
 HEAD = 18
-"""Height of what stands above the rows."""
+"""Height above the rows."""
 ROWS = "method"
-"""What a row is: title of the names."""
+"""Title of the row names."""
 
 
 @dataclass(frozen=True)
 class Series:
-    """One mark of a row in its own lane: a mean, and what it stands on.
+    """One mark of a row: a mean with optional values or interval.
 
     Attributes:
-        mean: where the mark stands.
-        color: number of the color, 0 the first.
-        values: single values, drawn as dots; the mean is then a bar across.
+        mean: position of the mark.
+        color: index of the color, from 0.
+        values: single values, drawn as dots; the mean is then a bar.
         ends: ends of an interval around the mean.
-        hollow: whether the mark is a hollow diamond, for a second postprocessing of the same answers.
-        name: shown when pointed at.
+        hollow: whether the mark is a hollow diamond, for a second postprocessing of the same predictions.
+        name: shown on hover.
     """
 
     mean: float
@@ -42,7 +42,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Row:
-    """A method with its series; a strong one is what the others are compared with."""
+    """A method with its series; ``strong`` marks the method that the others are compared with."""
 
     name: str
     series: Sequence[Series]
@@ -57,29 +57,29 @@ def row_chart(
     references: Sequence[tuple[float, int | None]] = (),
     signs: bool = False,
 ) -> str:
-    """Rows in the order given, the first on top, their names titled ``method``; empty where none has a series.
+    """Return a chart of the rows, from top to bottom; an empty text if no row has a series.
 
     Args:
-        rows: those without a series are left out.
-        x_title: of the axis below.
-        label: what the chart shows, in words.
-        include: values that the axis must hold.
-        references: places of dashed lines from top to foot, each with the number of its color, ``None`` for ink.
-        signs: whether the ticks show signs, as differences do.
+        rows: rows; those without a series are left out.
+        x_title: title of the x axis.
+        label: description for screen readers.
+        include: values that the axis must include.
+        references: positions of vertical dashed lines, with the index of their color or ``None`` for the text color.
+        signs: whether the ticks have signs, as for differences.
     """
-    kept = [row for row in rows if row.series]
-    if not kept:
+    rows = [row for row in rows if row.series]
+    if not rows:
         return ""
-    values = [value for row in kept for one in row.series for value in (one.mean, *one.values, *(one.ends or ()))]
-    values += [*include, *(place for place, _ in references)]
-    heights = [GAP + LANE * len(row.series) for row in kept]
-    left = round(16 + LETTER * max(len(name) for name in (ROWS, *(row.name for row in kept))))
+    values = [value for row in rows for mark in row.series for value in (mark.mean, *mark.values, *(mark.ends or ()))]
+    values += [*include, *(value for value, _ in references)]
+    heights = [GAP + LANE * len(row.series) for row in rows]
+    left = round(16 + LETTER * max(len(name) for name in (ROWS, *(row.name for row in rows))))
     height = HEAD + sum(heights) + 38
     frame = Frame(widened(values, 0.05), (0.0, 1.0), height=height, left=left, right=20, top=HEAD)
     frame.parts.append(text(left - 6, HEAD - 6, ROWS, "end", "title"))
     top = float(frame.top)
-    for place, (row, height) in enumerate(zip(kept, heights, strict=True)):
-        if place % 2 == 0:
+    for index, (row, height) in enumerate(zip(rows, heights, strict=True)):
+        if index % 2 == 0:
             frame.parts.append(f'<rect class="band" x="0" y="{top:.1f}" width="{frame.width}" height="{height}"/>')
         kind = "name strong" if row.strong else "name"
         frame.parts.append(text(left - 6, top + height / 2 + 4, row.name, "end", kind))
@@ -91,7 +91,7 @@ def row_chart(
         kind = "rule" if color is None else f"rule c{color % COLORS}"
         frame.rule(kind, (frame.across(value), frame.top, frame.across(value), foot))
     top = float(frame.top)
-    for row, height in zip(kept, heights, strict=True):
+    for row, height in zip(rows, heights, strict=True):
         for lane, series in enumerate(row.series):
             frame.parts.append(_marks(frame, series, top + GAP / 2 + LANE * (lane + 0.5)))
         top += height
@@ -99,7 +99,7 @@ def row_chart(
 
 
 def _marks(frame: Frame, series: Series, y: float) -> str:
-    """Interval, dots and mark of a series at a height."""
+    """Return the interval, dots and mark of a series at a vertical position."""
     x = frame.across(series.mean)
     parts = []
     if series.ends is not None:

@@ -1,4 +1,4 @@
-"""Numbers of a report: mean and spread over seeds, and the comparison of two methods image by image."""
+"""Statistics of a report: mean and spread over seeds, and paired comparisons over the test images."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import numpy as np
 from scipy import stats
 
 RESAMPLES = 5000
-"""Draws of the bootstrap."""
+"""Number of bootstrap resamples."""
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean and standard deviation (n - 1 in the denominator) of some values; no deviation of a single one."""
+    """Mean and sample standard deviation (n - 1); ``deviation`` is ``None`` for a single value."""
 
     mean: float
     deviation: float | None
@@ -24,17 +24,17 @@ class Spread:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two methods on the same images: first minus second.
+    """Comparison of two methods on the same images: first minus second.
 
     Attributes:
-        images: images that both have.
+        images: number of images with both scores.
         difference: mean difference.
         low: lower end of the bootstrap interval of the mean difference; ``None`` for fewer than 2 images.
         high: upper end of it.
-        level: of the interval, for instance 0.95.
-        p: of the two-sided Wilcoxon signed-rank test; 1 where no image differs.
-        better: images on which the first has the larger value.
-        worse: images on which it has the smaller one.
+        level: confidence level of the interval, for example 0.95.
+        p: p-value of the two-sided Wilcoxon signed-rank test; 1 if no image differs.
+        better: number of images where the first method has the larger value.
+        worse: number of images where it has the smaller value.
     """
 
     images: int
@@ -48,31 +48,31 @@ class Comparison:
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Mean and standard deviation of the values that are numbers.
+    """Return the mean and standard deviation of the finite values.
 
     Raises:
-        ValueError: where there is none.
+        ValueError: if there are none.
     """
-    known = tuple(float(value) for value in values if value is not None and math.isfinite(value))
-    if not known:
-        raise ValueError("there is no value to take the mean of")
-    return Spread(float(np.mean(known)), float(np.std(known, ddof=1)) if len(known) > 1 else None, known)
+    finite = tuple(float(value) for value in values if value is not None and math.isfinite(value))
+    if not finite:
+        raise ValueError("there is no value to average")
+    return Spread(float(np.mean(finite)), float(np.std(finite, ddof=1)) if len(finite) > 1 else None, finite)
 
 
 def mean_per_image(tables: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Mean over seeds of each image's score, for the images that all seeds have."""
+    """Return the mean over seeds of the score of each image, for images in all tables."""
     shared = set.intersection(*(set(table) for table in tables)) if tables else set()
     return {name: float(np.mean([table[name] for table in tables])) for name in sorted(shared)}
 
 
 def seed_interval(differences: Sequence[float], level: float = 0.95) -> tuple[float, float]:
-    """Student's t interval of the mean of differences, one a seed: what other draws of labels and starts would change.
+    """Return Student's t interval of the mean difference over seeds, one difference per seed.
 
     Raises:
-        ValueError: for fewer than 2 seeds, of which nobody knows the spread.
+        ValueError: if there are fewer than 2 seeds.
     """
     if len(differences) < 2:
-        raise ValueError("an interval over seeds needs at least 2 of them")
+        raise ValueError("an interval over seeds needs at least 2 seeds")
     if np.ptp(differences) == 0:
         return float(differences[0]), float(differences[0])
     low, high = stats.ttest_1samp(differences, 0.0).confidence_interval(level)
@@ -82,18 +82,18 @@ def seed_interval(differences: Sequence[float], level: float = 0.95) -> tuple[fl
 def compare(first: Mapping[str, float], second: Mapping[str, float], level: float = 0.95, seed: int = 0) -> Comparison:
     """Compare two methods image by image.
 
-    The interval is the percentile bootstrap of the mean difference over images, drawn from ``seed``; the test is
-    Wilcoxon's, two-sided, images without difference left out. Both take images for independent of each other; images
-    of one patient are not, so the interval is rather too narrow.
+    The interval is the percentile bootstrap of the mean difference over images. The test is Wilcoxon's signed-rank
+    test, two-sided, without images that do not differ. Both assume independent images. Images of the same patient are
+    not independent, so the interval is then too narrow.
 
     Args:
-        first: score by name of the image.
-        second: likewise; only names in both count.
-        level: of the interval, in (0, 1).
-        seed: of the bootstrap.
+        first: score by image name.
+        second: score by image name; only images in both are used.
+        level: confidence level of the interval, in (0, 1).
+        seed: seed of the bootstrap.
 
     Raises:
-        ValueError: where the two share no image.
+        ValueError: if the methods have no image in common.
     """
     names = sorted(set(first) & set(second))
     if not names:
@@ -104,7 +104,7 @@ def compare(first: Mapping[str, float], second: Mapping[str, float], level: floa
         low = high = float(differences[0])
         if np.ptp(differences) > 0:
             generator = np.random.default_rng(seed)
-            drawn = stats.bootstrap(
+            result = stats.bootstrap(
                 (differences,),
                 np.mean,
                 n_resamples=RESAMPLES,
@@ -112,7 +112,7 @@ def compare(first: Mapping[str, float], second: Mapping[str, float], level: floa
                 method="percentile",
                 rng=generator,
             )
-            low, high = (float(end) for end in drawn.confidence_interval)
+            low, high = (float(end) for end in result.confidence_interval)
     p = float(stats.wilcoxon(differences).pvalue) if np.any(differences != 0) else 1.0
     better, worse = int((differences > 0).sum()), int((differences < 0).sum())
     return Comparison(len(names), float(differences.mean()), low, high, level, p, better, worse)

@@ -1,4 +1,4 @@
-"""What a cell's file must hold, so that a damaged one is refused by name and not met by an error further on."""
+"""Checks of the content of a cell's file, so that damaged files give a clear error."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 NEEDED = ("name", "method", "labels", "seed", "protocol", "data", "size", "steps", "config", "counts", "metrics")
-"""Keys without which a cell cannot be reported."""
+"""Required keys."""
 
 Check = Callable[[Any], str | None]
-"""Says what a value should be instead, or ``None`` where it is well."""
+"""Function that returns what a value should be, or ``None`` if it is valid."""
 
 
 def fault_of(content: Mapping[str, Any]) -> str | None:
-    """What is wrong with the content of a cell's file, in words that follow the file's name; ``None`` for nothing.
+    """Return the first error in the content of a cell's file, as text after the file name; ``None`` if it is valid.
 
-    Keys that may be missing may also be ``null``.
+    Optional keys may also be ``null``.
     """
     missing = [key for key in NEEDED if key not in content]
     if missing:
-        return f"lacks {', '.join(missing)}"
+        return f"has no {', '.join(missing)}"
     for key, check in CHECKS.items():
         value = content.get(key)
         if value is None and key not in NEEDED:
             continue
-        wanted = check(value)
-        if wanted is not None:
-            return f"has a wrong {key!r}: it should be {wanted}"
+        expected = check(value)
+        if expected is not None:
+            return f"has a wrong {key!r}: it should be {expected}"
     return None
 
 
@@ -45,16 +45,16 @@ def _flag(value: Any) -> str | None:
 
 
 def _whole(value: Any) -> str | None:
-    return None if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else "a whole number from 0"
+    return None if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else "an integer of at least 0"
 
 
 def _positive(value: Any) -> str | None:
-    return "a whole number above 0" if _whole(value) or value == 0 else None
+    return "an integer above 0" if _whole(value) or value == 0 else None
 
 
 def _number(value: Any) -> str | None:
-    known = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return None if value is None or known else "a number or null"
+    valid = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return None if value is None or valid else "a number or null"
 
 
 def _share(value: Any) -> str | None:
@@ -65,55 +65,55 @@ def _share(value: Any) -> str | None:
 
 
 def _list_of(check: Check) -> Check:
-    """A list whose values all pass."""
+    """Return the check of a list whose values all pass."""
 
     def checked(value: Any) -> str | None:
         if not isinstance(value, list):
             return "a list"
-        return next((f"a list, each value {wanted}" for one in value if (wanted := check(one))), None)
+        return next((f"a list, each value {expected}" for item in value if (expected := check(item))), None)
 
     return checked
 
 
 def _each(check: Check, filled: bool = False) -> Check:
-    """An object whose values all pass, and which is not empty if it must be ``filled``."""
+    """Return the check of an object whose values all pass and, if ``filled``, that is not empty."""
 
     def checked(value: Any) -> str | None:
         if not isinstance(value, dict) or (filled and not value):
             return f"an object with {'at least one value' if filled else 'names and values'}"
-        found = ((name, check(one)) for name, one in value.items())
-        return next((f"an object whose {name!r} is {wanted}" for name, wanted in found if wanted), None)
+        results = ((name, check(item)) for name, item in value.items())
+        return next((f"an object whose {name!r} is {expected}" for name, expected in results if expected), None)
 
     return checked
 
 
 def _keys(**checks: Check) -> Check:
-    """An object; what it has of some keys, and is not null, passes."""
+    """Return the check of an object whose values of some keys, if present and not null, pass."""
 
     def checked(value: Any) -> str | None:
         if not isinstance(value, dict):
             return "an object"
-        found = ((name, check(value[name])) for name, check in checks.items() if value.get(name) is not None)
-        return next((f"an object whose {name!r} is {wanted}" for name, wanted in found if wanted), None)
+        results = ((name, check(value[name])) for name, check in checks.items() if value.get(name) is not None)
+        return next((f"an object whose {name!r} is {expected}" for name, expected in results if expected), None)
 
     return checked
 
 
 def _table(texts: tuple[str, ...] = (), needed: tuple[str, ...] = ()) -> Check:
-    """Columns by name: lists of one length, of numbers or null, of different texts in ``texts``."""
+    """Return the check of columns, lists of the same length: unique texts in ``texts``, otherwise numbers or null."""
 
     def checked(value: Any) -> str | None:
         if not isinstance(value, dict) or any(name not in value for name in needed):
             return f"an object of columns with {', '.join(needed)}"
         for name, column in value.items():
-            wanted = _list_of(_text if name in texts else _number)(column)
-            if wanted:
-                return f"an object of columns, {name!r} {wanted}"
+            expected = _list_of(_text if name in texts else _number)(column)
+            if expected:
+                return f"an object of columns, {name!r} {expected}"
         if len({len(column) for column in value.values()}) > 1:
-            return "an object of columns of one length"
+            return "an object of columns of the same length"
         counts = Counter(entry for name in texts for entry in value[name])
-        twice = [entry for entry, count in counts.items() if count > 1]
-        return f"a table of images with different names, and {twice[0]!r} is there twice" if twice else None
+        duplicates = [entry for entry, count in counts.items() if count > 1]
+        return f"a table of images with unique names, but {duplicates[0]!r} is repeated" if duplicates else None
 
     return checked
 
@@ -143,4 +143,4 @@ CHECKS: dict[str, Check] = {
     "selected": _keys(epoch=_number, value=_number, metric=_text),
     "hardware": _keys(cpu=_text, device=_text, threads=_number),
 }
-"""By key of a cell's file; keys that are not here are not used."""
+"""Checks by key of a cell's file; other keys are not used."""

@@ -49,11 +49,11 @@ def test_a_folder_without_cells_says_what_to_do(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ('{"format": "semi_moe.cell/1", ', r"cell\.json is damaged \(.*; remove that cell's folder"),
-        ('{"format": "semi_moe.cell/0"}', r"cell\.json is no cell of the format semi_moe\.cell/1"),
-        ("[]", r"cell\.json is no cell of the format"),
-        ('{"format": "semi_moe.cell/1", "name": "a"}', r"lacks method, labels, seed, protocol"),
-        ('{"format": "semi_moe.cell/1", "seed": NaN}', r"is damaged \(it holds NaN, which is no number of JSON"),
+        ('{"format": "semi_moe.cell/1", ', r"cell\.json is damaged \(.*; remove the folder of this cell"),
+        ('{"format": "semi_moe.cell/0"}', r"cell\.json does not have the format semi_moe\.cell/1"),
+        ("[]", r"cell\.json does not have the format"),
+        ('{"format": "semi_moe.cell/1", "name": "a"}', r"has no method, labels, seed, protocol"),
+        ('{"format": "semi_moe.cell/1", "seed": NaN}', r"is damaged \(it contains NaN, which is not valid JSON"),
         ("[" * 100_000, r"cell\.json is damaged"),
     ],
 )
@@ -78,19 +78,19 @@ def test_a_damaged_cell_is_named(make_cells: Callable[..., Path], text: str, wor
         ({"config": {"files": "train.json"}}, "'config': it should be an object whose 'files' is a list"),
         ({"config": {"overrides": []}}, "'config': it should be an object whose 'overrides' is an object"),
         ({"counts": None}, "'counts': it should be an object"),
-        ({"counts": {"test": -1}}, "'counts': it should be an object whose 'test' is a whole number from 0"),
-        ({"seed": "zero"}, "'seed': it should be a whole number from 0"),
-        ({"steps": 0}, "'steps': it should be a whole number above 0"),
-        ({"epochs": 2.5}, "'epochs': it should be a whole number above 0"),
+        ({"counts": {"test": -1}}, "'counts': it should be an object whose 'test' is an integer of at least 0"),
+        ({"seed": "zero"}, "'seed': it should be an integer of at least 0"),
+        ({"steps": 0}, "'steps': it should be an integer above 0"),
+        ({"epochs": 2.5}, "'epochs': it should be an integer above 0"),
         ({"labels": 10}, "'labels': it should be a percentage, as text"),
         ({"labels": "ten"}, "'labels': it should be a percentage, as text"),
         ({"data": ""}, "'data': it should be a text"),
         ({"dirty": "no"}, "'dirty': it should be true or false"),
         ({"per_image": [0.5]}, "'per_image': it should be an object of columns with image"),
         ({"per_image": {"mean_dice": [0.5]}}, "'per_image': it should be an object of columns with image"),
-        ({"per_image": {"image": ["a"], "mean_dice": [0.5, 0.6]}}, "'per_image': .* columns of one length"),
+        ({"per_image": {"image": ["a"], "mean_dice": [0.5, 0.6]}}, "'per_image': .* columns of the same length"),
         ({"per_image": {"image": [1]}}, "'per_image': .* 'image' a list, each value a text"),
-        ({"per_image": {"image": ["a", "a"]}}, "'per_image': .* different names, and 'a' is there twice"),
+        ({"per_image": {"image": ["a", "a"]}}, "'per_image': .* unique names, but 'a' is repeated"),
         ({"per_image": {"image": ["a"], "mean_dice": ["high"]}}, "'mean_dice' a list, each value a number or null"),
         (
             {"calibration": {"count": [1]}},
@@ -111,7 +111,7 @@ def test_a_value_of_another_kind_is_named_with_its_file(
     folder = make_cells()
     edit_cell(folder, "semi_moe-10-seed0", **changes)
     with pytest.raises(
-        ValueError, match=rf"semi_moe-10-seed0/cell\.json has a wrong .*{words}.*; remove that cell's folder"
+        ValueError, match=rf"semi_moe-10-seed0/cell\.json has a wrong .*{words}.*; remove the folder of this cell"
     ):
         load_cells(folder)
 
@@ -139,12 +139,12 @@ def test_a_folder_of_another_name_and_a_second_copy_are_refused(make_cells: Call
     folder = make_cells()
     shutil.copytree(folder / "cells" / "semi_moe-10-seed0", folder / "cells" / "copy")
     with pytest.raises(
-        ValueError, match=r"copy/cell\.json is of the cell 'semi_moe-10-seed0', and its folder is called 'copy'"
+        ValueError, match=r"copy/cell\.json belongs to the cell 'semi_moe-10-seed0', but its folder is 'copy'"
     ):
         load_cells(folder)
     file = folder / "cells" / "copy" / "cell.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"name": "copy"}))
-    with pytest.raises(ValueError, match="both hold semi_moe at 10 % labels with seed 0, which would count twice"):
+    with pytest.raises(ValueError, match="are both semi_moe at 10 % labels with seed 0; move one"):
         load_cells(folder)
 
 
@@ -156,7 +156,7 @@ def test_a_folder_of_another_name_and_a_second_copy_are_refused(make_cells: Call
         ({"counts": {"test": 99}}, r"differ in data part \(3 and 99\)"),
         (
             {"config": {"files": ["configs/train.json"], "overrides": {"max_epochs": 4}}},
-            r"differ in configs .*keep two output folders",
+            r"differ in configs .*use two output folders",
         ),
     ],
 )
@@ -225,9 +225,9 @@ def test_configs_that_changed_beneath_their_names_are_refused(
 def test_some_cells_can_be_chosen_and_unknown_ones_are_named(make_cells: Callable[..., Path]) -> None:
     cells = load_cells(make_cells())
     assert {cell.name for cell in chosen(cells, ["semi_moe"], ["10"])} == {"semi_moe-10-seed0", "semi_moe-10-seed1"}
-    with pytest.raises(ValueError, match="method 'semimoe'; there are semi_moe, supervised"):
+    with pytest.raises(ValueError, match="method 'semimoe'; choose from semi_moe, supervised"):
         chosen(cells, ["semimoe"])
-    with pytest.raises(ValueError, match="share of labels '20'; there are 10, 100"):
+    with pytest.raises(ValueError, match="share of labels '20'; choose from 10, 100"):
         chosen(cells, labels=["20"])
     only = [cell for cell in cells if (cell.method, cell.labels) != ("semi_moe", "100")]
     with pytest.raises(ValueError, match="no finished cell of semi_moe has 100 % labels"):
@@ -240,9 +240,9 @@ def test_warnings_tell_of_other_code_and_uneven_seeds(
     folder = make_cells()
     edit_cell(folder, "supervised-10-seed1", commit="fedcba9876543210", dirty=True, seed=7)
     first, second, third = warnings_of(load_cells(folder))
-    assert first == "The cells were made by 2 commits of the code: 0123456789, fedcba9876."
-    assert second.startswith("1 of 8 cells were made by code with uncommitted changes")
-    assert third.startswith("Not every method has the same seeds")
+    assert first == "The runs used 2 commits of the code: 0123456789, fedcba9876."
+    assert second.startswith("1 of 8 runs used code with uncommitted changes")
+    assert third.startswith("Not all methods have the same seeds")
 
 
 def test_warnings_tell_of_other_versions_and_of_stops(
@@ -255,12 +255,12 @@ def test_warnings_tell_of_other_versions_and_of_stops(
     edit_cell(folder, "supervised-10-seed0", attempts={"training": 2, "evaluation": 1})
     edit_cell(folder, "semi_moe-10-seed0", attempts={"training": 1, "evaluation": 1})
     assert warnings_of(load_cells(folder)) == [
-        "The cells were made with different versions: monai 1.6.1, unknown; torch 2.12.0, 2.13.0.",
-        "1 of 8 cells went on after a stop (supervised-10-seed0): their times are as far as known, and hold what was "
-        "done twice.",
+        "The runs used different versions: monai 1.6.1, unknown; torch 2.12.0, 2.13.0.",
+        "1 of 8 runs were resumed after a stop (supervised-10-seed0): their times may be incomplete or include "
+        "repeated steps.",
     ]
     edit_cell(folder, "supervised-10-seed0", commits=["0123456789abcdef", "fedcba9876543210"])
-    assert warnings_of(load_cells(folder))[0].startswith("The cells were made by 2 commits of the code")
+    assert warnings_of(load_cells(folder))[0].startswith("The runs used 2 commits of the code")
 
 
 def test_what_cells_share_is_said_with_how_far_it_goes(make_cells: Callable[..., Path]) -> None:
@@ -287,7 +287,7 @@ def test_anchors_are_of_one_data_set(tmp_path: Path) -> None:
     file.write_text(json.dumps([anchor, anchor | {"data": "CRAG"}]))
     assert read_anchors(file, "glas") == [anchor]
     file.write_text(json.dumps([{"paper": "A"}]))
-    with pytest.raises(ValueError, match=r"anchors\.json is no list of figures with data, metric"):
+    with pytest.raises(ValueError, match=r"anchors\.json is not a list of results with data, metric"):
         read_anchors(file, "glas")
-    with pytest.raises(ValueError, match="holds no published figures that can be read"):
+    with pytest.raises(ValueError, match="cannot be read as published results"):
         read_anchors(tmp_path / "missing.json", "glas")

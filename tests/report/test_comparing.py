@@ -15,7 +15,7 @@ def test_missing_and_unfinished_runs_are_named(make_cells: Callable[..., Path]) 
     assert unfinished(folder) == []
     assert missing_note(load_cells(folder)) == []
     shutil.rmtree(folder / "cells" / "semi_moe-10-seed1")
-    assert missing_note(load_cells(folder)) == ["1 of 8 runs are missing here (semi_moe-10-seed1)."]
+    assert missing_note(load_cells(folder)) == ["1 of 8 runs are missing (semi_moe-10-seed1)."]
     for name, method, text in (
         ("semi_moe-10-seed1", "semi_moe", None),
         ("cps-10-seed0", "cps", None),
@@ -30,6 +30,6 @@ def test_missing_and_unfinished_runs_are_named(make_cells: Callable[..., Path]) 
     assert unfinished(folder, labels=["100"]) == ["damaged"]
     (note,) = missing_note(load_cells(folder), ["cps-10-seed0", "semi_moe-10-seed1"])
     assert note == (
-        "2 of 9 runs are missing here (cps-10-seed0, semi_moe-10-seed1); begun and not finished: cps-10-seed0, "
+        "2 of 9 runs are missing (cps-10-seed0, semi_moe-10-seed1); started but not finished: cps-10-seed0, "
         "semi_moe-10-seed1, see their log.txt."
     )

@@ -35,7 +35,7 @@ def test_a_row_a_column_with_the_mean_of_the_seeds():
 
 
 def test_an_unknown_kind_is_named():
-    with pytest.raises(ValueError, match="no kind 'color'"):
+    with pytest.raises(ValueError, match="unknown kind 'color'"):
         consistency_table([cell(0, 0.1)], ["color"])
 
 

@@ -57,8 +57,8 @@ def test_every_metric_of_every_config_has_a_definition():
 
 
 def test_a_score_says_which_way_is_better():
-    assert definition("pooled_dice").better == "up is better"
-    assert definition("watershed_object_hausdorff").better == "down is better"
+    assert definition("pooled_dice").better == "higher is better"
+    assert definition("watershed_object_hausdorff").better == "lower is better"
     assert definition("swept_threshold").better == "", "a setting is neither good nor bad"
     assert definition("new_score").title == "new score"
 

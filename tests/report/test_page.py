@@ -64,16 +64,16 @@ def test_the_page_is_whole_and_needs_nothing_else(make_cells: Callable[..., Path
     assert read.open == []
     assert read.headings == [
         "supervised and semi_moe on phantom: semi_moe leads at 10\u00a0% and 100\u00a0% labels",
-        "Scores on the test part",
-        "Image by image, against supervised",
-        "Learning, judged on validation images",
+        "Scores on the test images",
+        "Differences to supervised, image by image",
+        "Learning curves on validation images",
         "Training loss",
-        "Gate weights over training",
+        "Gate weights during training",
         "Calibration",
         "Worst and best test images",
         "Cost",
-        "Published elsewhere",
-        "What the scores mean",
+        "Published results",
+        "Definitions of the scores",
         "Runs",
     ]
     addresses = [*read.all("src"), *read.all("href")]
@@ -84,14 +84,21 @@ def test_the_page_is_whole_and_needs_nothing_else(make_cells: Callable[..., Path
     assert "Paper &lt;A&gt;" in page
     assert "Mind &lt;this&gt;." in page
     assert "0.760 ±\u00a00.000" in page
-    scores = page.split('<section id="published-elsewhere"')[0]
+    scores = page.split('<section id="published-results"')[0]
     assert "89.2" not in scores, "published figures stand apart from ours"
 
 
 def test_the_summary_stands_first_and_the_methods_are_explained(make_cells: Callable[..., Path]) -> None:
     page = page_of(make_cells(), warnings=["Mind."], about={"semi_moe": "Semi-MoE: <three> experts."})
     lead = page.split("<nav")[0]
-    parts = ["<h1>", "This page compares 2 methods", "semi_moe is ahead", "Higher is better", "The checkpoint", "Mind."]
+    parts = [
+        "<h1>",
+        "This page compares 2 methods",
+        "semi_moe is better",
+        "Higher is better",
+        "The checkpoint",
+        "Mind.",
+    ]
     places = [lead.index(part) for part in parts]
     assert places == sorted(places)
     assert "<dt>semi_moe</dt><dd>Semi-MoE: &lt;three&gt; experts.</dd>" in lead
@@ -116,7 +123,7 @@ def test_readers_that_cannot_see_are_told(make_cells: Callable[..., Path]) -> No
     charts = [attributes for tag, attributes in read.tags if tag == "svg"]
     assert charts
     assert all(chart.get("role") == "img" and chart.get("aria-label") for chart in charts)
-    assert read.all("alt") == ["Test image with the outlines of truth and answer; worst, t1: Dice 0.9"]
+    assert read.all("alt") == ["Test image with outlines of annotation and prediction; worst, t1: Dice 0.9"]
     assert all("scope" in attributes for tag, attributes in read.tags if tag == "th")
     regions = [attributes for _, attributes in read.tags if str(attributes.get("class")).startswith("wide")]
     assert regions
@@ -139,9 +146,9 @@ def test_the_authors_protocol_is_called_optimistic_wherever_it_shows(make_cells:
     read = Reader(page := page_of(make_cells(protocol="authors", curves=curve, selected=chosen)))
     assert read.headings[:2] == [
         "supervised and semi_moe on phantom: semi_moe leads at 10\u00a0% and 100\u00a0% labels (optimistic)",
-        "Scores on the test part, which chose the checkpoints",
+        "Scores on the test images, which also selected the checkpoints",
     ]
-    assert "Learning, judged on test images" in read.headings
+    assert "Learning curves on test images" in read.headings
     assert '<p class="warning">Optimistic: checkpoint and threshold' in page.split("<nav")[0]
     assert "best on test images" in page
     assert "swept Jaccard 0.500" in page

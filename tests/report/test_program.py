@@ -51,7 +51,7 @@ def test_the_demo_shows_its_cells_as_a_table_and_as_the_page(
     page = demo.report(output)
     assert page == output / "report" / "report.html"
     text = page.read_text(encoding="utf-8")
-    assert "<h1>supervised and semi_moe on phantom: supervised and semi_moe are level" in text
+    assert "<h1>supervised and semi_moe on phantom: supervised and semi_moe are tied" in text
     assert "<dt>supervised</dt><dd>Supervised: a U-Net on the labeled images alone;" in text
 
 
@@ -62,7 +62,7 @@ def test_runs_that_did_not_finish_are_told_on_the_page(
     failed = cells / "cells" / "semi_moe-10-seed1"
     (failed / "cell.json").rename(failed / "plan.json")
     assert program.main(["--cells", str(cells), "--output", str(output), "--tiles", "0"]) == 0
-    sentence = "1 of 8 runs are missing here (semi_moe-10-seed1); begun and not finished: semi_moe-10-seed1"
+    sentence = "1 of 8 runs are missing (semi_moe-10-seed1); started but not finished: semi_moe-10-seed1"
     assert sentence in capsys.readouterr().err
     assert sentence in (output / "report.html").read_text(encoding="utf-8").split("<nav")[0]
     words = ["--cells", str(cells), "--output", str(output), "--tiles", "0", "--methods", "supervised"]
@@ -145,7 +145,7 @@ def test_notes_stand_under_the_table(
     cells = make_cells()
     edit_cell(cells, "semi_moe-10-seed0", versions={"torch": "2.12.0"})
     assert program.main(["--cells", str(cells), "--output", str(tmp_path / "report"), "--tiles", "0"]) == 0
-    note = "The cells were made with different versions: torch 2.12.0, 2.13.0."
+    note = "The runs used different versions: torch 2.12.0, 2.13.0."
     assert f"note: {note}" in capsys.readouterr().err.splitlines()
     assert f"Notes:\n- {note}\n" in (tmp_path / "report" / "table.md").read_text(encoding="utf-8")
 

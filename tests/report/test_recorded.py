@@ -74,7 +74,7 @@ def config(overrides: dict[str, object]) -> dict[str, object]:
 def test_uncommitted_code_mixed_versions_and_other_entries_are_refused(
     make_cells: Callable[..., Path], repository_root: Path
 ) -> None:
-    with pytest.raises(ValueError, match="was made by code with uncommitted changes"):
+    with pytest.raises(ValueError, match="was made with uncommitted changes"):
         record_of_cells(make_cells("dirty", dirty=True), "first", None, repository_root)
     folder = make_cells("mixed")
     path = next(folder.glob("cells/*/cell.json"))
