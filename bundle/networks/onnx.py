@@ -103,7 +103,7 @@ class OnnxNetwork(nn.Module):
         return outputs
 
     def _session(self, device: torch.device) -> Any:
-        """Return the session for a device. It is created on first use and kept.
+        """Return the session for a device. It is created on first use and cached.
 
         Raises:
             ValueError: if the file cannot be read.

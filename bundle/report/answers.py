@@ -33,7 +33,7 @@ def calibration(cells: Sequence[Cell]) -> str:
     grid = markup.figures(diagrams, "small")
     text = (
         "Share of pixels that are foreground, over the foreground probability that the network predicts. On the dashed "
-        "line the network is perfectly calibrated; below it, it is overconfident, above it, underconfident."
+        "line the probability is correct; below it, it is too high, above it, too low."
     )
     key = charts.legend([f"{share} % labels" for share in labels_of(cells)])
     return "\n".join([markup.paragraph(text), key, grid]) if grid else ""

@@ -38,7 +38,7 @@ SHARE = "{} % labels"
 """Heading of the rows with a share of labels."""
 COSTS = (
     ("Parameters of the network", "millions", 1e-6, ("parameters", "network")),
-    ("Training", "minutes", 1 / 60, ("seconds", "training")),
+    ("Training time", "minutes", 1 / 60, ("seconds", "training")),
     ("Peak GPU memory", "MiB", 1.0, ("peak_memory", "device_mib")),
     ("Peak CPU memory", "MiB", 1.0, ("peak_memory", "host_mib")),
 )

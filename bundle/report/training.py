@@ -47,8 +47,8 @@ def curves(cells: Sequence[Cell], against: str) -> str:
         figures.append((method, charts.line_chart(lines, STEPS, definition(metric).label, label, charts.widened(y), x)))
     optimistic = is_optimistic(str(cells[0].content["protocol"]))
     text = (
-        f"{definition(metric).label} on the {judging(cells)} during training, one line per run. All charts have the "
-        f"same axes. Dashed lines are the means of {against}."
+        f"The {definition(metric).title} on the {judging(cells)} during training, one line per run. All charts have "
+        f"the same axes. Dashed lines are the means of {against}."
     )
     warning = "Optimistic: these are the test images, and the checkpoint is the best point of each line."
     key = charts.legend([f"{share} % labels" for share in labels])

@@ -34,7 +34,7 @@ def test_the_demo_ends_with_a_table_a_picture_and_a_page(
         assert len(list((output / "masks" / method).glob("*_mask.png"))) == 3
     text = page.read_text(encoding="utf-8")
     assert re.search("<h1>supervised and semi_moe on phantom: .*(leads by|are tied)", text)
-    assert "3 test images give the scores." in text
+    assert "scores are computed on 3 test images." in text
     assert text.count("data:image/webp;base64,") == 4, "the worst and the best tile of each method"
 
 
