@@ -73,8 +73,8 @@ class XNet(NamedOutputs):
         widths: channels of the five levels of each branch.
         dropout: probability of dropout after each convolution.
         outputs: as for :class:`NamedOutputs`.
-        encoder: as for :class:`UNet`; the high-frequency branch has a copy. Its input has mean 0, as a normalized
-            image.
+        encoder: as for :class:`UNet`; the high-frequency branch has a copy. Its input has mean 0, which is the mean
+            color in the normalization of the pipeline.
         output_stride: as for :class:`UNet`.
     """
 

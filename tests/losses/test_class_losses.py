@@ -1,4 +1,4 @@
-"""Losses over classes, with a weight a pixel, against numbers worked out by hand."""
+"""Class losses with pixel weights, compared with values computed by hand."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Make = Callable[[], nn.Module]
 
 
 def random_case(classes: int = 4) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits, class indices of which a part is not known, and weights of which a part is 0."""
+    """Return logits, class indices with some ``IGNORE``, and weights with some zeros."""
     prediction = torch.randn(2, classes, 6, 5, requires_grad=True)
     target = torch.randint(0, classes, (2, 1, 6, 5))
     target[:, :, 0] = IGNORE
@@ -65,7 +65,7 @@ def test_cross_entropy_by_hand() -> None:
 
 
 def test_dice_by_hand() -> None:
-    """Numerators and denominators of the classes; smoothing 1."""
+    """Numerators and denominators of the classes, with smoothing 1."""
     each = [2 / 2.29, 1.6 / 2.1525, 1 / 1.3125]
     assert Dice()(PREDICTION, HARD).item() == pytest.approx(1 - sum(each) / 3)
     assert Dice(include_background=False)(PREDICTION, HARD).item() == pytest.approx(1 - sum(each[1:]) / 2)
@@ -78,7 +78,7 @@ def test_dice_by_hand() -> None:
 
 
 @pytest.mark.parametrize("squared", [True, False])
-def test_dice_of_a_hard_target_is_that_of_monai(squared: bool) -> None:
+def test_dice_of_a_hard_target_equals_monai(squared: bool) -> None:
     prediction, target, _ = random_case()
     target = target.clamp_max(3)
     known = DiceLoss(softmax=True, to_onehot_y=True, squared_pred=squared, smooth_nr=1.0, smooth_dr=1.0)
@@ -87,8 +87,8 @@ def test_dice_of_a_hard_target_is_that_of_monai(squared: bool) -> None:
     assert Dice(squared=squared)(prediction, soft).item() == pytest.approx(0.0, abs=1e-6)
 
 
-def test_dice_is_image_by_image_or_over_the_batch() -> None:
-    """An image that nobody knows halves the mean over images, and leaves the pooled sums as they are."""
+def test_dice_per_image_or_over_the_batch() -> None:
+    """An image without known pixels halves the mean over images, and does not change the pooled sums."""
     prediction, target, _ = random_case()
     target[1] = IGNORE
     alone = Dice()(prediction[:1], target[:1]).item()
@@ -106,8 +106,8 @@ def test_cross_entropy_and_dice_are_added() -> None:
 
 
 @each_loss
-def test_pixels_that_do_not_count_are_left_out(make: Make) -> None:
-    """Neither weight 0 nor IGNORE: whatever stands there changes nothing, and gets exactly no gradient."""
+def test_ignored_pixels_are_left_out(make: Make) -> None:
+    """Pixels with weight 0 or IGNORE do not change the loss and have gradient 0."""
     prediction, target, weight = random_case()
     loss = make()
     out = (target == IGNORE) | (weight == 0)
@@ -122,7 +122,7 @@ def test_pixels_that_do_not_count_are_left_out(make: Make) -> None:
 
 
 @each_loss
-def test_nothing_that_counts_is_a_loss_of_zero(make: Make) -> None:
+def test_the_loss_is_zero_without_counted_pixels(make: Make) -> None:
     prediction, target, weight = random_case()
     for held, counted in ((target, 0 * weight), (torch.full_like(target, IGNORE), None)):
         assert make()(prediction, held, counted).item() == 0.0
@@ -130,7 +130,7 @@ def test_nothing_that_counts_is_a_loss_of_zero(make: Make) -> None:
 
 
 @each_loss
-def test_classes_equal_their_probabilities(make: Make) -> None:
+def test_class_indices_equal_one_hot_probabilities(make: Make) -> None:
     prediction, target, weight = random_case(classes=3)
     target = target.clamp_max(2)
     soft = nn.functional.one_hot(target[:, 0], 3).movedim(-1, 1).float()
@@ -140,7 +140,7 @@ def test_classes_equal_their_probabilities(make: Make) -> None:
 
 @each_loss
 def test_autocast_computes_in_float32(make: Make) -> None:
-    """Sums of 65,536 half numbers overflow or lose what is small; logits of half precision give the float32 loss."""
+    """Sums of 65,536 values in half precision are inaccurate; half-precision logits must give the float32 loss."""
     prediction = torch.randn(1, 2, 256, 256).half()
     target, weight = torch.randint(0, 2, (1, 1, 256, 256)), torch.rand(1, 1, 256, 256)
     expected = make()(prediction.float(), target, weight)

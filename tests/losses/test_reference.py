@@ -1,4 +1,4 @@
-"""MONAI's and our losses against the numbers of the authors' code."""
+"""Losses of MONAI and of this bundle, compared with values of the authors' code."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bundle.losses import SignedDistanceLoss
 
 @pytest.fixture
 def numbers() -> dict[str, Tensor]:
-    """Read the reference; integer arrays become (N, 1, H, W) class indices."""
+    """Read the reference values; integer arrays become class indices (N, 1, H, W)."""
     folder = os.environ.get("REFERENCE_FIXTURES")
     if not folder:
         pytest.skip("REFERENCE_FIXTURES does not name the folder of semi_moe_reference.npz")

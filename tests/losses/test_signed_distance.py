@@ -1,4 +1,4 @@
-"""The signed-distance loss against numbers worked out by hand."""
+"""Signed-distance loss, compared with values computed by hand."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_mean_by_hand() -> None:
 
 
 def test_weighted_mean_by_hand() -> None:
-    """Only pixels that count enter the mean; without any it is 0 with finite gradient."""
+    """Only pixels with a weight are averaged; without any, the loss is 0 with a finite gradient."""
     weight = torch.tensor([1.0, 0.5, 0.0, 0.5]).reshape(1, 1, 2, 2)
     assert SignedDistanceLoss()(PREDICTION, TARGET, weight).item() == pytest.approx(2.25 / 2)
     assert SignedDistanceLoss()(PREDICTION, TARGET, torch.ones_like(weight)).item() == pytest.approx(4.25 / 4)
@@ -32,8 +32,8 @@ def test_weighted_mean_by_hand() -> None:
     assert not prediction.grad.any()
 
 
-def test_unknown_distances_count_nothing() -> None:
-    """Beside 0.5 and 0 the error of an unknown pixel has no part, nor has it gradient, with or without weights."""
+def test_unknown_distances_are_ignored() -> None:
+    """An unknown pixel has no effect on the errors 0.5 and 0, and no gradient, with or without weights."""
     target = torch.tensor([0.5, 0.5, IGNORE, IGNORE]).reshape(1, 1, 2, 2)
     prediction = PREDICTION.clamp(-1.0, 1.0).requires_grad_()
     for weight, expected in ((None, 0.25 / 2), (torch.tensor([1.0, 3.0, 9.0, 0.0]).reshape(1, 1, 2, 2), 0.25 / 4)):
@@ -44,7 +44,7 @@ def test_unknown_distances_count_nothing() -> None:
         assert not gradient[..., 1, :].any()
 
 
-def test_an_image_of_which_nothing_is_known_is_0_with_gradient_0() -> None:
+def test_an_image_without_known_pixels_is_0_with_gradient_0() -> None:
     prediction = PREDICTION.clone().requires_grad_()
     value = SignedDistanceLoss()(prediction, torch.full_like(TARGET, IGNORE))
     value.backward()

@@ -1,4 +1,4 @@
-"""Persistence of components and the loss of topological consistency, against slow and plain second versions."""
+"""Persistence of components and topological consistency loss, compared with slow reference implementations."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Points = list[tuple[float, float]]
 
 
 def points_of(plane: np.ndarray) -> Points:
-    """Birth and death of all components, by labeling the plane at each of its levels."""
+    """Return birth and death of all components, by labeling the map at each of its levels."""
     points: Points = []
     peaks: list[tuple[int, int]] = []
     for level in np.unique(plane)[::-1]:
@@ -29,7 +29,7 @@ def points_of(plane: np.ndarray) -> Points:
 
 
 def matchings(own: Points, others: Points) -> list[list[tuple[int, int]]]:
-    """All ways to pair some of the first with some of the second."""
+    """Return all partial matchings of two lists."""
     if not own:
         return [[]]
     found = matchings(own[1:], others)
@@ -40,7 +40,7 @@ def matchings(own: Points, others: Points) -> list[list[tuple[int, int]]]:
 
 
 def plain_loss(student: np.ndarray, teacher: np.ndarray, size: int, signal: float) -> float:
-    """The loss of one image, by trying all matchings of each patch."""
+    """Return the loss of one image, by trying all matchings of each patch."""
     total = 0.0
     for row in range(0, student.shape[0], size):
         for column in range(0, student.shape[1], size):
@@ -62,12 +62,12 @@ def plain_loss(student: np.ndarray, teacher: np.ndarray, size: int, signal: floa
 
 
 def logits_of(foreground: Tensor) -> Tensor:
-    """Two-class logits (B, 2, H, W) whose softmax gives foreground (B, H, W)."""
+    """Return two-class logits (B, 2, H, W) for foreground probabilities (B, H, W)."""
     return torch.stack([1.0 - foreground, foreground], dim=1).clamp_min(1e-30).log()
 
 
 def soft(foreground: Tensor) -> Tensor:
-    """Class probabilities (B, 2, H, W)."""
+    """Return class probabilities (B, 2, H, W)."""
     return torch.stack([1.0 - foreground, foreground], dim=1)
 
 
@@ -76,7 +76,7 @@ def loss_of(student: Tensor, teacher: Tensor, **settings: float) -> float:
 
 
 def bumps(*places: tuple[int, int, float]) -> Tensor:
-    """A map (1, 16, 16) of 0 with square glands of 3 px, each (row, column, probability)."""
+    """Return a map (1, 16, 16) with square glands of 3 px, each given as (row, column, probability)."""
     plane = torch.zeros(1, 16, 16)
     for row, column, height in places:
         plane[:, row - 1 : row + 2, column - 1 : column + 2] = height
@@ -84,7 +84,7 @@ def bumps(*places: tuple[int, int, float]) -> Tensor:
 
 
 @pytest.mark.parametrize("levels", [2, 5, 1000])
-def test_components_are_those_of_labeling_each_level(levels):
+def test_components_equal_labeling_each_level(levels):
     """Also with ties, on patches that do not divide the map, and on maps of one row."""
     random = np.random.default_rng(levels)
     for height, width, size in ((9, 11, 4), (8, 8, 8), (1, 7, 3), (6, 1, 20), (7, 5, 1)):
@@ -107,7 +107,7 @@ def test_components_are_those_of_labeling_each_level(levels):
 
 
 @pytest.mark.parametrize(("size", "signal"), [(4, 0.02), (5, 0.3), (12, 0.6)])
-def test_the_loss_is_that_of_trying_all_matchings(size, signal):
+def test_the_loss_equals_trying_all_matchings(size, signal):
     random = torch.Generator().manual_seed(size)
     for _ in range(5):
         student, teacher = torch.rand(2, 2, 7, 8, generator=random) ** 6  # few high peaks over low ground
@@ -126,21 +126,21 @@ def test_equal_maps_have_no_loss():
 
 
 def test_a_false_component_costs_less_the_lower_it_is():
-    """As signal it has no partner, below the threshold it is noise: either way it goes to the diagonal."""
+    """As signal it has no partner, below the threshold it is noise; in both cases it is moved to the diagonal."""
     teacher = bumps((3, 3, 0.9))
     losses = [loss_of(bumps((3, 3, 0.9), (10, 10, height)), teacher) for height in (0.95, 0.8, 0.6, 0.3, 0.0)]
-    # the higher of the two stays: the first time it is the false one
+    # the higher of the two survives: in the first case the false one
     assert losses == pytest.approx([0.9**2 + 0.05**2, 0.8**2, 0.6**2, 0.3**2, 0.0], abs=1e-5)
 
 
-def test_a_bridge_between_two_components_is_no_loss_of_births():
-    """The peak that the teacher has no partner for is pushed to the saddle that joins it."""
+def test_a_bridge_between_two_components():
+    """A peak without partner is moved to its saddle."""
     student = bumps((3, 3, 0.9), (3, 9, 0.8))
     student[:, 3, 5:8] = 0.05
     assert loss_of(student, bumps((3, 3, 0.9))) == pytest.approx(0.75**2, abs=1e-5)
 
 
-def test_a_matched_peak_is_pulled_to_that_of_the_teacher():
+def test_a_matched_peak_moves_to_that_of_the_teacher():
     student = bumps((3, 3, 0.8)).requires_grad_()
     teacher = bumps((10, 10, 0.95)).requires_grad_()
     loss = TopologicalConsistency(16)(logits_of(student), soft(teacher))
@@ -158,14 +158,14 @@ def test_only_points_of_one_patch_are_matched():
     assert loss_of(student, teacher, patch_size=8) == pytest.approx(0.9**2, abs=1e-5)
 
 
-def test_a_hopeless_pair_goes_to_the_diagonal():
-    """Two points that lie nearer to the diagonal than to each other are not matched."""
+def test_a_distant_pair_is_not_matched():
+    """Two points that are closer to the diagonal than to each other are not matched."""
     student, teacher = torch.full((1, 4, 4), 0.5), torch.full((1, 4, 4), 0.0)
-    student[0, 1, 1], teacher[0, 1, 1] = 0.6, 0.05  # signal, when the threshold is low
+    student[0, 1, 1], teacher[0, 1, 1] = 0.6, 0.05  # signal with a low threshold
     assert loss_of(student, teacher, signal=0.01) == pytest.approx(0.6**2, abs=1e-5)
 
 
-def test_the_gradient_is_that_of_finite_differences():
+def test_the_gradient_equals_finite_differences():
     random = torch.Generator().manual_seed(0)
     values = torch.zeros(1, 2, 6, 6)
     values[0, 1] = torch.linspace(-3.0, 3.0, 36)[torch.randperm(36, generator=random)].reshape(6, 6)
@@ -187,14 +187,14 @@ def test_empty_and_full_maps_have_no_loss(value):
     assert loss_of(same, same) == pytest.approx(0.0, abs=1e-10)
 
 
-def test_flat_maps_and_patches_without_signal_are_no_error():
+def test_flat_maps_and_patches_without_signal():
     flat = torch.full((1, 5, 7), 0.5)
     assert loss_of(flat, flat) == pytest.approx(0.25)  # one component, which is noise
     assert loss_of(flat, torch.zeros(1, 5, 7), noise_weight=0.0) == 0.0
     assert loss_of(torch.ones(1, 1, 1), torch.ones(1, 1, 1)) == pytest.approx(0.0, abs=1e-10)
 
 
-def test_components_count_as_much_as_the_weight_at_their_peak():
+def test_components_have_the_weight_at_their_peak():
     student, teacher = bumps((3, 3, 0.9), (10, 10, 0.8)), bumps((3, 3, 0.9))
     weight = torch.ones(1, 1, 16, 16)
     weight[:, :, 9, 9] = 0.25
@@ -207,7 +207,7 @@ def test_components_count_as_much_as_the_weight_at_their_peak():
     assert not logits.grad.any()
 
 
-def test_foreground_is_what_is_not_background():
+def test_foreground_is_everything_but_background():
     student, teacher = bumps((3, 3, 0.9), (10, 10, 0.8)), bumps((3, 3, 0.9))
     three = torch.stack([1.0 - student, 0.75 * student, 0.25 * student], dim=1).clamp_min(1e-30).log()
     hard = (teacher > 0.5).long()[:, None]

@@ -1,4 +1,4 @@
-"""Calibration error against numbers worked out by hand, and against MONAI's where that is right."""
+"""Calibration error, compared with values computed by hand and with MONAI where it is exact."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def calibrated(probability: Any, truth: Any, bins: int = 15) -> CalibrationMetri
 
 
 def test_by_hand() -> None:
-    """Two bins: three pixels of 0, 0.2 and 0.4, one of them true; two of 0.5 and 1, both true."""
+    """Two bins: three pixels with 0, 0.2 and 0.4, one of them foreground; two with 0.5 and 1, both foreground."""
     metric = calibrated(torch.tensor([[[[0.0, 0.2, 0.4, 0.5, 1.0]]]]), torch.tensor([[[[0, 0, 1, 1, 1]]]]), bins=2)
     assert metric.aggregate().item() == pytest.approx((abs(0.6 - 1) + abs(1.5 - 2)) / 5)
     bins = {name: column.tolist() for name, column in metric.bins().items()}
@@ -32,8 +32,8 @@ def test_by_hand() -> None:
     assert bins["share"] == pytest.approx([1 / 3, 1])
 
 
-def test_all_pixels_of_the_set_count_alike_and_errors_may_cancel_between_images() -> None:
-    """Half of the pixels of 0.5 are true in the set, though none in one image and all in the other."""
+def test_errors_of_different_images_may_cancel() -> None:
+    """Half of the pixels with 0.5 are foreground in the set: none in one image and all in the other."""
     half = [torch.full((1, 2, 3), 0.5), torch.full((1, 3, 2), 0.5)]
     assert calibrated(half, [torch.zeros(1, 2, 3), torch.ones(1, 3, 2)]).aggregate() == 0
     assert calibrated(half, [torch.zeros(1, 2, 3), torch.zeros(1, 3, 2)]).aggregate() == 0.5
@@ -58,15 +58,15 @@ def test_monai_agrees_on_a_small_image() -> None:
     assert calibrated(probability, truth).aggregate().item() == pytest.approx(theirs.aggregate().item(), abs=1e-5)
 
 
-def test_a_tile_of_native_size_is_counted_exactly() -> None:
-    """Sums in float32 make 0.992 of 400,000 times 0.99."""
+def test_a_tile_of_native_size_is_exact() -> None:
+    """In float32, the mean of 400,000 times 0.99 would be 0.992."""
     probability = torch.full((1, 1, 522, 775), 0.99)
     metric = calibrated(probability, torch.ones_like(probability))
     assert metric.aggregate().item() == pytest.approx(0.01, abs=1e-7)
 
 
-def test_several_classes_are_each_held_against_all_others() -> None:
-    """Two pixels of class 1 and 2, stated with 0.6 and 0.3, then with 0.2 and 0.7; two bins."""
+def test_each_class_is_compared_with_all_others() -> None:
+    """Two pixels of class 1 and 2, with probabilities 0.6 and 0.3, then 0.2 and 0.7; two bins."""
     probability = torch.tensor([[[[0.6, 0.2]], [[0.3, 0.7]]]])
     metric = CalibrationMetric(2, num_classes=3)
     metric(probability, torch.tensor([[[[1, 2]]]]))
@@ -82,7 +82,7 @@ def test_several_classes_are_each_held_against_all_others() -> None:
     assert metric.aggregate().item() == pytest.approx(sum(one.aggregate().item() for one in alone) / 2)
 
 
-def test_the_number_of_classes_fits_the_maps() -> None:
+def test_the_number_of_classes_must_fit_the_maps() -> None:
     metric, maps = CalibrationMetric(2, num_classes=3), torch.zeros(1, 2, 4, 4)
     with pytest.raises(ValueError, match=r"must be \(B, 2, H, W\)"):
         metric(maps[:, :1], maps[:, :1])
@@ -107,7 +107,7 @@ def test_wrong_inputs_are_refused() -> None:
         metric.aggregate()
 
 
-def test_the_handler_from_a_config_leaves_the_bins() -> None:
+def test_the_handler_from_a_config_saves_the_bins() -> None:
     entry = {
         "_target_": "bundle.metrics.Calibration",
         "bins": 4,

@@ -1,4 +1,4 @@
-"""Object F1, Dice and Hausdorff distance against drawings worked out by hand."""
+"""Object F1, Dice and Hausdorff distance, compared with values computed by hand."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ SCORES = ("f1", "dice", "hausdorff")
 
 
 def drawn(*rows: str) -> Tensor:
-    """Label map (1, H, W): a digit is the number of an object, a dot is background."""
+    """Return a label map (1, H, W): a digit is the number of an object, a dot is background."""
     return torch.tensor([[[int(sign.replace(".", "0")) for sign in row] for row in rows]])
 
 
 def scores(predicted: Any, truth: Any, **settings: Any) -> list[float]:
-    """F1, Dice and Hausdorff distance of images (1, H, W), one or a list of them."""
+    """Return F1, Dice and Hausdorff distance of one image (1, H, W) or a list of images."""
     images = [one if isinstance(one, list) else [one] for one in (predicted, truth)]
     found = []
     for score in SCORES:
@@ -39,11 +39,11 @@ def scores(predicted: Any, truth: Any, **settings: Any) -> list[float]:
 
 
 MERGED = (drawn("11111.", "11111."), drawn("11222.", "11222."))
-"""Two touching glands of 4 and 6 px, found as one of 10."""
+"""Two touching glands of 4 and 6 px, predicted as one of 10."""
 SPLIT = (drawn("111122", "111122"), drawn("111111", "111111"))
-"""One gland of 12 px, found as two of 8 and 4."""
+"""One gland of 12 px, predicted as two of 8 and 4."""
 MISSED = (drawn("11......", "11......"), drawn("11....22", "11....22"))
-"""Two glands of 4 px, of which the first is found exactly."""
+"""Two glands of 4 px, of which the first is predicted exactly."""
 
 BY_HAND = {
     "equal, touching": (MERGED[1], MERGED[1], (1, 1, 0)),
@@ -70,28 +70,28 @@ def test_scores_by_hand(name: str) -> None:
     assert scores(predicted, truth) == pytest.approx(expected, abs=1e-12)
 
 
-def test_the_farthest_pixel_may_lie_inside() -> None:
-    """A ring, found as a full square: its center is 2 px from the ring, though the contours are the same."""
+def test_the_farthest_pixel_may_be_inside() -> None:
+    """A ring, predicted as a full square: its center is 2 px from the ring, although the contours are the same."""
     ring = drawn("11111", "1...1", "1...1", "1...1", "11111")
     assert scores(torch.ones(1, 5, 5), ring) == pytest.approx([1, 32 / 41, 2])
 
 
-def test_without_partner_the_nearest_is_that_of_the_hausdorff_distance() -> None:
-    """A speck beside a long gland lies nearer to a far small one: 11 px and 3 px."""
+def test_without_partner_the_smallest_hausdorff_distance_is_used() -> None:
+    """A small object next to a long gland is closer to a distant small one: 11 px and 3 px."""
     truth = drawn("1111111111....2")
     predicted = drawn("1111111111.2..3")
     assert scores(predicted, truth)[2] == pytest.approx((10 * 0 + 1 * 3 + 1 * 0) / 12 / 2)
 
 
 def test_of_two_equal_overlaps_the_lower_number_is_the_partner() -> None:
-    """Found is a gland of 4 px that shares 2 with the prediction; not one of 6 px that shares 2 as well."""
+    """A gland of 4 px that shares 2 px with the prediction is detected; one of 6 px that shares 2 px is not."""
     predicted = drawn("..1111....")
     assert scores(predicted, drawn("1111222222"))[0] == 1 / 1.5
     assert scores(predicted, drawn("2222111111"))[0] == 0
 
 
-def test_the_set_weighs_objects_and_the_mean_weighs_images() -> None:
-    """Image 1 has two true objects, one of them found; image 2 is 4 px wide, with one gland that is found whole."""
+def test_reductions_over_the_set_and_over_images() -> None:
+    """Image 1 has two true objects, one of them detected; image 2 is 4 px wide with one gland, predicted exactly."""
     predicted, truth = [MISSED[0], drawn("1111")], [MISSED[1], drawn("1111")]
     assert scores(predicted, truth) == pytest.approx(
         [2 * 2 / (2 + 3), ((4 + 4) / 8 + (4 + 4) / 12) / 2, (0 + 4 * 6 / 12) / 2]
@@ -100,7 +100,7 @@ def test_the_set_weighs_objects_and_the_mean_weighs_images() -> None:
 
 
 def test_a_set_with_empty_images() -> None:
-    """Empty on both sides adds nothing to the set and 1, 1, 0 to the mean; an empty prediction costs its diagonal."""
+    """Two empty maps add nothing to the set and 1, 1, 0 to the mean; an empty prediction scores the diagonal."""
     nothing = torch.zeros(1, 4, 5)
     gland = drawn("11...", "11...", ".....", ".....")
     assert scores([nothing, gland], [nothing, gland], reduction="image") == [1, 1, 0]
@@ -109,8 +109,8 @@ def test_a_set_with_empty_images() -> None:
     assert scores([nothing, nothing], [gland, nothing]) == [0, 0, 5]
 
 
-def test_pieces_of_one_number() -> None:
-    """As stored one number is one object, though in pieces; asked to, pieces are objects, joined at corners too."""
+def test_connected_components_of_one_number() -> None:
+    """By default a number is one object, even in pieces; optionally, 8-connected components are objects."""
     pieces = drawn("1..11", ".1.11")
     apart = drawn("1..22", ".1.22")
     assert scores(apart, pieces)[0] == 2 / 3
@@ -121,7 +121,7 @@ def test_pieces_of_one_number() -> None:
     assert scores(touching > 0, touching, connected_prediction=True)[0] == 2 / 3
 
 
-def test_numbers_kinds_and_batches_do_not_matter() -> None:
+def test_numbers_types_and_batches_do_not_matter() -> None:
     predicted, truth = SPLIT
     expected = scores(predicted, truth)
     odd = torch.tensor([0, 7, 3])[predicted]
@@ -148,11 +148,11 @@ def test_wrong_inputs_are_refused() -> None:
     with pytest.raises(ValueError, match=r"differ in shape in testA_1\.png; resize the prediction"):
         metric([torch.zeros(1, 4, 4)], [named])
     metric(zeros, zeros)
-    assert metric.aggregate() == 1, "what was refused is not counted"
+    assert metric.aggregate() == 1, "refused images are not counted"
 
 
 def test_a_tile_with_thirty_glands_takes_less_than_half_a_second() -> None:
-    """All three scores of 775 x 522 px, in the time of this process."""
+    """All three scores of 775 x 522 px, in CPU time of this process."""
     rng = np.random.default_rng(0)
     rows, columns = np.mgrid[:522, :775]
     truth, predicted = np.zeros((522, 775), int), np.zeros((522, 775), int)
@@ -177,7 +177,7 @@ def test_a_tile_with_thirty_glands_takes_less_than_half_a_second() -> None:
 
 def _one_rank(rank: int, address: str, results: str) -> None:
     os.environ["LOCAL_RANK"] = str(rank)
-    torch.set_num_threads(1)  # a forked process must not wait for its parent's threads
+    torch.set_num_threads(1)  # threads of the parent process could block a forked process
     torch.distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
     pairs = [MERGED, SPLIT, MISSED][:1] if rank == 0 else [MERGED, SPLIT, MISSED][1:]
     Path(results, str(rank)).write_text(repr(scores(*map(list, zip(*pairs, strict=True)))))
@@ -192,7 +192,7 @@ def test_ranks_are_one_set(tmp_path: Path) -> None:
         assert eval((tmp_path / rank).read_text()) == pytest.approx(expected, abs=1e-12)
 
 
-def test_the_handler_from_a_config_leaves_the_score_of_each_image() -> None:
+def test_the_handler_from_a_config_saves_the_score_of_each_image() -> None:
     parser = ConfigParser(
         {
             "imports": ["$import monai.handlers"],

@@ -1,4 +1,4 @@
-"""The object scores against a second implementation: slow, without a shortcut, straight from the definitions."""
+"""Object scores, compared with a slow implementation of the definitions."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Plane = NDArray[np.int64]
 
 
 def objects(plane: Plane) -> Objects:
-    """Pixels of each object by its number."""
+    """Return the pixels of each object by its number."""
     return {int(n): {(int(y), int(x)) for y, x in np.argwhere(plane == n)} for n in np.unique(plane) if n > 0}
 
 
 def partner(pixels: Pixels, others: Objects) -> int | None:
-    """Number of the object that shares the most pixels, the lowest of several."""
+    """Return the number of the object with the largest overlap, the lowest of several."""
     best = max(others, key=lambda number: (len(pixels & others[number]), -number), default=None)
     return best if best is not None and pixels & others[best] else None
 
@@ -31,12 +31,12 @@ def partner(pixels: Pixels, others: Objects) -> int | None:
 def f1(predicted: Objects, truth: Objects) -> float:
     if not predicted and not truth:
         return 1.0
-    found = set()
+    detected = set()
     for pixels in predicted.values():
         number = partner(pixels, truth)
         if number is not None and len(pixels & truth[number]) >= len(truth[number]) / 2:
-            found.add(number)
-    return 2 * len(found) / (len(predicted) + len(truth))
+            detected.add(number)
+    return 2 * len(detected) / (len(predicted) + len(truth))
 
 
 def hausdorff(one: Pixels, other: Pixels) -> float:
@@ -75,7 +75,7 @@ def distance(predicted: Objects, truth: Objects, diagonal: float) -> float:
 
 
 def random_plane(rng: np.random.Generator, shape: tuple[int, int]) -> Plane:
-    """Up to five boxes and rings, one over the other, and now and then single pixels, under odd numbers."""
+    """Return a label map with up to five overlapping boxes and rings and a few single pixels, with random numbers."""
     plane = np.zeros(shape, np.int64)
     for number in rng.choice(40, int(rng.integers(0, 6)), replace=False) + 1:
         top, left = rng.integers(0, shape[0] - 1), rng.integers(0, shape[1] - 1)
@@ -89,7 +89,7 @@ def random_plane(rng: np.random.Generator, shape: tuple[int, int]) -> Plane:
 
 @pytest.mark.parametrize("seed", range(10))
 def test_a_hundred_random_label_maps(seed: int) -> None:
-    """Ten maps a seed; every second prediction is the truth, moved and spoilt, so that most objects overlap."""
+    """Ten maps per seed; every second prediction is the label, shifted and changed, so that most objects overlap."""
     rng = np.random.default_rng(seed)
     partly = 0
     for turn in range(10):
@@ -105,4 +105,4 @@ def test_a_hundred_random_label_maps(seed: int) -> None:
             metric(torch.from_numpy(predicted)[None, None], torch.from_numpy(truth)[None, None])
             assert metric.aggregate().item() == pytest.approx(value, abs=1e-9), (score, predicted, truth)
         partly += 0 < expected[1] < 1
-    assert partly >= 5, "the maps test nothing if all agree or none do"
+    assert partly >= 5, "the maps must agree in part"

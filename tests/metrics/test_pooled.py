@@ -1,4 +1,4 @@
-"""Pooled overlap, and MONAI's overlap of each image, against numbers worked out by hand."""
+"""Pooled overlap, and MONAI's overlap per image, compared with values computed by hand."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from bundle.metrics import PooledOverlap, PooledOverlapMetric
 
 
 def images() -> tuple[list[Tensor], list[Tensor]]:
-    """Draw three images of different sizes as class indices (1, H, W): prediction and truth.
+    """Return three images of different sizes as class indices (1, H, W): prediction and label.
 
     By image: intersection, predicted, true pixels are (2, 4, 3), (0, 0, 0) and (3, 3, 9).
     """
@@ -35,7 +35,7 @@ def images() -> tuple[list[Tensor], list[Tensor]]:
 
 
 def as_one_hot(index: Tensor, classes: int = 2) -> Tensor:
-    """Turn class indices (1, H, W) into (classes, H, W)."""
+    """Convert class indices (1, H, W) to (classes, H, W)."""
     return one_hot(index[0].long(), classes).permute(2, 0, 1)
 
 
@@ -54,13 +54,13 @@ def test_pooled_by_hand() -> None:
     assert jaccard == pytest.approx(dice / (2 - dice), abs=1e-12)
 
 
-def test_background_joins_the_mean_over_classes() -> None:
-    """Of 35 pixels, background has intersection 21, 28 predicted and 23 true ones."""
+def test_the_mean_over_classes_with_background() -> None:
+    """Of 35 pixels, the background has intersection 21, 28 predicted and 23 true pixels."""
     assert pooled(*images(), include_background=True) == pytest.approx((10 / 19 + 42 / 51) / 2)
     assert pooled(*images(), metric="jaccard", include_background=True) == pytest.approx((5 / 14 + 21 / 30) / 2)
 
 
-def test_batches_forms_and_order_do_not_matter() -> None:
+def test_batches_types_and_order_do_not_matter() -> None:
     """One by one, one-hot, scores, MetaTensors and batch-first tensors give the same number."""
     predicted, truth = images()
     metric = PooledOverlapMetric()
@@ -84,13 +84,13 @@ def test_defined_values(metric: str) -> None:
 
 
 def test_three_classes() -> None:
-    """Class 1 has 1 of 2 and 1, class 2 is nowhere: (2/3 + 1) / 2."""
+    """Class 1 has 1 of 2 and 1, class 2 has no pixels: (2/3 + 1) / 2."""
     predicted, truth = torch.tensor([[[[1, 1, 0]]]]), torch.tensor([[[[1, 0, 0]]]])
     assert pooled(predicted, truth, num_classes=3) == pytest.approx((2 / 3 + 1) / 2)
 
 
 def test_a_hundred_random_maps_pixel_by_pixel() -> None:
-    """Against sets of pixels, for gland and class mean; J = D / (2 - D) of the gland, which no mean of classes has."""
+    """Compared with sets of pixels, for gland and class mean; J = D / (2 - D) holds only for the gland."""
     predicted, truth = [], []
     for number in range(100):
         size = (1, int(torch.randint(1, 9, ())), int(torch.randint(1, 9, ())))
@@ -130,7 +130,7 @@ def test_wrong_inputs_are_refused() -> None:
 
 
 def evaluated(handlers: dict[str, Any], extra: list[Any] | None = None) -> Any:
-    """Run MONAI's evaluator over the three images, its network being the identity; give its state."""
+    """Run MONAI's evaluator on the three images with the identity as network, and return its state."""
     predicted, truth = images()
     records = [{"image": p[None].float(), "label": t[None]} for p, t in zip(predicted, truth, strict=True)]
     evaluator = SupervisedEvaluator(
@@ -145,7 +145,7 @@ def evaluated(handlers: dict[str, Any], extra: list[Any] | None = None) -> Any:
 
 
 def test_handler_from_a_config(tmp_path: Path) -> None:
-    """The handler stands in a config, and its details suit MONAI's report."""
+    """The handler is created from a config, and MONAI's report accepts its details."""
     entry = {
         "_target_": "bundle.metrics.PooledOverlap",
         "metric": "dice",
@@ -169,7 +169,7 @@ def test_overlap_of_each_image_from_monai() -> None:
         "pooled": PooledOverlap(output_transform=pair),
     }
     state = evaluated(handlers)
-    assert list(state.metric_details) == ["dice", "jaccard"], "a pooled score has no value an image unless asked for"
+    assert list(state.metric_details) == ["dice", "jaccard"], "a pooled score has no values per image by default"
     assert state.metrics["dice"] == pytest.approx((4 / 7 + 1 + 1 / 2) / 3)
     assert state.metrics["jaccard"] == pytest.approx((2 / 5 + 1 + 1 / 3) / 3)
     assert state.metrics["pooled"] == pytest.approx(10 / 19)
@@ -181,7 +181,7 @@ def test_overlap_of_each_image_from_monai() -> None:
 
 def _one_rank(rank: int, address: str, results: str) -> None:
     os.environ["LOCAL_RANK"] = str(rank)
-    torch.set_num_threads(1)  # a forked process must not wait for its parent's threads
+    torch.set_num_threads(1)  # threads of the parent process could block a forked process
     torch.distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
     predicted, truth = images()
     mine = slice(0, 1) if rank == 0 else slice(1, 3)
@@ -191,7 +191,7 @@ def _one_rank(rank: int, address: str, results: str) -> None:
 
 
 def test_ranks_are_pooled(tmp_path: Path) -> None:
-    """Two processes with one and two images both get the number of all three."""
+    """Two processes with one and two images both get the score of all three."""
     address = (tmp_path / "meeting").as_uri()
     torch.multiprocessing.start_processes(_one_rank, (address, str(tmp_path)), nprocs=2, start_method="fork")
     for rank in ("0", "1"):

@@ -1,4 +1,4 @@
-"""Pooled overlap at the best threshold, against one comparison after another."""
+"""Pooled overlap at the best threshold, compared with one threshold at a time."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_more_than_one_foreground_class_is_refused() -> None:
 
 
 def images(count: int) -> tuple[list[Tensor], list[Tensor]]:
-    """Probabilities in steps, so that many lie exactly on a threshold, with a truth that they know something of."""
+    """Return rounded probabilities, many of them equal to a threshold, and labels that correlate with them."""
     generator = torch.Generator().manual_seed(0)
     sizes = [(1, 7 + index % 5, 9 + index % 3) for index in range(count)]
     truth = [(torch.rand(size, generator=generator) < 0.4).long() for size in sizes]
@@ -58,7 +58,7 @@ def images(count: int) -> tuple[list[Tensor], list[Tensor]]:
 
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
-def test_every_threshold_counts_as_the_comparison_in_torch(kind: torch.dtype) -> None:
+def test_every_threshold_equals_the_comparison_in_torch(kind: torch.dtype) -> None:
     """A hundred images; J = D / (2 - D) at every threshold."""
     probability, truth = images(100)
     probability = [one.to(kind) for one in probability]
@@ -101,7 +101,7 @@ def test_wrong_inputs_are_refused() -> None:
             metric(zeros, truth)
 
 
-def test_the_handler_from_a_config_leaves_the_sweep() -> None:
+def test_the_handler_from_a_config_saves_the_sweep() -> None:
     entries = {
         name: {
             "_target_": "bundle.metrics.SweptOverlap",
@@ -130,7 +130,7 @@ def test_the_handler_from_a_config_leaves_the_sweep() -> None:
 
 def _one_rank(rank: int, address: str, results: str) -> None:
     os.environ["LOCAL_RANK"] = str(rank)
-    torch.set_num_threads(1)  # a forked process must not wait for its parent's threads
+    torch.set_num_threads(1)  # threads of the parent process could block a forked process
     torch.distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
     probability, truth = images(5)
     mine = slice(0, 2) if rank == 0 else slice(2, 5)

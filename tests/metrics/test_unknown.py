@@ -1,4 +1,4 @@
-"""Pixels of which the truth knows nothing: every metric scores the others as if these were not there."""
+"""Unknown pixels: every metric scores the known pixels as if the others were not there."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Images = list[Tensor]
 
 
 def images(classes: int = 2) -> tuple[Images, Images]:
-    """Probabilities (classes, H, W) and truths (1, H, W) of three images, a third of the pixels unknown."""
+    """Return probabilities (classes, H, W) and labels (1, H, W) of three images, a third of the pixels unknown."""
     sizes = [(9, 12), (7, 5), (10, 10)]
     truths = [torch.randint(0, classes, (1, *size)) for size in sizes]
     for truth in truths:
@@ -33,7 +33,7 @@ def images(classes: int = 2) -> tuple[Images, Images]:
 
 
 def without_unknown(maps: Images, truths: Images) -> Images:
-    """The known pixels of each image, in a row."""
+    """Return the known pixels of each image, in one row."""
     return [one[:, truth[0] != IGNORE][:, None] for one, truth in zip(maps, truths, strict=True)]
 
 
@@ -62,26 +62,26 @@ def test_unknown_pixels_change_no_score(make: Callable[[int], CumulativeIteratio
     assert not torch.isclose(score(make(classes), answers, full), expected), "these pixels would count as background"
 
 
-def test_metrics_of_monai_see_background_on_both_sides_where_nothing_is_known() -> None:
-    """Prediction 1 1 1 0, truth 1 0 ? ?: Dice 2/3 and Jaccard 1/2 of the two known pixels."""
+def test_metrics_of_monai_get_background_at_unknown_pixels() -> None:
+    """Prediction 1 1 1 0, label 1 0 ? ?: Dice 2/3 and Jaccard 1/2 of the two known pixels."""
     output = [{"pred": torch.tensor([[[1, 1, 1, 0]]]), "label": torch.tensor([[[1, 0, IGNORE, IGNORE]]])}]
     predicted, truth = known_from_engine(["pred", "label"])(output)
     assert score(DiceMetric(include_background=False, num_classes=2), predicted, truth).item() == pytest.approx(2 / 3)
     channels = [[one_hot(item, 2, dim=0) for item in items] for items in (predicted, truth)]
     assert score(MeanIoU(include_background=False), *channels).item() == pytest.approx(1 / 2)
-    assert output[0]["label"].max() == IGNORE, "the output itself stays as it was"
+    assert output[0]["label"].max() == IGNORE, "the output is not changed"
 
 
 @pytest.mark.parametrize("metric", [PooledOverlapMetric(), SweptOverlapMetric([0.5]), CalibrationMetric()])
-def test_a_mask_of_0_and_255_is_not_taken_for_one_with_unknown_pixels(metric: CumulativeIterationMetric) -> None:
-    """Without class indices made of it all its glands would be left out, and nobody would know."""
+def test_a_mask_of_0_and_255_is_refused(metric: CumulativeIterationMetric) -> None:
+    """If it is not converted to class indices, all its glands would be ignored without an error."""
     mask = MetaTensor(torch.zeros(1, 4, 4), meta={"filename_or_obj": "mask.png"})
     mask[..., :2] = 255
     with pytest.raises(ValueError, match=r"y has the value 255 .* no foreground in mask\.png; convert masks"):
         metric([torch.zeros(1, 4, 4)], [mask])
 
 
-def test_scores_of_objects_refuse_unknown_pixels_and_know_object_255() -> None:
+def test_object_scores_refuse_unknown_pixels_but_not_object_255() -> None:
     truth = torch.zeros(1, 4, 4, dtype=torch.int32)
     truth[..., :2] = 255
     assert score(ObjectScoresMetric("f1"), [truth], [truth]) == 1

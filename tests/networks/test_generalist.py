@@ -1,4 +1,4 @@
-"""Generalist and specialists: heads by name, one set of features, and at least two foreground classes."""
+"""Generalist and specialists: heads, shared features, and at least two foreground classes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_a_specialist_for_each_foreground_class(name: str, classes: int) -> None
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_the_heads_script(name: str) -> None:
+def test_heads_can_be_scripted(name: str) -> None:
     network = NETWORKS[name](widths=TINY).eval()
     image = torch.randn(1, 3, 16, 32)
     with torch.no_grad():
@@ -36,18 +36,18 @@ def test_the_heads_script(name: str) -> None:
     assert all(torch.allclose(scripted[head], heads[head], atol=1e-6) for head in heads)
 
 
-def test_the_generalist_answers_and_is_a_plain_u_net() -> None:
+def test_the_generalist_is_a_u_net_and_the_output() -> None:
     network, plain = GeneralistUNet(widths=TINY).eval(), UNet(out_channels=3, widths=TINY).eval()
-    kept = {key: value for key, value in network.state_dict().items() if not key.startswith("specialists.")}
-    plain.load_state_dict(kept)
+    state = {key: value for key, value in network.state_dict().items() if not key.startswith("specialists.")}
+    plain.load_state_dict(state)
     image = torch.randn(1, 3, 32, 32)
     with torch.no_grad():
         assert torch.equal(network(image), plain(image))
         assert torch.equal(network.heads(image)["seg"], network(image))
 
 
-def test_the_specialists_of_semi_moe_look_at_its_segmentation_expert() -> None:
-    """Nothing that the other experts know reaches them, whatever the order of the experts."""
+def test_the_specialists_of_semi_moe_use_its_segmentation_expert() -> None:
+    """The other experts do not affect them, in any order of the experts."""
     network = SpecialistSemiMoE(widths=TINY, experts=["sdf", "seg", "boundary"])
     heads = network.heads(torch.randn(2, 3, 32, 32))
     (heads["specialist_1"].sum() + heads["specialist_2"].sum()).backward()
@@ -56,10 +56,10 @@ def test_the_specialists_of_semi_moe_look_at_its_segmentation_expert() -> None:
     assert network.tasks["seg"].head.weight.grad is None
 
 
-def test_specialists_change_nothing_of_semi_moe() -> None:
+def test_specialists_do_not_change_semi_moe() -> None:
     network, plain = SpecialistSemiMoE(widths=TINY).eval(), SemiMoE(out_channels=3, widths=TINY).eval()
-    kept = {key: value for key, value in network.state_dict().items() if not key.startswith("specialists.")}
-    plain.load_state_dict(kept)
+    state = {key: value for key, value in network.state_dict().items() if not key.startswith("specialists.")}
+    plain.load_state_dict(state)
     image = torch.randn(1, 3, 32, 32)
     with torch.no_grad():
         heads, expected = network.heads(image), plain.heads(image)

@@ -1,4 +1,4 @@
-"""Equal experts and a gate on the image: probabilities are mixed, logarithms are answered."""
+"""Equal experts and a gate on the image: probabilities are mixed, the output are log-probabilities."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def mixed(answers: dict[str, Tensor], names: tuple[str, ...]) -> Tensor:
 
 
 @pytest.mark.parametrize("names", [NAMES, ("one", "two")])
-def test_the_answer_is_the_logarithm_of_the_mixed_probabilities(names: tuple[str, ...]) -> None:
+def test_the_output_is_the_logarithm_of_the_mixed_probabilities(names: tuple[str, ...]) -> None:
     made = network(experts=names, out_channels=3)
     image = torch.randn(2, 3, 33, 47)
     answers = made.heads(image)
@@ -37,28 +37,28 @@ def test_the_answer_is_the_logarithm_of_the_mixed_probabilities(names: tuple[str
     assert torch.equal(made(image), answers["seg"])
 
 
-def test_the_gate_looks_at_the_image() -> None:
+def test_the_gate_depends_on_the_image() -> None:
     made = network()
     with torch.no_grad():
         for part in made.gate.gate.modules():
             if isinstance(part, nn.Linear):
-                part.weight.mul_(20.0)  # drawn small, so that all experts start with equal shares
+                part.weight.mul_(20.0)  # small at first, so that all experts start with equal weights
     weights = made.heads(torch.randn(8, 3, 32, 32) * torch.arange(1, 9).view(8, 1, 1, 1))["gate_seg"]
     assert weights.std(dim=0).max() > 0.01
 
 
-def test_experts_start_with_nearly_equal_shares() -> None:
+def test_experts_start_with_nearly_equal_weights() -> None:
     weights = network().heads(torch.randn(4, 3, 32, 32))["gate_seg"]
     torch.testing.assert_close(weights, torch.full((4, 3), 1 / 3), atol=0.15, rtol=0.0)
 
 
-def test_equal_gates_give_the_plain_mean() -> None:
+def test_equal_gates_give_the_mean() -> None:
     answers = network(gate="equal").heads(torch.randn(2, 3, 32, 32))
     each = torch.stack([answers[name].softmax(dim=1) for name in NAMES])
     torch.testing.assert_close(answers["seg"].exp(), each.mean(dim=0))
 
 
-def test_sure_experts_and_a_sure_gate_stay_finite() -> None:
+def test_probabilities_of_0_and_1_stay_finite() -> None:
     made = network()
     with torch.no_grad():
         for index, expert in enumerate(made.experts.values()):
@@ -72,7 +72,7 @@ def test_sure_experts_and_a_sure_gate_stay_finite() -> None:
     assert all(value.grad.isfinite().all() for value in made.parameters() if value.grad is not None)
 
 
-def test_experts_have_weights_of_their_own() -> None:
+def test_experts_have_separate_weights() -> None:
     made = network()
     states = [expert.state_dict() for expert in made.experts.values()]
     for name, value in states[0].items():
@@ -81,7 +81,7 @@ def test_experts_have_weights_of_their_own() -> None:
             assert not torch.equal(value, states[2][name])
 
 
-def test_scripting_changes_nothing() -> None:
+def test_a_script_gives_the_same_output() -> None:
     made = network()
     scripted = torch.jit.script(made)
     image = torch.randn(2, 3, 32, 40)

@@ -1,4 +1,4 @@
-"""Exports of every network that an overlay can build, and the network that answers from an ONNX file."""
+"""ONNX export of the network of every overlay, and the network that runs an ONNX file."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from bundle.networks import GeneralistUNet, NamedOutputs, OnnxNetwork, Peers, Se
 ROOT = Path(__file__).resolve().parents[2]
 WIDTHS = [4, 8, 8, 8, 8]
 SHAPES = ((1, 3, 48, 32), (3, 3, 37, 50))
-"""Other batches, oblong, and odd sides, which the decoders pad."""
+"""Several batch sizes, not square, and odd sides, which the decoders pad."""
 
 
 def configured(method: str) -> ConfigParser:
-    """The configs of the command in an overlay's header, tiny."""
+    """Return the configs of the command in the header of an overlay, with small sizes."""
     text = (ROOT / "configs" / "methods" / f"{method}.yaml").read_text(encoding="utf-8")
     files = re.search(r"run training +--config_file \"(\[.*?\])\"", re.sub(r"\\?\n# *", " ", text))
     assert files is not None
@@ -41,13 +41,13 @@ def configured(method: str) -> ConfigParser:
 
 
 def distinct() -> dict[str, ConfigParser]:
-    """One method for each different network."""
-    found: dict[str, tuple[str, ConfigParser]] = {}
+    """Return one method for each different network."""
+    methods: dict[str, tuple[str, ConfigParser]] = {}
     for path in sorted((ROOT / "configs" / "methods").glob("*.yaml")):
         parser = configured(path.stem)
         about = json.dumps([parser.get(key) for key in ("network_def", "experts", "classes")], default=str)
-        found.setdefault(about, (path.stem, parser))
-    return dict(found.values())
+        methods.setdefault(about, (path.stem, parser))
+    return dict(methods.values())
 
 
 METHODS = distinct()
@@ -56,11 +56,11 @@ FIRST = {
 }.values()
 """One method for each kind of network."""
 FIXED = {"cross_teaching"}
-"""Methods whose network has a part that keeps the size it was traced at."""
+"""Methods whose network has a layer that keeps the size it was traced at."""
 
 
 def alive(network: nn.Module) -> nn.Module:
-    """A network as after a training, for evaluation: running statistics that cannot be lost unseen."""
+    """Return a network for evaluation, with running statistics that differ from their defaults."""
     for part in network.modules():
         if isinstance(part, nn.BatchNorm2d):
             part.running_mean.normal_()
@@ -70,7 +70,7 @@ def alive(network: nn.Module) -> nn.Module:
 
 @pytest.fixture(scope="module")
 def export(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[nn.Module, Path]]:
-    """Writes a small Semi-MoE to a file, once for each request, and gives both; not to be changed."""
+    """Return a function that writes a small Semi-MoE to a file, cached; tests must not change it."""
 
     @cache
     def make(outputs: str, **metadata: str) -> tuple[nn.Module, Path]:
@@ -84,7 +84,7 @@ def export(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[nn.M
 
 @pytest.fixture
 def written(export: Callable[..., tuple[nn.Module, Path]], tmp_path: Path) -> Callable[..., tuple[nn.Module, Path]]:
-    """A small Semi-MoE and its file, both the test's own."""
+    """Return a new small Semi-MoE and its file."""
 
     def make(outputs: str = "pred", **metadata: str) -> tuple[nn.Module, Path]:
         network, path = export(outputs, **metadata)
@@ -93,7 +93,7 @@ def written(export: Callable[..., tuple[nn.Module, Path]], tmp_path: Path) -> Ca
     return make
 
 
-def test_every_kind_of_network_is_among_them():
+def test_every_kind_of_network_is_tested():
     made = {parser.get_parsed_content("network_def#_target_").rpartition(".")[2] for parser in METHODS.values()}
     kinds = {name: kind for name in networks.__all__ if isinstance(kind := getattr(networks, name), type)}
     assert made == {name for name, kind in kinds.items() if issubclass(kind, NamedOutputs)} - {"NamedOutputs"}
@@ -103,7 +103,7 @@ def test_every_kind_of_network_is_among_them():
 @pytest.mark.parametrize(
     "method", [pytest.param(name, marks=() if name in FIRST else pytest.mark.slow) for name in METHODS]
 )
-def test_every_network_answers_from_its_file(method, tmp_path):
+def test_every_network_equals_its_file(method, tmp_path):
     one = alive(METHODS[method].get_parsed_content("network_def"))
     METHODS[method]["network_def#outputs"] = "all"
     every = METHODS[method].get_parsed_content("network_def").eval()
@@ -119,7 +119,7 @@ def test_every_network_answers_from_its_file(method, tmp_path):
     assert all(torch.equal(named[name], heads[name]) for name in named)
 
     path = tmp_path / "model.onnx"
-    if method in {"supervised", "semi_moe"}:  # for the others this graph is a part of the graph of all heads
+    if method in {"supervised", "semi_moe"}:  # for other methods this graph is part of the graph of all heads
         assert write_onnx(one, path, {}) == ["pred"]
         assert check_onnx(one, path, SHAPES) < 1e-4
     names = write_onnx(every, path, {})
@@ -131,7 +131,7 @@ def test_every_network_answers_from_its_file(method, tmp_path):
         assert check_onnx(every, path, SHAPES) < 1e-4
 
 
-def test_the_network_stays_as_it_was(tmp_path):
+def test_the_network_is_not_changed(tmp_path):
     network = UNet(widths=WIDTHS).to(memory_format=torch.channels_last)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     kinds = [type(part) for part in network.modules()]
@@ -141,23 +141,23 @@ def test_the_network_stays_as_it_was(tmp_path):
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
-def test_outputs_leave_the_state_dict_alone():
+def test_outputs_do_not_change_the_state_dict():
     assert SemiMoE(widths=WIDTHS).state_dict().keys() == SemiMoE(widths=WIDTHS, outputs="all").state_dict().keys()
 
 
 @pytest.mark.parametrize("kind", [UNet, GeneralistUNet])
-def test_torchscript_keeps_one_tensor_and_all_maps_apart(kind):
-    """Both in one process, and in either order: TorchScript shares what it compiles among modules that look alike."""
+def test_torchscript_with_one_and_with_all_outputs(kind):
+    """Both in one process, in both orders: TorchScript shares compiled code between similar modules."""
     image = torch.randn(1, 3, 33, 32)
     for outputs in ("pred", "all", "pred"):
         network = alive(kind(widths=WIDTHS, outputs=outputs))
         with torch.no_grad():
-            expected, found = network(image), torch.jit.script(network)(image)
+            expected, actual = network(image), torch.jit.script(network)(image)
         if outputs == "all":
-            assert list(found) == list(expected)
-            assert all(torch.allclose(found[name], expected[name], atol=1e-6) for name in expected)
+            assert list(actual) == list(expected)
+            assert all(torch.allclose(actual[name], expected[name], atol=1e-6) for name in expected)
         else:
-            assert torch.allclose(found, expected, atol=1e-6)
+            assert torch.allclose(actual, expected, atol=1e-6)
 
 
 def test_torchscript_of_peers_is_one_tensor_or_refused():
@@ -174,7 +174,7 @@ def test_other_outputs_are_refused():
 # What the check finds
 
 
-def test_a_file_of_other_weights_is_found_out(written):
+def test_a_file_with_other_weights_is_detected(written):
     network, path = written()
     with torch.no_grad():
         network.encoders[0].conv_0.conv_0.conv.weight[0, 0, 0, 0] += 0.05
@@ -182,7 +182,7 @@ def test_a_file_of_other_weights_is_found_out(written):
         check_onnx(network, path, SHAPES)
 
 
-def test_a_network_that_gives_nan_is_no_agreement(written):
+def test_nan_is_detected(written):
     network, path = written()
     with torch.no_grad():
         network.tasks["seg"].head.bias.fill_(float("nan"))
@@ -190,7 +190,7 @@ def test_a_network_that_gives_nan_is_no_agreement(written):
         check_onnx(network, path, SHAPES)
 
 
-def test_a_file_of_other_outputs_is_found_out(written):
+def test_a_file_with_other_outputs_is_detected(written):
     _, path = written("all")
     with pytest.raises(ValueError, match=r"has the outputs \['pred', 'seg'.*but the network \['pred'\]"):
         check_onnx(SemiMoE(widths=WIDTHS), path, SHAPES)
@@ -199,17 +199,17 @@ def test_a_file_of_other_outputs_is_found_out(written):
 # The file as a network
 
 
-def test_the_file_answers_as_the_network(written):
+def test_the_file_gives_the_output_of_the_network(written):
     network, path = written()
     served = OnnxNetwork(path, threads=1).to("cpu", memory_format=torch.channels_last).eval()
     for shape in SHAPES:
         image = torch.randn(shape)
         with torch.no_grad():
             expected = network(image)
-        found = served(MetaTensor(image).to(memory_format=torch.channels_last))
-        assert type(found) is torch.Tensor
-        assert torch.allclose(found, expected, atol=1e-4)
-        assert served.heads(image).keys() == {"seg"}  # the file was not told how its answer is called
+        actual = served(MetaTensor(image).to(memory_format=torch.channels_last))
+        assert type(actual) is torch.Tensor
+        assert torch.allclose(actual, expected, atol=1e-4)
+        assert served.heads(image).keys() == {"seg"}  # the file does not record the name of its head
     assert not served.state_dict()
 
 
@@ -218,14 +218,14 @@ def test_a_file_with_all_maps_has_heads(written):
     served, image = OnnxNetwork(path, threads=1), torch.randn(2, 3, 32, 48)
     with torch.no_grad():
         expected = network.heads(image)
-    found = served.heads(image)
-    assert found.keys() == expected.keys()
-    assert all(torch.allclose(found[name], expected[name], atol=1e-4) for name in expected)
+    actual = served.heads(image)
+    assert actual.keys() == expected.keys()
+    assert all(torch.allclose(actual[name], expected[name], atol=1e-4) for name in expected)
     assert torch.allclose(served(image), expected["fused_seg"], atol=1e-4)
 
 
-def test_answers_can_be_written_where_torch_has_room(written):
-    """As on a GPU, where nothing is copied to the CPU."""
+def test_outputs_can_be_written_into_torch_tensors(written):
+    """As on a GPU, where outputs are not copied to the CPU."""
     network, path = written("all")
     served, image = OnnxNetwork(path, threads=1), torch.randn(2, 3, 33, 48)
     bound = served._run_with_binding(served._session(image.device), image, served.names)
@@ -234,7 +234,7 @@ def test_answers_can_be_written_where_torch_has_room(written):
     assert all(torch.allclose(bound[name], expected[name], atol=1e-4) for name in expected)
 
 
-def test_without_cuda_in_onnx_runtime_the_log_says_that_the_cpu_answers(written, caplog):
+def test_without_cuda_in_onnx_runtime_a_warning_names_the_cpu(written, caplog):
     _, path = written()
     served = OnnxNetwork(path)
     assert served._providers(torch.device("cuda")) == ["CPUExecutionProvider"]
@@ -242,7 +242,7 @@ def test_without_cuda_in_onnx_runtime_the_log_says_that_the_cpu_answers(written,
     assert OnnxNetwork(path, providers=["CPUExecutionProvider"])(torch.zeros(1, 3, 32, 32)).shape == (1, 2, 32, 32)
 
 
-def test_a_file_that_does_not_serve_is_one_sentence(written, tmp_path, monkeypatch):
+def test_wrong_files_are_refused(written, tmp_path, monkeypatch):
     _, path = written(classes="2", pixel_size="1.0")
     assert OnnxNetwork(path, settings={"classes": 2, "pixel_size": 1, "crop_size": [8, 8]}).written_for["classes"] == 2
     with pytest.raises(ValueError, match=r"was exported with classes 2, not 3;"):
@@ -263,7 +263,7 @@ def test_a_file_that_does_not_serve_is_one_sentence(written, tmp_path, monkeypat
 
 
 def foreign(path: Path) -> None:
-    """A file of somebody else."""
+    """Write an ONNX file with other names."""
     onnx: Any = pytest.importorskip("onnx")
     pixels, logits = (onnx.helper.make_tensor_value_info(name, 1, [1, 3, 8, 8]) for name in ("pixels", "logits"))
     graph = onnx.helper.make_graph(
@@ -277,7 +277,7 @@ def foreign(path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning", "ignore::UserWarning")
-def test_the_graph_that_tensorrt_would_get_answers_as_the_network(tmp_path, monkeypatch):
+def test_the_graph_for_tensorrt_gives_the_output_of_the_network(tmp_path, monkeypatch):
     parser = ConfigParser()
     parser.read_config([str(ROOT / "configs" / name) for name in ("inference.json", "inference_trt.json")])
     parser.update({"bundle_root": str(ROOT), "crop_size": [48, 32], "ckpt_dir": str(tmp_path)})
@@ -301,7 +301,7 @@ def test_the_graph_that_tensorrt_would_get_answers_as_the_network(tmp_path, monk
 
 
 def answered(path: str, image: torch.Tensor) -> torch.Tensor:
-    """What a file gives, whatever its output is called."""
+    """Return the first output of a file."""
     runtime: Any = pytest.importorskip("onnxruntime")
     session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
     return torch.from_numpy(session.run(None, {"image": image.numpy()})[0])

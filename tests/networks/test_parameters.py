@@ -1,4 +1,4 @@
-"""Numbers of parameters that docs and headers of configs repeat are those of the networks."""
+"""Numbers of parameters in docs and config headers are those of the networks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RATIO = re.compile(r"([\d.]+) times (?:its|the) parameters")
 
 @pytest.fixture(scope="module")
 def count(repository_root: Path) -> Callable[..., int]:
-    """Parameters of a method's network at a size; on no device, but for a transformer, which asks for values."""
+    """Return the number of parameters of a method at a size, on the meta device unless it is a transformer."""
 
     def counted(method: str, size: str = "default", **changes: object) -> int:
         parser = ConfigParser()
@@ -57,14 +57,14 @@ def test_the_card_and_the_headers_of_sizes_and_shared_encoder(count, repository_
     assert f"about {count('semi_moe_shared_encoder', 'paper') / 1e6:.0f} M parameters" in shared
 
 
-def test_headers_of_methods_say_how_many_times_the_parameters(count, repository_root):
-    found = {}
+def test_ratios_of_parameters_in_headers_of_methods(count, repository_root):
+    ratios = {}
     for path in (repository_root / "configs" / "methods").glob("*.yaml"):
         header = path.read_text(encoding="utf-8").replace("\n#", "")
         if match := RATIO.search(header):
-            found[path.stem] = (match[1], f"{count(path.stem) / count('supervised'):.1f}")
-    assert set(found) == {"cct", "cross_teaching", "k_experts", "xnet"}
-    assert all(said == true for said, true in found.values()), found
+            ratios[path.stem] = (match[1], f"{count(path.stem) / count('supervised'):.1f}")
+    assert set(ratios) == {"cct", "cross_teaching", "k_experts", "xnet"}
+    assert all(documented == actual for documented, actual in ratios.values()), ratios
 
 
 def test_the_header_of_cross_teaching(count, repository_root):

@@ -1,4 +1,4 @@
-"""Two networks side by side: who answers, what is exported, any second network at any size."""
+"""A U-Net and its peer: output, export, and peers for images of any size."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TINY = (4, 6, 8, 10, 12)
 
 
 class Divisible(nn.Module):
-    """Refuses sides that 8 does not divide, and remembers what it saw."""
+    """Network for sides that are multiples of 8, which records its input."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,11 +29,11 @@ class Divisible(nn.Module):
 
 
 def transformer() -> nn.Module:
-    """MONAI's transformer, as small as it gets."""
+    """Return a small transformer of MONAI."""
     return Padded(SwinUNETR(3, 2, feature_size=12, spatial_dims=2, norm_name=("group", {"num_groups": 4})), 32)
 
 
-def test_the_two_are_never_alike() -> None:
+def test_both_networks_have_different_weights() -> None:
     network = Peers(widths=TINY).eval()
     mine, theirs = network.network.state_dict(), network.peer.state_dict()
     assert [value.shape for value in mine.values()] == [value.shape for value in theirs.values()]
@@ -44,13 +44,13 @@ def test_the_two_are_never_alike() -> None:
     assert not torch.allclose(answers["seg"], answers["peer"])
 
 
-def test_the_first_answers_and_the_peer_is_not_asked() -> None:
+def test_forward_does_not_run_the_peer() -> None:
     network = Peers(out_channels=3, widths=TINY).eval()
     image = torch.randn(2, 3, 33, 47)
     expected = network.heads(image)["seg"]
 
     def refuse(module: nn.Module, given: tuple[Tensor, ...]) -> None:
-        raise AssertionError("the peer was asked")
+        raise AssertionError("the peer was run")
 
     network.peer.register_forward_pre_hook(refuse)
     assert torch.equal(network(image), expected)
@@ -58,8 +58,8 @@ def test_the_first_answers_and_the_peer_is_not_asked() -> None:
 
 
 @pytest.mark.parametrize("peer", [None, transformer], ids=["unet", "transformer"])
-def test_a_script_holds_the_answering_network_alone(peer) -> None:
-    """MONAI's transformer cannot be scripted, and nobody who is served needs a peer."""
+def test_a_script_contains_only_the_u_net(peer) -> None:
+    """MONAI's transformer cannot be scripted, and inference does not need it."""
     network = Peers(widths=TINY, peer=peer and peer()).eval()
     file = io.BytesIO()
     torch.jit.save(torch.jit.script(network), file)
@@ -81,7 +81,7 @@ def test_a_transformer_takes_images_of_any_size(height: int, width: int) -> None
     assert all(value.grad is not None and value.grad.isfinite().all() for value in parameters.values())
 
 
-def test_an_image_is_continued_at_its_border_and_the_answer_is_cut_back() -> None:
+def test_the_image_is_padded_and_the_output_is_cropped() -> None:
     inner = Divisible()
     image = torch.randn(2, 3, 9, 16)
     assert torch.equal(Padded(inner, 8)(image), image[:, :2])

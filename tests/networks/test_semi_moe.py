@@ -1,4 +1,4 @@
-"""Semi-MoE's network: size, names of heads, subsets of experts, the shared encoder, scripting."""
+"""The network of Semi-MoE: parameters, heads, subsets of experts, shared encoder, TorchScript."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def images(height: int = 32, width: int = 32) -> Tensor:
 
 
 def parameters(*modules: nn.Module) -> int:
-    """How many numbers modules learn."""
+    """Return the number of parameters."""
     return sum(parameter.numel() for module in modules for parameter in module.parameters())
 
 
-def test_each_expert_is_a_whole_unet() -> None:
+def test_each_expert_is_a_u_net() -> None:
     """The head of the signed distance has one channel: 64 weights and 1 bias fewer than a head of two."""
     with torch.device("meta"):
         network = SemiMoE(widths=FULL)
@@ -61,7 +61,7 @@ def test_heads_by_name() -> None:
 
 
 @pytest.mark.parametrize("gate", ["paper", "as_released", "equal"])
-def test_forward_answers_with_the_gated_segmentation(gate: str) -> None:
+def test_forward_returns_the_gated_segmentation(gate: str) -> None:
     network = tiny(gate=gate)
     image = images()
     answers = network.heads(image)
@@ -70,7 +70,7 @@ def test_forward_answers_with_the_gated_segmentation(gate: str) -> None:
 
 
 def test_equal_gates_give_the_mean_of_the_experts() -> None:
-    """The fused head on the mean of the feature maps, worked out from the parts."""
+    """Compared with the fused head on the mean of the feature maps."""
     network = tiny(gate="equal")
     image = images()
     features = [decoder(encoder(image)) for encoder, decoder in zip(network.encoders, network.decoders, strict=True)]
@@ -93,8 +93,8 @@ def test_any_experts_and_tasks(experts: Sequence[str], tasks: Sequence[str] | No
     assert torch.equal(network(image), answers["fused_seg"])
 
 
-def test_gate_weights_stand_in_the_order_of_the_experts() -> None:
-    """With all weight on one expert, its features alone answer."""
+def test_gate_weights_have_the_order_of_the_experts() -> None:
+    """With all weight on one expert, the output depends only on its features."""
     network = tiny(experts=("boundary", "seg"))
     last = network.tasks["seg"].gate.rest[-1]
     nn.init.zeros_(last.weight)
@@ -117,7 +117,7 @@ def test_a_shared_encoder_runs_once(shared_encoder: bool, passes: int) -> None:
 
 
 @pytest.mark.parametrize(("height", "width"), [(16, 16), (17, 31), (33, 47)])
-def test_the_answer_has_the_sides_of_the_image(height: int, width: int) -> None:
+def test_the_output_has_the_size_of_the_image(height: int, width: int) -> None:
     answers = tiny().heads(images(height, width))
     assert {tuple(answer.shape[2:]) for answer in answers.values() if answer.ndim == 4} == {(height, width)}
     assert all(answer.isfinite().all() for answer in answers.values())
@@ -127,7 +127,7 @@ def test_the_answer_has_the_sides_of_the_image(height: int, width: int) -> None:
     "arguments",
     [{}, {"shared_encoder": True, "gate": "equal"}, {"experts": ("seg", "sdf"), "gate": "as_released"}],
 )
-def test_scripting_changes_nothing(arguments: dict[str, Any]) -> None:
+def test_a_script_gives_the_same_output(arguments: dict[str, Any]) -> None:
     network = tiny(**arguments)
     scripted = torch.jit.script(network)
     image = images(33, 32)
@@ -135,7 +135,7 @@ def test_scripting_changes_nothing(arguments: dict[str, Any]) -> None:
     torch.testing.assert_close(scripted.heads(image), network.heads(image))
 
 
-def test_channels_last_gives_the_same_answer_each_time() -> None:
+def test_channels_last_gives_the_same_output_each_time() -> None:
     network = tiny()
     image = images()
     answer = network(image)

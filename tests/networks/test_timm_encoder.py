@@ -1,4 +1,4 @@
-"""Encoders of timm, by a module that stands in for it: it is an extra, and much to install."""
+"""Encoders of timm, tested with a fake module, because timm is an optional dependency."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MEAN, SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Features(nn.Module):
-    """What ``timm.create_model(..., features_only=True)`` gives: maps of some strides, and facts about them."""
+    """Fake of ``timm.create_model(..., features_only=True)``: maps of some strides, and their metadata."""
 
     def __init__(self, reductions: list[int], output_fmt: str = "NCHW") -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class Features(nn.Module):
         self.seen: list[Tensor] = []
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """Means of blocks; refuses sides that do not divide, as some of timm's do."""
+        """Return means of blocks; raises an error for other sides than multiples, as some encoders of timm."""
         self.seen.append(image)
         assert all(side % max(self.reductions) == 0 for side in image.shape[2:])
         maps = [
@@ -42,7 +42,7 @@ class Features(nn.Module):
 
 @pytest.fixture
 def timm(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Stands in for timm; ``calls`` has what it was asked for."""
+    """Fake of timm; ``calls`` records the arguments."""
     module: Any = ModuleType("timm")
     module.calls = []
 
@@ -86,7 +86,7 @@ def test_features_fit_a_unet(name: str, strides: list[int], height: int, width: 
     assert XNet(widths=TINY, encoder=encoder)(torch.randn(2, 3, height, width)).shape == (2, 2, height, width)
 
 
-def test_the_image_is_normalized_as_timm_says_and_continued_at_its_border(timm: Any) -> None:
+def test_the_image_is_normalized_for_timm_and_padded(timm: Any) -> None:
     encoder = TimmEncoder("hierarchical", subtrahend=(0.1, 0.2, 0.3), divisor=(0.5, 0.5, 0.25))
     image = torch.rand(1, 3, 33, 64)
     encoder((image - torch.tensor([0.1, 0.2, 0.3])[:, None, None]) / torch.tensor([0.5, 0.5, 0.25])[:, None, None])
@@ -97,8 +97,8 @@ def test_the_image_is_normalized_as_timm_says_and_continued_at_its_border(timm: 
     torch.testing.assert_close(seen[:, :, 33:], expected[:, :, 32:].expand(-1, -1, 31, -1), atol=1e-5, rtol=1e-5)
 
 
-def test_places_of_features_stay_where_they_are(timm: Any) -> None:
-    """Each map is the mean of the pixels that it stands for, also where the image had to be continued."""
+def test_features_keep_their_positions(timm: Any) -> None:
+    """Each value is the mean of its block of pixels, also if the image was padded."""
     encoder = TimmEncoder("late", subtrahend=MEAN, divisor=SD)
     image = torch.randn(1, 3, 45, 70)
     for index, (stride, feature) in enumerate(zip(encoder.strides, encoder(image), strict=True)):
@@ -106,7 +106,7 @@ def test_places_of_features_stay_where_they_are(timm: Any) -> None:
         torch.testing.assert_close(feature, expected)
 
 
-def test_nothing_is_loaded_without_being_asked_for(timm: Any, tmp_path: Any) -> None:
+def test_weights_are_loaded_only_on_request(timm: Any, tmp_path: Any) -> None:
     file = tmp_path / "weights.pth"
     TimmEncoder("late", weights=str(file))
     file.write_bytes(b"")
@@ -133,7 +133,7 @@ def test_the_network_keeps_the_encoder_s_weights(timm: Any) -> None:
     assert len(network.encoder_parameters()) == 8
 
 
-def test_what_cannot_be_made_is_one_sentence(timm: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_arguments_are_refused(timm: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
         ValueError, match=r"timm cannot create the encoder 'nonsense': RuntimeError: Unknown model .*; choose"
     ):

@@ -1,4 +1,4 @@
-"""The U-Net: size, twin in MONAI, odd sides, scripting."""
+"""The U-Net: parameters, comparison with MONAI, odd sides, TorchScript."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TINY = (4, 6, 8, 10, 12)
 
 
 def parameters(module: nn.Module) -> int:
-    """How many numbers a module learns."""
+    """Return the number of parameters."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 
@@ -25,7 +25,7 @@ def images(height: int = 32, width: int = 32, batch: int = 2) -> Tensor:
 
 
 def basic_unet(widths: tuple[int, ...]) -> BasicUNet:
-    """The same network from MONAI's own, its four up-blocks changed as the specification says."""
+    """Return the same network built from MONAI's BasicUNet with other up-blocks."""
     relu = ("relu", {"inplace": True})
     network = BasicUNet(2, 3, 2, (*widths, widths[0]), act=relu, norm="batch")
     for level, name in zip((4, 3, 2, 1), ("upcat_4", "upcat_3", "upcat_2", "upcat_1"), strict=True):
@@ -46,8 +46,8 @@ def test_parameters_of_the_full_size() -> None:
     assert parameters(network.encoder) + parameters(network.decoder) == 34_527_106 - 130
 
 
-def test_it_is_monais_basic_unet_with_other_up_blocks() -> None:
-    """The parts stand in the same order, so that one's weights fit the other's."""
+def test_it_equals_basic_unet_of_monai_with_other_up_blocks() -> None:
+    """The layers have the same order, so weights can be copied."""
     widths = (4, 8, 16, 32, 64)
     network, twin = UNet(widths=widths), basic_unet(widths)
     weights, theirs = network.state_dict(), twin.state_dict()
@@ -58,7 +58,7 @@ def test_it_is_monais_basic_unet_with_other_up_blocks() -> None:
     torch.testing.assert_close(network.train()(image), twin.train()(image))
 
 
-def test_heads_hold_what_forward_answers() -> None:
+def test_heads_contain_the_output_of_forward() -> None:
     network = UNet(out_channels=3, widths=TINY).eval()
     image = images()
     answers = network.heads(image)
@@ -68,7 +68,7 @@ def test_heads_hold_what_forward_answers() -> None:
 
 
 @pytest.mark.parametrize(("height", "width"), [(16, 16), (17, 31), (33, 47), (50, 32)])
-def test_the_answer_has_the_sides_of_the_image(height: int, width: int) -> None:
+def test_the_output_has_the_size_of_the_image(height: int, width: int) -> None:
     answer = UNet(widths=TINY).eval()(images(height, width))
     assert answer.shape == (2, 2, height, width)
     assert answer.isfinite().all()
@@ -82,7 +82,7 @@ def test_levels_halve() -> None:
     assert UNetDecoder(TINY)(levels).shape == (2, TINY[0], 33, 48)
 
 
-def test_scripting_changes_nothing() -> None:
+def test_a_script_gives_the_same_output() -> None:
     network = UNet(widths=TINY).eval()
     scripted = torch.jit.script(network)
     image = images(33, 40)
@@ -90,19 +90,19 @@ def test_scripting_changes_nothing() -> None:
     torch.testing.assert_close(scripted.heads(image), network.heads(image))
 
 
-def test_convolutions_are_drawn_as_he_et_al_do() -> None:
+def test_convolutions_have_kaiming_initialization() -> None:
     """Standard deviation sqrt(2 / fan in), biases 0."""
     convolutions = [part for part in UNet(widths=(32, 32, 32, 32, 32)).modules() if isinstance(part, nn.Conv2d)]
     assert len(convolutions) == 2 * 5 + 3 * 4 + 1
     for convolution in convolutions:
         fan_in = convolution.weight[0].numel()
-        if fan_in > 32:  # few weights scatter
+        if fan_in > 32:  # with few weights the estimate is not reliable
             assert convolution.weight.std().item() == pytest.approx((2 / fan_in) ** 0.5, rel=0.1)
         assert convolution.bias is not None
         assert not convolution.bias.any()
 
 
-def test_dropout_acts_in_training_alone() -> None:
+def test_dropout_is_used_only_in_training() -> None:
     network = UNet(widths=TINY, dropout=0.5)
     image = images()
     assert not torch.equal(network(image), network(image))

@@ -10,7 +10,7 @@ from bundle.networks import UNetEncoder, UNetPlusPlus
 WIDTHS = (4, 6, 8, 8, 10)
 
 
-def test_any_sides_and_the_same_as_a_script():
+def test_any_sides_and_the_same_output_as_a_script():
     network = UNetPlusPlus(out_channels=3, widths=WIDTHS).eval()
     scripted = torch.jit.script(network)
     for sides in ((16, 16), (37, 51)):
@@ -23,7 +23,7 @@ def test_any_sides_and_the_same_as_a_script():
 
 
 def test_every_parameter_has_a_gradient():
-    """DistributedDataParallel waits for all; the heads for deep supervision would get none."""
+    """DistributedDataParallel needs this; heads for deep supervision would have none."""
     network = UNetPlusPlus(widths=WIDTHS)
     network(torch.randn(2, 3, 32, 32)).square().mean().backward()
     assert [name for name, value in network.named_parameters() if value.grad is None] == []

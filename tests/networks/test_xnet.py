@@ -1,4 +1,4 @@
-"""XNet: the split into frequencies, the exchange, who answers."""
+"""XNet: frequency split, exchange of features, output."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TINY = (4, 6, 8, 10, 12)
 
 
 def inputs_of_branches(network: XNet, image: Tensor) -> dict[str, Tensor]:
-    """What each encoder sees of an image."""
+    """Return the input of each encoder."""
     seen: dict[str, Tensor] = {}
     for name in ("low_encoder", "high_encoder"):
         module = getattr(network, name)
@@ -24,7 +24,7 @@ def inputs_of_branches(network: XNet, image: Tensor) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize(("height", "width"), [(32, 48), (33, 48), (32, 47), (31, 33)])
 def test_the_two_inputs_add_up_to_the_image(height: int, width: int) -> None:
-    """Exactly: a quarter of integers up to 255 has no rounding in float32."""
+    """Exactly equal: a quarter of an integer up to 255 has no rounding error in float32."""
     image = torch.randint(0, 256, (2, 3, height, width)).float()
     seen = inputs_of_branches(XNet(widths=TINY).eval(), image)
     low, high = seen["low_encoder"], seen["high_encoder"]
@@ -35,7 +35,7 @@ def test_the_two_inputs_add_up_to_the_image(height: int, width: int) -> None:
 
 
 def test_low_frequencies_are_the_inverse_haar_transform_of_the_approximation() -> None:
-    """By the matrix of one level on 4 pixels a side: analysis, details set to 0, synthesis."""
+    """Computed with the matrix of one level for 4 x 4 pixels: analysis, details set to 0, synthesis."""
     root = 0.5**0.5
     haar = torch.tensor([[root, root, 0, 0], [0, 0, root, root], [root, -root, 0, 0], [0, 0, root, -root]])
     assert torch.allclose(haar @ haar.T, torch.eye(4), atol=1e-6)
@@ -51,7 +51,7 @@ def test_low_frequencies_by_hand_with_odd_sides() -> None:
     assert torch.equal(low_frequencies(image), expected)
 
 
-def test_the_exchange_reaches_the_last_two_levels_alone() -> None:
+def test_the_exchange_changes_only_the_last_two_levels() -> None:
     exchange = Exchange(TINY).eval()
     own, other = ([torch.randn(2, width, 4, 4) for width in TINY] for _ in range(2))
     levels = exchange(own, other)
@@ -65,7 +65,7 @@ def test_the_exchange_reaches_the_last_two_levels_alone() -> None:
         assert not torch.allclose(levels[index], own[index])
 
 
-def test_each_branch_learns_from_the_others_encoder_and_not_from_its_decoder() -> None:
+def test_each_branch_uses_the_encoder_of_the_other_but_not_its_decoder() -> None:
     network = XNet(widths=TINY)
     answers = network.heads(torch.randn(2, 3, 32, 32))
     assert set(answers) == {"seg", "peer"}
@@ -82,7 +82,7 @@ def test_each_branch_learns_from_the_others_encoder_and_not_from_its_decoder() -
 
 
 @pytest.mark.parametrize(("height", "width"), [(16, 16), (17, 31), (33, 47)])
-def test_the_low_branch_answers_at_any_size(height: int, width: int) -> None:
+def test_the_low_branch_is_the_output_at_any_size(height: int, width: int) -> None:
     network = XNet(out_channels=3, widths=TINY).eval()
     image = torch.randn(2, 3, height, width)
     answer = network(image)
@@ -90,7 +90,7 @@ def test_the_low_branch_answers_at_any_size(height: int, width: int) -> None:
     assert torch.equal(answer, network.heads(image)["seg"])
 
 
-def test_scripting_changes_nothing() -> None:
+def test_a_script_gives_the_same_output() -> None:
     network = XNet(widths=TINY).eval()
     scripted = torch.jit.script(network)
     image = torch.randn(1, 3, 33, 40)
@@ -98,7 +98,7 @@ def test_scripting_changes_nothing() -> None:
     torch.testing.assert_close(scripted.heads(image), network.heads(image))
 
 
-def test_all_convolutions_are_drawn_alike() -> None:
+def test_all_convolutions_have_the_same_initialization() -> None:
     network = XNet(widths=(32, 32, 32, 32, 32))
     for part in network.modules():
         if isinstance(part, nn.Conv2d) and part.weight[0].numel() > 64:

@@ -1,4 +1,4 @@
-"""Cells as the benchmark writes them, made up, and the data that they were scored on."""
+"""Synthetic cells in the format of the benchmark, and the data of their scores."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bundle.data import load_data_list
 
 
 def cell_content(method: str, labels: str, seed: int, names: list[str], dataset_dir: Path) -> dict[str, Any]:
-    """What ``scripts/benchmark.py`` writes for one cell; more labels score better, seeds differ a little."""
+    """Return the content of ``cell.json``; more labels score better, and seeds differ a little."""
     generator = np.random.default_rng([seed, int(labels), len(method)])
     level = 0.7 + 0.001 * int(labels) + (0.05 if method == "semi_moe" else 0.0)
     dice = np.clip(level + generator.normal(0, 0.03, len(names)), 0, 1).tolist()
@@ -26,8 +26,8 @@ def cell_content(method: str, labels: str, seed: int, names: list[str], dataset_
         "validation/pooled_dice": [None, level - 0.1, None, level],
     }
     if method == "semi_moe":
-        for place, expert in enumerate(("seg", "sdf", "boundary")):
-            curves[f"unlabeled/gate_seg/{expert}/mean"] = [(0.2, 0.3, 0.5)[place]] * 4
+        for index, expert in enumerate(("seg", "sdf", "boundary")):
+            curves[f"unlabeled/gate_seg/{expert}/mean"] = [(0.2, 0.3, 0.5)[index]] * 4
     return {
         "format": "semi_moe.cell/1",
         "name": f"{method}-{labels}-seed{seed}",
@@ -55,7 +55,7 @@ def cell_content(method: str, labels: str, seed: int, names: list[str], dataset_
 
 @pytest.fixture
 def make_cells(phantom_dir: Path, tmp_path: Path) -> Callable[..., Path]:
-    """Makes the output folder of a benchmark: two methods, two shares of labels, two seeds, with masks."""
+    """Return a function that writes a benchmark folder: two methods, two shares of labels, two seeds, with masks."""
 
     def make(folder: str = "benchmark", **changes: Any) -> Path:
         entries = load_data_list(phantom_dir, "heldout_50_seed0.json")["test"]
@@ -64,13 +64,13 @@ def make_cells(phantom_dir: Path, tmp_path: Path) -> Callable[..., Path]:
             for labels in ("10", "100"):
                 for seed in (0, 1):
                     content = cell_content(method, labels, seed, names, phantom_dir) | changes
-                    place = tmp_path / folder / "cells" / content["name"]
-                    (place / "evaluation" / "masks").mkdir(parents=True)
+                    path = tmp_path / folder / "cells" / content["name"]
+                    (path / "evaluation" / "masks").mkdir(parents=True)
                     for name, entry in zip(names, entries, strict=True):
                         with Image.open(entry["label"]) as label:
                             answer = np.roll((np.asarray(label) > 0).astype(np.uint8) * 255, 2, axis=1)
-                        Image.fromarray(answer).save(place / "evaluation" / "masks" / f"{name}_mask.png")
-                    (place / "cell.json").write_text(json.dumps(content), encoding="utf-8")
+                        Image.fromarray(answer).save(path / "evaluation" / "masks" / f"{name}_mask.png")
+                    (path / "cell.json").write_text(json.dumps(content), encoding="utf-8")
         return tmp_path / folder
 
     return make
@@ -78,7 +78,7 @@ def make_cells(phantom_dir: Path, tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def edit_cell() -> Callable[..., None]:
-    """Changes keys of one cell's file."""
+    """Return a function that changes keys of a cell's file."""
 
     def edit(folder: Path, name: str, **changes: Any) -> None:
         file = folder / "cells" / name / "cell.json"

@@ -1,4 +1,4 @@
-"""Published figures: the file that ships, and how the page sets them beside ours."""
+"""Published results: the file in docs, and their section of the page."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ ANCHOR = {
 
 @pytest.fixture
 def shipped(repository_root: Path) -> list[dict[str, Any]]:
-    """The figures of docs/anchors.json for both public data sets."""
+    """Return the results of docs/anchors.json for both public data sets."""
     return [
         anchor for data in ("glas", "crag") for anchor in read_anchors(repository_root / "docs" / "anchors.json", data)
     ]
 
 
-def test_every_figure_that_ships_names_its_source_and_its_score(shipped: list[dict[str, Any]]) -> None:
+def test_every_result_has_a_source_and_a_defined_score(shipped: list[dict[str, Any]]) -> None:
     assert len(shipped) > 20
     for anchor in shipped:
         assert re.search(r"arXiv \d{4}\.\d{5}", anchor["source"]), anchor
@@ -37,16 +37,16 @@ def test_every_figure_that_ships_names_its_source_and_its_score(shipped: list[di
     places = [
         tuple(str(anchor.get(key)) for key in ("paper", "data", "labels", "metric", "part")) for anchor in shipped
     ]
-    assert len(set(places)) == len(places), "a figure is there twice"
+    assert len(set(places)) == len(places), "a result is repeated"
 
 
-def test_figures_with_a_swept_threshold_meet_our_swept_scores(shipped: list[dict[str, Any]]) -> None:
+def test_results_with_a_swept_threshold_have_swept_scores(shipped: list[dict[str, Any]]) -> None:
     metrics = {anchor["metric"] for anchor in shipped if anchor["protocol"] == "authors"}
     assert metrics == {"swept_dice", "swept_jaccard"}
     assert not any(anchor["metric"].startswith("swept") for anchor in shipped if anchor["protocol"] != "authors")
 
 
-def test_figures_of_the_own_protocol_come_first(make_cells: Callable[..., Path]) -> None:
+def test_results_with_the_same_protocol_come_first(make_cells: Callable[..., Path]) -> None:
     cells = load_cells(make_cells())
     others = [ANCHOR | {"protocol": "authors", "metric": "swept_dice"}, ANCHOR | {"labels": "5", "paper": "B 2024"}]
     (head, rows), sources = anchor_table([*others, ANCHOR], cells)
@@ -59,7 +59,7 @@ def test_figures_of_the_own_protocol_come_first(make_cells: Callable[..., Path])
     assert sources == ["A: Title, Venue 2025"]
 
 
-def test_scores_of_one_paper_share_a_row_and_parts_of_the_test_do_not(make_cells: Callable[..., Path]) -> None:
+def test_scores_of_a_paper_share_a_row_per_part_of_the_test_images(make_cells: Callable[..., Path]) -> None:
     cells = load_cells(make_cells())
     objects = {"metric": "object_hausdorff", "value": 32, "unit": "px"}
     figures = [ANCHOR | {"part": "testA"}, ANCHOR | {"part": "testA"} | objects, ANCHOR | {"part": "testB"}]
@@ -82,13 +82,13 @@ def test_scores_of_one_paper_share_a_row_and_parts_of_the_test_do_not(make_cells
         ({"part": "testA"}, ""),
     ],
 )
-def test_ours_stands_beside_what_means_the_same(
+def test_our_result_is_shown_for_the_same_score(
     make_cells: Callable[..., Path], changes: dict[str, Any], expected: str
 ) -> None:
     assert ours(ANCHOR | changes, load_cells(make_cells())) == expected
 
 
-def test_sources_and_notes_are_shown_whole(make_cells: Callable[..., Path]) -> None:
+def test_sources_and_notes_are_complete(make_cells: Callable[..., Path]) -> None:
     source, note = f"A: {'a long title ' * 20}, arXiv 2509.13834", "another <split>"
     shown = published([ANCHOR | {"source": source, "note": note}], load_cells(make_cells()))
     assert f'<ol class="sources"><li>{source}</li></ol>' in shown

@@ -1,4 +1,4 @@
-"""Cells are read whole or refused, and only like is compared with like."""
+"""Cells are checked when they are read, and only comparable cells are compared."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from bundle.report import (
 )
 
 
-def test_cells_come_sorted_by_method_labels_and_seed(make_cells: Callable[..., Path]) -> None:
+def test_cells_are_sorted_by_method_labels_and_seed(make_cells: Callable[..., Path]) -> None:
     cells = load_cells(make_cells())
     assert [cell.name for cell in cells] == [
         f"{method}-{labels}-seed{seed}"
@@ -39,7 +39,7 @@ def test_a_curve_is_over_steps_and_skips_epochs_without_a_value(make_cells: Call
     assert cell.per_image("object_f1") == {}
 
 
-def test_a_folder_without_cells_says_what_to_do(tmp_path: Path) -> None:
+def test_a_folder_without_cells_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"nowhere; give the output folder of scripts/benchmark\.py"):
         load_cells(tmp_path / "nowhere")
     with pytest.raises(FileNotFoundError, match=r"no finished cell in .*cells; run scripts/benchmark\.py first"):
@@ -57,7 +57,7 @@ def test_a_folder_without_cells_says_what_to_do(tmp_path: Path) -> None:
         ("[" * 100_000, r"cell\.json is damaged"),
     ],
 )
-def test_a_damaged_cell_is_named(make_cells: Callable[..., Path], text: str, words: str) -> None:
+def test_a_damaged_cell_is_an_error_with_its_name(make_cells: Callable[..., Path], text: str, words: str) -> None:
     folder = make_cells()
     (folder / "cells" / "semi_moe-10-seed0" / "cell.json").write_text(text)
     with pytest.raises(ValueError, match=words):
@@ -105,7 +105,7 @@ def test_a_damaged_cell_is_named(make_cells: Callable[..., Path], text: str, wor
         ({"masks": 1}, "'masks': it should be a text"),
     ],
 )
-def test_a_value_of_another_kind_is_named_with_its_file(
+def test_a_wrong_value_is_an_error_with_its_file(
     make_cells: Callable[..., Path], edit_cell: Callable[..., None], changes: dict, words: str
 ) -> None:
     folder = make_cells()
@@ -116,7 +116,7 @@ def test_a_value_of_another_kind_is_named_with_its_file(
         load_cells(folder)
 
 
-def test_what_a_cell_may_lack_is_no_fault(make_cells: Callable[..., Path], edit_cell: Callable[..., None]) -> None:
+def test_optional_keys_may_be_null(make_cells: Callable[..., Path], edit_cell: Callable[..., None]) -> None:
     folder = make_cells()
     free = (
         "per_image",
@@ -135,7 +135,7 @@ def test_what_a_cell_may_lack_is_no_fault(make_cells: Callable[..., Path], edit_
     check_comparable(load_cells(folder))
 
 
-def test_a_folder_of_another_name_and_a_second_copy_are_refused(make_cells: Callable[..., Path]) -> None:
+def test_wrong_folder_names_and_copies_are_refused(make_cells: Callable[..., Path]) -> None:
     folder = make_cells()
     shutil.copytree(folder / "cells" / "semi_moe-10-seed0", folder / "cells" / "copy")
     with pytest.raises(
@@ -160,7 +160,7 @@ def test_a_folder_of_another_name_and_a_second_copy_are_refused(make_cells: Call
         ),
     ],
 )
-def test_cells_that_do_not_compare_are_refused(
+def test_cells_that_cannot_be_compared_are_refused(
     make_cells: Callable[..., Path], edit_cell: Callable[..., None], changes: dict, words: str
 ) -> None:
     folder = make_cells()
@@ -179,7 +179,7 @@ def test_another_setting_is_refused_and_another_seed_is_not(
         check_comparable(load_cells(folder))
 
 
-def test_other_test_images_are_refused_by_name(make_cells: Callable[..., Path], edit_cell: Callable[..., None]) -> None:
+def test_other_test_images_are_refused(make_cells: Callable[..., Path], edit_cell: Callable[..., None]) -> None:
     folder = make_cells()
     table = load_cells(folder)[0].content["per_image"]
     edit_cell(folder, "supervised-10-seed1", per_image=table | {"image": ["other", *table["image"][1:]]})
@@ -212,7 +212,7 @@ def test_a_method_that_changed_between_two_seeds_is_refused(
     check_comparable(chosen(load_cells(folder), ["supervised"]))
 
 
-def test_configs_that_changed_beneath_their_names_are_refused(
+def test_changed_configs_with_the_same_name_are_refused(
     make_cells: Callable[..., Path], edit_cell: Callable[..., None]
 ) -> None:
     folder = make_cells()
@@ -222,7 +222,7 @@ def test_configs_that_changed_beneath_their_names_are_refused(
         check_comparable(load_cells(folder))
 
 
-def test_some_cells_can_be_chosen_and_unknown_ones_are_named(make_cells: Callable[..., Path]) -> None:
+def test_cells_can_be_chosen_by_method_and_labels(make_cells: Callable[..., Path]) -> None:
     cells = load_cells(make_cells())
     assert {cell.name for cell in chosen(cells, ["semi_moe"], ["10"])} == {"semi_moe-10-seed0", "semi_moe-10-seed1"}
     with pytest.raises(ValueError, match="method 'semimoe'; choose from semi_moe, supervised"):
@@ -234,9 +234,7 @@ def test_some_cells_can_be_chosen_and_unknown_ones_are_named(make_cells: Callabl
         chosen(only, ["semi_moe"], ["100"])
 
 
-def test_warnings_tell_of_other_code_and_uneven_seeds(
-    make_cells: Callable[..., Path], edit_cell: Callable[..., None]
-) -> None:
+def test_warnings_about_code_and_seeds(make_cells: Callable[..., Path], edit_cell: Callable[..., None]) -> None:
     folder = make_cells()
     edit_cell(folder, "supervised-10-seed1", commit="fedcba9876543210", dirty=True, seed=7)
     first, second, third = warnings_of(load_cells(folder))
@@ -245,7 +243,7 @@ def test_warnings_tell_of_other_code_and_uneven_seeds(
     assert third.startswith("Not all methods have the same seeds")
 
 
-def test_warnings_tell_of_other_versions_and_of_stops(
+def test_warnings_about_versions_and_resumed_runs(
     make_cells: Callable[..., Path], edit_cell: Callable[..., None]
 ) -> None:
     folder = make_cells()
@@ -263,9 +261,9 @@ def test_warnings_tell_of_other_versions_and_of_stops(
     assert warnings_of(load_cells(folder))[0].startswith("The runs used 2 commits of the code")
 
 
-def test_what_cells_share_is_said_with_how_far_it_goes(make_cells: Callable[..., Path]) -> None:
-    said = facts_of(load_cells(make_cells()))
-    assert said.startswith(
+def test_facts_include_the_note_of_the_protocol(make_cells: Callable[..., Path]) -> None:
+    facts = facts_of(load_cells(make_cells()))
+    assert facts.startswith(
         "Data phantom, protocol heldout: 8 runs of 100 steps at size demo, scored on 3 test images. The"
     )
     optimistic = facts_of(load_cells(make_cells("other", protocol="authors")))
@@ -274,14 +272,14 @@ def test_what_cells_share_is_said_with_how_far_it_goes(make_cells: Callable[...,
 
 
 @pytest.mark.parametrize(
-    ("budget", "told"),
+    ("budget", "steps"),
     [("90steps", "100 steps (--budget 90steps) at size demo"), ("100steps", "100 steps at size demo")],
 )
-def test_a_rounded_budget_is_said_with_the_steps(budget: str, told: str, make_cells: Callable[..., Path]) -> None:
-    assert f"8 runs of {told}" in facts_of(load_cells(make_cells(budget=budget)))
+def test_facts_include_a_rounded_budget(budget: str, steps: str, make_cells: Callable[..., Path]) -> None:
+    assert f"8 runs of {steps}" in facts_of(load_cells(make_cells(budget=budget)))
 
 
-def test_anchors_are_of_one_data_set(tmp_path: Path) -> None:
+def test_published_results_of_one_data_set(tmp_path: Path) -> None:
     anchor = {"paper": "A", "data": "GlaS", "protocol": "authors", "metric": "pooled_dice", "value": 89, "source": "B"}
     file = tmp_path / "anchors.json"
     file.write_text(json.dumps([anchor, anchor | {"data": "CRAG"}]))

@@ -1,4 +1,4 @@
-"""Charts: marks stand where their values are, and words stand where nothing strikes them through."""
+"""Charts: positions of marks and texts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bundle.report.row_chart import Row, Series, row_chart
 
 
 def numbers(svg: str, path: str, *names: str) -> list[tuple[float, ...]]:
-    """Attributes of all elements of a chart that a path finds, as numbers."""
+    """Return attributes of all elements at a path of a chart, as numbers."""
     return [tuple(float(found.attrib[name]) for name in names) for found in ElementTree.fromstring(svg).findall(path)]
 
 
@@ -23,19 +23,19 @@ def test_ticks_are_round_and_inside() -> None:
     assert [charts.number(value) for value in (0.25, 575.0, 12000.0)] == ["0.25", "575", "12,000"]
 
 
-def test_a_line_stands_where_its_values_are() -> None:
+def test_positions_of_a_line() -> None:
     svg = charts.line_chart([charts.Line("a", [(0, 0.0), (10, 1.0)])], "x", "y", "a over x", (0.0, 1.0))
     points = re.search(r'points="([^"]+)"', svg)
     assert points is not None
     (left, bottom), (right, top) = (map(float, point.split(",")) for point in points[1].split())
     assert left < right
-    assert bottom > top, "larger values stand higher"
+    assert bottom > top, "larger values are higher"
     broken = charts.line_chart([charts.Line("a", [(0, 0.0), (1, float("nan")), (2, 1.0)])], "x", "y", "a")
     assert broken.count("<polyline") == 2
     assert charts.line_chart([charts.Line("a", [])], "x", "y", "a") == ""
 
 
-def test_references_stand_behind_the_lines() -> None:
+def test_references_are_behind_the_lines() -> None:
     lines = [charts.Line("own", [(0, 0.0), (1, 1.0)], 1), charts.Line("other", [(0, 0.5), (1, 0.5)], 0, "reference")]
     svg = charts.line_chart(lines, "x", "y", "a")
     assert svg.index("<title>other</title>") < svg.index("<title>own</title>")
@@ -48,13 +48,13 @@ def test_a_row_chart_puts_values_right_of_names() -> None:
         Row("a_method_with_a_long_name", [Series(0.5, 1, ends=(0.4, 0.6))]),
     ]
     svg = row_chart(rows, "score", "two rows", references=[(0.5, None)])
-    names = numbers(svg, "text[@text-anchor='end']", "x", "y")[1:]  # the first is their title
+    names = numbers(svg, "text[@text-anchor='end']", "x", "y")[1:]  # the first is the title
     assert len(names) == 2
-    assert names[0][1] < names[1][1], "the first row stands on top"
+    assert names[0][1] < names[1][1], "the first row is at the top"
     marks = [x for (x,) in numbers(svg, ".//circle", "cx")]
     (rule,) = numbers(svg, "line[@class='rule']", "x1")
-    assert min(*marks, *rule) > max(x for x, _ in names), "no line may strike a name through"
-    assert numbers(svg, ".//circle[@class='mean']", "cx") == [rule], "the mark at 0.5 stands on the reference at 0.5"
+    assert min(*marks, *rule) > max(x for x, _ in names), "no line may cross a name"
+    assert numbers(svg, ".//circle[@class='mean']", "cx") == [rule], "the mark at 0.5 is on the reference at 0.5"
     ((low, high),) = numbers(svg, ".//line[@class='interval']", "x1", "x2")
     assert low < rule[0] < high
 
@@ -70,7 +70,7 @@ def test_ticks_of_a_row_chart_are_not_clipped(high: float) -> None:
 
 
 def test_every_axis_has_its_title_and_none_is_clipped() -> None:
-    long = "difference to a_method_with_a_long_name, px; left is better"
+    long = "difference to a_method_with_a_long_name, px; lower is better"
     rows = [Row("another_method_with_a_long_name", [Series(0.0), Series(1.0)])]
     lines = [charts.Line("a", [(0, 0.0), (1, 1.0)])]
     for svg, titles in (
@@ -86,7 +86,7 @@ def test_every_axis_has_its_title_and_none_is_clipped() -> None:
         assert float(found[0].attrib["y"]) < min(y for (y,) in numbers(svg, "text[@class='tick']", "y"))
 
 
-def test_series_of_a_row_have_lanes_of_their_own() -> None:
+def test_series_of_a_row_have_separate_lanes() -> None:
     series = [Series(0.5, 0, [0.5]), Series(0.5, 0, [0.5], hollow=True, name="second")]
     svg = row_chart([Row("method", series), Row("empty", [])], "score", "")
     first, second = numbers(svg, ".//circle", "cy")
@@ -96,7 +96,7 @@ def test_series_of_a_row_have_lanes_of_their_own() -> None:
     assert row_chart([Row("empty", [])], "score", "") == ""
 
 
-def test_words_are_safe_in_a_chart() -> None:
+def test_texts_are_escaped() -> None:
     svg = row_chart([Row("a<b", [Series(1.0, name="<&>")])], "<score>", '"quoted" & <told>')
     assert ElementTree.fromstring(svg).attrib["aria-label"] == '"quoted" & <told>'
     assert charts.legend(["<b>"]).count("<b>") == 0

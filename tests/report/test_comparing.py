@@ -1,4 +1,4 @@
-"""Runs that a full table would have are named where they are missing."""
+"""Missing runs are listed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from bundle.report import load_cells, missing_note, unfinished
 
 
-def test_missing_and_unfinished_runs_are_named(make_cells: Callable[..., Path]) -> None:
+def test_missing_and_unfinished_runs_are_listed(make_cells: Callable[..., Path]) -> None:
     folder = make_cells()
     assert unfinished(folder) == []
     assert missing_note(load_cells(folder)) == []
@@ -21,10 +21,10 @@ def test_missing_and_unfinished_runs_are_named(make_cells: Callable[..., Path]) 
         ("cps-10-seed0", "cps", None),
         ("damaged", "", "{"),
     ):
-        place = folder / "cells" / name
-        place.mkdir()
+        path = folder / "cells" / name
+        path.mkdir()
         plan = json.dumps({"name": name, "method": method, "labels": "10"})
-        (place / "plan.json").write_text(text or plan)
+        (path / "plan.json").write_text(text or plan)
     assert unfinished(folder) == ["cps-10-seed0", "damaged", "semi_moe-10-seed1"]
     assert unfinished(folder, ["semi_moe"], ["10"]) == ["damaged", "semi_moe-10-seed1"]
     assert unfinished(folder, labels=["100"]) == ["damaged"]

@@ -1,4 +1,4 @@
-"""The table of pseudo-labels: means over seeds, at three times of the training."""
+"""The table of pseudo-labels: means over seeds at three times of training."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def cell(seed: int, last: float) -> Cell:
     )
 
 
-def test_a_row_a_column_with_the_mean_of_the_seeds():
+def test_a_row_per_column_with_the_mean_over_seeds():
     head, rows = consistency_table([cell(0, 0.1), cell(1, 0.0)])
     assert head == ["method", "labels", "column", "first epoch", "middle", "last epoch"]
     assert rows == [
@@ -34,12 +34,12 @@ def test_a_row_a_column_with_the_mean_of_the_seeds():
     ]
 
 
-def test_an_unknown_kind_is_named():
+def test_an_unknown_kind_is_refused():
     with pytest.raises(ValueError, match="unknown kind 'color'"):
         consistency_table([cell(0, 0.1)], ["color"])
 
 
-def test_the_program_says_what_is_missing(load_program, tmp_path, capsys):
+def test_the_program_without_cells(load_program, tmp_path, capsys):
     program = load_program("show_consistency")
     assert program.main(["--cells", str(tmp_path / "none")]) == 1
     assert "no folder" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Every score that a config can produce has a definition, and every protocol its note."""
+"""Every score of a config has a definition, and every protocol a note."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HOLDERS = ("key_metric", "additional_metrics")
 
 
 def keys(config: Any, path: str = "") -> Iterator[str]:
-    """Every key of a config with the keys above it, ``#`` between."""
+    """Return every key of a config with its parents, joined by ``#``."""
     if isinstance(config, dict):
         for name, value in config.items():
             yield f"{path}{name}"
@@ -34,7 +34,7 @@ def keys(config: Any, path: str = "") -> Iterator[str]:
 
 
 def metric_names(file: Path) -> set[str]:
-    """Names of the metrics that a config adds: what stands right below a holder of metrics."""
+    """Return the names of the metrics in a config: the keys below a holder of metrics."""
     found = set()
     for key in keys(ConfigParser.load_config_file(file)):
         parts = key.lstrip("+").split("#")
@@ -51,19 +51,19 @@ def test_every_metric_of_every_config_has_a_definition():
     assert names >= {"pooled_dice", "mean_dice", "object_f1", "swept_dice", "swept_threshold", "class_mean_jaccard"}
     assert names >= {"watershed_object_dice", "calibration_error"}
     assert sorted(names - DEFINITIONS.keys()) == []
-    assert sorted(DEFINITIONS.keys() - names) == [], "no config makes them"
+    assert sorted(DEFINITIONS.keys() - names) == [], "no config has them"
     titles = [found.title for found in DEFINITIONS.values()]
     assert len(set(titles)) == len(titles)
 
 
-def test_a_score_says_which_way_is_better():
+def test_a_score_has_a_better_direction():
     assert definition("pooled_dice").better == "higher is better"
     assert definition("watershed_object_hausdorff").better == "lower is better"
-    assert definition("swept_threshold").better == "", "a setting is neither good nor bad"
+    assert definition("swept_threshold").better == "", "a setting has no better direction"
     assert definition("new_score").title == "new score"
 
 
-def test_a_score_tells_its_unit():
+def test_the_label_of_a_score_has_its_unit():
     assert definition("object_hausdorff").label == "object Hausdorff, px"
     assert definition("watershed_object_hausdorff").label == "object Hausdorff, watershed, px"
     assert definition("pooled_dice").label == "pooled Dice"
@@ -94,7 +94,7 @@ def test_every_protocol_has_a_note_and_a_key_metric():
         ("somebody's own", "pooled_dice", False),
     ],
 )
-def test_the_protocol_chooses_the_leading_score(protocol, metric, optimistic):
+def test_the_protocol_sets_the_main_score(protocol, metric, optimistic):
     assert key_metric(protocol) == metric
     assert is_optimistic(protocol) is optimistic
     assert ("test images" in protocol_note(protocol) and "Optimistic" in protocol_note(protocol)) is optimistic

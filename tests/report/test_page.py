@@ -1,4 +1,4 @@
-"""The page of a report: whole, self-contained, and honest about what its figures are."""
+"""The page of a report: valid, self-contained and clear about optimistic scores."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ VOID = ("meta", "img", "wbr", "line", "circle", "polyline", "polygon", "rect", "
 
 
 class Reader(HTMLParser):
-    """Takes a page apart: headings, tags with their attributes, and whether every tag is closed."""
+    """Parser for headings and tags of a page, which checks that every tag is closed."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -45,18 +45,18 @@ class Reader(HTMLParser):
             self.headings.append(data)
 
     def all(self, attribute: str) -> list[str]:
-        """Values of an attribute of all tags."""
+        """Return the values of an attribute of all tags."""
         return [str(attributes[attribute]) for _, attributes in self.tags if attribute in attributes]
 
 
 def page_of(cells: Path, **changes: Any) -> str:
-    """The page of a folder of cells."""
+    """Return the page of a folder of cells."""
     found = load_cells(cells)
     arguments: dict[str, Any] = {"tiles": {}, "anchors": [], "warnings": [], "made": "Made now."} | changes
     return build(found, metrics_of(found), "supervised", **arguments)
 
 
-def test_the_page_is_whole_and_needs_nothing_else(make_cells: Callable[..., Path]) -> None:
+def test_the_page_is_valid_and_self_contained(make_cells: Callable[..., Path]) -> None:
     tile = {"title": "t1", "caption": "t1: Dice 0.9", "source": "data:image/webp;base64,AAAA"}
     anchor = {"paper": "Paper <A>", "protocol": "authors", "metric": "swept_dice", "value": 89.2, "source": "table 1"}
     page = page_of(make_cells(), tiles={"run: worst": [tile]}, anchors=[anchor], warnings=["Mind <this>."])
@@ -85,10 +85,10 @@ def test_the_page_is_whole_and_needs_nothing_else(make_cells: Callable[..., Path
     assert "Mind &lt;this&gt;." in page
     assert "0.760 ±\u00a00.000" in page
     scores = page.split('<section id="published-results"')[0]
-    assert "89.2" not in scores, "published figures stand apart from ours"
+    assert "89.2" not in scores, "published results have a separate section"
 
 
-def test_the_summary_stands_first_and_the_methods_are_explained(make_cells: Callable[..., Path]) -> None:
+def test_the_summary_comes_first_and_methods_are_described(make_cells: Callable[..., Path]) -> None:
     page = page_of(make_cells(), warnings=["Mind."], about={"semi_moe": "Semi-MoE: <three> experts."})
     lead = page.split("<nav")[0]
     parts = [
@@ -102,10 +102,10 @@ def test_the_summary_stands_first_and_the_methods_are_explained(make_cells: Call
     places = [lead.index(part) for part in parts]
     assert places == sorted(places)
     assert "<dt>semi_moe</dt><dd>Semi-MoE: &lt;three&gt; experts.</dd>" in lead
-    assert "<dt>supervised</dt>" not in lead, "of which nothing is told"
+    assert "<dt>supervised</dt>" not in lead, "it has no description"
 
 
-def test_columns_are_named_in_each_row_of_a_table_that_is_shown_in_blocks() -> None:
+def test_tables_in_blocks_have_column_titles_in_each_row() -> None:
     narrow = table((["method", "score"], [["a", "0.5 ± 0.1"]]), "Two.")
     assert "data-title" not in narrow
     assert "0.5 ±\u00a00.1" in narrow
@@ -115,7 +115,7 @@ def test_columns_are_named_in_each_row_of_a_table_that_is_shown_in_blocks() -> N
     assert 'class="wide blocks"' in table((["a", "b"], [["1", "A sentence."]]), "Words.", words=["b"])
 
 
-def test_readers_that_cannot_see_are_told(make_cells: Callable[..., Path]) -> None:
+def test_the_page_is_accessible(make_cells: Callable[..., Path]) -> None:
     tile = {"title": "t1", "caption": "t1: Dice 0.9", "source": "data:image/webp;base64,AAAA"}
     read = Reader(page_of(make_cells(), tiles={"run: worst": [tile]}))
     assert read.all("lang") == ["en"]
@@ -131,7 +131,7 @@ def test_readers_that_cannot_see_are_told(make_cells: Callable[..., Path]) -> No
     assert len([tag for tag, _ in read.tags if tag == "caption"]) == len(regions)
 
 
-def test_the_leading_score_of_the_protocol_has_the_first_chart(make_cells: Callable[..., Path]) -> None:
+def test_the_main_score_of_the_protocol_has_the_first_chart(make_cells: Callable[..., Path]) -> None:
     scores = {"pooled_dice": 0.8, "swept_dice": 0.9, "swept_jaccard": 0.8, "class_mean_dice": 0.85, "object_dice": 0.5}
     for protocol, title in (("heldout", "pooled Dice"), ("authors", "swept Dice"), ("class_mean", "class-mean Dice")):
         cells = load_cells(make_cells(protocol, protocol=protocol, metrics=scores))
@@ -140,7 +140,7 @@ def test_the_leading_score_of_the_protocol_has_the_first_chart(make_cells: Calla
     assert leading(load_cells(make_cells("bare", metrics={"own": 1.0})), ["own"]) == "own"
 
 
-def test_the_authors_protocol_is_called_optimistic_wherever_it_shows(make_cells: Callable[..., Path]) -> None:
+def test_the_authors_protocol_is_marked_as_optimistic(make_cells: Callable[..., Path]) -> None:
     curve = {"epoch": [1.0, 2.0], "loss": [1.0, 0.5], "validation/swept_dice": [0.5, 0.6]}
     chosen = {"epoch": 2, "metric": "swept_jaccard", "value": 0.5}
     read = Reader(page := page_of(make_cells(protocol="authors", curves=curve, selected=chosen)))
@@ -156,7 +156,7 @@ def test_the_authors_protocol_is_called_optimistic_wherever_it_shows(make_cells:
     assert "Optimistic" not in page_of(make_cells("heldout"))
 
 
-def test_a_second_postprocessing_stands_beside_the_first(
+def test_a_second_postprocessing_is_shown_with_the_first(
     make_cells: Callable[..., Path], edit_cell: Callable[..., None]
 ) -> None:
     folder = make_cells()
@@ -170,19 +170,19 @@ def test_a_second_postprocessing_stands_beside_the_first(
     cells = load_cells(folder)
     for shown in (overview(cells, metrics_of(cells), "supervised"), compared(cells, "supervised")):
         chart, table = shown.split("<table", 1)
-        assert chart.count('class="hollow"') == 1 + 2, "in the key, and a mark a share of labels"
+        assert chart.count('class="hollow"') == 1 + 2, "in the legend, and a mark per share of labels"
         assert "watershed" in table
     assert ">+0.133</td>" in compared(cells, "supervised")
 
 
-def test_each_method_has_a_chart_of_its_loss(make_cells: Callable[..., Path]) -> None:
+def test_each_method_has_a_loss_chart(make_cells: Callable[..., Path]) -> None:
     cells = load_cells(make_cells())
     shown = losses(cells)
     assert re.findall("<figcaption>(.*?)</figcaption>", shown) == ["supervised", "semi_<wbr>moe"]
-    assert shown.count("<polyline") == 8, "a line a share of labels and seed"
+    assert shown.count("<polyline") == 8, "a line per share of labels and seed"
 
 
-def test_learning_is_shown_a_chart_a_method_beside_the_baseline(make_cells: Callable[..., Path]) -> None:
+def test_learning_curves_are_shown_with_the_baseline(make_cells: Callable[..., Path]) -> None:
     cells = load_cells(make_cells())
     shown = curves(cells, "supervised")
     baseline, other = re.findall("<svg.*?</svg>", shown)
@@ -193,16 +193,16 @@ def test_learning_is_shown_a_chart_a_method_beside_the_baseline(make_cells: Call
     assert curves(load_cells(make_cells("bare", curves=None)), "supervised") == ""
 
 
-def test_gates_and_calibration_are_read_off_the_columns(make_cells: Callable[..., Path]) -> None:
+def test_gates_and_calibration_are_read_from_the_columns(make_cells: Callable[..., Path]) -> None:
     cells = load_cells(make_cells())
     assert gates_of(cells[0]) == {
         "seg": {name: f"unlabeled/gate_seg/{name}/mean" for name in ("seg", "sdf", "boundary")}
     }
     assert gates_of(next(cell for cell in cells if cell.method == "supervised")) == {}
-    assert reliability(cells[0]) == [(0.1, 0.05), (0.9, 0.95)], "a bin without pixels says nothing"
+    assert reliability(cells[0]) == [(0.1, 0.05), (0.9, 0.95)], "empty bins are skipped"
 
 
-def test_many_runs_of_pictures_are_folded() -> None:
+def test_many_runs_with_pictures_are_collapsed() -> None:
     tiles = {
         f"run {number}: {rank}": [{"title": "t", "caption": "t: Dice 1", "source": "data:,"}]
         for number in range(9)
@@ -212,14 +212,14 @@ def test_many_runs_of_pictures_are_folded() -> None:
     assert shown.count("<details") == 9
     assert shown.count("<details open>") == 4
     assert shown.count("<h3>Worst</h3>") == shown.count("<h3>Best</h3>") == 9
-    assert shown.count('<div class="tiles">') == 18, "worst and best in rows of their own"
+    assert shown.count('<div class="tiles">') == 18, "worst and best in separate rows"
 
 
-def test_the_meaning_of_empty_images_is_told() -> None:
-    told = meanings(["pooled_dice", "watershed_object_hausdorff"])
-    assert "diagonal of the image" in told
-    assert "at least half" in told
-    assert "object F1</th>" not in told, "a score that is not shown needs no value"
+def test_scores_of_empty_images_are_defined() -> None:
+    section = meanings(["pooled_dice", "watershed_object_hausdorff"])
+    assert "diagonal of the image" in section
+    assert "at least half" in section
+    assert "object F1</th>" not in section, "only scores of the report have values"
     assert "Objects</h3>" not in meanings(["pooled_dice"])
 
 
@@ -234,4 +234,4 @@ def test_a_page_of_many_methods_stays_small(make_cells: Callable[..., Path]) -> 
     assert Reader(page).open == []
     assert page.count("<figure>") > 75
     assert len(page) < 2e6
-    assert page.count("<li><i class=") < 12, "legends name shares and experts, not methods"
+    assert page.count("<li><i class=") < 12, "legends contain shares and experts, not methods"

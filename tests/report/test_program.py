@@ -1,4 +1,4 @@
-"""The program scripts/report.py: once as a person runs it, the rest in this process."""
+"""The program scripts/report.py: once in a separate process, otherwise in this process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from PIL import Image
 
 @pytest.fixture
 def program(load_program: Callable[[str], ModuleType]) -> ModuleType:
-    """The program as a module."""
+    """Return the program as a module."""
     return load_program("report")
 
 
@@ -55,7 +55,7 @@ def test_the_demo_shows_its_cells_as_a_table_and_as_the_page(
     assert "<dt>supervised</dt><dd>Supervised: a U-Net on the labeled images alone;" in text
 
 
-def test_runs_that_did_not_finish_are_told_on_the_page(
+def test_unfinished_runs_are_listed_on_the_page(
     make_cells: Callable[..., Path], program: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cells, output = make_cells(), tmp_path / "report"
@@ -80,7 +80,7 @@ def test_without_the_data_the_rest_is_reported(
     assert "Worst and best" not in (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
 
 
-def test_test_images_of_known_patients_are_told_everywhere_once(
+def test_test_images_of_training_patients_are_reported_once_everywhere(
     make_cells: Callable[..., Path],
     program: ModuleType,
     phantom_dir: Path,
@@ -101,7 +101,7 @@ def test_test_images_of_known_patients_are_told_everywhere_once(
     assert all((output / name).read_text(encoding="utf-8").count(sentence) == 1 for name in ("report.html", "table.md"))
 
 
-def test_masks_that_are_gone_are_told_everywhere(
+def test_missing_masks_are_reported_everywhere(
     make_cells: Callable[..., Path], program: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cells, output = make_cells(), tmp_path / "report"
@@ -110,13 +110,13 @@ def test_masks_that_are_gone_are_told_everywhere(
     for mask in masks[1:]:
         mask.unlink()
     assert program.main(["--cells", str(cells), "--output", str(output), "--labels", "10"]) == 0
-    said = capsys.readouterr().err
+    output_text = capsys.readouterr().err
     page, table = ((output / name).read_text(encoding="utf-8") for name in ("report.html", "table.md"))
     for sentence in (
         f"No test images of semi_moe-10-seed0 are shown: {cells / 'cells' / 'semi_moe-10-seed0'}",
         "test images of supervised-10-seed0 are not shown:",
     ):
-        assert sentence in said
+        assert sentence in output_text
         assert sentence in page
         assert sentence in table.split("Notes:")[1]
     assert page.count("data:image/webp;base64,") == 1
@@ -124,18 +124,18 @@ def test_masks_that_are_gone_are_told_everywhere(
     assert "shown" not in capsys.readouterr().err
 
 
-def test_the_table_of_the_authors_protocol_says_that_it_is_optimistic(
+def test_the_table_of_the_authors_protocol_is_marked_as_optimistic(
     make_cells: Callable[..., Path], program: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["--cells", str(make_cells(protocol="authors")), "--output", str(tmp_path / "report"), "--tiles", "0"]
     assert program.main(words) == 0
-    said = capsys.readouterr().out
-    for text in (said, (tmp_path / "report" / "table.md").read_text(encoding="utf-8")):
+    output_text = capsys.readouterr().out
+    for text in (output_text, (tmp_path / "report" / "table.md").read_text(encoding="utf-8")):
         assert text.startswith("Data phantom, protocol authors: 8 runs of 100 steps")
         assert "Optimistic: checkpoint and threshold were chosen on the test images" in text
 
 
-def test_notes_stand_under_the_table(
+def test_notes_are_below_the_table(
     make_cells: Callable[..., Path],
     edit_cell: Callable[..., None],
     program: ModuleType,
@@ -150,7 +150,7 @@ def test_notes_stand_under_the_table(
     assert f"Notes:\n- {note}\n" in (tmp_path / "report" / "table.md").read_text(encoding="utf-8")
 
 
-def test_wrong_input_ends_in_one_sentence_and_keeps_the_old_report(
+def test_wrong_input_is_one_sentence_and_keeps_the_old_report(
     make_cells: Callable[..., Path],
     edit_cell: Callable[..., None],
     program: ModuleType,

@@ -1,4 +1,4 @@
-"""A finished benchmark becomes an entry of docs/results.json: its numbers, its command, its commit."""
+"""Entries of docs/results.json from finished benchmarks: scores, command and commit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ import pytest
 from bundle.report import load_cells, record_of_cells
 
 
-def test_scores_and_differences_are_those_of_the_cells(make_cells: Callable[..., Path], repository_root: Path) -> None:
+def test_scores_and_differences_equal_those_of_the_cells(
+    make_cells: Callable[..., Path], repository_root: Path
+) -> None:
     folder = make_cells()
     made = record_of_cells(folder, "first", None, repository_root)
     scores = made["tables"]["scores"]
@@ -33,14 +35,14 @@ def test_scores_and_differences_are_those_of_the_cells(make_cells: Callable[...,
     )
 
 
-def test_it_says_where_it_comes_from(make_cells: Callable[..., Path], repository_root: Path) -> None:
+def test_the_entry_has_its_origin(make_cells: Callable[..., Path], repository_root: Path) -> None:
     made = record_of_cells(make_cells(), "first", None, repository_root)
     assert (made["commit"], made["date"], made["seeds"], made["steps"]) == ("0123456", "2026-01-01", [0, 1], 100)
     assert made["versions"] == {"torch": "2.13.0"}
     assert made["machine"] == "unknown CPU, cpu, 1 thread a training"
 
 
-def test_columns_of_the_entry_stay(make_cells: Callable[..., Path], repository_root: Path) -> None:
+def test_columns_of_the_entry_are_kept(make_cells: Callable[..., Path], repository_root: Path) -> None:
     columns = {"method": {"title": "who"}, "mean_dice": {"title": "mean Dice", "digits": 2}}
     before = {"what": "Mine", "tables": {"scores": {"columns": columns, "rows": {}}}}
     made = record_of_cells(make_cells(), "first", before, repository_root)

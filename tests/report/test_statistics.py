@@ -1,4 +1,4 @@
-"""Mean, spread and paired comparison against numbers worked out by hand."""
+"""Mean, spread and paired comparison, compared with values computed by hand."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from bundle.report.statistics import compare, mean_per_image, seed_interval, spread
 
 
-def test_spread_has_n_minus_1_below() -> None:
+def test_deviation_has_n_minus_1_in_the_denominator() -> None:
     found = spread([1.0, 2.0, 3.0])
     assert found.mean == 2.0
     assert found.deviation == pytest.approx(1.0)
@@ -19,12 +19,12 @@ def test_spread_has_n_minus_1_below() -> None:
         spread([math.nan])
 
 
-def test_an_images_score_is_the_mean_over_seeds_that_have_it() -> None:
+def test_the_score_of_an_image_is_the_mean_over_seeds() -> None:
     assert mean_per_image([{"a": 1.0, "b": 0.0}, {"a": 0.0, "c": 1.0}]) == {"a": 0.5}
     assert mean_per_image([]) == {}
 
 
-def test_a_clear_gain_is_seen() -> None:
+def test_a_clear_difference() -> None:
     second = {f"image{number}": 0.5 + 0.01 * number for number in range(20)}
     first = {name: value + 0.1 + 0.001 * (place % 3) for place, (name, value) in enumerate(second.items())}
     found = compare(first, second)
@@ -38,7 +38,7 @@ def test_a_clear_gain_is_seen() -> None:
 
 
 def test_the_interval_of_the_mean_agrees_with_theory() -> None:
-    """For many differences it nears mean +- 1.96 deviations / sqrt(n)."""
+    """For many differences it is close to mean +- 1.96 deviations / sqrt(n)."""
     differences = [math.sin(number * 12.9898) for number in range(400)]
     first = {str(number): value for number, value in enumerate(differences)}
     found = compare(first, dict.fromkeys(first, 0.0))

@@ -1,4 +1,4 @@
-"""The tables of a report: what stands in which row, and what is compared with what."""
+"""The tables of a report: rows, columns and comparisons."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from bundle.report.tables import Best, counts_table, ranked
 
 @pytest.fixture
 def with_watershed(make_cells: Callable[..., Path], edit_cell: Callable[..., None]) -> Path:
-    """Cells at 10 % labels where semi_moe alone has a second postprocessing, better than its first by 0.1."""
+    """Return cells where only semi_moe has a second postprocessing, better than its first by 0.1."""
     folder = make_cells()
     for cell in load_cells(folder):
         level = 0.6 if cell.method == "semi_moe" else 0.55
@@ -38,7 +38,7 @@ def with_watershed(make_cells: Callable[..., Path], edit_cell: Callable[..., Non
     return folder
 
 
-def test_the_score_table_holds_means_and_deviations(make_cells: Callable[..., Path]) -> None:
+def test_the_score_table_has_means_and_deviations(make_cells: Callable[..., Path]) -> None:
     head, rows = score_table(load_cells(make_cells()), ["pooled_dice", "object_hausdorff"])
     assert head == ["labels, %", "method", "seeds", "pooled Dice", "object Hausdorff, px"]
     assert rows == [
@@ -51,15 +51,13 @@ def test_the_score_table_holds_means_and_deviations(make_cells: Callable[..., Pa
     assert markdown((["a", "b"], [["1", "x|y"]])) == "| a | b |\n| --- | --- |\n| 1 | x\\|y |"
 
 
-def test_rows_may_stand_in_the_order_of_a_score(
-    make_cells: Callable[..., Path], edit_cell: Callable[..., None]
-) -> None:
+def test_rows_can_be_sorted_by_a_score(make_cells: Callable[..., Path], edit_cell: Callable[..., None]) -> None:
     folder = make_cells()
     edit_cell(folder, "semi_moe-10-seed0", metrics={"pooled_dice": 0.2, "object_hausdorff": 5.0})
     cells = load_cells(folder)
     assert ranked(cells, "10", "pooled_dice") == ["supervised", "semi_moe"]
     assert ranked(cells, "100", "pooled_dice") == ["semi_moe", "supervised"]
-    assert ranked(cells, "10", "object_hausdorff") == ["semi_moe", "supervised"], "a small distance is a good one"
+    assert ranked(cells, "10", "object_hausdorff") == ["semi_moe", "supervised"], "smaller distances are better"
     rows = score_table(cells, ["pooled_dice"], "pooled_dice")[1]
     assert [row[:2] for row in rows] == [
         ["10", "supervised"],
@@ -78,10 +76,10 @@ def test_the_score_of_the_protocol_comes_first(make_cells: Callable[..., Path]) 
     assert first("heldout")[0] == "pooled_dice"
     assert first("authors")[:3] == ["swept_dice", "swept_jaccard", "pooled_dice"]
     assert first("class_mean")[0] == "class_mean_dice"
-    assert first("shift")[-1] == "own", "a score that nobody defined stands last"
+    assert first("shift")[-1] == "own", "a score without definition is last"
 
 
-def test_pixels_and_objects_have_tables_of_their_own(with_watershed: Path) -> None:
+def test_pixels_and_objects_have_separate_tables(with_watershed: Path) -> None:
     cells = load_cells(with_watershed)
     (pixels, table), (objects, (head, rows)) = score_tables(cells, metrics_of(cells))
     assert (pixels, objects) == ("Scores of pixels", "Scores of objects")
@@ -94,13 +92,11 @@ def test_pixels_and_objects_have_tables_of_their_own(with_watershed: Path) -> No
     ]
     assert [type(row[-1]) for row in rows[:3]] == [str, str, Best]
     assert [title for title, _ in score_tables(cells, ["object_f1"])] == ["Scores of objects"]
-    asked = score_tables(cells, ["watershed_object_f1"])[0][1][1]
-    assert [row[1] for row in asked] == ["semi_moe, watershed"] * 2, "no row of a postprocessing that was not asked for"
+    rows_of_watershed = score_tables(cells, ["watershed_object_f1"])[0][1][1]
+    assert [row[1] for row in rows_of_watershed] == ["semi_moe, watershed"] * 2, "no row of another postprocessing"
 
 
-def test_a_comparison_uses_the_seeds_that_both_have(
-    make_cells: Callable[..., Path], edit_cell: Callable[..., None]
-) -> None:
+def test_a_comparison_uses_shared_seeds(make_cells: Callable[..., Path], edit_cell: Callable[..., None]) -> None:
     folder = make_cells()
     names = load_cells(folder)[0].content["per_image"]["image"]
     for method, values in (("semi_moe", [0.9, 0.8, 0.7]), ("supervised", [0.5, 0.6, 0.7])):
@@ -112,17 +108,17 @@ def test_a_comparison_uses_the_seeds_that_both_have(
     assert comparisons(load_cells(folder), "mean_jaccard", "supervised") == []
 
 
-def test_each_postprocessing_is_compared_with_the_plain_one(with_watershed: Path) -> None:
+def test_each_postprocessing_is_compared_with_components(with_watershed: Path) -> None:
     cells = load_cells(with_watershed)
     found = {entry: result.difference for labels, entry, result in comparisons(cells, "object_dice", "supervised")}
     assert found.keys() == {"semi_moe", "semi_moe, watershed"}
     assert found["semi_moe"] == pytest.approx(0.05)
     assert found["semi_moe, watershed"] == pytest.approx(0.15 - 0.01 / 3)
     own = comparisons(cells, "object_dice", "semi_moe")
-    assert {entry for _, entry, _ in own} == {"supervised", "semi_moe, watershed"}, "its gain over its own components"
+    assert {entry for _, entry, _ in own} == {"supervised", "semi_moe, watershed"}, "compared with its own components"
 
 
-def test_counts_tell_of_lists_that_differ(make_cells: Callable[..., Path], edit_cell: Callable[..., None]) -> None:
+def test_counts_are_ranges_if_lists_differ(make_cells: Callable[..., Path], edit_cell: Callable[..., None]) -> None:
     folder = make_cells()
     edit_cell(folder, "semi_moe-10-seed1", counts={"training": 6, "unlabeled": 4, "test": 3})
     head, rows = counts_table(load_cells(folder))
@@ -139,7 +135,7 @@ def test_costs_are_means_over_the_runs_of_a_method(
     assert rows["supervised"] == ["1,000", "1,006", "100", "1.5", "0.1", "900", "-"]
 
 
-def test_a_cell_may_lack_what_a_table_shows() -> None:
+def test_tables_of_a_cell_with_missing_values() -> None:
     content = {"method": "own", "labels": "10", "metrics": {}, "counts": {}, "steps": 5, "protocol": "own", "seed": 0}
     cell = Cell(Path("own"), json.loads(json.dumps(content)))
     assert score_table([cell], ["pooled_dice"])[1] == [["10", "own", "1", "-"]]
