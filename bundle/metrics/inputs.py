@@ -32,13 +32,13 @@ def require_same_size(predicted: Tensor, truth: Tensor, where: str = "") -> None
     Args:
         predicted: (B, 1, H, W).
         truth: (B, 1, H, W).
-        where: file name for errors, see :func:`of_image`; by default read from the tensors.
+        where: file name for errors, see :func:`in_file`; by default read from the tensors.
 
     Raises:
         ValueError: if the shapes differ.
     """
     if predicted.shape != truth.shape:
-        where = where or of_image(truth, predicted)
+        where = where or in_file(truth, predicted)
         raise ValueError(
             f"y_pred {tuple(predicted.shape)} and y {tuple(truth.shape)} differ in shape{where}; "
             "resize the prediction to its label first, for example with Invertd"
@@ -55,7 +55,7 @@ def foreground_probability(value: Tensor, classes: int = 2) -> Tensor:
     plain: Tensor = convert_to_tensor(value, track_meta=False)
     if not plain.is_floating_point() or not bool(((plain >= 0) & (plain <= 1)).all()):
         raise ValueError(
-            f"y_pred is not a probability in [0, 1]{of_image(value)}; give the softmax of the foreground, "
+            f"y_pred is not a probability in [0, 1]{in_file(value)}; give the softmax of the foreground, "
             "not logits or class indices"
         )
     return plain
@@ -74,7 +74,7 @@ def foreground_mask(value: Tensor, classes: int = 2) -> Tensor:
     indices = torch.arange(classes, device=plain.device)
     if not bool((torch.isin(plain.float(), indices.float()) | (plain == IGNORE)).all()):
         expected = ", ".join(map(str, range(classes - 1))) + f" and {classes - 1}"
-        raise ValueError(f"y has values other than the class indices {expected}{of_image(value)}")
+        raise ValueError(f"y has values other than the class indices {expected}{in_file(value)}")
     return plain == indices[1:, None, None]
 
 
@@ -83,7 +83,7 @@ def known_pixels(truth: Tensor, where: str = "") -> Tensor:
 
     Args:
         truth: class indices (B, 1, H, W).
-        where: file name for errors, see :func:`of_image`; by default read from the tensor.
+        where: file name for errors, see :func:`in_file`; by default read from the tensor.
 
     Raises:
         ValueError: if an image has ``IGNORE`` but no foreground. It is most likely a mask of 0 and 255 that was not
@@ -94,7 +94,7 @@ def known_pixels(truth: Tensor, where: str = "") -> Tensor:
     foreground = known & (plain > 0)
     if bool((~known.flatten(1).all(1) & ~foreground.flatten(1).any(1)).any()):
         raise ValueError(
-            f"y has the value {IGNORE} (ignored pixels) but no foreground{where or of_image(truth)}; "
+            f"y has the value {IGNORE} (ignored pixels) but no foreground{where or in_file(truth)}; "
             "convert masks to class indices first (ForegroundClassd), and leave out images without a known object"
         )
     return known
@@ -131,18 +131,18 @@ def label_maps(value: Tensor, name: str) -> NDArray[np.int64]:
     plain: Tensor = convert_to_tensor(value, track_meta=False)
     if bool((plain < 0).any()):
         raise ValueError(
-            f"{name} has values below 0 (unknown pixels){of_image(value)}; object scores need every object of an "
+            f"{name} has values below 0 (unknown pixels){in_file(value)}; object scores need every object of an "
             "image, so leave out this image or these scores"
         )
     integers = plain.long()
     if not bool(((integers == plain) & (integers >= 0)).all()):
         raise ValueError(
-            f"{name} is not a label map{of_image(value)}; use 0 for background and positive integers for objects"
+            f"{name} is not a label map{in_file(value)}; use 0 for background and positive integers for objects"
         )
     return integers[:, 0].cpu().numpy()
 
 
-def of_image(*values: Tensor) -> str:
+def in_file(*values: Tensor) -> str:
     """Return `` in FILE`` for the first tensor whose metadata has a file name, otherwise an empty text."""
     for value in values:
         meta = getattr(value, "meta", None)
@@ -156,7 +156,7 @@ def of_image(*values: Tensor) -> str:
 
 def _require_planes(value: Tensor, name: str, planes: int = 1) -> None:
     if value.ndim != 4 or value.shape[1] != planes:
-        raise ValueError(f"{name} has the shape {tuple(value.shape)}{of_image(value)}; it must be (B, {planes}, H, W)")
+        raise ValueError(f"{name} has the shape {tuple(value.shape)}{in_file(value)}; it must be (B, {planes}, H, W)")
 
 
 def require_counted(buffer: Any) -> Tensor:

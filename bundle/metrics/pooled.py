@@ -11,7 +11,7 @@ from monai.utils import convert_to_tensor
 from torch import Tensor
 
 from bundle.metrics.handler import DetailedMetricHandler
-from bundle.metrics.inputs import known_pixels, of_image, require_counted, require_same_size, require_truth
+from bundle.metrics.inputs import in_file, known_pixels, require_counted, require_same_size, require_truth
 from bundle.types import IGNORE
 
 OverlapName = Literal["dice", "jaccard"]
@@ -66,7 +66,7 @@ class PooledOverlapMetric(CumulativeIterationMetric):
         """
         labels = require_truth(y)
         predicted, truth = self._class_index(y_pred, "y_pred"), self._class_index(labels, "y", may_ignore=True)
-        where = of_image(labels, y_pred)
+        where = in_file(labels, y_pred)
         require_same_size(predicted, truth, where)
         known = known_pixels(truth, where)
         counts = []
@@ -77,7 +77,7 @@ class PooledOverlapMetric(CumulativeIterationMetric):
 
     def _class_index(self, value: Tensor, name: str, may_ignore: bool = False) -> Tensor:
         """Convert indices, scores or one-hot to class indices (B, 1, H, W), optionally with ``IGNORE``."""
-        where = of_image(value)
+        where = in_file(value)
         value = convert_to_tensor(value, track_meta=False)
         if value.ndim < 3 or value.shape[1] not in (1, self.num_classes):
             raise ValueError(

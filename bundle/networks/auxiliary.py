@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bundle.networks.encoders import Encoder, encoders_for, kaiming_initialized
+from bundle.networks.encoders import Encoder, create_encoders, initialize_convolutions
 from bundle.networks.outputs import PRED, NamedOutputs
 from bundle.networks.unet import UNetDecoder
 from bundle.types import Heads
@@ -100,7 +100,7 @@ class AuxiliaryUNet(NamedOutputs):
         super().__init__(outputs)
         if not perturbations:
             raise ValueError("perturbations is empty; give at least one perturbation, each gets its own decoder")
-        (self.encoder,) = encoders_for(1, encoder, in_channels, widths, dropout)
+        (self.encoder,) = create_encoders(1, encoder, in_channels, widths, dropout)
         self.decoder = UNetDecoder(widths, dropout, self.encoder, output_stride)
         self.head = nn.Conv2d(self.decoder.channels, out_channels, kernel_size=1)
         self.perturbations = nn.ModuleList(perturbations)
@@ -108,7 +108,7 @@ class AuxiliaryUNet(NamedOutputs):
             [UNetDecoder(widths, dropout, self.encoder, output_stride) for _ in perturbations]
         )
         self.auxiliary_heads = nn.ModuleList([nn.Conv2d(self.head.in_channels, out_channels, 1) for _ in perturbations])
-        kaiming_initialized(self)
+        initialize_convolutions(self)
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the logits of the main decoder (B, out_channels, H, W).
@@ -159,13 +159,13 @@ class PyramidUNet(NamedOutputs):
         output_stride: int = 1,
     ) -> None:
         super().__init__(outputs)
-        (self.encoder,) = encoders_for(1, encoder, in_channels, widths, dropout)
+        (self.encoder,) = create_encoders(1, encoder, in_channels, widths, dropout)
         self.decoder = UNetDecoder(widths, dropout, self.encoder, output_stride)
         self.head = nn.Conv2d(self.decoder.channels, out_channels, kernel_size=1)
         self.scale_heads = nn.ModuleDict(
             {f"scale_{2**level}": nn.Conv2d(widths[level], out_channels, kernel_size=1) for level in (1, 2, 3)}
         )
-        kaiming_initialized(self)
+        initialize_convolutions(self)
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the logits at full size (B, out_channels, H, W).

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bundle.networks.encoders import Encoder, encoders_for, kaiming_initialized
+from bundle.networks.encoders import Encoder, create_encoders, initialize_convolutions
 from bundle.networks.outputs import PRED, NamedOutputs
 from bundle.networks.unet import UNetDecoder
 from bundle.types import Heads
@@ -97,11 +97,11 @@ class DroppedUNet(NamedOutputs):
         output_stride: int = 1,
     ) -> None:
         super().__init__(outputs)
-        (self.encoder,) = encoders_for(1, encoder, in_channels, widths, 0.0)
+        (self.encoder,) = create_encoders(1, encoder, in_channels, widths, 0.0)
         self.decoder = UNetDecoder(widths, 0.0, self.encoder, output_stride)
         self.dropout = dropout
         self.head = nn.Conv2d(self.decoder.channels, out_channels, kernel_size=1)
-        kaiming_initialized(self)
+        initialize_convolutions(self)
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the logits (B, out_channels, H, W) without dropped channels.

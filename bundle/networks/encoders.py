@@ -124,7 +124,7 @@ class PretrainableEncoder(Encoder):
         return image * self.factor + self.offset  # type: ignore[operator]
 
 
-def encoders_for(
+def create_encoders(
     count: int, encoder: Encoder | None, in_channels: int, widths: Sequence[int], dropout: float
 ) -> list[Encoder]:
     """Return several encoders of the same kind with separate weights.
@@ -150,7 +150,7 @@ def encoders_for(
     return [encoder, *(copy.deepcopy(encoder) for _ in range(count - 1))]
 
 
-def kaiming_initialized(module: nn.Module) -> None:
+def initialize_convolutions(module: nn.Module) -> None:
     """Initialize all convolutions in ``module`` as in He et al. (2015, arXiv 1502.01852; fan-in, ReLU).
 
     Linear layers keep torch's smaller initial weights, so that gates start with nearly equal weights for all experts.

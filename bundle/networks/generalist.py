@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from bundle.networks.encoders import Encoder, kaiming_initialized
+from bundle.networks.encoders import Encoder, initialize_convolutions
 from bundle.networks.outputs import PRED
 from bundle.networks.semi_moe import SemiMoE
 from bundle.networks.unet import UNet
@@ -66,7 +66,7 @@ class GeneralistUNet(UNet):
     ) -> None:
         super().__init__(in_channels, out_channels, widths, dropout, outputs, encoder, output_stride)
         self.specialists = specialist_heads(self.head.in_channels, out_channels)
-        kaiming_initialized(self.specialists)
+        initialize_convolutions(self.specialists)
 
     @torch.jit.export
     def heads(self, image: Tensor) -> Heads:
@@ -106,7 +106,7 @@ class SpecialistSemiMoE(SemiMoE):
         super().__init__(in_channels, out_channels, widths, experts, **rest)
         self.generalist = list(experts).index(SEG)
         self.specialists = specialist_heads(cast(nn.Conv2d, self.expert_heads[SEG]).in_channels, out_channels)
-        kaiming_initialized(self.specialists)
+        initialize_convolutions(self.specialists)
 
     @torch.jit.export
     def heads(self, image: Tensor) -> Heads:

@@ -10,7 +10,7 @@ import torch
 from monai.networks.blocks import Convolution
 from torch import Tensor, nn
 
-from bundle.networks.encoders import ACTIVATION, NORM, Encoder, kaiming_initialized
+from bundle.networks.encoders import ACTIVATION, NORM, Encoder, initialize_convolutions
 from bundle.networks.gate import Gate
 from bundle.networks.outputs import PRED, NamedOutputs
 from bundle.networks.unet import UNet
@@ -93,7 +93,7 @@ class KExperts(NamedOutputs):
         )
         self.gate = ImageGate(in_channels, len(experts), widths[:4], gate, gate_dropout)
         self.least_weight = torch.finfo(torch.float32).tiny  # a weight of 0 has no logarithm
-        kaiming_initialized(self.gate)
+        initialize_convolutions(self.gate)
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the log-probabilities (B, out_channels, H, W), float32.

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bundle.networks.onnx_file import required
+from bundle.networks.onnx_file import import_required
 from bundle.networks.outputs import PRED
 from bundle.types import IMAGE, SEG, Heads
 
@@ -54,7 +54,7 @@ class OnnxNetwork(nn.Module):
             raise FileNotFoundError(
                 f"no ONNX file at {self.path}; write it with scripts/export_onnx.py, or set --onnx_file"
             )
-        self.runtime = required("onnxruntime")
+        self.runtime = import_required("onnxruntime")
         self.providers = None if providers is None else list(providers)
         self.threads = threads
         self._sessions: dict[str, Any] = {}

@@ -31,7 +31,7 @@ LARGEST = 2**31
 """Maximum size of an ONNX file with its weights, in bytes."""
 
 
-def required(name: str) -> Any:
+def import_required(name: str) -> Any:
     """Import a library of the extra ``onnx``.
 
     Raises:
@@ -43,7 +43,7 @@ def required(name: str) -> Any:
         raise RuntimeError(f'ONNX files need {name}, which is missing; pip install "{name}", or .[onnx]') from error
 
 
-class FittedUpCat(nn.Module):
+class TraceableUpCat(nn.Module):
     """MONAI's ``UpCat`` without its branch on odd sides, which a trace would fix for all images.
 
     It always pads by the number of missing rows and columns, which may be 0.
@@ -71,7 +71,7 @@ class FittedUpCat(nn.Module):
         return self.convs(torch.cat([x_e, functional.pad(below, missing, mode="replicate")], dim=1))
 
 
-class Listed(nn.Module):
+class OutputList(nn.Module):
     """Network with a list of outputs, as ONNX export needs.
 
     Args:
@@ -94,7 +94,7 @@ def traceable(network: nn.Module) -> nn.Module:
     for part in list(traced.modules()):
         for name, child in part.named_children():
             if isinstance(child, UpCat) and child.is_pad:
-                setattr(part, name, FittedUpCat(child))
+                setattr(part, name, TraceableUpCat(child))
     return traced
 
 
@@ -125,7 +125,7 @@ def write_onnx(
         RuntimeError: if the library ``onnx`` is not installed.
         ValueError: if the network cannot be written as ONNX.
     """
-    onnx = required("onnx")
+    onnx = import_required("onnx")
     traced = traceable(network)
     size = sum(value.numel() * value.element_size() for value in traced.state_dict().values())
     if size >= LARGEST:
@@ -140,7 +140,7 @@ def write_onnx(
         warnings.simplefilter("ignore")  # tracing warns about each use of a size; `check_onnx` tests other sizes
         try:
             torch.onnx.export(
-                Listed(traced),
+                OutputList(traced),
                 (image,),
                 os.fspath(path),
                 input_names=[IMAGE],
@@ -183,7 +183,7 @@ def check_onnx(
         RuntimeError: if ONNX Runtime is not installed.
         ValueError: if the file cannot be run, or its outputs differ.
     """
-    runtime = required("onnxruntime")
+    runtime = import_required("onnxruntime")
     settings = runtime.SessionOptions()
     settings.log_severity_level = 4  # errors are reported below in one sentence
     session = runtime.InferenceSession(os.fspath(path), settings, providers=["CPUExecutionProvider"])

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from bundle.networks.encoders import Encoder, encoders_for, kaiming_initialized
+from bundle.networks.encoders import Encoder, create_encoders, initialize_convolutions
 from bundle.networks.gate import GatedTask
 from bundle.networks.outputs import PRED, NamedOutputs
 from bundle.networks.unet import UNetDecoder
@@ -60,7 +60,7 @@ class SemiMoE(NamedOutputs):
         tasks = experts if tasks is None else tasks
         self._check(experts, tasks)
         channels = {SEG: out_channels, SDF: 1, BOUNDARY: 2}
-        encoders = encoders_for(1 if shared_encoder else len(experts), encoder, in_channels, widths, dropout)
+        encoders = create_encoders(1 if shared_encoder else len(experts), encoder, in_channels, widths, dropout)
         decoders = [UNetDecoder(widths, dropout, encoders[0], output_stride) for _ in experts]
         width = decoders[0].channels
         self.encoders = nn.ModuleList(encoders)
@@ -69,7 +69,7 @@ class SemiMoE(NamedOutputs):
         self.tasks = nn.ModuleDict(
             {name: GatedTask(width, len(experts), channels[name], gate, gate_dropout) for name in tasks}
         )
-        kaiming_initialized(self)
+        initialize_convolutions(self)
 
     @staticmethod
     def _check(experts: Sequence[str], tasks: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ from monai.networks.nets.basic_unet import TwoConv, UpCat
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bundle.networks.encoders import ACTIVATION, NORM, Encoder, encoders_for, kaiming_initialized
+from bundle.networks.encoders import ACTIVATION, NORM, Encoder, create_encoders, initialize_convolutions
 from bundle.networks.outputs import PRED, NamedOutputs
 from bundle.types import Heads
 
@@ -139,10 +139,10 @@ class UNet(NamedOutputs):
         output_stride: int = 1,
     ) -> None:
         super().__init__(outputs)
-        (self.encoder,) = encoders_for(1, encoder, in_channels, widths, dropout)
+        (self.encoder,) = create_encoders(1, encoder, in_channels, widths, dropout)
         self.decoder = UNetDecoder(widths, dropout, self.encoder, output_stride)
         self.head = nn.Conv2d(self.decoder.channels, out_channels, kernel_size=1)
-        kaiming_initialized(self)
+        initialize_convolutions(self)
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the logits (B, out_channels, H, W).

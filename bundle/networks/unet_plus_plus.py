@@ -8,7 +8,7 @@ import torch
 from monai.networks.nets import BasicUNetPlusPlus
 from torch import Tensor, nn
 
-from bundle.networks.encoders import ACTIVATION, NORM, Encoder, kaiming_initialized
+from bundle.networks.encoders import ACTIVATION, NORM, Encoder, initialize_convolutions
 from bundle.networks.outputs import PRED, NamedOutputs
 from bundle.types import Heads
 
@@ -63,7 +63,7 @@ class UNetPlusPlus(NamedOutputs):
         )
         # Heads for deep supervision: MONAI runs them even if their outputs are not used.
         self.nested.final_conv_0_1 = self.nested.final_conv_0_2 = self.nested.final_conv_0_3 = nn.Identity()
-        kaiming_initialized(self)
+        initialize_convolutions(self)
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the logits (B, out_channels, H, W).

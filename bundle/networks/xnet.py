@@ -9,7 +9,7 @@ from monai.networks.blocks import Convolution
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bundle.networks.encoders import ACTIVATION, NORM, Encoder, encoders_for, kaiming_initialized
+from bundle.networks.encoders import ACTIVATION, NORM, Encoder, create_encoders, initialize_convolutions
 from bundle.networks.outputs import PRED, NamedOutputs
 from bundle.networks.unet import UNetDecoder
 from bundle.types import Heads
@@ -89,14 +89,14 @@ class XNet(NamedOutputs):
         output_stride: int = 1,
     ) -> None:
         super().__init__(outputs)
-        self.low_encoder, self.high_encoder = encoders_for(2, encoder, in_channels, widths, dropout)
+        self.low_encoder, self.high_encoder = create_encoders(2, encoder, in_channels, widths, dropout)
         self.low_exchange = Exchange(self.low_encoder.channels)
         self.high_exchange = Exchange(self.low_encoder.channels)
         self.low_decoder = UNetDecoder(widths, dropout, self.low_encoder, output_stride)
         self.high_decoder = UNetDecoder(widths, dropout, self.low_encoder, output_stride)
         self.low_head = nn.Conv2d(self.low_decoder.channels, out_channels, kernel_size=1)
         self.high_head = nn.Conv2d(self.low_decoder.channels, out_channels, kernel_size=1)
-        kaiming_initialized(self)
+        initialize_convolutions(self)
 
     def _encoded(self, image: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Return the features of both encoders, before the exchange."""

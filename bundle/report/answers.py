@@ -66,7 +66,7 @@ def pictures(tiles: Mapping[str, Sequence[Tile]]) -> str:
             figures.append(f"<figure>{picture}<figcaption>{escape(caption)}</figcaption></figure>")
         heading = f"<h3>{escape(rank.capitalize())}</h3>" if rank else ""
         runs.setdefault(run, []).append(f'{heading}<div class="tiles">{"".join(figures)}</div>')
-    blocks = [markup.folded(run, "".join(rows), index < OPEN) for index, (run, rows) in enumerate(runs.items())]
+    blocks = [markup.collapsible(run, "".join(rows), index < OPEN) for index, (run, rows) in enumerate(runs.items())]
     text = (
         "Test images with the lowest and the highest Dice for each method and share of labels, from the run with the "
         "lowest seed."

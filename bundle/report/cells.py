@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bundle.report.validity import fault_of
+from bundle.report.validity import find_error
 
 FORMAT = "semi_moe.cell/1"
 """Format of a cell's file."""
@@ -166,9 +166,9 @@ def read_cell(file: Path) -> Cell:
         raise ValueError(f"{file} is damaged ({error}); {advice}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ValueError(f"{file} does not have the format {FORMAT}; run this cell again with this version")
-    fault = fault_of(content)
-    if fault is not None:
-        raise ValueError(f"{file} {fault}; {advice}")
+    problem = find_error(content)
+    if problem is not None:
+        raise ValueError(f"{file} {problem}; {advice}")
     if content["name"] != file.parent.name:
         raise ValueError(
             f"{file} belongs to the cell {content['name']!r}, but its folder is {file.parent.name!r}; rename the "

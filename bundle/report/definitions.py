@@ -150,7 +150,7 @@ def definition(name: str) -> Definition:
     return DEFINITIONS.get(name, Definition(name.replace("_", " "), "Defined in the config of the evaluation"))
 
 
-def data_words(data: str) -> str:
+def describe_data(data: str) -> str:
     """Return what the images of a data set show; empty for an unknown data set."""
     return DATA.get(data, "")
 

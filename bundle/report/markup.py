@@ -27,16 +27,16 @@ def address(title: str) -> str:
 
 def paragraph(words: str, kind: str = "") -> str:
     """Return a paragraph with a CSS class; empty without text."""
-    return f"<p{_kind(kind)}>{escape(whole(words))}</p>" if words else ""
+    return f"<p{_kind(kind)}>{escape(with_no_break_spaces(words))}</p>" if words else ""
 
 
 def figures(charts: Sequence[tuple[str, str]], kind: str = "") -> str:
     """Return charts (title, SVG) in a grid; those without content are left out."""
-    drawn = [f"<figure><figcaption>{breaking(title)}</figcaption>{svg}</figure>" for title, svg in charts if svg]
+    drawn = [f"<figure><figcaption>{breakable(title)}</figcaption>{svg}</figure>" for title, svg in charts if svg]
     return f'<div class="{f"grid {kind}".strip()}">{"".join(drawn)}</div>' if drawn else ""
 
 
-def folded(title: str, body: str, is_open: bool = False) -> str:
+def collapsible(title: str, body: str, is_open: bool = False) -> str:
     """Return a collapsible block with a title; empty without content."""
     state = " open" if is_open else ""
     return f"<details{state}><summary>{escape(title)}</summary>\n{body}\n</details>" if body else ""
@@ -86,20 +86,21 @@ def _row(cells: Sequence[str], titles: Sequence[str], wraps: Sequence[bool]) -> 
     for index, (cell, title, wrap) in enumerate(zip(cells, titles, wraps, strict=True)):
         kind = _kind("words" * wrap)
         if index == 0:
-            elements.append(f'<th scope="row"{kind}>{breaking(cell)}</th>')
+            elements.append(f'<th scope="row"{kind}>{breakable(cell)}</th>')
         else:
             data_title = f' data-title="{escape(title, True)}"' if title else ""
-            content = f"<strong>{escape(whole(cell))}</strong>" if isinstance(cell, Best) else escape(whole(cell))
+            content = escape(with_no_break_spaces(cell))
+            content = f"<strong>{content}</strong>" if isinstance(cell, Best) else content
             elements.append(f"<td{kind}{data_title}>{content}</td>")
     return f"<tr>{''.join(elements)}</tr>"
 
 
-def whole(words: str) -> str:
+def with_no_break_spaces(words: str) -> str:
     """Return the text with no-break spaces before percent signs and after plus-minus signs."""
     return words.replace(" %", "\u00a0%").replace("± ", "±\u00a0")
 
 
-def breaking(title: str) -> str:
+def breakable(title: str) -> str:
     """Return a title that may break after underscores."""
     return escape(title).replace("_", "_<wbr>")
 

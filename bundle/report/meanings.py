@@ -7,7 +7,7 @@ from html import escape
 
 from bundle.report import markup
 from bundle.report.definitions import definition
-from bundle.report.tables import is_of_objects, plain_reading
+from bundle.report.tables import is_object_score, without_postprocessing
 
 OBJECT_WORDS = (
     "Annotated objects are those of the stored instance map, or connected components if the annotation has only "
@@ -39,9 +39,9 @@ def meanings(metrics: Sequence[str]) -> str:
         f"<dt>{escape(definition(name).title)}</dt><dd>{escape(definition(name).text)}.</dd>" for name in metrics
     )
     parts = [f"<dl>{items}</dl>"] if items else []
-    if any(is_of_objects(name) for name in metrics):
+    if any(is_object_score(name) for name in metrics):
         parts += ["<h3>Objects</h3>", markup.paragraph(OBJECT_WORDS)]
-    plain = {plain_reading(name) for name in metrics}
+    plain = {without_postprocessing(name) for name in metrics}
     rows = [[title, both_empty, one_empty] for title, names, both_empty, one_empty in EMPTY if plain & set(names)]
     if rows:
         head = ["score", "both empty", "only one empty"]

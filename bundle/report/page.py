@@ -93,12 +93,12 @@ def _lead(cells: Sequence[Cell], summary: Summary, warnings: Sequence[str], abou
     caption = "Number of images by share of labels; a range if it differs between runs."
     return "\n".join(
         [
-            f"<header><h1>{escape(markup.whole(summary.title))}</h1>",
+            f"<header><h1>{escape(markup.with_no_break_spaces(summary.title))}</h1>",
             markup.paragraph(summary.compared),
             *(markup.paragraph(sentence, "result") for sentence in summary.results),
             markup.paragraph(f"{summary.caution} {summary.meaning}".strip()),
             markup.paragraph(protocol_note(protocol), "warning" if is_optimistic(protocol) else "note"),
-            markup.folded("The methods", f"<dl>{listed}</dl>", len(methods) <= OPEN) if listed else "",
+            markup.collapsible("The methods", f"<dl>{listed}</dl>", len(methods) <= OPEN) if listed else "",
             *(markup.paragraph(sentence, "warning") for sentence in warnings),
             markup.paragraph(facts),
             markup.table((["images", *head[1:]], shares), caption) if len(shares) > 1 else "",
@@ -135,4 +135,4 @@ def _runs(cells: Sequence[Cell], judged: str) -> str:
             ]
         )
     caption = "All runs. A + after the commit means uncommitted changes."
-    return markup.folded(f"{len(rows)} runs", markup.table((head, rows), caption), len(rows) <= 12)
+    return markup.collapsible(f"{len(rows)} runs", markup.table((head, rows), caption), len(rows) <= 12)

@@ -15,7 +15,7 @@ from bundle.report.cells import FREE, Cell, load_cells
 from bundle.report.comparing import check_comparable, differing_versions
 from bundle.report.definitions import definition
 from bundle.report.differences import comparisons
-from bundle.report.tables import POSTPROCESSING, group, is_of_objects, labels_of, methods_of, metrics_of, score
+from bundle.report.tables import POSTPROCESSING, group, is_object_score, labels_of, methods_of, metrics_of, score
 
 Entry = dict[str, Any]
 Rows = dict[str, dict[str, Any]]
@@ -197,7 +197,7 @@ def _scores(cells: Sequence[Cell], before: Mapping[str, Any] | None) -> dict[str
                 values = {
                     key: [round(value.mean, 5), *([] if value.deviation is None else [round(value.deviation, 5)])]
                     for key, value in spreads.items()
-                    if value is not None and (not postprocessing or is_of_objects(key))
+                    if value is not None and (not postprocessing or is_object_score(key))
                 }
                 if values:
                     label = f"`{method}`" + (f", read by {title}" if postprocessing else "")

@@ -18,7 +18,7 @@ from bundle.report.tables import (
     labels_of,
     mean_of,
     methods_of,
-    ranked,
+    rank_methods,
     score,
     score_tables,
 )
@@ -98,7 +98,7 @@ def compared(cells: Sequence[Cell], against: str) -> str:
             content = comparison_table(results, against, meaning.digits)
             better = "A negative" if meaning.larger_is_better is False else "A positive"
             caption = f"{title}. {better} difference is better; + is the number of images with a larger score."
-            tables.append(markup.folded(title, markup.table(content, caption, groups=SHARE)))
+            tables.append(markup.collapsible(title, markup.table(content, caption, groups=SHARE)))
     if not figures:
         return ""
     text = (
@@ -133,7 +133,7 @@ def _scores(cells: Sequence[Cell], name: str, against: str) -> str:
     marks: dict[str, list[Series]] = {}
     references = []
     for color, share in enumerate(labels):
-        for method in ranked(cells, share, name):
+        for method in rank_methods(cells, share, name):
             for postprocessing, suffix in variants.items():
                 spread = score(group(cells, method, share), postprocessing + name)
                 if spread is None:

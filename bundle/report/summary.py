@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bundle.report.cells import Cell
-from bundle.report.definitions import Definition, data_words, definition, is_optimistic
+from bundle.report.definitions import Definition, definition, describe_data, is_optimistic
 from bundle.report.statistics import compare, seed_interval
-from bundle.report.tables import counts_table, group, labels_of, methods_of, ranked, score
+from bundle.report.tables import counts_table, group, labels_of, methods_of, rank_methods, score
 
 NAMED = 3
 """Maximum number of methods that are listed by name."""
@@ -104,7 +104,7 @@ def summarize(cells: Sequence[Cell], metric: str | None, against: str) -> Summar
 
 def outcome_at(cells: Sequence[Cell], labels: str, metric: str, against: str) -> Outcome:
     """Return the means, ranking and leads at one share of labels, without methods that lack the score."""
-    spreads = {name: score(group(cells, name, labels), metric) for name in ranked(cells, labels, metric)}
+    spreads = {name: score(group(cells, name, labels), metric) for name in rank_methods(cells, labels, metric)}
     known = {name: spread for name, spread in spreads.items() if spread is not None}
     means = {name: spread.mean for name, spread in known.items()}
     rounded = {name: f"{mean:.{definition(metric).digits}f}" for name, mean in means.items()}
@@ -213,7 +213,7 @@ def _compared(cells: Sequence[Cell], methods: Sequence[str], data: str) -> str:
     """Return the sentences on methods, data and number of images."""
     what = f"compares {len(methods)} methods" if len(methods) > 1 else "shows one method"
     names = f" ({_names(methods)})" if len(methods) <= NAMED else ""
-    images = f"on {data}: {description}" if (description := data_words(data)) else f"on {data}"
+    images = f"on {data}: {description}" if (description := describe_data(data)) else f"on {data}"
     sentence = f"This page {what} for training a segmentation network{names} {images}."
     head, (row, *more) = counts_table(cells)
     counts = dict(zip(head, row, strict=True))

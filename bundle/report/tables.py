@@ -44,12 +44,12 @@ def metrics_of(cells: Sequence[Cell]) -> list[str]:
     return sorted(known, key=lambda name: not name.startswith(kind)) + sorted(names - set(known))
 
 
-def is_of_objects(metric: str) -> bool:
+def is_object_score(metric: str) -> bool:
     """Return whether a score is an object score."""
     return any(metric.startswith(postprocessing + OBJECTS) for postprocessing in POSTPROCESSING)
 
 
-def plain_reading(metric: str) -> str:
+def without_postprocessing(metric: str) -> str:
     """Return the name of a score without the prefix of its postprocessing."""
     postprocessing = next(name for name in reversed(POSTPROCESSING) if metric.startswith(name))
     return metric.removeprefix(postprocessing)
@@ -82,7 +82,7 @@ def shown(value: Spread | None, digits: int) -> str:
     return f"{value.mean:.{digits}f}{deviation}"
 
 
-def ranked(cells: Sequence[Cell], labels: str, metric: str) -> list[str]:
+def rank_methods(cells: Sequence[Cell], labels: str, metric: str) -> list[str]:
     """Return the methods at a share of labels, sorted from the best mean; those without the score are last, by name."""
     names = [name for name in methods_of(cells) if group(cells, name, labels)]
     means = {name: score(group(cells, name, labels), metric) for name in names}
@@ -101,7 +101,7 @@ def score_table(cells: Sequence[Cell], metrics: Sequence[str], ranking: str | No
     head = ["labels, %", "method", "seeds", *(definition(name).label for name in metrics)]
     rows = []
     for labels in labels_of(cells):
-        names = methods_of(cells) if ranking is None else ranked(cells, labels, ranking)
+        names = methods_of(cells) if ranking is None else rank_methods(cells, labels, ranking)
         groups = [(name, runs) for name in names if (runs := group(cells, name, labels))]
         columns = [_column(name, [score(runs, name) for _, runs in groups]) for name in metrics]
         for index, (method, runs) in enumerate(groups):
@@ -111,12 +111,12 @@ def score_table(cells: Sequence[Cell], metrics: Sequence[str], ranking: str | No
 
 def object_table(cells: Sequence[Cell], metrics: Sequence[str], ranking: str | None = None) -> Table:
     """Return a ``score_table`` of object scores with one row per method and postprocessing, see ``entry``."""
-    names = list(dict.fromkeys(plain_reading(name) for name in metrics))
+    names = list(dict.fromkeys(without_postprocessing(name) for name in metrics))
     head = ["labels, %", "method", "seeds", *(definition(name).label for name in names)]
     rows = []
     for labels in labels_of(cells):
         entries = []
-        for method in methods_of(cells) if ranking is None else ranked(cells, labels, ranking):
+        for method in methods_of(cells) if ranking is None else rank_methods(cells, labels, ranking):
             runs = group(cells, method, labels)
             for postprocessing in POSTPROCESSING:
                 values = [
@@ -132,8 +132,8 @@ def object_table(cells: Sequence[Cell], metrics: Sequence[str], ranking: str | N
 
 def score_tables(cells: Sequence[Cell], metrics: Sequence[str], ranking: str | None = None) -> list[tuple[str, Table]]:
     """Return the tables of pixel scores and of object scores with their titles, without empty tables."""
-    pixels = [name for name in metrics if not is_of_objects(name)]
-    objects = [name for name in metrics if is_of_objects(name)]
+    pixels = [name for name in metrics if not is_object_score(name)]
+    objects = [name for name in metrics if is_object_score(name)]
     tables = [("Scores of pixels", score_table(cells, pixels, ranking))] if pixels else []
     return tables + ([("Scores of objects", object_table(cells, objects, ranking))] if objects else [])
 

@@ -88,7 +88,7 @@ def gates(cells: Sequence[Cell]) -> str:
                 label = f"{method}, {title}: mean weight of each expert over steps"
                 figures.append((title, charts.line_chart(lines, STEPS, "mean weight", label, (0.0, 1.0))))
         grid = markup.figures(figures, "small")
-        blocks += [markup.folded(method, grid, len(blocks) < OPEN)] if grid else []
+        blocks += [markup.collapsible(method, grid, len(blocks) < OPEN)] if grid else []
     text = (
         "Weight of each expert in the mixture of a gate, mean over images; over unlabeled images if the method uses "
         "them. Strong lines are means over seeds, pale lines are single seeds. At a weight of 1, the gate uses "

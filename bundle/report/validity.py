@@ -14,7 +14,7 @@ Check = Callable[[Any], str | None]
 """Function that returns what a value should be, or ``None`` if it is valid."""
 
 
-def fault_of(content: Mapping[str, Any]) -> str | None:
+def find_error(content: Mapping[str, Any]) -> str | None:
     """Return the first error in the content of a cell's file, as text after the file name; ``None`` if it is valid.
 
     Optional keys may also be ``null``.

@@ -14,8 +14,8 @@ from bundle.report.definitions import (
     DATA,
     DEFINITIONS,
     PROTOCOLS,
-    data_words,
     definition,
+    describe_data,
     is_optimistic,
     key_metric,
     protocol_note,
@@ -71,7 +71,7 @@ def test_the_label_of_a_score_has_its_unit():
 
 def test_every_data_set_is_described():
     assert sorted(DATA) == sorted(file.stem for file in (CONFIGS / "data").glob("*.yaml"))
-    assert data_words("somebody's own") == ""
+    assert describe_data("somebody's own") == ""
 
 
 def test_every_protocol_has_a_note_and_a_key_metric():

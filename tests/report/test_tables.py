@@ -19,7 +19,7 @@ from bundle.report import (
     score_table,
     score_tables,
 )
-from bundle.report.tables import Best, counts_table, ranked
+from bundle.report.tables import Best, counts_table, rank_methods
 
 
 @pytest.fixture
@@ -55,9 +55,9 @@ def test_rows_can_be_sorted_by_a_score(make_cells: Callable[..., Path], edit_cel
     folder = make_cells()
     edit_cell(folder, "semi_moe-10-seed0", metrics={"pooled_dice": 0.2, "object_hausdorff": 5.0})
     cells = load_cells(folder)
-    assert ranked(cells, "10", "pooled_dice") == ["supervised", "semi_moe"]
-    assert ranked(cells, "100", "pooled_dice") == ["semi_moe", "supervised"]
-    assert ranked(cells, "10", "object_hausdorff") == ["semi_moe", "supervised"], "smaller distances are better"
+    assert rank_methods(cells, "10", "pooled_dice") == ["supervised", "semi_moe"]
+    assert rank_methods(cells, "100", "pooled_dice") == ["semi_moe", "supervised"]
+    assert rank_methods(cells, "10", "object_hausdorff") == ["semi_moe", "supervised"], "smaller distances are better"
     rows = score_table(cells, ["pooled_dice"], "pooled_dice")[1]
     assert [row[:2] for row in rows] == [
         ["10", "supervised"],
