@@ -96,7 +96,7 @@ def _check(options: argparse.Namespace) -> None:
     Raises:
         ValueError: if an option is invalid.
     """
-    from bundle.benchmark import check_output, evaluation_files, overlay_files, read_budget
+    from scripts.benchmarking import check_output, evaluation_files, overlay_files, read_budget
 
     if os.name != "posix":
         raise ValueError("the benchmark needs Linux or macOS")
@@ -138,8 +138,8 @@ def axes(options: argparse.Namespace) -> dict[str, str | None]:
 
 def run(options: argparse.Namespace) -> int:
     """Plan and check all cells, then run them."""
-    from bundle.benchmark import Experiment, OutputLock, Runner
-    from bundle.report import protocol_note
+    from scripts.benchmarking import Experiment, OutputLock, Runner
+    from scripts.reporting import protocol_note
 
     lists = options.lists or LISTS.get(options.protocol, "heldout")
     settings = (options.dataset_dir, axes(options), lists, options.overrides)
@@ -172,7 +172,7 @@ def run(options: argparse.Namespace) -> int:
 
 def length_of(experiment: Any, options: argparse.Namespace, slot: Any, lock: Any) -> Any:
     """Return the length of all trainings; a budget in minutes is measured unless an earlier run did so."""
-    from bundle.benchmark import known_length, measured_length
+    from scripts.benchmarking import known_length, measured_length
 
     budget = options.budget
     if budget is None or budget.unit == "steps":
@@ -190,7 +190,7 @@ def make_room(cells: Sequence[Any], options: argparse.Namespace) -> None:
     Raises:
         ValueError: if cells are damaged or of another configuration, without ``--force``.
     """
-    from bundle.benchmark import check_company, faults_of, move_aside
+    from scripts.benchmarking import check_company, faults_of, move_aside
 
     faults = faults_of(cells)
     if faults and not options.force:
@@ -211,7 +211,7 @@ def make_room(cells: Sequence[Any], options: argparse.Namespace) -> None:
 
 def dry_run(experiment: Any, options: argparse.Namespace) -> int:
     """Print what would run; nothing is written except the phantom on first use."""
-    from bundle.benchmark import Length, check_company, faults_of, known_length
+    from scripts.benchmarking import Length, check_company, faults_of, known_length
 
     minutes = options.budget is not None and options.budget.unit == "minutes"
     length = known_length(experiment, options.budget) if minutes else experiment.length(options.budget)
@@ -236,7 +236,7 @@ def slots(options: argparse.Namespace) -> list[Any]:
     """Return the slots that run cells: each device ``--jobs`` times, in turns."""
     import torch
 
-    from bundle.benchmark import Slot
+    from scripts.benchmarking import Slot
 
     count = torch.cuda.device_count()
     devices = options.devices or ["cuda:0" if count else "cpu"]

@@ -19,11 +19,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
-from bundle.data.check import check_list
-from bundle.data.check_findings import find_faults
-from bundle.data.check_report import table
 from bundle.data.phantom_draw import draw_tile
 from bundle.data.writing import save_image, save_label, write_lists
+from scripts.dataset_check.checks import check_list
+from scripts.dataset_check.findings import find_faults
+from scripts.dataset_check.report import table
 
 SIZE = (522, 775)
 """Height and width of most GlaS images, px."""

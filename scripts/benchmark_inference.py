@@ -59,8 +59,8 @@ class Way:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program. Exit codes: 0 success, 1 error, 2 invalid command line, 130 interrupted."""
-    from bundle.benchmark import settings_of
     from bundle.engines.error_summary import sentence
+    from scripts.benchmarking import settings_of
 
     options = _parser()
     given, words = options.parse_known_args(arguments)
@@ -126,7 +126,7 @@ def network_of(config_file: str, changes: Mapping[str, Any]) -> Any:
     from fire.parser import DefaultParseValue
     from monai.bundle import ConfigParser
 
-    from bundle.benchmark import merged
+    from scripts.benchmarking import merged
 
     value = DefaultParseValue(config_file)
     files = [str(Path(file).absolute()) for file in (value if isinstance(value, list | tuple) else [value])]
@@ -250,7 +250,7 @@ def machine(threads: int) -> list[str]:
     """Return lines that describe the hardware and the software versions."""
     import torch
 
-    from bundle.benchmark import processor
+    from scripts.benchmarking import processor
 
     lines = [f"{processor()}, {_cores()} cores, {threads} threads"]
     if torch.cuda.is_available():

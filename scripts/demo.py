@@ -28,10 +28,10 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from bundle.benchmark import code_state, processor, versions
 from bundle.data import load_data_list
 from bundle.handlers import drawing
-from bundle.report import Cell, chosen, load_cells
+from scripts.benchmarking import code_state, processor, versions
+from scripts.reporting import Cell, chosen, load_cells
 
 METHODS = ("supervised", "semi_moe")
 LABELS, SEED = 10, 0

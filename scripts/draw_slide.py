@@ -89,14 +89,16 @@ def draw(options: argparse.Namespace) -> None:
     """Write slide and mask; after an error neither is written."""
     from tqdm import tqdm
 
-    from bundle.engines.files import whole
+    from bundle.utils import atomic_path
 
     slide = PhantomSlide(tuple(options.size), options.mpp, options.tissue, options.seed, options.tile)
     kinds = [("image", options.output)] + ([("mask", options.mask)] if options.mask is not None else [])
     count = len(kinds) * sum(slide.tiles(level) for level in range(slide.levels))
     with ExitStack() as files, tqdm(total=count, unit="tile", leave=False, disable=None) as progress:
         for kind, path in kinds:
-            write(files.enter_context(whole(path)), slide, kind, None if options.no_mpp else options.mpp, progress)
+            write(
+                files.enter_context(atomic_path(path)), slide, kind, None if options.no_mpp else options.mpp, progress
+            )
     for _, path in kinds:
         width, height = slide.size
         print(f"{path}: {width} x {height} px, {slide.levels} levels, {path.stat().st_size / 1e6:.1f} MB")

@@ -24,9 +24,9 @@ sys.path.insert(0, str(ROOT))
 
 from bundle.annotation import draw_instances, read_annotations
 from bundle.handlers.drawing import INK, PALE, PAPER, PREDICTION, TRUTH, Color, sheet
-from bundle.inference.files import hidden_until_done
 from bundle.inference.polygons import outlines
-from bundle.report.charts import Frame, number, ticks, widened
+from bundle.utils import atomic_path
+from scripts.reporting.charts import Frame, number, ticks, widened
 
 Shapes = Sequence[shapely.Geometry]
 WIDTH, GAP, CELL = 1064, 8, 256
@@ -51,7 +51,7 @@ def main() -> int:
         picture = Image.new("RGB", (WIDTH, height), PAPER)
         for part, top in zip(parts, np.cumsum([0, *(part.shape[0] for part in parts)]).tolist(), strict=False):
             picture.paste(Image.fromarray(part), (0, top))
-        with hidden_until_done(folder / "story.png") as path:
+        with atomic_path(folder / "story.png", ".png") as path:
             picture.save(path, optimize=True)
     except (OSError, ValueError, KeyError) as error:
         print(f"draw_story: {folder} is incomplete ({error}); run scripts/label_story.py again", file=sys.stderr)

@@ -36,8 +36,8 @@ MODEL = "model.pt"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program. Exit codes: 0 success, 1 error, 2 invalid command line, 130 interrupted."""
-    from bundle.benchmark import settings_of
     from bundle.engines.error_summary import sentence
+    from scripts.benchmarking import settings_of
 
     options = _parser()
     given, words = options.parse_known_args(arguments)
@@ -95,9 +95,9 @@ def training_arguments(folder: Path) -> tuple[list[str], dict[str, Any]]:
     Raises:
         ValueError: where it tells none, a config is no longer there, or one of them would have to be trusted.
     """
-    from bundle.benchmark import settings_of
     from bundle.engines.definitions import TARGET, check_definition
     from bundle.engines.model_file import NAME, read_description
+    from scripts.benchmarking import settings_of
 
     if not (folder / NAME).is_file():
         raise ValueError(f"{folder} has no {NAME}; give --config_file and the overrides of the training")
@@ -157,11 +157,11 @@ def export(files: Sequence[str], changes: Mapping[str, Any], model: Path, output
         FileNotFoundError: if there are no weights.
         ValueError: if the weights do not fit the network, or inference does not support the run's preprocessing.
     """
-    from bundle.benchmark import merged
     from bundle.data.writing import new_folder
     from bundle.engines.model_file import NAME, read_description
     from bundle.engines.summary import command_line
     from bundle.export import model_card, model_metadata
+    from scripts.benchmarking import merged
 
     run = merged(ROOT, files, changes)
     shipped = merged(ROOT, ["configs/train.json"], {})

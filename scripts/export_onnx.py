@@ -33,8 +33,8 @@ METADATA_KEYS = ("method", "classes", "pixel_size", "crop_size", "mean", "std")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program. Exit codes: 0 success, 1 error, 2 invalid command line, 130 interrupted."""
-    from bundle.benchmark import settings_of
     from bundle.engines.error_summary import sentence
+    from scripts.benchmarking import settings_of
 
     options = _parser()
     given, words = options.parse_known_args(arguments)
@@ -104,17 +104,17 @@ def export(files: Sequence[str], changes: Mapping[str, Any], model: Path, output
     """
     from monai.bundle import ConfigParser
 
-    from bundle.benchmark import merged
     from bundle.engines import ModelCheckpointLoader
-    from bundle.engines.files import whole
     from bundle.networks import check_onnx, without_pretrained, write_onnx
+    from bundle.utils import atomic_path
+    from scripts.benchmarking import merged
 
     config = merged(ROOT, files, {"bundle_root": str(ROOT), "ckpt_dir": str(model.parent), **changes})
     parser = ConfigParser(config | {"network_def": without_pretrained(config["network_def"])})
     network = parser.get_parsed_content("network_def").eval()
     ModelCheckpointLoader(network, model).load()
     metadata = metadata_of(parser, Path(files[0]).with_name("metadata.json"), model, getattr(network, "answer", "seg"))
-    with whole(output) as partial:
+    with atomic_path(output) as partial:
         names = write_onnx(network, partial, metadata, opset)
         largest = check_onnx(network, partial)
         size = partial.stat().st_size

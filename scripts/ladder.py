@@ -94,8 +94,8 @@ def processor_minutes() -> float:
 
 def save_scores(name: str, seed: int, folder: Path, minutes: float, results: Path) -> None:
     """Add the scores of a finished training to the results file."""
-    from bundle.benchmark import code_state
-    from bundle.engines.files import whole
+    from bundle.utils import atomic_path
+    from scripts.benchmarking import code_state
 
     description = json.loads((folder / "model.json").read_text(encoding="utf-8"))
     training = description["training"]
@@ -109,7 +109,7 @@ def save_scores(name: str, seed: int, folder: Path, minutes: float, results: Pat
         **code_state(ROOT),
     }
     entries = [saved for saved in read(results) if (saved["rung"], saved["seed"]) != (name, seed)]
-    with whole(results) as partial:
+    with atomic_path(results) as partial:
         partial.write_text(json.dumps([*entries, entry], indent=1) + "\n", encoding="utf-8")
     print(f"{name}, seed {seed}: {entry['validation']}, {entry['minutes']} CPU minutes", flush=True)
 

@@ -41,8 +41,8 @@ Candidate = Callable[[Maps], Plane]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program. Exit codes: 0 success, 1 error, 2 invalid command line, 130 interrupted."""
-    from bundle.benchmark import settings_of
     from bundle.engines.error_summary import sentence
+    from scripts.benchmarking import settings_of
 
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--config_file", required=True, help="configs of the evaluating run")

@@ -15,6 +15,7 @@ import argparse
 import errno
 import io
 import json
+import os
 import re
 import shlex
 import sys
@@ -201,12 +202,12 @@ def run_check(options: argparse.Namespace) -> None:
     from monai.bundle import ConfigParser
     from PIL import Image
 
-    from bundle.data.check import check_list
-    from bundle.data.check_findings import find_faults
-    from bundle.data.check_pictures import to_show
-    from bundle.data.check_report import as_data, table, verdict
     from bundle.data.lists import PARTS
     from bundle.handlers.contact_sheet import Tile, contact_sheet
+    from scripts.dataset_check.checks import check_list
+    from scripts.dataset_check.findings import find_faults
+    from scripts.dataset_check.pictures import to_show
+    from scripts.dataset_check.report import as_data, table, verdict
 
     parser = ConfigParser()
     parser.read_config(str(ROOT / "configs" / "train.json"))
@@ -231,14 +232,13 @@ def run_check(options: argparse.Namespace) -> None:
 
 def _write(target: str, content: bytes) -> None:
     """Write a file atomically."""
+    from bundle.utils import atomic_path
+
     path = Path(target).expanduser()
-    unfinished = path.with_name(f".{path.name}.part")
-    try:
-        unfinished.write_bytes(content)
-        unfinished.replace(path)
-    except OSError as error:
-        unfinished.unlink(missing_ok=True)
-        raise OSError(error.errno, error.strerror, str(path)) from error
+    if not path.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
 
 
 class Bar:

@@ -27,10 +27,11 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from bundle import report
 from bundle.data import load_data_list
 from bundle.data.pictures import read_image, read_label, stem_of
 from bundle.handlers import drawing
+from bundle.utils import atomic_path
+from scripts import reporting as report
 
 SIDE = 300
 """Longest side of a drawn test image, px."""
@@ -92,9 +93,8 @@ def write_report(options: argparse.Namespace) -> None:
     table = markdown(cells, metrics, against, notes)
     options.output.mkdir(parents=True, exist_ok=True)
     for name, text in (("table.md", table), ("report.html", page)):
-        unfinished = options.output / f".{name}.part"
-        unfinished.write_text(text, encoding="utf-8")
-        unfinished.replace(options.output / name)
+        with atomic_path(options.output / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
     for sentence in notes:
         print(f"note: {sentence}", file=sys.stderr)
     print(table)

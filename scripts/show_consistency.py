@@ -13,8 +13,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bundle.report import chosen, consistency_table, load_cells, markdown
-from bundle.report.consistency import KINDS
+from scripts.reporting import chosen, consistency_table, load_cells, markdown
+from scripts.reporting.consistency import KINDS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

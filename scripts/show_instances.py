@@ -42,8 +42,8 @@ Tile = tuple[str, NDArray[np.uint8], dict[str, NDArray[Any]]]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program. Exit codes: 0 success, 1 error, 2 invalid command line, 130 interrupted."""
-    from bundle.benchmark import settings_of
     from bundle.engines.error_summary import sentence
+    from scripts.benchmarking import settings_of
 
     options = _parser()
     given, words = options.parse_known_args(arguments)

@@ -36,20 +36,20 @@ from PIL import Image, ImageDraw, ImageFont
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from bundle import benchmark
-from bundle.benchmark.processes import Children
-from bundle.benchmark.results import last_line
 from bundle.data import images_digest
 from bundle.engines.error_summary import sentence
 from bundle.handlers.drawing import INK, PALE, PAPER
 from bundle.inference import outlining_order
-from bundle.inference.files import hidden_until_done
-from bundle.report import markdown
-from bundle.report.charts import Frame, number, ticks, widened
-from bundle.report.definitions import definition
-from bundle.report.statistics import spread
-from bundle.report.tables import shown
 from bundle.types import LABEL
+from bundle.utils import atomic_path
+from scripts import benchmarking as benchmark
+from scripts.benchmarking.processes import Children
+from scripts.benchmarking.results import last_line
+from scripts.reporting import markdown
+from scripts.reporting.charts import Frame, number, ticks, widened
+from scripts.reporting.definitions import definition
+from scripts.reporting.statistics import spread
+from scripts.reporting.tables import shown
 
 FORM, START = "semi_moe.labeling/1", "start"
 """Format of the results, and name of the first round of a seed, which all strategies share."""
@@ -251,7 +251,7 @@ def write_summary(results: Mapping[str, Record], output: Path) -> str:
     records = sorted(results.values(), key=lambda record: (record["seed"], record["tiles"], record["strategy"]))
     metric, strategies = next(iter(records[0]["metrics"])), {record["strategy"] for record in records}
     curves: dict[str, dict[int, list[float]]] = {name: {} for name in LOOKS if name in strategies}
-    with hidden_until_done(output / "results.csv") as path, path.open("w", newline="", encoding="utf-8") as file:
+    with atomic_path(output / "results.csv") as path, path.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(["seed", "strategy", "outlined", *records[0]["metrics"], "seconds", "picked"])
         for record in records:
@@ -292,7 +292,7 @@ def draw_plot(curves: Mapping[str, Mapping[int, list[float]]], counts: list[int]
             for value in scores:  # shifted, so that strategies do not overlap
                 spot = (frame.across(count) + 28 * (index - 1), frame.down(value), 10)
                 draw.regular_polygon(spot, corners, outline=color, width=3)
-    with hidden_until_done(path) as hidden:
+    with atomic_path(path, path.suffix, clean=True) as hidden:
         canvas.resize((frame.width // 2, frame.height // 2), Image.Resampling.LANCZOS).save(hidden)
 
 

@@ -269,7 +269,7 @@ def update(options: argparse.Namespace) -> int:
     entries = content["entries"]
     changed = {}
     if options.demo or options.cells:
-        from bundle.report import record_of_cells, record_of_demo
+        from scripts.reporting import record_of_cells, record_of_demo
 
         if options.demo:
             changed["demo"] = record_of_demo(options.demo, entries.get("demo"))

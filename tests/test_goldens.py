@@ -24,7 +24,7 @@ from torch import nn
 from bundle.networks.outputs import NamedOutputs
 from tests.inference.slides.conftest import picture, pyramid, write_slide  # noqa: F401
 from tests.methods.conftest import files_of
-from tests.report.conftest import make_cells  # noqa: F401
+from tests.scripts.reporting.conftest import make_cells  # noqa: F401
 
 pytestmark = pytest.mark.slow
 

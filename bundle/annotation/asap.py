@@ -12,8 +12,6 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from secrets import token_hex
 from xml.parsers import expat
 from xml.sax.saxutils import quoteattr
 
@@ -30,6 +28,7 @@ from bundle.annotation.shapes import (
     polygons_of,
     ring_of,
 )
+from bundle.utils import atomic_path
 
 NO_AREA = ("Dot", "Line", "Measurement", "Point", "PointSet", "Points", "Polyline")
 """Types of ASAP and QuPath without an area."""
@@ -116,14 +115,8 @@ def write_asap(
         attributes = {"Name": label, "PartOfGroup": "None", "Color": color}
         lines += [f"    <Group{_attributes(attributes)}>", "      <Attributes />", "    </Group>"]
     lines += ["  </AnnotationGroups>", "</ASAP_Annotations>", ""]
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{token_hex(4)}.partial.{path.name}")
-    try:
+    with atomic_path(path) as temporary:
         temporary.write_text("\n".join(lines), encoding="utf-8", newline="\n")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 class _Reader:

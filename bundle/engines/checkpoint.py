@@ -14,10 +14,11 @@ from ignite import distributed as idist
 from ignite.engine import Engine, Events
 from torch import Tensor, nn
 
-from bundle.engines.files import remove_partials, save_whole
+from bundle.engines.files import save_whole
 from bundle.engines.model_description import ModelDescription
 from bundle.engines.model_file import NAME as DESCRIPTION
 from bundle.engines.model_file import describes_others
+from bundle.utils import remove_partials
 
 logger = logging.getLogger(__name__)
 

@@ -1,61 +1,17 @@
-"""Atomic writing of files: a file is complete or missing, also if the run is killed."""
+"""Atomic writing of weights and images, and a check that a folder is writable."""
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from secrets import token_hex
 from typing import Any
 
 import torch
 from monai.config import NdarrayOrTensor, PathLike
 from monai.data import PILWriter
 
-
-@contextmanager
-def whole(path: str | os.PathLike[str], suffix: str = "") -> Iterator[Path]:
-    """Yield a temporary path beside a file, which is renamed to the file at the end.
-
-    The temporary name is random, because process ids are equal in two threads and in containers that share a folder.
-    The temporary file is removed after an error. ``remove_partials`` removes those of killed runs.
-
-    Args:
-        path: file to write; its folder is created if missing.
-        suffix: end of the temporary name, for writers that choose the format by it.
-
-    Raises:
-        OSError: if the folder or the file cannot be written, for example on a full disk; the error names the file.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{token_hex(4)}.partial{suffix}")
-    try:
-        yield partial
-        partial.replace(path)
-    except (OSError, RuntimeError) as error:
-        cause = _disk_error(error)
-        if cause is None or cause.errno is None:
-            raise
-        raise OSError(cause.errno, os.strerror(cause.errno), str(path)) from error
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _disk_error(error: BaseException | None) -> OSError | None:
-    """Return the OSError behind an error; torch wraps it in an error of another type."""
-    while error is not None and not isinstance(error, OSError):
-        error = error.__cause__ or error.__context__
-    return error
-
-
-def remove_partials(path: str | os.PathLike[str]) -> None:
-    """Remove temporary files that killed runs left beside a file."""
-    path = Path(path)
-    for partial in path.parent.glob(f".{path.name}.*.partial*"):
-        partial.unlink(missing_ok=True)
+from bundle.utils import atomic_path, remove_partials
 
 
 def save_whole(content: Any, path: str | os.PathLike[str]) -> None:
@@ -64,7 +20,7 @@ def save_whole(content: Any, path: str | os.PathLike[str]) -> None:
     Raises:
         OSError: if it cannot be written, for example on a full disk; the error names the file. The old file stays.
     """
-    with whole(path) as partial, partial.open("wb") as file:
+    with atomic_path(path) as partial, partial.open("wb") as file:
         torch.save(content, file)
         file.flush()
         os.fsync(file.fileno())
@@ -124,5 +80,5 @@ class WholePictureWriter(PILWriter):
             OSError: if it cannot be written; the error names the file.
         """
         remove_partials(filename)
-        with whole(filename, Path(filename).suffix) as partial:
+        with atomic_path(filename, Path(filename).suffix) as partial:
             super().write(partial, verbose, **kwargs)

@@ -16,9 +16,9 @@ from typing import Any
 from ignite.engine import Engine, Events
 from torch import distributed
 
-from bundle.engines.files import whole
 from bundle.engines.ranks import gathered, own_share
 from bundle.types import FACTS, FAILED, FILES, IMAGE, as_switch
+from bundle.utils import atomic_path
 
 logger = logging.getLogger(__name__)
 
@@ -173,7 +173,7 @@ class InferenceLog:
                 "processes": len(seconds),
                 "settings": self._setting,
             }
-            with whole(self.folder / SUMMARY) as file:
+            with atomic_path(self.folder / SUMMARY) as file:
                 file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
             counts = (written, self.folder, self.kept, len(failed))
             logger.info("%d files done, results in %s; %d were done before, %d skipped", *counts)

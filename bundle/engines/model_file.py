@@ -12,7 +12,7 @@ from typing import Any
 import jsonschema
 
 from bundle.engines.definitions import Builder, check_definition
-from bundle.engines.files import whole
+from bundle.utils import atomic_path
 
 NAME = "model.json"
 FORMAT = "semi-moe model 1"
@@ -143,7 +143,7 @@ _ADVICE = "copy it again, or remove it and give the configs of the training"
 
 def write_description(path: Path, content: Mapping[str, Any]) -> None:
     """Write a ``model.json`` atomically."""
-    with whole(path) as partial:
+    with atomic_path(path) as partial:
         partial.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bundle.handlers import drawing
-from bundle.handlers.files import whole
 from bundle.types import BOUNDARY, EXPERTS, FUSED, GATE, IMAGE, LABEL, SDF, SEG, Heads
+from bundle.utils import atomic_path
 
 CLASSES = "classes"
 GATES = "gate weights"
@@ -122,7 +122,7 @@ class ValidationMontage:
         sheet = drawing.in_palette(picture)
         latest = re.sub(r"\{epoch[^}]*\}", "latest", self.name)
         for name in dict.fromkeys([self.name.format(epoch=engine.state.epoch), latest]):
-            with whole(self.output_dir / name) as unfinished:
+            with atomic_path(self.output_dir / name) as unfinished:
                 sheet.save(unfinished, format="PNG", optimize=True)
         if self.writer is not None:
             self.writer.add_image("montage", picture, engine.state.epoch, dataformats="HWC")

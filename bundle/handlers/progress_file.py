@@ -12,7 +12,7 @@ from typing import Any
 import ignite.distributed as idist
 from ignite.engine import Engine, Events
 
-from bundle.handlers.files import whole
+from bundle.utils import atomic_path
 
 
 class ProgressFile:
@@ -67,7 +67,7 @@ class ProgressFile:
             "loss": self._loss(state),
             "best_score": self._best(),
         }
-        with whole(self.path) as partial:
+        with atomic_path(self.path) as partial:
             partial.write_text(json.dumps(content) + "\n", encoding="utf-8")
 
     def _loss(self, state: Any) -> float | None:

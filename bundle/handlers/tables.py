@@ -15,8 +15,8 @@ from monai.data.utils import create_file_basename
 from monai.utils import string_list_all_gather
 from torch import Tensor
 
-from bundle.handlers.files import whole
 from bundle.types import IMAGE
+from bundle.utils import atomic_path
 
 IMAGE_COLUMN = "image"
 
@@ -108,7 +108,7 @@ def write_table(path: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]
     Raises:
         OSError: if it cannot be written; the error names the file.
     """
-    with whole(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
+    with atomic_path(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(columns)
         table.writerows([_cell(value) for value in row] for row in rows)

@@ -18,7 +18,7 @@ import numpy as np
 import shapely
 from shapely import MultiPolygon, Polygon
 
-from bundle.inference.files import path_in_errors, temporary_path
+from bundle.utils import path_in_errors, remove_partials, temporary_path
 
 OBJECT_TYPES = ("annotation", "detection")
 DECIMALS = 2
@@ -93,6 +93,8 @@ class GeoJSONWriter:
     def __enter__(self) -> GeoJSONWriter:
         with path_in_errors(self.path):
             self._temporary = temporary_path(self.path)
+            remove_partials(self.path)
+        with path_in_errors(self.path, self._temporary):
             self._file = self._temporary.open("w", encoding="utf-8", newline="\n")
             self._file.write('{"type": "FeatureCollection", "features": [')
         return self
@@ -110,7 +112,7 @@ class GeoJSONWriter:
         if self._file is None:
             raise ValueError(f"{self.path} is not open; write features inside of `with GeoJSONWriter(...)`")
         text = json.dumps(geojson_feature, ensure_ascii=False, allow_nan=False)
-        with path_in_errors(self.path):
+        with path_in_errors(self.path, self._temporary):
             self._file.write((",\n" if self.count else "\n") + text)
         self.count += 1
 
@@ -120,7 +122,7 @@ class GeoJSONWriter:
         file, self._file = self._file, None
         try:
             if raised[0] is None:
-                with path_in_errors(self.path):
+                with path_in_errors(self.path, self._temporary):
                     file.write("\n]}\n")
                     file.flush()
                     os.fsync(file.fileno())

@@ -15,8 +15,8 @@ from monai.transforms.transform import Transform
 from numpy.typing import NDArray
 from PIL import Image
 
-from bundle.inference.files import hidden_until_done
 from bundle.types import FILES, IMAGE
+from bundle.utils import atomic_path
 
 Record = dict[Hashable, Any]
 """One picture after inference: the network's input, its scores (C, W, H), and other maps."""
@@ -108,6 +108,6 @@ def write_picture(pixels: NDArray[Any], path: Path) -> Path:
     Raises:
         OSError: if the file cannot be written; with its path.
     """
-    with hidden_until_done(path) as temporary:
+    with atomic_path(path, path.suffix, clean=True) as temporary:
         Image.fromarray(pixels).save(temporary)
     return path

@@ -13,8 +13,8 @@ from monai.transforms.transform import Transform
 from numpy.typing import NDArray
 
 from bundle.inference.disagreement import consensus_entropy
-from bundle.inference.files import hidden_until_done
 from bundle.inference.outputs import Output, Record, load_picture, pixel_size_of, probabilities, to_numpy, write_picture
+from bundle.utils import atomic_path
 
 MICRONS_IN_CENTIMETER = 1e4
 
@@ -156,7 +156,7 @@ def write_maps(maps: NDArray[np.float32], texts: Sequence[str], path: Path, mpp:
         OSError: if the file cannot be written; with its path.
     """
     size = None if mpp is None else (MICRONS_IN_CENTIMETER / mpp,) * 2
-    with hidden_until_done(path) as temporary, tifffile.TiffWriter(temporary) as file:
+    with atomic_path(path, path.suffix, clean=True) as temporary, tifffile.TiffWriter(temporary) as file:
         for plane, text in zip(maps, texts, strict=True):
             description = text.encode("ascii", "replace").decode()
             file.write(

@@ -14,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from bundle.inference.files import hidden_until_done
 from bundle.inference.geojson import OBJECT_TYPES, GeoJSONWriter, feature, plain_color
 from bundle.inference.outputs import (
     Output,
@@ -28,6 +27,7 @@ from bundle.inference.outputs import (
 )
 from bundle.inference.outputs_maps import check_names
 from bundle.inference.polygons import outlines
+from bundle.utils import atomic_path
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +109,7 @@ class SaveInstancesd(GlandOutput):
             return write_picture(numbers.astype(np.uint16), path)
         path = path.with_suffix(".tif")
         logger.info("%s has %d glands, too many for a PNG; writing %s", picture_path(record), numbers.max(), path)
-        with hidden_until_done(path) as temporary:
+        with atomic_path(path, path.suffix, clean=True) as temporary:
             tifffile.imwrite(temporary, numbers.astype(np.uint32), photometric="minisblack", compression="zlib")
         return path
 

@@ -16,9 +16,9 @@ from monai.networks.utils import eval_mode
 from torch import Tensor, nn
 
 from bundle.inference.disagreement import OPINIONS, consensus_entropy
-from bundle.inference.files import hidden_until_done
 from bundle.inference.multi_head import StackedHeads
 from bundle.types import IMAGE
+from bundle.utils import atomic_path
 
 
 class DisagreementScorer:
@@ -97,7 +97,10 @@ class DisagreementScorer:
             OSError: if the table cannot be written.
         """
         scores = {str(record[IMAGE]): self(record) for record in records}
-        with hidden_until_done(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        with (
+            atomic_path(path, clean=True) as temporary,
+            temporary.open("w", newline="", encoding="utf-8") as file,
+        ):
             table = csv.writer(file)
             table.writerow([IMAGE, "score"])
             table.writerows((name, f"{scores[name]:.6f}") for name in outlining_order("disagreement", scores, scores))

@@ -186,9 +186,7 @@ def test_real_lists_load_with_one_line(tmp_path: Path, caplog: pytest.LogCapture
     write_lists(tmp_path, {name: glas_lists(images)[name]})
     load_data_list(tmp_path, name)
     (record,) = caplog.records
-    assert record.getMessage().startswith(
-        "heldout_10_seed0.json: 49 of 80 test images are of patients that are learned"
-    )
+    assert record.getMessage().startswith("heldout_10_seed0.json: 49 of 80 test images are of training patients")
     assert "\n" not in record.getMessage()
 
 

@@ -15,7 +15,8 @@ import torch
 from monai.transforms import SaveImage
 from PIL import Image
 
-from bundle.engines.files import check_writable, remove_partials, save_whole, whole
+from bundle.engines.files import check_writable, save_whole
+from bundle.utils import atomic_path, remove_partials
 
 
 def test_a_file_is_written_into_folders_that_are_not_there(tmp_path: Path) -> None:
@@ -74,7 +75,7 @@ def test_a_full_disk_is_said_with_the_file_and_leaves_nothing(tmp_path: Path, sm
 def test_another_error_stays_what_it_is(tmp_path: Path) -> None:
     with pytest.raises(AttributeError, match="local object"):
         save_whole({"value": lambda: None}, tmp_path / "content.pt")
-    with pytest.raises(RuntimeError, match="stop"), whole(tmp_path / "content.pt"):
+    with pytest.raises(RuntimeError, match="stop"), atomic_path(tmp_path / "content.pt"):
         raise RuntimeError("stop")
     assert list(tmp_path.iterdir()) == []
 
@@ -82,7 +83,7 @@ def test_another_error_stays_what_it_is(tmp_path: Path) -> None:
 def test_two_writers_of_a_process_do_not_share_a_place(tmp_path: Path) -> None:
     """As in threads of a server."""
     path = tmp_path / "file"
-    with whole(path) as one, whole(path) as other:
+    with atomic_path(path) as one, atomic_path(path) as other:
         one.write_text("one")
         other.write_text("other")
     assert path.read_text() == "one", "it ended last"

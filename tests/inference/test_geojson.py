@@ -148,11 +148,11 @@ def test_a_full_disk_names_the_file_and_leaves_nothing(tmp_path: Path, small_dis
 
 
 def test_what_a_killed_run_left_is_taken_away(tmp_path: Path):
-    (tmp_path / ".12.partial.slide.geojson").touch()
-    (tmp_path / ".12.partial.other.geojson").touch()
+    (tmp_path / ".slide.geojson.12.partial").touch()
+    (tmp_path / ".other.geojson.12.partial").touch()
     with GeoJSONWriter(tmp_path / "slide.geojson"):
         pass
-    assert {file.name for file in tmp_path.iterdir()} == {".12.partial.other.geojson", "slide.geojson"}
+    assert {file.name for file in tmp_path.iterdir()} == {".other.geojson.12.partial", "slide.geojson"}
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path):

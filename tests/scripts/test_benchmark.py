@@ -196,7 +196,7 @@ def test_cells_of_another_configuration_are_refused_before_anything_runs(finishe
 
 
 def test_force_moves_cells_aside_and_loses_nothing(copy, phantom_dir, program, monkeypatch, capsys):
-    monkeypatch.setattr("bundle.benchmark.Runner.run", lambda runner, cells: {})
+    monkeypatch.setattr("scripts.benchmarking.Runner.run", lambda runner, cells: {})
     before = (copy / "cells" / NAMES[0] / "cell.json").read_text()
     assert program.main([*words(copy, phantom_dir, "learning_rate=0.5"), "--force"]) == 0
     assert f"{NAMES[0]} was moved to {copy / 'replaced'}" in capsys.readouterr().out
@@ -222,7 +222,7 @@ def test_a_damaged_cell_is_refused(copy, phantom_dir, program, capsys):
 
 
 def test_another_commit_of_the_code_is_told_and_not_refused(copy, phantom_dir, program, monkeypatch, capsys):
-    monkeypatch.setattr("bundle.benchmark.planning.code_state", lambda root: {"commit": "d00d", "dirty": False})
+    monkeypatch.setattr("scripts.benchmarking.planning.code_state", lambda root: {"commit": "d00d", "dirty": False})
     for name, commit in zip(NAMES, ("c0ffee", "d00d"), strict=True):
         path = copy / "cells" / name / "cell.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | {"commit": commit}))
@@ -319,9 +319,9 @@ def test_an_output_that_leads_into_the_bundle_or_the_data_is_refused(target, tmp
 
 
 def test_two_benchmarks_in_one_folder_are_refused(finished, phantom_dir, program, monkeypatch, capsys):
-    from bundle.benchmark import OutputLock
+    from scripts.benchmarking import OutputLock
 
-    monkeypatch.setattr("bundle.benchmark.files.PATIENCE", 0.0)
+    monkeypatch.setattr("scripts.benchmarking.files.PATIENCE", 0.0)
     with OutputLock(finished):
         assert program.main(words(finished, phantom_dir)) == 1
     assert f"{finished} is used by benchmark (process {os.getpid()}); wait for it" in capsys.readouterr().err
@@ -341,15 +341,17 @@ def test_each_device_is_a_place_that_sees_itself_alone(program, monkeypatch):
 
 def test_minutes_become_steps_that_later_runs_keep(tmp_path, phantom_dir, program, monkeypatch, capsys):
     asked: list[int] = []
-    monkeypatch.setattr("bundle.benchmark.Runner.run", lambda runner, cells: asked.append(cells[0].plan["steps"]) or {})
-    monkeypatch.setattr("bundle.benchmark.probe._pace", lambda *_: _pace(0.5, 2.0))
+    monkeypatch.setattr(
+        "scripts.benchmarking.Runner.run", lambda runner, cells: asked.append(cells[0].plan["steps"]) or {}
+    )
+    monkeypatch.setattr("scripts.benchmarking.probe._pace", lambda *_: _pace(0.5, 2.0))
     command = [*words(tmp_path, phantom_dir), "--budget", "2minutes"]
     assert program.main(command) == 0
     said = capsys.readouterr().out
     assert "supervised: 0.50 s per step, 2.0 s per validation" in said
     assert "--budget 2minutes gives 220 steps, 20 epochs of 11\n" in said
     assert asked == [220]  # 120 s less 4 validations, in 20 epochs
-    monkeypatch.setattr("bundle.benchmark.probe._pace", lambda *_: _pace(5.0, 2.0))
+    monkeypatch.setattr("scripts.benchmarking.probe._pace", lambda *_: _pace(5.0, 2.0))
     assert program.main(command) == 0
     assert asked == [220, 220]
     assert "measuring" not in capsys.readouterr().out
@@ -357,7 +359,7 @@ def test_minutes_become_steps_that_later_runs_keep(tmp_path, phantom_dir, progra
 
 def test_a_stop_while_speed_is_measured_leaves_no_training(tmp_path, phantom_dir, program, monkeypatch, capsys):
     """Ctrl-C as soon as the training has started."""
-    from bundle.benchmark import OutputLock
+    from scripts.benchmarking import OutputLock
 
     def note(lock: OutputLock, processes: list[str]) -> None:
         if processes:
@@ -367,12 +369,12 @@ def test_a_stop_while_speed_is_measured_leaves_no_training(tmp_path, phantom_dir
         patch.setattr(OutputLock, "note", note)
         assert program.main([*words(tmp_path, phantom_dir), "--budget", "2minutes"]) == 130
     assert "stopped, with all its processes" in capsys.readouterr().err
-    monkeypatch.setattr("bundle.benchmark.files.PATIENCE", 0.0)
+    monkeypatch.setattr("scripts.benchmarking.files.PATIENCE", 0.0)
     with OutputLock(tmp_path):
         assert (tmp_path / "probes" / "supervised" / "log.txt").is_file()
 
 
 def _pace(step: float, validation: float):
-    from bundle.benchmark import Pace
+    from scripts.benchmarking import Pace
 
     return Pace(step, validation)

@@ -67,7 +67,7 @@ def test_a_wrong_command_line_is_refused(program, more, said, capsys):
 
 def test_an_error_is_one_sentence(program, phantom_dir, capsys):
     assert program.main(words(phantom_dir, "cache_gib=much")) == 1
-    assert capsys.readouterr().err.splitlines()[-1].startswith("benchmark_loader: cache_gib is 'much'; give GiB")
+    assert capsys.readouterr().err.splitlines()[-1].startswith("benchmark_loader: cache_gib is 'much'; give the memory")
     changed = ["data_list=missing.json", "datalist#_target_=bundle.data.load_data_list"]
     assert program.main(words(phantom_dir, *changed)) == 1
     assert f"no data list missing.json in {phantom_dir}" in capsys.readouterr().err

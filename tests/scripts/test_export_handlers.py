@@ -6,7 +6,7 @@ from types import ModuleType
 
 from monai.bundle import ConfigParser
 
-from bundle.benchmark import merged
+from scripts.benchmarking import merged
 
 
 def test_handlers_are_components_since_monai_label_asks_each_what_it_is(

@@ -18,8 +18,8 @@ import pytest
 from monai.bundle import run
 from PIL import Image
 
-from bundle.benchmark.files import OutputLock
-from bundle.benchmark.processes import Ended
+from scripts.benchmarking.files import OutputLock
+from scripts.benchmarking.processes import Ended
 
 ROOT = Path(__file__).resolve().parents[2]
 ROUNDS = ["seed0-start-2", "seed0-disagreement-4", "seed0-random-4"]
@@ -200,7 +200,7 @@ def test_a_stop_while_a_training_starts_leaves_none_behind(program, phantom_dir,
     monkeypatch.setattr(subprocess, "Popen", Interrupted)
     assert program.main(words(tmp_path, phantom_dir)) == 130
     assert "stopped; repeat the command to resume" in capsys.readouterr().err
-    monkeypatch.setattr("bundle.benchmark.files.PATIENCE", 0.0)
+    monkeypatch.setattr("scripts.benchmarking.files.PATIENCE", 0.0)
     with OutputLock(tmp_path):
         assert (tmp_path / "rounds" / ROUNDS[0] / "log.txt").is_file()
 

@@ -115,7 +115,7 @@ def test_what_is_wrong_is_the_last_line(program, words, capsys, tmp_path):
     assert "the watershed has no setting 'level'; choose from seed_level, " in said(
         program, [*words, "--try", "level=1"], capsys
     )
-    assert "seed_level is 3; a signed distance asks" in said(program, [*words, "--try", "seed_level=3"], capsys)
+    assert "seed_level is 3; a signed distance needs" in said(program, [*words, "--try", "seed_level=3"], capsys)
     supervised = str([FILES[0], str(ROOT / "configs/methods/supervised.yaml"), *FILES[1:]])
     words = [supervised if word == str(FILES) else word for word in words]
     words[words.index("--ckpt_dir") + 1] = str(tmp_path / "nowhere")

@@ -21,7 +21,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from bundle.inference.files import hidden_until_done
+from bundle.utils import atomic_path
 
 Mask = NDArray[np.uint8]
 TileIndex = tuple[int, int]
@@ -133,7 +133,7 @@ class MaskPyramid:
         levels = self._levels()
         is_large = sum(self._encoded_size(size, tiles) for size, tiles in levels) > LARGEST_CLASSIC
         with (
-            hidden_until_done(path) as temporary,
+            atomic_path(path, ".tif", clean=True) as temporary,
             tifffile.TiffWriter(temporary, bigtiff=is_large, ome=layout == "ome") as writer,
         ):
             for number, (size, tiles) in enumerate(levels):

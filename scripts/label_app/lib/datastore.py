@@ -30,7 +30,7 @@ from lib.uploads import (
 )
 from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastore
 
-from bundle.engines.files import whole
+from bundle.utils import atomic_path
 
 logger = logging.getLogger(__name__)
 
@@ -222,7 +222,7 @@ class TileDatastore(LocalDatastore):
                 self._update_datastore_file(lock=False)
             return
         self._ignore_event_config = True
-        with whole(self._datastore_config_path) as partial:
+        with atomic_path(self._datastore_config_path) as partial:
             content = self._datastore.model_dump(exclude={"base_path"})
             partial.write_text(json.dumps(content, indent=2, default=str), encoding="utf-8")
         self._config_ts = os.stat(self._datastore_config_path).st_mtime
@@ -242,7 +242,7 @@ class TileDatastore(LocalDatastore):
 
 def _copy_whole(source: Path, path: Path) -> None:
     """Copy a file atomically."""
-    with whole(path) as partial:
+    with atomic_path(path) as partial:
         shutil.copyfile(source, partial)
 
 

@@ -15,8 +15,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 from lib.refusals import CONFLICT, NOT_FOUND, RefusalError
 
-from bundle.engines.files import whole
 from bundle.engines.model_file import NAME
+from bundle.utils import atomic_path
 
 MODEL = "model.pt"
 
@@ -77,7 +77,7 @@ class ModelFolder:
         now = time.strftime("%Y%m%d-%H%M%S")
         names = (f"model_{now}-{number:02d}.pt" for number in range(10**6))
         copy = next(self.folder / name for name in names if not (self.folder / name).exists())
-        with whole(copy) as partial:
+        with atomic_path(copy) as partial:
             shutil.copy2(self.place, partial)
         return copy.name
 
@@ -89,11 +89,11 @@ class ModelFolder:
         """
         kept = self.keep()
         self.folder.mkdir(parents=True, exist_ok=True)
-        with whole(self.place) as partial:
+        with atomic_path(self.place) as partial:
             shutil.copyfile(trained, partial)
         description = trained.with_name(NAME)
         if description.is_file():
-            with whole(self.folder / NAME) as partial:
+            with atomic_path(self.folder / NAME) as partial:
                 shutil.copyfile(description, partial)
         else:
             (self.folder / NAME).unlink(missing_ok=True)
@@ -136,7 +136,7 @@ class ModelFolder:
     def write(self, name: str, content: Mapping[str, Any]) -> None:
         """Write the record ``NAME.json``."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with whole(self.folder / f"{name}.json") as partial:
+        with atomic_path(self.folder / f"{name}.json") as partial:
             partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
     def note(self, name: str, content: Mapping[str, Any]) -> None:

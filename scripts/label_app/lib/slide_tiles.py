@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bundle.annotation import Annotation, draw_classes, draw_instances
-from bundle.engines.files import whole
 from bundle.inference.slides import Box, Scale, Slide, Tissue, open_slide, read_working, scale_of
 from bundle.inference.slides.planning import working_box
 from bundle.inference.slides.upsampling import native_box
+from bundle.utils import atomic_path
 
 MARGIN = 10.0
 """Width of the band around an outline that is assumed to be fully annotated, um; as in the sparse annotations."""
@@ -291,5 +291,5 @@ def _digest(content: Sequence[Any]) -> str:
 
 def _write(pixels: NDArray[Any], path: Path) -> None:
     """Write an image atomically."""
-    with whole(path, ".png") as partial:
+    with atomic_path(path, ".png") as partial:
         Image.fromarray(pixels).save(partial)

@@ -1,0 +1,98 @@
+"""Atomic writing of files: a file is complete or missing, also if the run is killed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from glob import escape
+from pathlib import Path
+from secrets import token_hex
+
+
+def temporary_path(path: str | os.PathLike[str], suffix: str = "") -> Path:
+    """Return a temporary path beside a file.
+
+    The name is random, because process ids are equal in two threads and in containers that share a folder.
+
+    Args:
+        path: file to write; its folder is created if missing.
+        suffix: end of the temporary name, for writers that choose the format by it.
+
+    Raises:
+        OSError: if the folder cannot be created.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.with_name(f".{path.name}.{token_hex(4)}.partial{suffix}")
+
+
+def remove_partials(path: str | os.PathLike[str]) -> None:
+    """Remove temporary files that killed runs left beside a file."""
+    path = Path(path)
+    for partial in path.parent.glob(f".{escape(path.name)}.*.partial*"):
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def path_in_errors(path: str | os.PathLike[str], temporary: Path | None = None) -> Iterator[None]:
+    """Name a file in the errors of writing it; the error of a full disk names none, others name the temporary file.
+
+    Args:
+        path: file to write.
+        temporary: its temporary file.
+
+    Raises:
+        OSError: with ``path``, in place of an OSError raised inside, also of one that torch wrapped in a RuntimeError.
+            Errors that name another file stay as they are.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        cause = _os_error(error)
+        own = {None, str(temporary), str(Path(path).parent)}
+        if cause is None or (cause.filename is not None and str(cause.filename) not in own):
+            raise
+        if cause.errno is None:
+            raise OSError(f"{path} could not be written: {cause}") from error
+        raise OSError(cause.errno, os.strerror(cause.errno), str(path)) from error
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike[str], suffix: str = "", clean: bool = False) -> Iterator[Path]:
+    """Yield a temporary path beside a file; it is renamed to the file at the end, or removed after an error.
+
+    Args:
+        path: file to write; its folder is created if missing. An existing file stays unchanged after an error.
+        suffix: end of the temporary name, for writers that choose the format by it.
+        clean: whether to remove temporary files of killed runs first; only if no other process writes the same file.
+
+    Raises:
+        OSError: if the file cannot be written, for example on a full disk; the error names the file.
+
+    Example::
+
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with atomic_path(f"{folder}/table.csv") as temporary:
+        ...         _ = temporary.write_text("a,b")
+        ...     Path(folder, "table.csv").read_text()
+        'a,b'
+    """
+    with path_in_errors(path):
+        temporary = temporary_path(path, suffix)
+        if clean:
+            remove_partials(path)
+    with path_in_errors(path, temporary):
+        try:
+            yield temporary
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _os_error(error: BaseException | None) -> OSError | None:
+    """Return the OSError behind an error; torch wraps it in an error of another type."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__cause__ or error.__context__
+    return error

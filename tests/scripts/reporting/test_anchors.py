@@ -1,0 +1,96 @@
+"""Published results: the file in docs, and their section of the page."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scripts.reporting import load_cells, read_anchors
+from scripts.reporting.definitions import DEFINITIONS, PROTOCOLS
+from scripts.reporting.published import anchor_table, ours, published
+
+ANCHOR = {
+    **{"paper": "A 2025", "method": "semi_moe", "data": "phantom", "labels": "10", "protocol": "heldout"},
+    **{"metric": "pooled_dice", "value": 89.0, "unit": "%", "source": "A: Title, Venue 2025"},
+}
+
+
+@pytest.fixture
+def shipped(repository_root: Path) -> list[dict[str, Any]]:
+    """Return the results of docs/anchors.json for both public data sets."""
+    return [
+        anchor for data in ("glas", "crag") for anchor in read_anchors(repository_root / "docs" / "anchors.json", data)
+    ]
+
+
+def test_every_result_has_a_source_and_a_defined_score(shipped: list[dict[str, Any]]) -> None:
+    assert len(shipped) > 20
+    for anchor in shipped:
+        assert re.search(r"arXiv \d{4}\.\d{5}", anchor["source"]), anchor
+        assert anchor["protocol"] in PROTOCOLS
+        assert anchor["metric"] in DEFINITIONS
+        assert anchor["unit"] == ("px" if anchor["metric"].endswith("hausdorff") else "%")
+    places = [
+        tuple(str(anchor.get(key)) for key in ("paper", "data", "labels", "metric", "part")) for anchor in shipped
+    ]
+    assert len(set(places)) == len(places), "a result is repeated"
+
+
+def test_results_with_a_swept_threshold_have_swept_scores(shipped: list[dict[str, Any]]) -> None:
+    metrics = {anchor["metric"] for anchor in shipped if anchor["protocol"] == "authors"}
+    assert metrics == {"swept_dice", "swept_jaccard"}
+    assert not any(anchor["metric"].startswith("swept") for anchor in shipped if anchor["protocol"] != "authors")
+
+
+def test_results_with_the_same_protocol_come_first(make_cells: Callable[..., Path]) -> None:
+    cells = load_cells(make_cells())
+    others = [ANCHOR | {"protocol": "authors", "metric": "swept_dice"}, ANCHOR | {"labels": "5", "paper": "B 2024"}]
+    (head, rows), sources = anchor_table([*others, ANCHOR], cells)
+    assert head[:4] == ["protocol", "paper", "published", "ours"]
+    assert [row[:3] for row in rows] == [
+        ["heldout", "B 2024 [1]", "pooled Dice 89.0 %"],
+        ["heldout", "A 2025 [1]", "pooled Dice 89.0 %"],
+        ["authors (optimistic)", "A 2025 [1]", "swept Dice 89.0 %"],
+    ]
+    assert sources == ["A: Title, Venue 2025"]
+
+
+def test_scores_of_a_paper_share_a_row_per_part_of_the_test_images(make_cells: Callable[..., Path]) -> None:
+    cells = load_cells(make_cells())
+    objects = {"metric": "object_hausdorff", "value": 32, "unit": "px"}
+    figures = [ANCHOR | {"part": "testA"}, ANCHOR | {"part": "testA"} | objects, ANCHOR | {"part": "testB"}]
+    rows = anchor_table(figures, cells)[0][1]
+    assert [(row[2], row[5]) for row in rows] == [
+        ("pooled Dice 89.0 %, object Hausdorff 32 px", "testA"),
+        ("pooled Dice 89.0 %", "testB"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "pooled Dice 76.00 %"),
+        ({"metric": "object_hausdorff", "unit": "px"}, "object Hausdorff 12.3 px"),
+        ({"protocol": "authors"}, ""),
+        ({"labels": "5"}, ""),
+        ({"method": None}, ""),
+        ({"metric": "swept_dice"}, ""),
+        ({"part": "testA"}, ""),
+    ],
+)
+def test_our_result_is_shown_for_the_same_score(
+    make_cells: Callable[..., Path], changes: dict[str, Any], expected: str
+) -> None:
+    assert ours(ANCHOR | changes, load_cells(make_cells())) == expected
+
+
+def test_sources_and_notes_are_complete(make_cells: Callable[..., Path]) -> None:
+    source, note = f"A: {'a long title ' * 20}, arXiv 2509.13834", "another <split>"
+    shown = published([ANCHOR | {"source": source, "note": note}], load_cells(make_cells()))
+    assert f'<ol class="sources"><li>{source}</li></ol>' in shown
+    assert '<td class="words" data-title="note">another &lt;split&gt;</td>' in shown
+    assert published([], load_cells(make_cells("again"))) == ""

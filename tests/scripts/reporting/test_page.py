@@ -1,0 +1,237 @@
+"""The page of a report: valid, self-contained and clear about optimistic scores."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+from scripts.reporting import build, load_cells, metrics_of
+from scripts.reporting.answers import pictures, reliability
+from scripts.reporting.markup import table
+from scripts.reporting.meanings import meanings
+from scripts.reporting.scores import compared, leading, overview
+from scripts.reporting.training import curves, gates_of, losses, mean_curve
+
+VOID = ("meta", "img", "wbr", "line", "circle", "polyline", "polygon", "rect", "i")
+
+
+class Reader(HTMLParser):
+    """Parser for headings and tags of a page, which checks that every tag is closed."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.headings: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in VOID:
+            self.open.append(tag)
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] in ("h1", "h2"):
+            self.headings.append(data)
+
+    def all(self, attribute: str) -> list[str]:
+        """Return the values of an attribute of all tags."""
+        return [str(attributes[attribute]) for _, attributes in self.tags if attribute in attributes]
+
+
+def page_of(cells: Path, **changes: Any) -> str:
+    """Return the page of a folder of cells."""
+    found = load_cells(cells)
+    arguments: dict[str, Any] = {"tiles": {}, "anchors": [], "warnings": [], "made": "Made now."} | changes
+    return build(found, metrics_of(found), "supervised", **arguments)
+
+
+def test_the_page_is_valid_and_self_contained(make_cells: Callable[..., Path]) -> None:
+    tile = {"title": "t1", "caption": "t1: Dice 0.9", "source": "data:image/webp;base64,AAAA"}
+    anchor = {"paper": "Paper <A>", "protocol": "authors", "metric": "swept_dice", "value": 89.2, "source": "table 1"}
+    page = page_of(make_cells(), tiles={"run: worst": [tile]}, anchors=[anchor], warnings=["Mind <this>."])
+    read = Reader(page)
+    assert read.open == []
+    assert read.headings == [
+        "supervised and semi_moe on phantom: semi_moe leads at 10\u00a0% and 100\u00a0% labels",
+        "Scores on the test images",
+        "Differences to supervised, image by image",
+        "Learning curves on validation images",
+        "Training loss",
+        "Gate weights during training",
+        "Calibration",
+        "Worst and best test images",
+        "Cost",
+        "Published results",
+        "Definitions of the scores",
+        "Runs",
+    ]
+    addresses = [*read.all("src"), *read.all("href")]
+    assert all(address.startswith(("data:", "#")) for address in addresses)
+    assert {address[1:] for address in addresses if address.startswith("#")} <= set(read.all("id"))
+    assert "url(" not in page
+    assert "@import" not in page
+    assert "Paper &lt;A&gt;" in page
+    assert "Mind &lt;this&gt;." in page
+    assert "0.760 ±\u00a00.000" in page
+    scores = page.split('<section id="published-results"')[0]
+    assert "89.2" not in scores, "published results have a separate section"
+
+
+def test_the_summary_comes_first_and_methods_are_described(make_cells: Callable[..., Path]) -> None:
+    page = page_of(make_cells(), warnings=["Mind."], about={"semi_moe": "Semi-MoE: <three> experts."})
+    lead = page.split("<nav")[0]
+    parts = [
+        "<h1>",
+        "This page compares 2 methods",
+        "semi_moe is better",
+        "Higher is better",
+        "The checkpoint",
+        "Mind.",
+    ]
+    places = [lead.index(part) for part in parts]
+    assert places == sorted(places)
+    assert "<dt>semi_moe</dt><dd>Semi-MoE: &lt;three&gt; experts.</dd>" in lead
+    assert "<dt>supervised</dt>" not in lead, "it has no description"
+
+
+def test_tables_in_blocks_have_column_titles_in_each_row() -> None:
+    narrow = table((["method", "score"], [["a", "0.5 ± 0.1"]]), "Two.")
+    assert "data-title" not in narrow
+    assert "0.5 ±\u00a00.1" in narrow
+    wide = table(([f"column {number}" for number in range(7)], [["a", *"123456"]]), "Seven.", groups=None)
+    assert 'class="wide blocks"' in wide
+    assert re.findall('data-title="(.*?)"', wide) == [f"column {number}" for number in range(1, 7)]
+    assert 'class="wide blocks"' in table((["a", "b"], [["1", "A sentence."]]), "Words.", words=["b"])
+
+
+def test_the_page_is_accessible(make_cells: Callable[..., Path]) -> None:
+    tile = {"title": "t1", "caption": "t1: Dice 0.9", "source": "data:image/webp;base64,AAAA"}
+    read = Reader(page_of(make_cells(), tiles={"run: worst": [tile]}))
+    assert read.all("lang") == ["en"]
+    assert len(read.all("id")) == len(set(read.all("id")))
+    charts = [attributes for tag, attributes in read.tags if tag == "svg"]
+    assert charts
+    assert all(chart.get("role") == "img" and chart.get("aria-label") for chart in charts)
+    assert read.all("alt") == ["Test image with outlines of annotation and prediction; worst, t1: Dice 0.9"]
+    assert all("scope" in attributes for tag, attributes in read.tags if tag == "th")
+    regions = [attributes for _, attributes in read.tags if str(attributes.get("class")).startswith("wide")]
+    assert regions
+    assert all(region.get("tabindex") == "0" and region.get("aria-label") for region in regions)
+    assert len([tag for tag, _ in read.tags if tag == "caption"]) == len(regions)
+
+
+def test_the_main_score_of_the_protocol_has_the_first_chart(make_cells: Callable[..., Path]) -> None:
+    scores = {"pooled_dice": 0.8, "swept_dice": 0.9, "swept_jaccard": 0.8, "class_mean_dice": 0.85, "object_dice": 0.5}
+    for protocol, title in (("heldout", "pooled Dice"), ("authors", "swept Dice"), ("class_mean", "class-mean Dice")):
+        cells = load_cells(make_cells(protocol, protocol=protocol, metrics=scores))
+        shown = overview(cells, sorted(scores), "supervised")
+        assert re.findall("<figcaption>(.*?)</figcaption>", shown) == [title, "object Dice"]
+    assert leading(load_cells(make_cells("bare", metrics={"own": 1.0})), ["own"]) == "own"
+
+
+def test_the_authors_protocol_is_marked_as_optimistic(make_cells: Callable[..., Path]) -> None:
+    curve = {"epoch": [1.0, 2.0], "loss": [1.0, 0.5], "validation/swept_dice": [0.5, 0.6]}
+    chosen = {"epoch": 2, "metric": "swept_jaccard", "value": 0.5}
+    read = Reader(page := page_of(make_cells(protocol="authors", curves=curve, selected=chosen)))
+    assert read.headings[:2] == [
+        "supervised and semi_moe on phantom: semi_moe leads at 10\u00a0% and 100\u00a0% labels (optimistic)",
+        "Scores on the test images, which also selected the checkpoints",
+    ]
+    assert "Learning curves on test images" in read.headings
+    assert '<p class="warning">Optimistic: checkpoint and threshold' in page.split("<nav")[0]
+    assert "best on test images" in page
+    assert "swept Jaccard 0.500" in page
+    assert "validation images" not in page
+    assert "Optimistic" not in page_of(make_cells("heldout"))
+
+
+def test_a_second_postprocessing_is_shown_with_the_first(
+    make_cells: Callable[..., Path], edit_cell: Callable[..., None]
+) -> None:
+    folder = make_cells()
+    for cell in load_cells(folder):
+        images = {"image": cell.content["per_image"]["image"], "object_dice": [0.5, 0.6, 0.7]}
+        scores = {"object_dice": 0.6}
+        if cell.method == "semi_moe":
+            scores["watershed_object_dice"] = 0.7
+            images["watershed_object_dice"] = [0.6, 0.7, 0.9]
+        edit_cell(folder, cell.name, metrics=scores, per_image=images)
+    cells = load_cells(folder)
+    for shown in (overview(cells, metrics_of(cells), "supervised"), compared(cells, "supervised")):
+        chart, table = shown.split("<table", 1)
+        assert chart.count('class="hollow"') == 1 + 2, "in the legend, and a mark per share of labels"
+        assert "watershed" in table
+    assert ">+0.133</td>" in compared(cells, "supervised")
+
+
+def test_each_method_has_a_loss_chart(make_cells: Callable[..., Path]) -> None:
+    cells = load_cells(make_cells())
+    shown = losses(cells)
+    assert re.findall("<figcaption>(.*?)</figcaption>", shown) == ["supervised", "semi_<wbr>moe"]
+    assert shown.count("<polyline") == 8, "a line per share of labels and seed"
+
+
+def test_learning_curves_are_shown_with_the_baseline(make_cells: Callable[..., Path]) -> None:
+    cells = load_cells(make_cells())
+    shown = curves(cells, "supervised")
+    baseline, other = re.findall("<svg.*?</svg>", shown)
+    assert (baseline.count('reference"'), other.count('reference"')) == (0, 2)
+    group = [cell for cell in cells if cell.labels == "10"]
+    (_, first), (_, last) = mean_curve(group, "validation/pooled_dice")
+    assert (first, last) == (0.635, 0.735)
+    assert curves(load_cells(make_cells("bare", curves=None)), "supervised") == ""
+
+
+def test_gates_and_calibration_are_read_from_the_columns(make_cells: Callable[..., Path]) -> None:
+    cells = load_cells(make_cells())
+    assert gates_of(cells[0]) == {
+        "seg": {name: f"unlabeled/gate_seg/{name}/mean" for name in ("seg", "sdf", "boundary")}
+    }
+    assert gates_of(next(cell for cell in cells if cell.method == "supervised")) == {}
+    assert reliability(cells[0]) == [(0.1, 0.05), (0.9, 0.95)], "empty bins are skipped"
+
+
+def test_many_runs_with_pictures_are_collapsed() -> None:
+    tiles = {
+        f"run {number}: {rank}": [{"title": "t", "caption": "t: Dice 1", "source": "data:,"}]
+        for number in range(9)
+        for rank in ("worst", "best")
+    }
+    shown = pictures(tiles)
+    assert shown.count("<details") == 9
+    assert shown.count("<details open>") == 4
+    assert shown.count("<h3>Worst</h3>") == shown.count("<h3>Best</h3>") == 9
+    assert shown.count('<div class="tiles">') == 18, "worst and best in separate rows"
+
+
+def test_scores_of_empty_images_are_defined() -> None:
+    section = meanings(["pooled_dice", "watershed_object_hausdorff"])
+    assert "diagonal of the image" in section
+    assert "at least half" in section
+    assert "object F1</th>" not in section, "only scores of the report have values"
+    assert "Objects</h3>" not in meanings(["pooled_dice"])
+
+
+def test_a_page_of_many_methods_stays_small(make_cells: Callable[..., Path]) -> None:
+    first, *_ = load_cells(make_cells())
+    cells = [
+        type(first)(first.folder, {**first.content, "name": f"m{number}-{seed}", "method": f"m{number}", "seed": seed})
+        for number in range(25)
+        for seed in range(3)
+    ]
+    page = build(cells, metrics_of(cells), "m0", {}, [], [], "")
+    assert Reader(page).open == []
+    assert page.count("<figure>") > 75
+    assert len(page) < 2e6
+    assert page.count("<li><i class=") < 12, "legends contain shares and experts, not methods"
