@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from skimage.color import rgb2hed
 from skimage.filters import threshold_otsu
 
-from bundle.data.phantom_draw import DOMAINS, GRADES, draw_tile
+from bundle.data.phantom import DOMAINS, GRADES, draw_tile
 
 CHANNELS = ("red", "green", "blue", "hematoxylin", "eosin", "residual")
 

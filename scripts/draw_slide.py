@@ -145,7 +145,7 @@ class PhantomSlide:
     """
 
     def __init__(self, size: tuple[int, int], mpp: float, tissue: float, seed: int, tile: int) -> None:
-        from bundle.data.phantom_draw import DOMAINS
+        from bundle.data.phantom import DOMAINS
 
         self.size, self.mpp, self.seed, self.tile = size, mpp, seed, tile
         self.glass = np.rint(255 * np.array(DOMAINS[DOMAIN].light)).astype(np.uint8)
@@ -218,7 +218,7 @@ class PhantomSlide:
 
     def _texture(self, number: int) -> dict[str, list[NDArray[np.uint8]]]:
         """Draw one square of tissue (side, side, 3) and the mask of its glands (side, side, 1) at every level."""
-        from bundle.data.phantom_draw import GRADES, draw_tile
+        from bundle.data.phantom import GRADES, draw_tile
 
         grade, square = GRADES[number % len(GRADES)], (self.side, self.side)
         for attempt in range(4):  # some squares are at the edge of the phantom's tissue and half empty

@@ -95,8 +95,8 @@ def training_arguments(folder: Path) -> tuple[list[str], dict[str, Any]]:
     Raises:
         ValueError: where it tells none, a config is no longer there, or one of them would have to be trusted.
     """
-    from bundle.engines.definitions import TARGET, check_definition
-    from bundle.engines.model_file import NAME, read_description
+    from bundle.engines.component_definitions import TARGET, check_definition
+    from bundle.engines.model_json_reader import NAME, read_description
     from scripts.benchmarking import settings_of
 
     if not (folder / NAME).is_file():
@@ -157,9 +157,9 @@ def export(files: Sequence[str], changes: Mapping[str, Any], model: Path, output
         FileNotFoundError: if there are no weights.
         ValueError: if the weights do not fit the network, or inference does not support the run's preprocessing.
     """
-    from bundle.data.writing import new_folder
-    from bundle.engines.model_file import NAME, read_description
-    from bundle.engines.summary import command_line
+    from bundle.data.folder_writer import new_folder
+    from bundle.engines.model_json_reader import NAME, read_description
+    from bundle.engines.run_summary import command_line
     from bundle.export import model_card, model_metadata
     from scripts.benchmarking import merged
 

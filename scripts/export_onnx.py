@@ -131,7 +131,7 @@ def metadata_of(parser: ConfigParser, metadata: Path, model: Path, answer: str) 
         model: weights file.
         answer: name of the head that is ``pred``.
     """
-    from bundle.engines.definitions import plain_definition
+    from bundle.engines.component_definitions import plain_definition
 
     shipped = metadata if metadata.is_file() else ROOT / "configs" / "metadata.json"
     entries: dict[str, Any] = {

@@ -99,7 +99,7 @@ def add_folder(sources: Any) -> None:
 def run_folder(options: argparse.Namespace) -> None:
     """Prepare the user's own images and masks."""
     from bundle.data.folder import class_names, prepare_folder  # imported here, so that --help does not import torch
-    from bundle.data.plans import Plan
+    from bundle.data.split_plan import Plan
 
     plan = Plan(options.labeled, options.seeds, options.validation, options.test, options.folds)
     with Bar("folder") as progress:

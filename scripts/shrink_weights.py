@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program. Exit codes: 0 success, 1 error, 2 invalid command line."""
     from bundle.engines import save_whole
     from bundle.engines.checkpoint import read_saved
-    from bundle.engines.model_file import NAME
+    from bundle.engines.model_json_reader import NAME
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, type=Path, help="model.pt of a training")
@@ -55,7 +55,7 @@ def release(description: Path, model: Path) -> None:
         description: ``model.json`` of the training.
         model: released weights.
     """
-    from bundle.engines.model_file import NAME, read_description, sha256, write_description
+    from bundle.engines.model_json_reader import NAME, read_description, sha256, write_description
 
     weights = {"file": model.name, "sha256": sha256(model)}
     write_description(model.with_name(NAME), read_description(description) | {"weights": weights, "released": True})

@@ -46,7 +46,13 @@ TINY: dict[str, Any] = {
 LoggerState = tuple[list[logging.Handler], int, bool]
 """Handlers, level and whether messages go on to the parent."""
 LONGEST = (
-    *("methods/test_every_method", "test_bad_input", "networks/test_onnx", "engines/test_resume", "test_resume"),
+    *(
+        "methods/test_every_method",
+        "test_bad_input",
+        "networks/test_onnx_network",
+        "engines/test_resume",
+        "test_resume",
+    ),
     *("test_bundle", "scripts/test_benchmark", "scripts/test_simulate_labeling", "scripts/test_check_config"),
     *("scripts/test_export_onnx", "inference/slides/test_segmenter", "test_protocols", "test_own_data"),
     *("networks/test_encoders", "test_multi_gpu", "test_inference_outputs", "test_adding", "test_configs"),

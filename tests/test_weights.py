@@ -11,7 +11,7 @@ from monai.bundle import ConfigParser
 
 from bundle.data import load_data_list, read_image, read_label
 from bundle.engines import ModelCheckpointLoader
-from bundle.engines.model_file import read_description
+from bundle.engines.model_json_reader import read_description
 
 LARGEST = 25 * 10**6
 

@@ -4,7 +4,7 @@ from bundle.annotation.asap import write_asap
 from bundle.annotation.contours import contours_document
 from bundle.annotation.drawing import draw_classes, draw_instances
 from bundle.annotation.dsa import dsa_document
-from bundle.annotation.reading import read_annotations
+from bundle.annotation.readers import read_annotations
 from bundle.annotation.shapes import Annotation, AnnotationError
 
 __all__ = [

@@ -14,7 +14,7 @@ import shapely
 from numpy.typing import NDArray
 from shapely import MultiPolygon, Polygon, affinity
 
-from bundle.annotation.rays import intersect_left_rays
+from bundle.annotation.ray_intersections import intersect_left_rays
 
 Shape: TypeAlias = Polygon | MultiPolygon
 Ring: TypeAlias = NDArray[np.float64]

@@ -19,8 +19,8 @@ from bundle.data.pictures import (
     stem_of,
     volume_slices,
 )
-from bundle.data.plans import Plan
 from bundle.data.protocols import serve_protocol
+from bundle.data.split_plan import Plan
 from bundle.data.splits import draw_split, heldout_lists, nested_draws, patient_folds
 
 __all__ = [

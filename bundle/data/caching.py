@@ -19,8 +19,8 @@ from PIL import Image, UnidentifiedImageError
 
 from bundle.data.decoding import FORMATS
 from bundle.data.lists import MPP, Entry
+from bundle.data.message_text import counted
 from bundle.data.pictures import picture_size
-from bundle.data.sentences import counted
 from bundle.types import IMAGE, LABEL
 
 logger = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.data.label_values import reading_of
-from bundle.data.stored import Stored
+from bundle.data.raw_pixels import Stored
 
 DEPTHS = (8, 12, 16)
 """Bit depths of scanners and cameras. Files have 8 or 16 bits and do not store how many of the 16 are used."""

@@ -18,7 +18,7 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from bundle.data.stored import PictureError, Stored, check_size, reading
+from bundle.data.raw_pixels import PictureError, Stored, check_size, reading
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
 """Formats that Pillow may read, whatever the suffix; some of its other readers start external programs."""

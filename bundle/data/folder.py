@@ -17,16 +17,16 @@ import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
+from bundle.data.folder_writer import Progress, check_new, new_folder, save_image, save_label, write_image, write_lists
 from bundle.data.label_maps import as_classes, as_instances, has_split_numbers
 from bundle.data.leakage import same_content
+from bundle.data.message_text import some
 from bundle.data.pairs import Pair, check_rows, find_pairs, read_table
 from bundle.data.pictures import Picture, read_label, volume_slices
-from bundle.data.plans import Plan, count_parts, draw_lists, patient_notes
-from bundle.data.sentences import some
+from bundle.data.raw_pixels import reading
+from bundle.data.split_plan import Plan, count_parts, draw_lists, patient_notes
 from bundle.data.splits import DataList
-from bundle.data.stored import reading
 from bundle.data.volumes import is_nifti
-from bundle.data.writing import Progress, check_new, new_folder, save_image, save_label, write_image, write_lists
 from bundle.types import IGNORE
 
 SPLIT = "a value has several separate pieces"

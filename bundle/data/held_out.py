@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bundle.data.sentences import counted
+from bundle.data.message_text import counted
 from bundle.data.splits import nested_draws, share_count
 
 Entry = Mapping[str, Any]

@@ -8,7 +8,7 @@ from typing import Any
 
 from monai.data import Dataset
 
-from bundle.data.stored import PictureError
+from bundle.data.raw_pixels import PictureError
 from bundle.types import FAILED, IMAGE
 
 SLIDE_SUFFIXES = (".svs", ".tif", ".tiff", ".ndpi", ".scn", ".mrxs", ".vms", ".vmu", ".bif", ".svslide")

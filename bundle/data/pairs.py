@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bundle.data.message_text import counted, some
 from bundle.data.pictures import IMAGE_SUFFIXES, is_picture, stem_of
-from bundle.data.sentences import counted, some
 
 COLUMN = "image"
 KNOWN = ("patient", "grade", "domain", "mpp")

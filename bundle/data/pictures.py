@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from bundle.data.conversion import to_bytes, to_label, to_rgb
 from bundle.data.decoding import decode, size_of
 from bundle.data.label_values import reading_of
-from bundle.data.stored import PictureError, Stored
+from bundle.data.raw_pixels import PictureError, Stored
 from bundle.data.volumes import NIFTI, decode_flat, flat_size, is_nifti, read_volume, slices_of
 
 __all__ = [

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bundle.data.sentences import counted, some
+from bundle.data.message_text import counted, some
 from bundle.types import IMAGE, LABEL
 
 PROTOCOLS = ("heldout", "authors", "class_mean", "transfer", "shift")

@@ -13,7 +13,7 @@ import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
-from bundle.data.stored import PictureError, Stored, check_size, reading
+from bundle.data.raw_pixels import PictureError, Stored, check_size, reading
 
 NIFTI = (".nii", ".nii.gz")
 """File suffixes of NIfTI, in lower case."""

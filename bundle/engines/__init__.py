@@ -2,15 +2,15 @@
 
 from bundle.engines.checkpoint import BestModel, LastModel, ModelCheckpointLoader
 from bundle.engines.error_summary import end_clearly
-from bundle.engines.files import WholePictureWriter, check_writable, save_whole
+from bundle.engines.file_writers import WholePictureWriter, check_writable, save_whole
 from bundle.engines.inference_log import InferenceLog
-from bundle.engines.model_description import ModelDescription, SaveScores, data_facts
-from bundle.engines.model_file import trained_model
+from bundle.engines.model_json_reader import trained_model
+from bundle.engines.model_json_writer import ModelDescription, SaveScores, data_facts
 from bundle.engines.parameter_groups import parameter_groups
 from bundle.engines.predictor import Predictor
-from bundle.engines.ranks import join_ranks, leave_ranks
+from bundle.engines.process_group import join_ranks, leave_ranks
 from bundle.engines.resume import ResumeFile
-from bundle.engines.summary import EvaluationSummary, TrainingSummary
+from bundle.engines.run_summary import EvaluationSummary, TrainingSummary
 from bundle.engines.trainer import SemiSupervisedTrainer
 
 __all__ = [

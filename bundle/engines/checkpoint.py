@@ -14,10 +14,10 @@ from ignite import distributed as idist
 from ignite.engine import Engine, Events
 from torch import Tensor, nn
 
-from bundle.engines.files import save_whole
-from bundle.engines.model_description import ModelDescription
-from bundle.engines.model_file import NAME as DESCRIPTION
-from bundle.engines.model_file import describes_others
+from bundle.engines.file_writers import save_whole
+from bundle.engines.model_json_reader import NAME as DESCRIPTION
+from bundle.engines.model_json_reader import describes_others
+from bundle.engines.model_json_writer import ModelDescription
 from bundle.utils import remove_partials
 
 logger = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from typing import Any
 from ignite.engine import Engine, Events
 from torch import distributed
 
-from bundle.engines.ranks import gathered, own_share
+from bundle.engines.process_group import gathered, own_share
 from bundle.types import FACTS, FAILED, FILES, IMAGE, as_switch
 from bundle.utils import atomic_path
 

@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from bundle.engines.checkpoint import differences, read_saved
-from bundle.engines.files import check_writable, save_whole
+from bundle.engines.file_writers import check_writable, save_whole
 from bundle.utils import remove_partials
 
 logger = logging.getLogger(__name__)

@@ -3,14 +3,14 @@
 None of them changes the trained network; moving average and snapshot are separate networks.
 """
 
+from bundle.handlers.last_validation import LastValidation
 from bundle.handlers.montage import ValidationMontage
 from bundle.handlers.moving_average import MovingAverage
-from bundle.handlers.progress import RunProgress
-from bundle.handlers.progress_file import ProgressFile
-from bundle.handlers.snapshot import GrowingSnapshot
-from bundle.handlers.tables import ScoreTables
+from bundle.handlers.network_snapshot import GrowingSnapshot
+from bundle.handlers.progress_bar import RunProgress
+from bundle.handlers.progress_json import ProgressFile
+from bundle.handlers.score_tables import ScoreTables
 from bundle.handlers.training_log import TrainingLog
-from bundle.handlers.validation import LastValidation
 
 __all__ = [
     "GrowingSnapshot",

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from shapely import MultiPolygon, Polygon
 from skimage.measure import label
 
-from bundle.inference.tracing import rings
+from bundle.inference.border_tracing import rings
 
 Shape: TypeAlias = Polygon | MultiPolygon
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
-from bundle.losses.persistence import Components, Indices, components_of
+from bundle.losses.persistent_homology import Components, Indices, components_of
 from bundle.losses.pixel_weights import as_probabilities, pixel_weights
 
 

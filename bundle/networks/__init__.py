@@ -1,14 +1,14 @@
 """Networks with named heads, one architecture per file."""
 
 from bundle.networks.auxiliary import AuxiliaryUNet, FeatureDrop, FeatureNoise, PyramidUNet
-from bundle.networks.dropped import ComplementaryDropout, DroppedUNet, FeatureDropout
 from bundle.networks.efficientnet_lite import EfficientNetLite
 from bundle.networks.encoders import Encoder, PretrainableEncoder, UNetEncoder, without_pretrained
+from bundle.networks.feature_dropout import ComplementaryDropout, DroppedUNet, FeatureDropout
 from bundle.networks.gate import Gate, GatedTask
 from bundle.networks.generalist import GeneralistUNet, SpecialistSemiMoE
 from bundle.networks.k_experts import ImageGate, KExperts
-from bundle.networks.onnx import OnnxNetwork
-from bundle.networks.onnx_file import check_onnx, write_onnx
+from bundle.networks.onnx_export import check_onnx, write_onnx
+from bundle.networks.onnx_network import OnnxNetwork
 from bundle.networks.outputs import NamedOutputs
 from bundle.networks.peers import Padded, Peers
 from bundle.networks.semi_moe import SemiMoE

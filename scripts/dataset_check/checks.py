@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bundle.data.lists import MPP, NAMES, PARTS, read_entry, read_object
-from bundle.data.sentences import some
+from bundle.data.message_text import some
 from bundle.types import IMAGE, LABEL
 from scripts.dataset_check.files import FileFacts, ImageFacts, LabelFacts, inspect_image, inspect_label
 

@@ -17,7 +17,7 @@ from bundle.data.conversion import to_label, to_rgb
 from bundle.data.decoding import FORMATS, ORIENTATION, decode
 from bundle.data.label_maps import CORNERS
 from bundle.data.label_values import reading_of
-from bundle.data.stored import Stored
+from bundle.data.raw_pixels import Stored
 from bundle.data.volumes import decode_flat, is_nifti
 
 MISSING, UNREADABLE, WRONG_VALUES = "missing", "unreadable", "wrong values"

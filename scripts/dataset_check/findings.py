@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 
 from bundle.data.lists import MPP, PARTS
-from bundle.data.sentences import counted, some
+from bundle.data.message_text import counted, some
 from scripts.dataset_check.checks import BAD_ENTRY, BAD_VALUE, OUTSIDE, CheckedEntry, CheckedList, Finding
 from scripts.dataset_check.files import MISSING, SPECK, UNREADABLE, UPRIGHT, WRONG_VALUES, FileFacts, LabelFacts
 from scripts.dataset_check.leakage import find_overlaps

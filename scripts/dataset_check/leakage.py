@@ -7,7 +7,7 @@ from itertools import combinations
 
 from bundle.data.leakage import LEARNED, PATIENT
 from bundle.data.lists import PARTS
-from bundle.data.sentences import counted, some
+from bundle.data.message_text import counted, some
 from scripts.dataset_check.checks import CheckedEntry, CheckedList, Finding
 
 ADVICE = "remove them from one of the two"

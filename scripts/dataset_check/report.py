@@ -11,7 +11,7 @@ from typing import Any
 
 from bundle.data.leakage import PATIENT
 from bundle.data.lists import MPP, PARTS
-from bundle.data.sentences import counted
+from bundle.data.message_text import counted
 from scripts.dataset_check.checks import CheckedEntry, CheckedList, Finding
 from scripts.dataset_check.findings import is_numbered
 

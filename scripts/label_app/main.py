@@ -28,7 +28,7 @@ from lib.batch import BatchAnswers
 from lib.datastore import TileDatastore
 from lib.infer import SegmentationTask
 from lib.models import MODEL, ModelFolder
-from lib.refusals import BAD, NOT_FOUND, RefusalError, refusing
+from lib.request_errors import BAD, NOT_FOUND, RefusalError, refusing
 from lib.scores import DisagreementScoring
 from lib.settings import check_settings
 from lib.strategies import strategies

@@ -1,12 +1,12 @@
 """Report of a benchmark: reads and compares cells, and writes tables, charts and an HTML page."""
 
 from scripts.reporting.cells import Cell, chosen, load_cells, read_anchors, unfinished
-from scripts.reporting.comparing import check_comparable, facts_of, missing_note, warnings_of
+from scripts.reporting.comparability import check_comparable, facts_of, missing_note, warnings_of
 from scripts.reporting.consistency import consistency_table
 from scripts.reporting.definitions import is_optimistic, key_metric, protocol_note
 from scripts.reporting.differences import comparison_table, comparisons
 from scripts.reporting.page import build
-from scripts.reporting.recorded import record_of_cells, record_of_demo
+from scripts.reporting.results_json import record_of_cells, record_of_demo
 from scripts.reporting.statistics import Comparison, Spread, compare, spread
 from scripts.reporting.tables import (
     cost_table,

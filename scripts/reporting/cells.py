@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scripts.reporting.validity import find_error
+from scripts.reporting.cell_validation import find_error
 
 FORMAT = "semi_moe.cell/1"
 """Format of a cell's file."""

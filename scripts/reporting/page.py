@@ -7,9 +7,9 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from scripts.reporting import answers, markup, meanings, published, scores, training
+from scripts.reporting import markup, predictions, published, score_definitions, scores, training
 from scripts.reporting.cells import Cell
-from scripts.reporting.comparing import steps_of
+from scripts.reporting.comparability import steps_of
 from scripts.reporting.definitions import definition, is_optimistic, protocol_note
 from scripts.reporting.summary import Summary, summarize
 from scripts.reporting.tables import counts_table, methods_of
@@ -23,7 +23,7 @@ def build(
     cells: Sequence[Cell],
     metrics: Sequence[str],
     against: str,
-    tiles: Mapping[str, Sequence[answers.Tile]],
+    tiles: Mapping[str, Sequence[predictions.Tile]],
     anchors: Sequence[Mapping[str, Any]],
     warnings: Sequence[str],
     made: str,
@@ -53,11 +53,11 @@ def build(
         f"Learning curves on {judged}": training.curves(cells, against),
         "Training loss": training.losses(cells),
         "Gate weights during training": training.gates(cells),
-        "Calibration": answers.calibration(cells),
-        "Worst and best test images": answers.pictures(tiles),
+        "Calibration": predictions.calibration(cells),
+        "Worst and best test images": predictions.pictures(tiles),
         "Cost": scores.cost(cells),
         "Published results": published.published(anchors, cells),
-        "Definitions of the scores": meanings.meanings(metrics),
+        "Definitions of the scores": score_definitions.meanings(metrics),
         "Runs": _runs(cells, judged),
     }
     sections = {name: content for name, content in parts.items() if content}

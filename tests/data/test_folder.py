@@ -16,7 +16,7 @@ from PIL import Image
 
 from bundle.data.folder import class_names, prepare_folder
 from bundle.data.lists import load_data_list
-from bundle.data.plans import Plan
+from bundle.data.split_plan import Plan
 
 LIST = "heldout_100_seed0.json"
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bundle.data.folder_writer import write_lists
 from bundle.data.glas import (
     SPLITS,
     check_glas,
@@ -25,7 +26,6 @@ from bundle.data.glas import (
     read_grades,
 )
 from bundle.data.lists import load_data_list
-from bundle.data.writing import write_lists
 
 ROOT = Path(__file__).resolve().parents[2]
 real_glas = pytest.mark.skipif("GLAS_DIR" not in os.environ, reason="GLAS_DIR does not name a folder that holds GlaS")

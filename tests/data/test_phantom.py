@@ -13,9 +13,8 @@ from PIL import Image
 from skimage.color import rgb2hed
 from skimage.filters import threshold_otsu
 
-from bundle.data import phantom
-from bundle.data.phantom import check_phantom, phantom_data_list, write_phantom
-from bundle.data.phantom_draw import DOMAINS, GRADES, draw_tile
+from bundle.data.phantom import DOMAINS, GRADES, check_phantom, draw_tile, phantom_data_list, write_phantom
+from bundle.data.phantom import dataset as phantom
 
 SMALL = {"size": (32, 40), "parts": {"training": (7, 20), "validation": (2, 3), "test": (6, 6)}}
 

@@ -12,7 +12,7 @@ from PIL import Image
 pytest.importorskip("monailabel", reason="MONAI Label is not installed: make test-label")
 
 from lib.datastore import HISTORY, INDEX, TileDatastore
-from lib.refusals import RefusalError
+from lib.request_errors import RefusalError
 
 XML = """<?xml version="1.0"?><ASAP_Annotations><Annotations>
 <Annotation Name="{name}" Type="Polygon" PartOfGroup="{name}" Color="#00ff00"><Coordinates>

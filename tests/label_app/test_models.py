@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("fastapi", reason="MONAI Label is not installed: make test-label")
 
 from lib.models import MODEL, ModelFolder
-from lib.refusals import RefusalError
+from lib.request_errors import RefusalError
 
 
 @pytest.fixture

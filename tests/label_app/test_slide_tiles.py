@@ -22,7 +22,7 @@ from bundle.types import IGNORE
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts" / "label_app"))
 
-from lib import slide_places, slide_tiles  # noqa: E402
+from lib import slide_tiles, tile_positions  # noqa: E402
 from lib.slide_tiles import label_file, labeled_tiles, next_patch, tidy, unlabeled_tiles  # noqa: E402
 
 WIDTH, HEIGHT, MPP = 720, 420, 0.5
@@ -118,7 +118,7 @@ def test_classes_are_drawn_by_name(slide, tmp_path):
 
 
 def test_large_groups_are_cut_into_tiles_that_show_something(slide, tmp_path, monkeypatch):
-    monkeypatch.setattr(slide_places, "LARGEST", 100)
+    monkeypatch.setattr(tile_positions, "LARGEST", 100)
     bow = shapely.union_all([shapely.box(60, 60, 80, 380), shapely.box(60, 360, 560, 380)])  # an L
     records = labeled_tiles(slide, [Annotation("Gland", bow)], tmp_path, 1.0, 64, margin=5)
     painted = np.zeros((HEIGHT, WIDTH), int)

@@ -18,7 +18,7 @@ pytest.importorskip("monailabel", reason="MONAI Label is not installed: make tes
 
 import lib.train
 from lib.models import MODEL
-from lib.refusals import RefusalError
+from lib.request_errors import RefusalError
 
 from bundle.annotation import Annotation, write_asap
 from bundle.inference.polygons import outlines

@@ -9,7 +9,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from bundle.losses import TopologicalConsistency
-from bundle.losses.persistence import components_of
+from bundle.losses.persistent_homology import components_of
 
 Points = list[tuple[float, float]]
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from bundle.engines import ModelCheckpointLoader
-from bundle.engines.model_file import read_description
+from bundle.engines.model_json_reader import read_description
 from bundle.networks import SemiMoE
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bundle.inference.slides import resolution
+from bundle.inference.slides import pixel_size_metadata
 from bundle.inference.slides.slide import GLASS, OtherReaderError, Slide, SlideError, as_levels, existing_path
 
 GENERIC = "generic-tiff"
@@ -63,7 +63,7 @@ class OpenSlideSlide(Slide):
         self.levels = as_levels(handle.level_dimensions)
         self.size = self.levels[0].size
         try:
-            self.mpp = resolution.first_valid(_pixel_sizes(handle.properties), self.path)
+            self.mpp = pixel_size_metadata.first_valid(_pixel_sizes(handle.properties), self.path)
         except SlideError:
             self.close()
             raise
@@ -113,13 +113,16 @@ def blend_over_white(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return ((colors * opacity + GLASS * (GLASS - opacity) + GLASS // 2) // GLASS).astype(np.uint8)
 
 
-def _pixel_sizes(properties: Mapping[str, str]) -> list[resolution.Pair]:
+def _pixel_sizes(properties: Mapping[str, str]) -> list[pixel_size_metadata.Pair]:
     """Return the pixel sizes given in a file, from the most to the least reliable source."""
     description = properties.get("openslide.comment", "") or properties.get("tiff.ImageDescription", "")
     tags = [properties.get(f"tiff.{name}") for name in ("XResolution", "YResolution", "ResolutionUnit")]
     return [
-        resolution.of_ome(description),
-        (resolution.number(properties.get("openslide.mpp-x")), resolution.number(properties.get("openslide.mpp-y"))),
-        resolution.of_description(description),
-        resolution.of_resolution(tags[0], tags[1], tags[2]),
+        pixel_size_metadata.of_ome(description),
+        (
+            pixel_size_metadata.number(properties.get("openslide.mpp-x")),
+            pixel_size_metadata.number(properties.get("openslide.mpp-y")),
+        ),
+        pixel_size_metadata.of_description(description),
+        pixel_size_metadata.of_resolution(tags[0], tags[1], tags[2]),
     ]

@@ -14,7 +14,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from bundle.inference.slides import resolution
+from bundle.inference.slides import pixel_size_metadata
 from bundle.inference.slides.reader_openslide import blend_over_white
 from bundle.inference.slides.slide import GLASS, OtherReaderError, Slide, SlideError, as_levels, existing_path
 
@@ -63,7 +63,7 @@ class TiffSlide(Slide):
                 _check(page, self.path)
             self.levels = as_levels([(page.imagewidth, page.imagelength) for page in self._pages])
             self.size = self.levels[0].size
-            self.mpp = resolution.first_valid(_pixel_sizes(self._pages[0]), self.path)
+            self.mpp = pixel_size_metadata.first_valid(_pixel_sizes(self._pages[0]), self.path)
         except SlideError:
             self.close()
             raise
@@ -206,13 +206,13 @@ def _touched_tiles(page: Page, x: int, y: int, width: int, height: int) -> Itera
             yield row * across + column
 
 
-def _pixel_sizes(page: Page) -> list[resolution.Pair]:
+def _pixel_sizes(page: Page) -> list[pixel_size_metadata.Pair]:
     """Return the pixel sizes given in a page, from the most to the least reliable source."""
     description = page.description
     tags = [page.tags.valueof(name) for name in ("XResolution", "YResolution", "ResolutionUnit")]
     unit = int(tags[2]) if isinstance(tags[2], int) else 2  # the default of TIFF is inches
     return [
-        resolution.of_ome(description),
-        resolution.of_description(description),
-        resolution.of_resolution(tags[0], tags[1], unit),
+        pixel_size_metadata.of_ome(description),
+        pixel_size_metadata.of_description(description),
+        pixel_size_metadata.of_resolution(tags[0], tags[1], unit),
     ]

@@ -17,14 +17,14 @@ from torch import Tensor, nn
 
 from bundle.inference.geojson import feature
 from bundle.inference.polygons import Outline
-from bundle.inference.slides.blocks import REGION, SECONDS, BlockDataset, block_loader
-from bundle.inference.slides.grid import Box
-from bundle.inference.slides.planning import FindTissue, Plan, make_plan, tissue_near
 from bundle.inference.slides.reader import BACKENDS, Slide, SlideError, open_slide
-from bundle.inference.slides.results import MASKS, SlideResults, output_paths
-from bundle.inference.slides.scale import Scale, scale_of
+from bundle.inference.slides.region_dataset import REGION, SECONDS, BlockDataset, block_loader
+from bundle.inference.slides.region_grid import Box
+from bundle.inference.slides.region_selection import FindTissue, Plan, make_plan, tissue_near
+from bundle.inference.slides.resampling import Scale, scale_of
+from bundle.inference.slides.slide_crop import inside
+from bundle.inference.slides.slide_output import MASKS, SlideResults, output_paths
 from bundle.inference.slides.upsampling import native_classes
-from bundle.inference.slides.view import inside
 from bundle.inference.slides.writer_thread import Queue, Times
 from bundle.types import FACTS, FAILED, FILES, IMAGE, as_switch
 

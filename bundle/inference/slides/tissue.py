@@ -12,7 +12,7 @@ from scipy import ndimage
 from skimage.filters import threshold_otsu
 
 from bundle.inference.instances import component_instances
-from bundle.inference.slides.scale import Scale
+from bundle.inference.slides.resampling import Scale
 from bundle.inference.slides.slide import Slide
 
 CHUNK = 4096

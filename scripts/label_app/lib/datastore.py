@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
-from lib.refusals import BAD, CONFLICT, NOT_FOUND, RefusalError
+from lib.request_errors import BAD, CONFLICT, NOT_FOUND, RefusalError
 from lib.uploads import (
     MASKS,
     OUTLINES,

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from lib.answers import FORMATS, POLYGONS, Subject, write_mask, write_polygons
 from lib.models import MODEL, ModelFolder
-from lib.refusals import BAD, NOT_FOUND, TOO_LARGE, RefusalError, refusing
+from lib.request_errors import BAD, NOT_FOUND, TOO_LARGE, RefusalError, refusing
+from lib.responses import FORMATS, POLYGONS, Subject, write_mask, write_polygons
 from lib.uploads import LARGEST
 from monai.bundle import ConfigParser
 from monailabel.interfaces.tasks.infer_v2 import InferType

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from lib.refusals import CONFLICT, NOT_FOUND, RefusalError
+from lib.request_errors import CONFLICT, NOT_FOUND, RefusalError
 
-from bundle.engines.model_file import NAME
+from bundle.engines.model_json_reader import NAME
 from bundle.utils import atomic_path
 
 MODEL = "model.pt"

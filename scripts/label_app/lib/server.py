@@ -17,7 +17,7 @@ import jwt
 from fastapi import Depends, Request, UploadFile
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
-from lib.refusals import BAD
+from lib.request_errors import BAD
 from monailabel.app import app
 from monailabel.config import settings
 from monailabel.endpoints.user import auth

@@ -17,13 +17,13 @@ from typing import Any
 
 import numpy as np
 import shapely
-from lib.slide_places import Place, known_shapes, spots, state_of, tile_boxes, tissue_of
+from lib.tile_positions import Place, known_shapes, spots, state_of, tile_boxes, tissue_of
 from numpy.typing import NDArray
 from PIL import Image
 
 from bundle.annotation import Annotation, draw_classes, draw_instances
 from bundle.inference.slides import Box, Scale, Slide, Tissue, open_slide, read_working, scale_of
-from bundle.inference.slides.planning import working_box
+from bundle.inference.slides.region_selection import working_box
 from bundle.inference.slides.upsampling import native_box
 from bundle.utils import atomic_path
 

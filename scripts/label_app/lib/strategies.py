@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from lib.refusals import BAD, NOT_FOUND, RefusalError, refusing
+from lib.request_errors import BAD, NOT_FOUND, RefusalError, refusing
 from lib.scores import DisagreementScoring
 from lib.slide_tiles import next_patch
 from lib.uploads import OUTLINES, ending_of, resolution

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lib.collect import Collected, collect
-from lib.judge import dice
 from lib.models import MODEL, ModelFolder
-from lib.refusals import BAD, RefusalError, refusing
+from lib.request_errors import BAD, RefusalError, refusing
 from lib.split import TRAINING, VALIDATION, divided
+from lib.training_data import Collected, collect
+from lib.validation import dice
 from monailabel.interfaces.datastore import Datastore
 from monailabel.tasks.train.bundle import BundleTrainTask
 from monailabel.utils.async_tasks.utils import tasks

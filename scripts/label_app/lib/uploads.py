@@ -9,14 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lib.refusals import BAD, TOO_LARGE, UNREADABLE, RefusalError, refusing
+from lib.request_errors import BAD, TOO_LARGE, UNREADABLE, RefusalError, refusing
 from lib.slide_tiles import REGION
 from shapely import box
 
 from bundle.annotation import read_annotations
 from bundle.data import picture_size, read_image, read_label
 from bundle.inference.slides import is_slide, open_slide
-from bundle.inference.slides.kinds import SCANNERS
+from bundle.inference.slides.slide_detection import SCANNERS
 
 TILES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 """File name extensions of images that are read as a whole."""

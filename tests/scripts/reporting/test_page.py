@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from scripts.reporting import build, load_cells, metrics_of
-from scripts.reporting.answers import pictures, reliability
 from scripts.reporting.markup import table
-from scripts.reporting.meanings import meanings
+from scripts.reporting.predictions import pictures, reliability
+from scripts.reporting.score_definitions import meanings
 from scripts.reporting.scores import compared, leading, overview
 from scripts.reporting.training import curves, gates_of, losses, mean_curve
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .phantom_layout import Layout
+from bundle.data.phantom.layout import Layout
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ def test_each_process_opens_the_slide_itself_and_once(path, cut, monkeypatch):
     dataset = BlockDataset(path, None, PIXEL_SIZE, cut)
     opened = []
     monkeypatch.setattr(
-        "bundle.inference.slides.blocks.open_slide", lambda *given: opened.append(given) or open_slide(*given)
+        "bundle.inference.slides.region_dataset.open_slide", lambda *given: opened.append(given) or open_slide(*given)
     )
     dataset[0], dataset[1]
     assert len(opened) == 1

@@ -15,8 +15,8 @@ from monai.bundle import ConfigParser
 
 from bundle.engines import ModelCheckpointLoader, ModelDescription, SaveScores, trained_model
 from bundle.engines.checkpoint import save_model
-from bundle.engines.definitions import plain_definition
-from bundle.engines.model_file import read_description
+from bundle.engines.component_definitions import plain_definition
+from bundle.engines.model_json_reader import read_description
 from bundle.networks import EfficientNetLite, Peers, UNet
 
 SETTINGS = {
@@ -137,7 +137,7 @@ def test_without_a_description_the_defaults_hold(tmp_path):
     [
         ("network_def#_target_", "os.system", "only networks and transforms of"),
         ("network_def#_target_", "bundle.networks.unet.os.system()", "only networks and transforms of"),
-        ("network_def#_target_", "bundle.networks.onnx_file.os.system", "only networks and transforms of"),
+        ("network_def#_target_", "bundle.networks.onnx_export.os.system", "only networks and transforms of"),
         ("network_def#_target_", "bundle.networks.unet.nn.Sequential", "only networks and transforms of"),
         ("network_def#_target_", "bundle.networks.write_onnx", "only networks and transforms of"),
         ("network_def#_target_", "bundle.networks.NotThere", "only networks and transforms of"),

@@ -11,7 +11,7 @@ from typing import Any
 
 import jsonschema
 
-from bundle.engines.definitions import Builder, check_definition
+from bundle.engines.component_definitions import Builder, check_definition
 from bundle.utils import atomic_path
 
 NAME = "model.json"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bundle.inference.slides.grid import Box
+from bundle.inference.slides.region_grid import Box
 from bundle.inference.slides.slide import Level, Slide, SlideError
 
 ALIGNED = 512

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .phantom_layout import Glands
-from .phantom_style import Style
-from .phantom_texture import STAMPS, Map, noise, noise_bank, sample_periodic, stamp_bank, stamp_map
-from .phantom_tissue import Densities, one_per_cell, pixels_at, scatter
+from bundle.data.phantom.layout import Glands
+from bundle.data.phantom.style import Style
+from bundle.data.phantom.texture import STAMPS, Map, noise, noise_bank, sample_periodic, stamp_bank, stamp_map
+from bundle.data.phantom.tissue import Densities, one_per_cell, pixels_at, scatter
 
 STRATIFIED = 0.42
 """Value of ``Style.layers`` above which nuclei are in several rows."""

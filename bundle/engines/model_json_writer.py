@@ -15,9 +15,9 @@ from typing import Any
 from ignite import distributed as idist
 from ignite.engine import Engine, Events
 
-from bundle.engines.definitions import as_json, check_definition, current_parser, plain_definition
-from bundle.engines.model_file import DEFINED, FORMAT, NAME, read_description, sha256, write_description
-from bundle.engines.summary import command_line
+from bundle.engines.component_definitions import as_json, check_definition, current_parser, plain_definition
+from bundle.engines.model_json_reader import DEFINED, FORMAT, NAME, read_description, sha256, write_description
+from bundle.engines.run_summary import command_line
 
 logger = logging.getLogger(__name__)
 

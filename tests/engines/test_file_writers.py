@@ -15,7 +15,7 @@ import torch
 from monai.transforms import SaveImage
 from PIL import Image
 
-from bundle.engines.files import check_writable, save_whole
+from bundle.engines.file_writers import check_writable, save_whole
 from bundle.utils import atomic_path, remove_partials
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bundle.data.held_out import patient_of
-from bundle.data.plans import Plan, count_parts, draw_lists, patient_notes
+from bundle.data.split_plan import Plan, count_parts, draw_lists, patient_notes
 from bundle.data.splits import DataList
 
 

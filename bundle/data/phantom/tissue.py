@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .phantom_layout import FAR, Glands
-from .phantom_style import Style
-from .phantom_texture import Map, noise, noise_bank, sample_periodic, stamp_bank, stamp_map
+from bundle.data.phantom.layout import FAR, Glands
+from bundle.data.phantom.style import Style
+from bundle.data.phantom.texture import Map, noise, noise_bank, sample_periodic, stamp_bank, stamp_map
 
 
 @dataclass

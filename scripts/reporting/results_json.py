@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from scripts.reporting.cells import FREE, Cell, load_cells
-from scripts.reporting.comparing import check_comparable, differing_versions
+from scripts.reporting.comparability import check_comparable, differing_versions
 from scripts.reporting.definitions import definition
 from scripts.reporting.differences import comparisons
 from scripts.reporting.tables import POSTPROCESSING, group, is_object_score, labels_of, methods_of, metrics_of, score

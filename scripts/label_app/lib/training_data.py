@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lib.refusals import BAD, RefusalError
+from lib.request_errors import BAD, RefusalError
 from lib.slide_tiles import label_file, labeled_tiles, tidy, unlabeled_tiles
 from lib.uploads import OUTLINES, check_image, check_label, ending_of, resolution
 from monailabel.datastore.local import LocalDatastore

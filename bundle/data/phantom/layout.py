@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage import measure
 
-from .phantom_texture import Map, noise
+from bundle.data.phantom.texture import Map, noise
 
 FAR = 1e3
 

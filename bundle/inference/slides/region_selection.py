@@ -6,12 +6,12 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from bundle.inference.slides.grid import Box, Region, regions
-from bundle.inference.slides.scale import Scale
+from bundle.inference.slides.region_grid import Box, Region, regions
+from bundle.inference.slides.resampling import Scale
 from bundle.inference.slides.slide import Slide
+from bundle.inference.slides.slide_crop import SlideView, expand_box
 from bundle.inference.slides.tissue import Tissue
 from bundle.inference.slides.upsampling import native_box
-from bundle.inference.slides.view import SlideView, expand_box
 
 SURROUNDINGS = 1000.0
 """Margin around a box within which tissue is detected, um, so that the glass color is known and small objects and

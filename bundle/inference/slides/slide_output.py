@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from bundle.inference.geojson import GeoJSONWriter
 from bundle.inference.polygons import Outline, outlines
-from bundle.inference.slides.grid import Box
 from bundle.inference.slides.pyramid import LAYOUTS, MaskPyramid
-from bundle.inference.slides.scale import Scale
+from bundle.inference.slides.region_grid import Box
+from bundle.inference.slides.resampling import Scale
 from bundle.inference.slides.stitching import OutlineJoiner
 
 FOREGROUND = 255

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lib.refusals import BAD, RefusalError
+from lib.request_errors import BAD, RefusalError
 from numpy.typing import NDArray
 from PIL import Image
 

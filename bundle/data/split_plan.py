@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bundle.data.held_out import Amount, Entry, draw_held_out, patient_of
-from bundle.data.sentences import counted
+from bundle.data.message_text import counted
 from bundle.data.splits import DataList, draw_split, heldout_lists, patient_folds
 
 HELD_OUT_SEED = 0

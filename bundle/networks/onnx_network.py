@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bundle.networks.onnx_file import import_required
+from bundle.networks.onnx_export import import_required
 from bundle.networks.outputs import PRED
 from bundle.types import IMAGE, SEG, Heads
 
