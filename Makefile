@@ -78,7 +78,7 @@ test-label: label-install ## run the tests that require MONAI Label
 	$(ONE_THREAD) $(LABEL_RUN) -m pytest $(PARALLEL) $(PYTEST_FLAGS) tests/label_app
 
 benchmark-targets: install ## time the signed distance and boundary targets on one CPU core
-	$(RUN) scripts/benchmark_targets.py
+	$(RUN) scripts/dev/benchmark_targets.py
 
 clean: ## remove the environments .venv and .venv-label and all caches; keep data, models and results
 	rm -rf .venv .venv-label .mypy_cache .pytest_cache .ruff_cache build semi_moe.egg-info

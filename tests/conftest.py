@@ -136,7 +136,8 @@ def load_program(repository_root: Path) -> Callable[[str], ModuleType]:
     """Imports a program of `scripts` by name, as a module of its own; nothing else imports programs."""
 
     def load(name: str) -> ModuleType:
-        place = repository_root / "scripts" / f"{name}.py"
+        folder = repository_root / "scripts"
+        place = next(path for path in (folder / f"{name}.py", folder / "dev" / f"{name}.py") if path.is_file())
         specification = importlib.util.spec_from_file_location(f"program_{name}", place)
         assert specification is not None
         assert specification.loader is not None

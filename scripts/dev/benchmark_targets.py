@@ -1,6 +1,6 @@
 """Benchmark the targets: CPU milliseconds to compute signed distance and boundary of one mask.
 
-    python scripts/benchmark_targets.py [--tiles FOLDER] [--size 256] [--repeats 20]
+    python scripts/dev/benchmark_targets.py [--tiles FOLDER] [--size 256] [--repeats 20]
 
 The masks are drawn (glands as random ellipses), or read from a folder of PNG, BMP or TIFF masks and resized to one
 size. Time is the CPU time of the thread, so that other programs have little influence. The ratio compares with the
@@ -23,7 +23,7 @@ from monai.transforms import Compose
 from numpy.typing import NDArray
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from bundle.transforms import Boundaryd, SignedDistanced
 

@@ -1,6 +1,6 @@
 """Measure how well uncertainty maps detect the wrong pixels of a trained network with experts and gates.
 
-    python scripts/measure_disagreement.py --dataset_dir DIR --ckpt_dir DIR \
+    python scripts/dev/measure_disagreement.py --dataset_dir DIR --ckpt_dir DIR \
         --config_file "['configs/train.json','configs/evaluate.json']"
 
 Takes the arguments of the evaluating run: its configs and overrides. The network predicts each test image once; each
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 HEADS = {

@@ -1,7 +1,7 @@
 r"""Benchmark the data loader: crops per second from the loader, compared with the training step.
 
-    python scripts/benchmark_loader.py
-    python scripts/benchmark_loader.py --dataset_dir DIR --overlays data/glas.yaml --set batch_size=4 num_workers=2
+    python scripts/dev/benchmark_loader.py
+    python scripts/dev/benchmark_loader.py --dataset_dir DIR --overlays data/glas.yaml --set batch_size=4 num_workers=2
 
 Loader, network and step are those of configs/train.json with overlays and settings. Without --dataset_dir, the phantom
 is drawn into dataset/ on first use. No other file is written.
@@ -23,7 +23,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 WARM_UP = 2

@@ -24,7 +24,7 @@ def program(load_program: Callable[[str], ModuleType]) -> ModuleType:
 
 
 def test_the_page_is_what_the_overlays_say(python, repository_root):
-    done = python("scripts/list_methods.py", "--check", cwd=repository_root)
+    done = python("scripts/dev/list_methods.py", "--check", cwd=repository_root)
     assert done.returncode == 0, done.stderr
 
 

@@ -1,7 +1,7 @@
 """Benchmark the check of a data list: images with masks per second, for several numbers of threads.
 
-    python scripts/benchmark_check.py --tiles 200 --workers 1 2
-    python scripts/benchmark_check.py --list DIR/heldout_10_seed0.json
+    python scripts/dev/benchmark_check.py --tiles 200 --workers 1 2
+    python scripts/dev/benchmark_check.py --list DIR/heldout_10_seed0.json
 
 Without a list, tiles of the size of GlaS images are drawn into a temporary folder. Wall time depends on the load of the
 machine; 1 / CPU time is the speed of one free core.
@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 

@@ -1,6 +1,6 @@
 """Benchmark the phantom: tiles per second on one core, and the Dice of global thresholds.
 
-    OMP_NUM_THREADS=1 taskset -c 0 python scripts/benchmark_phantom.py --tiles 60
+    OMP_NUM_THREADS=1 taskset -c 0 python scripts/dev/benchmark_phantom.py --tiles 60
 
 The Dice coefficient is pooled over all tiles. Otsu thresholds are computed once for the whole set or for each tile, on
 the red, green, blue, hematoxylin, eosin and residual channel, with glands above or below the threshold.
@@ -16,7 +16,7 @@ from pathlib import Path
 
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 from numpy.typing import NDArray

@@ -1,6 +1,6 @@
 """Write the model file that is released with the bundle: the weights of a training in half precision.
 
-python scripts/shrink_weights.py --model runs/weights/model.pt --output models/model.pt
+python scripts/dev/shrink_weights.py --model runs/weights/model.pt --output models/model.pt
 A network loads this file like any other; its parameters stay in single precision. The model.json of the training is
 written beside it and marked as released, so that evaluations do not change it. Prints size and SHA-256 for the card.
 """
@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 LARGEST = 25 * 10**6
 """Maximum size of a file in the bundle, bytes; larger files are downloaded (large_files.yml)."""

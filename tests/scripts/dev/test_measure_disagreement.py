@@ -15,7 +15,7 @@ from scipy.special import softmax
 from bundle.inference import consensus_entropy
 from bundle.networks import SemiMoE
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 FILES = [str(ROOT / "configs" / name) for name in ("train.json", "evaluate.json")]
 
 

@@ -1,8 +1,8 @@
 r"""Benchmark the network's inference with torch, TorchScript and ONNX Runtime, in megapixels per second.
 
-    python scripts/benchmark_inference.py
-    python scripts/benchmark_inference.py --widths 64 128 256 512 1024 --batch 1 --threads 1 --format csv
-    python scripts/benchmark_inference.py --config_file "['configs/train.json','configs/methods/supervised.yaml']"
+    python scripts/dev/benchmark_inference.py
+    python scripts/dev/benchmark_inference.py --widths 64 128 256 512 1024 --batch 1 --threads 1 --format csv
+    python scripts/dev/benchmark_inference.py --config_file "['configs/train.json','configs/methods/supervised.yaml']"
 
 The network is that of configs/inference.json, or of other configs with overrides (--key value), with random weights,
 which do not change the time. It predicts one batch of windows repeatedly; reading, blending and writing of images are
@@ -35,7 +35,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 WARM_UP = 2

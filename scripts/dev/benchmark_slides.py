@@ -1,7 +1,7 @@
 """Measure time and memory of whole-slide inference, which runs in a separate process.
 
-python scripts/draw_slide.py --output slide.tif --size 20000 20000 --tissue 0.3
-python scripts/benchmark_slides.py --slide slide.tif --output runs/slide --ckpt_dir models
+python scripts/dev/draw_slide.py --output slide.tif --size 20000 20000 --tissue 0.3
+python scripts/dev/benchmark_slides.py --slide slide.tif --output runs/slide --ckpt_dir models
 Peak memory is the sum over all processes of the run, sampled five times per second; shared memory counts in each
 process. Other options go to the run: --block 1024 --num_workers 2 --network_def#widths "[8, 16, 32, 64, 128]".
 """
@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = [str(ROOT / "configs" / "inference.json"), str(ROOT / "configs" / "inference" / "slides.yaml")]
 INTERVAL = 0.2
 """Seconds between two samples of the memory."""

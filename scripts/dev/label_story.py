@@ -1,6 +1,6 @@
 """End-to-end demo of interactive labeling: a real label server on synthetic tiles, with a simulated pathologist.
 
-    python scripts/label_story.py --output FOLDER
+    python scripts/dev/label_story.py --output FOLDER
 
 Requires MONAI Label (`make label-install`, then .venv-label/bin/python) and some minutes on two CPU cores. The program
 serves a small network with random weights, labels glands on a few tiles, trains, requests predictions, labels the tiles
@@ -32,7 +32,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from bundle.annotation import Annotation, draw_instances, read_annotations, write_asap
@@ -113,7 +113,7 @@ def run_story(given: argparse.Namespace) -> None:
     finally:
         record["seconds"] = round(time.monotonic() - started, 1)
         (output / "story.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    drawing = subprocess.run([sys.executable, str(ROOT / "scripts" / "draw_story.py"), str(output)])
+    drawing = subprocess.run([sys.executable, str(ROOT / "scripts" / "dev" / "draw_story.py"), str(output)])
     check(drawing.returncode == 0, "the figure could not be drawn; see the messages above")
     say("", markdown((["", *COLUMNS], [[*map(str, stage.values())] for stage in record["stages"]])), "", sep="\n")
     say(f"All checks passed in {record['seconds'] / 60:.1f} minutes. See {output / 'story.png'}")

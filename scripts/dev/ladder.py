@@ -1,9 +1,9 @@
 """Run an ablation ladder: trainings that differ in one component, evaluated on the validation images only.
 
-    python scripts/ladder.py --dataset_dir DIR --output runs/ladder [--rungs NAME ...] [--seeds 0 1 2] [--threads 1]
-    python scripts/ladder.py --table
+    python scripts/dev/ladder.py --dataset_dir DIR --output runs/ladder [--rungs NAME ...] [--seeds 0 1 2] [--threads 1]
+    python scripts/dev/ladder.py --table
 
-The rungs are defined in scripts/ladder.yaml. Each is trained on heldout_10_seedSEED.json; no test image is used. Best
+Rungs are defined in scripts/dev/ladder.yaml. Each trains on heldout_10_seedSEED.json; no test image is used. The best
 validation scores, steps, CPU minutes and commit are written to docs/ladder.json. Repeat the command to resume: finished
 rungs are skipped and stopped trainings continue. --table prints the results as Markdown.
 """
@@ -21,10 +21,10 @@ from typing import Any
 
 import yaml
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-RUNGS = ROOT / "scripts" / "ladder.yaml"
+RUNGS = ROOT / "scripts" / "dev" / "ladder.yaml"
 RESULTS = ROOT / "docs" / "ladder.json"
 
 
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset_dir", type=Path, help="GlaS data folder (scripts/prepare_data.py glas)")
     parser.add_argument("--output", type=Path, default=ROOT / "runs" / "ladder", help="output (default: runs/ladder)")
-    parser.add_argument("--rungs", nargs="+", help="names in scripts/ladder.yaml (default: all, in order)")
+    parser.add_argument("--rungs", nargs="+", help="names in scripts/dev/ladder.yaml (default: all, in order)")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="labeled subsets (default: 0 1 2)")
     parser.add_argument("--threads", type=int, default=1, help="threads per training (default: 1)")
     parser.add_argument("--results", type=Path, default=RESULTS, help="results file (default: docs/ladder.json)")

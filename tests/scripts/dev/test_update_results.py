@@ -70,7 +70,7 @@ def checkout(program: ModuleType, repository_root: Path, tmp_path: Path, monkeyp
 
 
 def test_documents_say_what_results_json_says(python, repository_root):
-    done = python("scripts/update_results.py", "--check", cwd=repository_root)
+    done = python("scripts/dev/update_results.py", "--check", cwd=repository_root)
     assert done.returncode == 0, done.stderr
 
 

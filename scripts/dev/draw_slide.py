@@ -1,6 +1,6 @@
 """Draw a synthetic whole slide: islands of phantom tissue on glass, as a tiled pyramid that viewers can open.
 
-    python scripts/draw_slide.py --output slide.tif --size 20000 20000 --mpp 1.0 --tissue 0.3 --mask glands.tif
+    python scripts/dev/draw_slide.py --output slide.tif --size 20000 20000 --mpp 1.0 --tissue 0.3 --mask glands.tif
 
 The file is a BigTIFF with deflate compression, levels of 1, 1/2, 1/4 and so on, and um/px in its resolution tags. Each
 island shows a square of tissue, repeated with mirrored sides so that no seams are visible; there are at most 8 squares.
@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 CELLS = 256
 """Cells of the island map along the longer side."""

@@ -1,8 +1,8 @@
-"""Draw the results of scripts/label_story.py: masks and Dice at each stage, and the ranking of unlabeled tiles.
+"""Draw the results of scripts/dev/label_story.py: masks and Dice at each stage, and the ranking of unlabeled tiles.
 
-    python scripts/draw_story.py FOLDER
+    python scripts/dev/draw_story.py FOLDER
 
-FOLDER is the output of scripts/label_story.py, which calls this program at its end: story.json, the synthetic tiles
+FOLDER is the output of scripts/dev/label_story.py, which calls this program at its end: story.json, the synthetic tiles
 with their masks, and the polygons that the server returned. Writes FOLDER/story.png.
 """
 
@@ -19,7 +19,7 @@ import numpy as np
 import shapely
 from PIL import Image, ImageDraw, ImageFont
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from bundle.annotation import draw_instances, read_annotations
@@ -42,7 +42,7 @@ LINE: Color = (213, 94, 0)
 def main() -> int:
     """Run the program. Exit codes: 0 success, 1 error, 2 invalid command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="output folder of scripts/label_story.py")
+    parser.add_argument("folder", type=Path, help="output folder of scripts/dev/label_story.py")
     folder = parser.parse_args().folder.expanduser().absolute()
     try:
         story = json.loads((folder / "story.json").read_text(encoding="utf-8"))
@@ -54,7 +54,10 @@ def main() -> int:
         with atomic_path(folder / "story.png", ".png") as path:
             picture.save(path, optimize=True)
     except (OSError, ValueError, KeyError) as error:
-        print(f"draw_story: {folder} is incomplete ({error}); run scripts/label_story.py again", file=sys.stderr)
+        print(
+            f"draw_story: {folder} is incomplete ({error}); run scripts/dev/label_story.py again",
+            file=sys.stderr,
+        )
         return 1
     return 0
 

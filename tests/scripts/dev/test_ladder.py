@@ -13,8 +13,8 @@ import torch
 import yaml
 from monai.bundle import ConfigParser
 
-ROOT = Path(__file__).resolve().parents[2]
-LADDER = yaml.safe_load((ROOT / "scripts" / "ladder.yaml").read_text(encoding="utf-8"))
+ROOT = Path(__file__).resolve().parents[3]
+LADDER = yaml.safe_load((ROOT / "scripts" / "dev" / "ladder.yaml").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """Show statistics of the pseudo-labels in a benchmark: share of foreground and share of pixels with weight.
 
-python scripts/show_consistency.py --cells runs/first --methods mean_teacher cps
+python scripts/dev/show_consistency.py --cells runs/first --methods mean_teacher cps
 Pseudo-labels with 0 or 100 % foreground, or without any weighted pixel, do not train the network.
 """
 
@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from scripts.reporting import chosen, consistency_table, load_cells, markdown
 from scripts.reporting.consistency import KINDS

@@ -1,9 +1,9 @@
 """Update the results in README and docs from docs/results.json, and add new runs to it.
 
-    python scripts/update_results.py                              update the documents
-    python scripts/update_results.py --check                      write nothing; fail if a document is out of date
-    python scripts/update_results.py --demo demo                  first read a finished `make demo`
-    python scripts/update_results.py --cells runs/glas --entry glas     first read a finished benchmark
+    python scripts/dev/update_results.py                              update the documents
+    python scripts/dev/update_results.py --check                      write nothing; fail if a document is out of date
+    python scripts/dev/update_results.py --demo demo                  first read a finished `make demo`
+    python scripts/dev/update_results.py --cells runs/glas --entry glas     first read a finished benchmark
 
 The program writes the text between these comments of a document:
 
@@ -26,7 +26,7 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 Entry = dict[str, Any]
