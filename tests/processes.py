@@ -137,9 +137,15 @@ class Python:
     def close(self) -> None:
         """End the warm process."""
         if self._warm is not None:
-            self._warm.communicate(timeout=60)
+            try:
+                self._warm.communicate(timeout=300)  # a busy machine may take long
+            finally:
+                self._warm.kill()  # of no effect if it has ended
+                self._warm.wait()
+                self._folder.cleanup()
             assert self._warm.returncode == 0
-        self._folder.cleanup()
+        else:
+            self._folder.cleanup()
 
 
 def main() -> None:
