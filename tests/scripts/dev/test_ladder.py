@@ -57,6 +57,11 @@ def test_the_table_has_a_mean_where_all_draws_are_there(program: ModuleType, tmp
     ]
 
 
+def test_the_table_of_the_docs_is_that_of_the_program(program: ModuleType, capsys: Any) -> None:
+    assert program.main(["--table"]) == 0
+    assert capsys.readouterr().out in (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [(["--rungs", "supervised", "none"], "no rung none in "), (["--rungs", "supervised"], "--dataset_dir is missing")],
