@@ -50,8 +50,8 @@ def path_in_errors(path: str | os.PathLike[str], temporary: Path | None = None) 
         yield
     except (OSError, RuntimeError) as error:
         cause = _os_error(error)
-        own = {None, str(temporary), str(Path(path).parent)}
-        if cause is None or (cause.filename is not None and str(cause.filename) not in own):
+        own = (None, str(temporary), str(Path(path).parent))
+        if cause is None or (cause.filename and str(cause.filename)) not in own:
             raise
         if cause.errno is None:
             raise OSError(f"{path} could not be written: {cause}") from error
