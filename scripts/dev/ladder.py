@@ -1,11 +1,10 @@
 """Run an ablation ladder: trainings that differ in one component, evaluated on the validation images only.
 
     python scripts/dev/ladder.py --dataset_dir DIR --output runs/ladder [--rungs NAME ...] [--seeds 0 1 2] [--threads 1]
-    python scripts/dev/ladder.py --table
 
 Rungs are defined in scripts/dev/ladder.yaml. Each trains on heldout_10_seedSEED.json; no test image is used. The best
 validation scores, steps, CPU minutes and commit are written to docs/ladder.json. Repeat the command to resume: finished
-rungs are skipped and stopped trainings continue. --table prints the results as Markdown.
+rungs are skipped and stopped trainings continue. scripts/dev/update_results.py writes the table in docs/results.md.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="labeled subsets (default: 0 1 2)")
     parser.add_argument("--threads", type=int, default=1, help="threads per training (default: 1)")
     parser.add_argument("--results", type=Path, default=RESULTS, help="results file (default: docs/ladder.json)")
-    parser.add_argument("--table", action="store_true", help="print the results as Markdown and exit")
     given = parser.parse_args(arguments)
-    ladder = yaml.safe_load(RUNGS.read_text(encoding="utf-8"))
-    if given.table:
-        print(table(read(given.results), list(ladder["rungs"])))
-        return 0
+    ladder = definitions()
     names = given.rungs or list(ladder["rungs"])
     unknown = sorted(set(names) - set(ladder["rungs"]))
     if unknown or given.dataset_dir is None:
@@ -54,6 +49,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if not train(ladder, name, seed, given):
                 return 1
     return 0
+
+
+def definitions() -> dict[str, Any]:
+    """Return the content of scripts/dev/ladder.yaml: ``common`` and ``rungs``."""
+    return yaml.safe_load(RUNGS.read_text(encoding="utf-8"))
 
 
 def train(ladder: Mapping[str, Any], name: str, seed: int, given: argparse.Namespace) -> bool:
@@ -119,17 +119,26 @@ def read(results: Path) -> list[dict[str, Any]]:
     return json.loads(results.read_text(encoding="utf-8")) if results.is_file() else []
 
 
-def table(entries: Sequence[Mapping[str, Any]], order: Sequence[str]) -> str:
-    """Return a table of the pooled validation Dice: a row per rung, a column per draw, and the mean of three draws."""
-    lines = ["| rung | draw 0 | draw 1 | draw 2 | mean | minutes |", "|---|---|---|---|---|---|"]
+def table(entries: Sequence[Mapping[str, Any]], order: Iterable[str], score: str) -> str:
+    """Return a Markdown table of a validation score: a row per rung, a column per draw, and the mean of three draws.
+
+    Raises:
+        ValueError: if an entry has no such score.
+    """
+    lines = ["| rung | draw 0 | draw 1 | draw 2 | mean | minutes |", "| --- | --- | --- | --- | --- | --- |"]
     for name in order:
         by_seed = {entry["seed"]: entry for entry in entries if entry["rung"] == name}
         if by_seed:
-            scores = {seed: entry["validation"]["pooled_dice"] for seed, entry in by_seed.items()}
-            cells = [f"{scores[seed]:.3f}" if seed in scores else "" for seed in range(3)]
+            unknown = [entry for entry in by_seed.values() if score not in entry["validation"]]
+            if unknown:
+                raise ValueError(
+                    f"rung {name!r} has no score {score!r}; choose from {', '.join(unknown[0]['validation'])}"
+                )
+            scores = {seed: entry["validation"][score] for seed, entry in by_seed.items()}
+            values = [f"{scores[seed]:.3f}" if seed in scores else "" for seed in range(3)]
             mean = f"{sum(scores.values()) / 3:.3f}" if len(scores) == 3 else ""
             minutes = sum(entry["minutes"] for entry in by_seed.values()) / len(by_seed)
-            lines.append(f"| {' | '.join([f'`{name}`', *cells, mean, f'{minutes:.0f}'])} |")
+            lines.append(f"| {' | '.join([f'`{name}`', *values, mean, f'{minutes:.0f}'])} |")
     return "\n".join(lines)
 
 

@@ -11,6 +11,7 @@ The program writes the text between these comments of a document:
                                                           several tables with the same columns are concatenated
     <!-- run: glas -->...<!-- /run -->                    commands, commit, date and machine of an entry
     <!-- result: demo.time.semi_moe.seconds -->...<!-- /result -->     one number: entry, table, row and column
+    <!-- ladder: pooled_dice -->...<!-- /ladder -->       a validation score of all rungs in docs/ladder.json
 """
 
 from __future__ import annotations
@@ -29,14 +30,16 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from scripts.dev import ladder
+
 Entry = dict[str, Any]
 KEYS = ("what", "data", "protocol", "seeds", "commands", "commit", "date", "machine", "versions", "tables")
 """Required keys of an entry; ``note``, ``entered``, ``not_repeatable`` and ``figures`` are optional."""
 OF_ENTRY = ("command", "commit")
 """Columns that every table has: the first command of its entry, and its commit."""
 UNKNOWN = "unknown"
-MARK = re.compile(r"<!-- (results|run|result): ([^>]*?) -->(.*?)<!-- /\1 -->", re.DOTALL)
-OPENING = re.compile(r"<!-- (results|run|result):")
+MARK = re.compile(r"<!-- (results|run|result|ladder): ([^>]*?) -->(.*?)<!-- /\1 -->", re.DOTALL)
+OPENING = re.compile(r"<!-- (results|run|result|ladder):")
 BROKEN = re.compile(r"^\s*<!-- result:", re.MULTILINE)
 
 
@@ -91,7 +94,7 @@ class Record:
             raise ValueError(
                 "the marker of a number starts a line, where Markdown ends the paragraph; put a word before it"
             )
-        renderers = {"results": self._tables, "run": self._run, "result": self._number}
+        renderers = {"results": self._tables, "run": self._run, "result": self._number, "ladder": ladder_table}
         return MARK.sub(
             lambda mark: f"<!-- {mark[1]}: {mark[2]} -->{renderers[mark[1]](mark[2])}<!-- /{mark[1]} -->", text
         )
@@ -136,6 +139,11 @@ class Record:
         if row not in table["rows"] or column not in table["columns"]:
             raise ValueError(f"table {name}.{title} has no row {row!r} with a column {column!r}")
         return shown(table["rows"][row].get(column), table["columns"][column])
+
+
+def ladder_table(score: str) -> str:
+    """Return the table of docs/ladder.json, between line breaks."""
+    return f"\n{ladder.table(ladder.read(ladder.RESULTS), ladder.definitions()['rungs'], score)}\n"
 
 
 def shown(value: Any, column: Mapping[str, Any]) -> str:

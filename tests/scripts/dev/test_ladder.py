@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -42,24 +41,18 @@ def test_a_rung_is_a_training_that_evaluates_what_it_says(name: str, tiny: dict[
     assert bool({"ema", "teacher"} & set(kept)) == ("ema" in name)
 
 
-def test_the_table_has_a_mean_where_all_draws_are_there(program: ModuleType, tmp_path: Path, capsys: Any) -> None:
+def test_the_table_has_a_mean_where_all_draws_are_there(program: ModuleType) -> None:
     entries = [
         {"rung": name, "seed": seed, "validation": {"pooled_dice": 0.8 + seed / 100}, "minutes": 6.0}
         for name, seeds in (("supervised", (0, 1, 2)), ("supervised+ema", (1,)))
         for seed in seeds
     ]
-    (tmp_path / "ladder.json").write_text(json.dumps(entries), encoding="utf-8")
-    assert program.main(["--table", "--results", str(tmp_path / "ladder.json")]) == 0
-    rows = capsys.readouterr().out.splitlines()[2:]
-    assert rows == [
+    assert program.table(entries, LADDER["rungs"], "pooled_dice").splitlines()[2:] == [
         "| `supervised` | 0.800 | 0.810 | 0.820 | 0.810 | 6 |",
         "| `supervised+ema` |  | 0.810 |  |  | 6 |",
     ]
-
-
-def test_the_table_of_the_docs_is_that_of_the_program(program: ModuleType, capsys: Any) -> None:
-    assert program.main(["--table"]) == 0
-    assert capsys.readouterr().out in (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    with pytest.raises(ValueError, match="rung 'supervised' has no score 'recall'; choose from pooled_dice"):
+        program.table(entries, LADDER["rungs"], "recall")
 
 
 @pytest.mark.parametrize(
