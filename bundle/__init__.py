@@ -24,6 +24,7 @@ from bundle import (
     metrics,
     networks,
     semi_supervision,
+    slides,
     transforms,
     types,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "metrics",
     "networks",
     "semi_supervision",
+    "slides",
     "transforms",
     "types",
 ]

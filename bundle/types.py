@@ -37,12 +37,14 @@ IGNORE = 255
 
 IMAGE = "image"
 LABEL = "label"
+PRED = "pred"
+"""The main output of a network; also its name among all outputs of an export, as in metadata.json."""
 FILE = "file"
 """In a training batch: file names of its images."""
 FAILED = "failed"
 """In inference: the reason why an image cannot be read, in place of the image."""
 FACTS = "facts"
-"""In inference: numbers about the processing of one image, for the journal."""
+"""In inference: numbers about the processing of one image, for the inference log."""
 FILES = "files"
 """In inference: files written for an image in addition to its mask."""
 

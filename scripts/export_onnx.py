@@ -105,7 +105,8 @@ def export(files: Sequence[str], changes: Mapping[str, Any], model: Path, output
     from monai.bundle import ConfigParser
 
     from bundle.engines import ModelCheckpointLoader
-    from bundle.networks import check_onnx, without_pretrained, write_onnx
+    from bundle.export import check_onnx, write_onnx
+    from bundle.networks import without_pretrained
     from bundle.utils import atomic_path
     from scripts.benchmarking import merged
 

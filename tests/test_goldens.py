@@ -22,9 +22,9 @@ from monai.bundle import ConfigParser
 from torch import nn
 
 from bundle.networks.outputs import NamedOutputs
-from tests.inference.slides.conftest import picture, pyramid, write_slide  # noqa: F401
 from tests.methods.conftest import files_of
 from tests.scripts.reporting.conftest import make_cells  # noqa: F401
+from tests.slides.conftest import picture, pyramid, write_slide  # noqa: F401
 
 pytestmark = pytest.mark.slow
 

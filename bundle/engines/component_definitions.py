@@ -100,7 +100,7 @@ def check_definition(definition: Any, name: str) -> None:
 def allowed_class(target: Any) -> type:
     """Return the class of a dotted name if it is a network or transform defined in ``ALLOWED``.
 
-    The prefix alone is not enough: ``bundle.networks.onnx_export.os.system`` leads out of the package again.
+    The prefix alone is not enough: ``bundle.networks.encoders.copy.copy`` leads out of the package again.
 
     Raises:
         ValueError: if it is any other object or cannot be imported.

@@ -1,5 +1,7 @@
-"""Model card and metadata of an exported model."""
+"""ONNX files of trained networks, and the card and metadata of an exported bundle."""
 
 from bundle.export.card import model_card, model_metadata
+from bundle.export.onnx_export import check_onnx, write_onnx
+from bundle.export.onnx_network import OnnxNetwork
 
-__all__ = ["model_card", "model_metadata"]
+__all__ = ["OnnxNetwork", "check_onnx", "model_card", "model_metadata", "write_onnx"]

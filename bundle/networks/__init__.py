@@ -7,8 +7,6 @@ from bundle.networks.feature_dropout import ComplementaryDropout, DroppedUNet, F
 from bundle.networks.gate import Gate, GatedTask
 from bundle.networks.generalist import GeneralistUNet, SpecialistSemiMoE
 from bundle.networks.k_experts import ImageGate, KExperts
-from bundle.networks.onnx_export import check_onnx, write_onnx
-from bundle.networks.onnx_network import OnnxNetwork
 from bundle.networks.outputs import NamedOutputs
 from bundle.networks.peers import Padded, Peers
 from bundle.networks.semi_moe import SemiMoE
@@ -32,7 +30,6 @@ __all__ = [
     "ImageGate",
     "KExperts",
     "NamedOutputs",
-    "OnnxNetwork",
     "Padded",
     "Peers",
     "PretrainableEncoder",
@@ -45,8 +42,6 @@ __all__ = [
     "UNetEncoder",
     "UNetPlusPlus",
     "XNet",
-    "check_onnx",
     "low_frequencies",
     "without_pretrained",
-    "write_onnx",
 ]

@@ -5,10 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from bundle.networks.encoders import Encoder
-from bundle.types import SEG, Heads
+from bundle.types import PRED, SEG, Heads
 
-PRED = "pred"
-"""Only the main output; also its name among all outputs, as in metadata.json."""
 ALL = "all"
 
 

@@ -202,7 +202,7 @@ def scripted_of(network: Any) -> Any:
 
 def onnx_of(network: Any, folder: Path, threads: int | None) -> Any:
     """Return the network in ONNX Runtime; ``None``, with a message, if a library is missing."""
-    from bundle.networks import OnnxNetwork, write_onnx
+    from bundle.export import OnnxNetwork, write_onnx
 
     path = folder / "model.onnx"
     try:

@@ -119,6 +119,11 @@ def read(results: Path) -> list[dict[str, Any]]:
     return json.loads(results.read_text(encoding="utf-8")) if results.is_file() else []
 
 
+def markdown(score: str) -> str:
+    """Return the table of docs/ladder.json as a block of Markdown."""
+    return f"\n{table(read(RESULTS), definitions()['rungs'], score)}\n"
+
+
 def table(entries: Sequence[Mapping[str, Any]], order: Iterable[str], score: str) -> str:
     """Return a Markdown table of a validation score: a row per rung, a column per draw, and the mean of three draws.
 

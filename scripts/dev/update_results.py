@@ -31,6 +31,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from scripts.dev import ladder
+from scripts.reporting import record_of_cells, record_of_demo
 
 Entry = dict[str, Any]
 KEYS = ("what", "data", "protocol", "seeds", "commands", "commit", "date", "machine", "versions", "tables")
@@ -94,7 +95,7 @@ class Record:
             raise ValueError(
                 "the marker of a number starts a line, where Markdown ends the paragraph; put a word before it"
             )
-        renderers = {"results": self._tables, "run": self._run, "result": self._number, "ladder": ladder_table}
+        renderers = {"results": self._tables, "run": self._run, "result": self._number, "ladder": ladder.markdown}
         return MARK.sub(
             lambda mark: f"<!-- {mark[1]}: {mark[2]} -->{renderers[mark[1]](mark[2])}<!-- /{mark[1]} -->", text
         )
@@ -122,8 +123,7 @@ class Record:
             for row in table["rows"].values():
                 if any(row.get(name) is not None for name in numbers):
                     rows.append([shown({**extra, **row}.get(name), own[name]) for name in names])
-        lines = [titles, ["---"] * len(titles), *rows]
-        return "\n" + "".join("| " + " | ".join(line) + " |\n" for line in lines)
+        return "\n" + "".join(f"| {' | '.join(line)} |\n" for line in [titles, ["---"] * len(titles), *rows])
 
     def _run(self, words: str) -> str:
         entry = self.entry(words)
@@ -139,11 +139,6 @@ class Record:
         if row not in table["rows"] or column not in table["columns"]:
             raise ValueError(f"table {name}.{title} has no row {row!r} with a column {column!r}")
         return shown(table["rows"][row].get(column), table["columns"][column])
-
-
-def ladder_table(score: str) -> str:
-    """Return the table of docs/ladder.json, between line breaks."""
-    return f"\n{ladder.table(ladder.read(ladder.RESULTS), ladder.definitions()['rungs'], score)}\n"
 
 
 def shown(value: Any, column: Mapping[str, Any]) -> str:
@@ -217,11 +212,10 @@ def dumped(content: Mapping[str, Any]) -> str:
 
     entries = {}
     for name, entry in content["entries"].items():
-        tables = {}
-        for title, table in entry["tables"].items():
-            tables[title] = {
-                part: {key: placeholder(row) for key, row in table[part].items()} for part in ("columns", "rows")
-            }
+        tables = {
+            title: {part: {key: placeholder(row) for key, row in table[part].items()} for part in ("columns", "rows")}
+            for title, table in entry["tables"].items()
+        }
         short = {key: placeholder(entry[key]) for key in ("seeds", "versions")}
         entries[name] = entry | short | {"tables": tables}
     text = json.dumps({**content, "entries": entries}, indent=1, ensure_ascii=False) + "\n"
@@ -260,7 +254,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--entry", help="name of a new or existing entry for --cells")
     options = parser.parse_args(arguments)
     if (options.cells is None) != (options.entry is None):
-        parser.error("--cells requires --entry, and --entry requires --cells")
+        parser.error("--cells and --entry require each other")
     if options.check and (options.cells or options.demo):
         parser.error("--check cannot be combined with --demo or --cells")
     try:
@@ -277,8 +271,6 @@ def update(options: argparse.Namespace) -> int:
     entries = content["entries"]
     changed = {}
     if options.demo or options.cells:
-        from scripts.reporting import record_of_cells, record_of_demo
-
         if options.demo:
             changed["demo"] = record_of_demo(options.demo, entries.get("demo"))
             for name in changed["demo"]["figures"]:

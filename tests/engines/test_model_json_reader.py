@@ -137,9 +137,13 @@ def test_without_a_description_the_defaults_hold(tmp_path):
     [
         ("network_def#_target_", "os.system", "only networks and transforms of"),
         ("network_def#_target_", "bundle.networks.unet.os.system()", "only networks and transforms of"),
-        ("network_def#_target_", "bundle.networks.onnx_export.os.system", "only networks and transforms of"),
+        (
+            "network_def#_target_",
+            "bundle.networks.encoders.copy.copy",
+            "only networks and transforms of",
+        ),
         ("network_def#_target_", "bundle.networks.unet.nn.Sequential", "only networks and transforms of"),
-        ("network_def#_target_", "bundle.networks.write_onnx", "only networks and transforms of"),
+        ("network_def#_target_", "bundle.networks.without_pretrained", "only networks and transforms of"),
         ("network_def#_target_", "bundle.networks.NotThere", "only networks and transforms of"),
         ("network_def#_target_", ["bundle.networks.UNet"], "only networks and transforms of"),
         ("class_target#_target_", "bundle.transforms.classes.torch.hub.load", "only networks and transforms of"),

@@ -16,7 +16,7 @@ from monai.bundle import ConfigParser
 from PIL import Image
 
 from bundle.annotation import Annotation
-from bundle.inference.slides import find_tissue, open_slide, read_working, scale_of
+from bundle.slides import find_tissue, open_slide, read_working, scale_of
 from bundle.types import IGNORE
 
 ROOT = Path(__file__).resolve().parents[2]

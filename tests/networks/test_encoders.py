@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from bundle.export import check_onnx, write_onnx
 from bundle.networks import (
     AuxiliaryUNet,
     ComplementaryDropout,
@@ -30,9 +31,7 @@ from bundle.networks import (
     UNetDecoder,
     UNetEncoder,
     XNet,
-    check_onnx,
     without_pretrained,
-    write_onnx,
 )
 from bundle.networks.encoders import DIVISOR, SUBTRAHEND
 from tests.networks.efficientnet_lite_reference import FILE, numbers, picture

@@ -19,8 +19,9 @@ from monai.bundle import ConfigParser, create_workflow
 from PIL import Image
 from torch import nn
 
-import bundle.networks
-from bundle.networks import OnnxNetwork, check_onnx, without_pretrained
+import bundle.export
+from bundle.export import OnnxNetwork, check_onnx
+from bundle.networks import without_pretrained
 
 WIDTHS = "[4,8,8,8,8]"
 SMALL = ((1, 3, 40, 48),)
@@ -38,7 +39,7 @@ def trained(repository_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     def checked(network: nn.Module, path: Path) -> float:
         return check_onnx(network, path, SMALL)
 
-    monkeypatch.setattr(bundle.networks, "check_onnx", checked)
+    monkeypatch.setattr(bundle.export, "check_onnx", checked)
 
     def make(*files: str) -> nn.Module:
         parser = ConfigParser()
@@ -118,7 +119,7 @@ def test_a_training_with_its_overlays_gives_all_maps(program, trained, words, re
 def test_a_file_that_answers_otherwise_does_not_appear(program, trained, words, tmp_path, monkeypatch, capsys):
     trained()
     (tmp_path / "models" / "model.onnx").write_text("of yesterday")
-    write = bundle.networks.write_onnx
+    write = bundle.export.write_onnx
 
     def changed(network: nn.Module, *rest: Any) -> list[str]:
         names = write(network, *rest)
@@ -126,7 +127,7 @@ def test_a_file_that_answers_otherwise_does_not_appear(program, trained, words, 
             network.tasks["seg"].head.bias += 0.001
         return names
 
-    monkeypatch.setattr(bundle.networks, "write_onnx", changed)
+    monkeypatch.setattr(bundle.export, "write_onnx", changed)
     assert program.main(words) == 1
     assert re.search(r"^export_onnx: the output pred of the ONNX file differs from SemiMoE", last_line(capsys))
     assert {one.name for one in (tmp_path / "models").iterdir()} == {"model.pt", "model.onnx"}

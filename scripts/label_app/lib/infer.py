@@ -26,7 +26,7 @@ from bundle.annotation import Annotation, read_annotations
 from bundle.data import picture_size
 from bundle.engines import ModelCheckpointLoader
 from bundle.inference.polygons import pieces
-from bundle.inference.slides import SlideError, is_slide, open_slide
+from bundle.slides import SlideError, is_slide, open_slide
 
 DEVICE = re.compile(r"cpu|mps|cuda(:\d{1,2})?")
 """Accepted device names, besides those in /info."""

@@ -22,7 +22,7 @@ from PIL import Image
 
 from bundle.engines import ModelCheckpointLoader
 from bundle.engines.error_summary import sentence
-from bundle.inference.slides import is_slide
+from bundle.slides import is_slide
 
 logger = logging.getLogger(__name__)
 

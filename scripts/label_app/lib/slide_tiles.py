@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bundle.annotation import Annotation, draw_classes, draw_instances
-from bundle.inference.slides import Box, Scale, Slide, Tissue, open_slide, read_working, scale_of
-from bundle.inference.slides.region_selection import working_box
-from bundle.inference.slides.upsampling import native_box
+from bundle.slides import Box, Scale, Slide, Tissue, open_slide, read_working, scale_of
+from bundle.slides.region_selection import working_box
+from bundle.slides.upsampling import native_box
 from bundle.utils import atomic_path
 
 MARGIN = 10.0

@@ -18,7 +18,7 @@ from monailabel.interfaces.tasks.strategy import Strategy
 
 from bundle.annotation import read_annotations
 from bundle.inference.scoring import outlining_order
-from bundle.inference.slides import is_slide
+from bundle.slides import is_slide
 
 logger = logging.getLogger(__name__)
 

@@ -14,9 +14,9 @@ import shapely
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from bundle.inference.slides import Box, Scale, Slide, Tissue, find_tissue, open_slide
-from bundle.inference.slides.region_selection import working_box
-from bundle.inference.slides.upsampling import native_box
+from bundle.slides import Box, Scale, Slide, Tissue, find_tissue, open_slide
+from bundle.slides.region_selection import working_box
+from bundle.slides.upsampling import native_box
 
 LARGEST = 1024
 """Maximum side of a tile, working px."""

@@ -17,7 +17,7 @@ from monailabel.interfaces.datastore import Datastore
 
 from bundle.annotation import Annotation, read_annotations
 from bundle.data import picture_size
-from bundle.inference.slides import SlideError, is_slide
+from bundle.slides import SlideError, is_slide
 
 logger = logging.getLogger(__name__)
 

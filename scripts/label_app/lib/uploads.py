@@ -15,8 +15,8 @@ from shapely import box
 
 from bundle.annotation import read_annotations
 from bundle.data import picture_size, read_image, read_label
-from bundle.inference.slides import is_slide, open_slide
-from bundle.inference.slides.slide_detection import SCANNERS
+from bundle.slides import is_slide, open_slide
+from bundle.slides.slide_detection import SCANNERS
 
 TILES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 """File name extensions of images that are read as a whole."""

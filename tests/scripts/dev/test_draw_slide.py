@@ -9,8 +9,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from bundle.inference.slides import open_slide
-from bundle.inference.slides.reader_openslide import library
+from bundle.slides import open_slide
+from bundle.slides.reader_openslide import library
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from bundle.inference.slides import pyramid as module
-from bundle.inference.slides.pyramid import LAYOUTS, MaskPyramid, majority
+from bundle.slides import pyramid as module
+from bundle.slides.pyramid import LAYOUTS, MaskPyramid, majority
 
 WIDTH, HEIGHT = 2501, 1403
 

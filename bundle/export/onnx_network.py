@@ -12,9 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bundle.networks.onnx_export import import_required
-from bundle.networks.outputs import PRED
-from bundle.types import IMAGE, SEG, Heads
+from bundle.export.onnx_export import import_required
+from bundle.types import IMAGE, PRED, SEG, Heads
 
 logger = logging.getLogger(__name__)
 

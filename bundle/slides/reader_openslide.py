@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bundle.inference.slides import pixel_size_metadata
-from bundle.inference.slides.slide import GLASS, OtherReaderError, Slide, SlideError, as_levels, existing_path
+from bundle.slides import pixel_size_metadata
+from bundle.slides.slide import GLASS, OtherReaderError, Slide, SlideError, as_levels, existing_path
 
 GENERIC = "generic-tiff"
 """OpenSlide's name for a tiled TIFF of no known scanner."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import os
 
-from bundle.inference.slides.reader_openslide import GENERIC, OpenSlideSlide, library, vendor
-from bundle.inference.slides.reader_tiff import TiffSlide
-from bundle.inference.slides.slide import Level, OtherReaderError, Slide, SlideError, existing_path
+from bundle.slides.reader_openslide import GENERIC, OpenSlideSlide, library, vendor
+from bundle.slides.reader_tiff import TiffSlide
+from bundle.slides.slide import Level, OtherReaderError, Slide, SlideError, existing_path
 
 __all__ = ["BACKENDS", "Level", "Slide", "SlideError", "open_slide"]
 

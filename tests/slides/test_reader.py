@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import tifffile
 
-from bundle.inference.slides import SlideError, open_slide
-from bundle.inference.slides.reader_openslide import OpenSlideSlide, library
-from bundle.inference.slides.reader_tiff import TiffSlide, as_rgb
+from bundle.slides import SlideError, open_slide
+from bundle.slides.reader_openslide import OpenSlideSlide, library
+from bundle.slides.reader_tiff import TiffSlide, as_rgb
 
 needs_openslide = pytest.mark.skipif(library() is None, reason="OpenSlide is not installed")
 BACKENDS = ["tifffile", pytest.param("openslide", marks=needs_openslide)]
@@ -68,7 +68,7 @@ def test_openslide_gives_the_same(write_slide, pyramid, place):
 
 @needs_openslide
 def test_openslide_reads_a_wide_rectangle_in_parts(write_slide, picture, monkeypatch):
-    monkeypatch.setattr("bundle.inference.slides.reader_openslide.TOO_WIDE", 60)
+    monkeypatch.setattr("bundle.slides.reader_openslide.TOO_WIDE", 60)
     with open_slide(write_slide("pyramid"), "openslide") as slide:
         np.testing.assert_array_equal(slide.read(0, 0, 0, 203, 141), picture)
 
@@ -190,7 +190,7 @@ def test_other_layouts_are_refused(tmp_path, picture, change, sentence):
 
 
 def test_a_compressed_piece_that_is_too_large_is_refused(write_slide, monkeypatch):
-    monkeypatch.setattr("bundle.inference.slides.reader_tiff.MAX_PIECE_BYTES", 10_000)
+    monkeypatch.setattr("bundle.slides.reader_tiff.MAX_PIECE_BYTES", 10_000)
     with pytest.raises(SlideError, match="keeps 19 x 203 px in one compressed piece; save it in tiles"):
         open_slide(write_slide("striped"), "tifffile")
     with open_slide(write_slide("plain"), "tifffile") as slide:  # of which any part can be taken

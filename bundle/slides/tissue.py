@@ -12,8 +12,8 @@ from scipy import ndimage
 from skimage.filters import threshold_otsu
 
 from bundle.inference.instances import component_instances
-from bundle.inference.slides.resampling import Scale
-from bundle.inference.slides.slide import Slide
+from bundle.slides.resampling import Scale
+from bundle.slides.slide import Slide
 
 CHUNK = 4096
 """Side of the squares in which a level is read, px; it bounds the memory for slides with one level."""

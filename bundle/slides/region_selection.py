@@ -6,12 +6,12 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from bundle.inference.slides.region_grid import Box, Region, regions
-from bundle.inference.slides.resampling import Scale
-from bundle.inference.slides.slide import Slide
-from bundle.inference.slides.slide_crop import SlideView, expand_box
-from bundle.inference.slides.tissue import Tissue
-from bundle.inference.slides.upsampling import native_box
+from bundle.slides.region_grid import Box, Region, regions
+from bundle.slides.resampling import Scale
+from bundle.slides.slide import Slide
+from bundle.slides.slide_crop import SlideView, expand_box
+from bundle.slides.tissue import Tissue
+from bundle.slides.upsampling import native_box
 
 SURROUNDINGS = 1000.0
 """Margin around a box within which tissue is detected, um, so that the glass color is known and small objects and

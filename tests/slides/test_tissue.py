@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from bundle.inference.slides import Scale, Tissue, find_tissue, open_slide
-from bundle.inference.slides.tissue import average_level, tissue_of
+from bundle.slides import Scale, Tissue, find_tissue, open_slide
+from bundle.slides.tissue import average_level, tissue_of
 
 GLASS = (243, 240, 244)
 PINK = (214, 160, 200)
@@ -111,12 +111,12 @@ def test_means_are_those_of_the_squares(slide_of, monkeypatch):
         for column in range(19):
             expected[row, column] = pixels[7 * row : 7 * row + 7, 7 * column : 7 * column + 7].mean(axis=(0, 1))
     for chunk in (4096, 30, 1):
-        monkeypatch.setattr("bundle.inference.slides.tissue.CHUNK", chunk)
+        monkeypatch.setattr("bundle.slides.tissue.CHUNK", chunk)
         np.testing.assert_allclose(average_level(slide, 0, 7), expected, atol=0.51)
 
 
 def test_it_reads_a_large_slide_in_pieces(slide_of, monkeypatch):
-    monkeypatch.setattr("bundle.inference.slides.tissue.CHUNK", 96)
+    monkeypatch.setattr("bundle.slides.tissue.CHUNK", 96)
     slide = slide_of(drawn())
     largest = []
     read = slide.read

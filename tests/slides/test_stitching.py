@@ -8,7 +8,7 @@ import shapely
 from scipy import ndimage
 
 from bundle.inference.polygons import Outline, outlines, pieces, simplify_shape
-from bundle.inference.slides.stitching import OutlineJoiner
+from bundle.slides.stitching import OutlineJoiner
 
 Core = tuple[int, int, int, int]
 

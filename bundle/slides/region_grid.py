@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from bundle.inference.slides.tissue import Tissue
+from bundle.slides.tissue import Tissue
 
 
 class Box(NamedTuple):

@@ -17,7 +17,7 @@ from monai.transforms import Compose, Invertd, NormalizeIntensityd, ScaleIntensi
 from scipy import ndimage
 from torch import nn
 
-from bundle.inference.slides import SlideSegmenter, find_tissue, open_slide, scale_of
+from bundle.slides import SlideSegmenter, find_tissue, open_slide, scale_of
 from bundle.types import FACTS, FAILED, FILES, IMAGE
 
 WIDTH, HEIGHT = 420, 310
@@ -172,7 +172,7 @@ def test_a_broken_tile_is_named_and_nothing_is_half_written(tmp_path, workers):
 
 
 def test_a_full_disk_stops_the_run_and_leaves_nothing(tmp_path, monkeypatch):
-    from bundle.inference.slides import slide_output as module
+    from bundle.slides import slide_output as module
 
     def full(self, path, *more):
         raise OSError(28, "No space left on device", str(path))

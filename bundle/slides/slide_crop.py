@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bundle.inference.slides.region_grid import Box
-from bundle.inference.slides.slide import Level, Slide, SlideError
+from bundle.slides.region_grid import Box
+from bundle.slides.slide import Level, Slide, SlideError
 
 ALIGNED = 512
 """Largest alignment of the corner of an expanded box, px of level 0: levels with an integer downsample up to this stay

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import tifffile
 
-from bundle.inference.slides.reader_tiff import READ_ERRORS
+from bundle.slides.reader_tiff import READ_ERRORS
 
 SCANNERS = (".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide")
 """Suffixes of the formats of slide scanners."""

@@ -7,7 +7,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from bundle.inference.slides import is_slide
+from bundle.slides import is_slide
 
 
 @pytest.mark.parametrize("kind", ["pyramid", "subifd", "ome"])

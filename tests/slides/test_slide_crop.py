@@ -7,13 +7,13 @@ import pickle
 import numpy as np
 import pytest
 
-from bundle.inference.slides import Level, SlideError, SlideView, open_slide, read_working, scale_of
-from bundle.inference.slides.reader_openslide import library
-from bundle.inference.slides.region_grid import Box
-from bundle.inference.slides.region_selection import tissue_near, working_box
-from bundle.inference.slides.resampling import Scale
-from bundle.inference.slides.slide_crop import expand_box
-from bundle.inference.slides.tissue import Tissue, find_tissue
+from bundle.slides import Level, SlideError, SlideView, open_slide, read_working, scale_of
+from bundle.slides.reader_openslide import library
+from bundle.slides.region_grid import Box
+from bundle.slides.region_selection import tissue_near, working_box
+from bundle.slides.resampling import Scale
+from bundle.slides.slide_crop import expand_box
+from bundle.slides.tissue import Tissue, find_tissue
 
 BACKENDS = ["tifffile", pytest.param("openslide", marks=pytest.mark.skipif(library() is None, reason="no OpenSlide"))]
 

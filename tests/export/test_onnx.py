@@ -21,7 +21,8 @@ from monai.networks.trt_compiler import TrtCompiler
 from torch import nn
 
 from bundle import networks
-from bundle.networks import GeneralistUNet, NamedOutputs, OnnxNetwork, Peers, SemiMoE, UNet, check_onnx, write_onnx
+from bundle.export import OnnxNetwork, check_onnx, write_onnx
+from bundle.networks import GeneralistUNet, NamedOutputs, Peers, SemiMoE, UNet
 
 ROOT = Path(__file__).resolve().parents[2]
 WIDTHS = [4, 8, 8, 8, 8]

@@ -14,9 +14,9 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from bundle.inference.slides import pixel_size_metadata
-from bundle.inference.slides.reader_openslide import blend_over_white
-from bundle.inference.slides.slide import GLASS, OtherReaderError, Slide, SlideError, as_levels, existing_path
+from bundle.slides import pixel_size_metadata
+from bundle.slides.reader_openslide import blend_over_white
+from bundle.slides.slide import GLASS, OtherReaderError, Slide, SlideError, as_levels, existing_path
 
 READ_ERRORS = (
     OSError,

@@ -10,7 +10,7 @@ import torch
 from monai.inferers import SlidingWindowInferer
 from torch import nn
 
-from bundle.inference.slides import Box, Region, Scale, Tissue, regions, stride_of
+from bundle.slides import Box, Region, Scale, Tissue, regions, stride_of
 
 WINDOW = 24
 SIZES = [(100, 90), (1, 1), (24, 24), (25, 23), (30, 200), (97, 61), (48, 72), (7, 130), (60, 49)]

@@ -9,7 +9,7 @@ import pytest
 import tifffile
 import torch
 
-from bundle.inference.slides import BlockDataset, SlideError, block_loader, open_slide, read_working, regions, scale_of
+from bundle.slides import BlockDataset, SlideError, block_loader, open_slide, read_working, regions, scale_of
 
 PIXEL_SIZE = 0.7
 
@@ -58,7 +58,7 @@ def test_each_process_opens_the_slide_itself_and_once(path, cut, monkeypatch):
     dataset = BlockDataset(path, None, PIXEL_SIZE, cut)
     opened = []
     monkeypatch.setattr(
-        "bundle.inference.slides.region_dataset.open_slide", lambda *given: opened.append(given) or open_slide(*given)
+        "bundle.slides.region_dataset.open_slide", lambda *given: opened.append(given) or open_slide(*given)
     )
     dataset[0], dataset[1]
     assert len(opened) == 1

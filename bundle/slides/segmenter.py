@@ -17,15 +17,15 @@ from torch import Tensor, nn
 
 from bundle.inference.geojson import feature
 from bundle.inference.polygons import Outline
-from bundle.inference.slides.reader import BACKENDS, Slide, SlideError, open_slide
-from bundle.inference.slides.region_dataset import REGION, SECONDS, BlockDataset, block_loader
-from bundle.inference.slides.region_grid import Box
-from bundle.inference.slides.region_selection import FindTissue, Plan, make_plan, tissue_near
-from bundle.inference.slides.resampling import Scale, scale_of
-from bundle.inference.slides.slide_crop import inside
-from bundle.inference.slides.slide_output import MASKS, SlideResults, output_paths
-from bundle.inference.slides.upsampling import native_classes
-from bundle.inference.slides.writer_thread import Queue, Times
+from bundle.slides.reader import BACKENDS, Slide, SlideError, open_slide
+from bundle.slides.region_dataset import REGION, SECONDS, BlockDataset, block_loader
+from bundle.slides.region_grid import Box
+from bundle.slides.region_selection import FindTissue, Plan, make_plan, tissue_near
+from bundle.slides.resampling import Scale, scale_of
+from bundle.slides.slide_crop import inside
+from bundle.slides.slide_output import MASKS, SlideResults, output_paths
+from bundle.slides.upsampling import native_classes
+from bundle.slides.writer_thread import Queue, Times
 from bundle.types import FACTS, FAILED, FILES, IMAGE, as_switch
 
 logger = logging.getLogger(__name__)

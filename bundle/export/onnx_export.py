@@ -17,8 +17,7 @@ from monai.networks.nets.basic_unet import UpCat
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bundle.networks.outputs import PRED
-from bundle.types import IMAGE, Heads
+from bundle.types import IMAGE, PRED, Heads
 
 TRACED = (2, 3, 64, 96)
 """Shape of the image that the export traces; the file accepts other sizes."""

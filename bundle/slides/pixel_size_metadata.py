@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from xml.etree import ElementTree
 
-from bundle.inference.slides.slide import SlideError
+from bundle.slides.slide import SlideError
 
 RANGE = (0.05, 20.0)
 """Plausible um/px of a scanner; the defaults of other programs, 72 or 96 dots per inch, are 353 and 265 um/px."""

@@ -14,7 +14,7 @@ from monai.data.utils import AFFINE_TOL, compute_shape_offset
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from bundle.inference.slides.slide import Level, Slide, SlideError
+from bundle.slides.slide import Level, Slide, SlideError
 
 COARSER = 1.01
 """Maximum ratio of the pixel size of a level to the working pixel size, for levels to read."""

@@ -10,8 +10,8 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import Spacingd
 
-from bundle.inference.slides import Level, Scale, SlideError, open_slide, read_working, scale_of
-from bundle.inference.slides.resampling import sample
+from bundle.slides import Level, Scale, SlideError, open_slide, read_working, scale_of
+from bundle.slides.resampling import sample
 
 MPP = 0.5
 
@@ -49,7 +49,7 @@ def test_the_working_size_is_that_of_spacing(pixel_size, size):
 
 
 def test_equal_pixel_sizes_read_the_slide_as_it_is(write_slide, picture, monkeypatch):
-    monkeypatch.setattr("bundle.inference.slides.resampling.sample", None)
+    monkeypatch.setattr("bundle.slides.resampling.sample", None)
     with open_slide(write_slide("pyramid")) as slide:
         scale = scale_of(slide, 0.5 + 1e-7)
         assert (scale.ratio, scale.working_size) == (1.0, (203, 141))

@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bundle.inference.slides.region_grid import Box, Region
-from bundle.inference.slides.resampling import Scale
+from bundle.slides.region_grid import Box, Region
+from bundle.slides.resampling import Scale
 
 STRIP = 1024
 """Native columns that are interpolated at once, to bound the memory."""

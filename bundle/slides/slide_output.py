@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from bundle.inference.geojson import GeoJSONWriter
 from bundle.inference.polygons import Outline, outlines
-from bundle.inference.slides.pyramid import LAYOUTS, MaskPyramid
-from bundle.inference.slides.region_grid import Box
-from bundle.inference.slides.resampling import Scale
-from bundle.inference.slides.stitching import OutlineJoiner
+from bundle.slides.pyramid import LAYOUTS, MaskPyramid
+from bundle.slides.region_grid import Box
+from bundle.slides.resampling import Scale
+from bundle.slides.stitching import OutlineJoiner
 
 FOREGROUND = 255
 """Gland value in masks of two classes; masks of more classes hold class indices."""

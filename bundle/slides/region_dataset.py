@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from bundle.inference.slides.reader import open_slide
-from bundle.inference.slides.region_grid import Region
-from bundle.inference.slides.resampling import Scale, read_working, scale_of
-from bundle.inference.slides.slide import Slide, SlideError
+from bundle.slides.reader import open_slide
+from bundle.slides.region_grid import Region
+from bundle.slides.resampling import Scale, read_working, scale_of
+from bundle.slides.slide import Slide, SlideError
 from bundle.types import IMAGE
 
 REGION = "region"
