@@ -54,7 +54,7 @@ LONGEST = (
         "test_resume",
     ),
     *("test_bundle", "scripts/test_benchmark", "scripts/test_simulate_labeling", "scripts/test_check_config"),
-    *("scripts/test_export_onnx", "/slides/test_segmenter", "test_protocols", "test_own_data"),
+    *("scripts/test_export_onnx", "slides/test_segmenter", "test_protocols", "test_own_data"),
     *("networks/test_encoders", "test_multi_gpu", "test_inference_outputs", "test_adding", "test_configs"),
 )
 """Files of half a minute and more: they begin first, so that no process is left alone with one at the end."""

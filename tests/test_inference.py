@@ -136,7 +136,7 @@ def test_slides_by_the_same_command(served, tmp_path):
     (folder / "text.svs").write_text("no slide")
     fine = {"tissue#resolution": 8.0, "tissue#margin": 4.0, "tissue#least": 100.0, "min_area": 0.0}
     (tmp_path / "fine.json").write_text(json.dumps(fine))
-    files = [served.root / "configs" / name for name in ("inference.json", "/slides.yaml")]
+    files = [served.root / "configs" / name for name in ("inference.json", "inference/slides.yaml")]
     words = ["run", "inference", "--config_file", str([*map(str, files), str(tmp_path / "fine.json")])]
     words += ["--dataset_dir", str(folder), "--output_dir", str(tmp_path / "out")]
     said = served.run(*words, launcher=TORCHRUN, fails=True).stderr

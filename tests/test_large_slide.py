@@ -35,7 +35,7 @@ def test_a_large_slide_goes_through_with_a_bar_and_others_read_what_it_gives(cop
     (made.root / "models").mkdir()
     torch.save({"weight": weight, "bias": torch.zeros(2)}, made.root / "models" / "model.pt")
     made.edit("inference.json", {"network_def": NETWORK, "crop_size": [256, 256]})
-    files = made.configs("inference.json", "/slides.yaml")
+    files = made.configs("inference.json", "inference/slides.yaml")
     words = ["run", "inference", "--config_file", files, "--dataset_dir", slide, "--output_dir", tmp_path / "out"]
     words += ["--block", 1024, "--min_area", 0.0, "--simplify", 0.0, "--mask_layout", "plain"]
     said = made.run(*map(str, words), timeout=3600).stderr
