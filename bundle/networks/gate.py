@@ -12,14 +12,16 @@ class Gate(nn.Module):
     """Gating network: weights of the experts from the pooled features of all experts.
 
     ``paper`` follows the paper; the widths of the two hidden layers are ours, because the paper does not give them.
+    ``as_released`` follows the authors' review code: the hidden features are multiplied by the softmax of a second
+    layer. They are then so small that at first all weights are close to 1 / K for each image, and the gate gets little
+    gradient.
 
     Args:
         features: number of pooled features, experts times channels.
         experts: number of experts, K.
-        kind: ``paper`` (fully connected, ReLU, fully connected, dropout, fully connected, softmax),
-            ``as_released`` (the output of the first layer is multiplied by its own softmax; it is then so small that
-            at first all images get nearly the same weights, set by the biases, and the layer gets little gradient) or
-            ``equal`` (always 1 / K, no parameters).
+        kind: ``paper`` (fully connected, ReLU, fully connected, dropout, fully connected, softmax), ``as_released``
+            (fully connected, ReLU, times the softmax of a fully connected layer, dropout, fully connected, softmax;
+            Kaiming initialization, zero biases) or ``equal`` (always 1 / K, no parameters).
         dropout: probability of dropout before the last layer.
 
     Raises:
@@ -33,23 +35,29 @@ class Gate(nn.Module):
         self.kind = kind
         self.experts = experts
         hidden = max(features // 2, experts)
-        self.first = nn.Linear(features, hidden) if kind != "equal" else nn.Identity()
-        self.rest = (
-            nn.Sequential(
-                nn.Linear(hidden, max(hidden // 2, experts)),
-                nn.Dropout(dropout),
-                nn.Linear(max(hidden // 2, experts), experts),
-            )
-            if kind != "equal"
-            else nn.Identity()
-        )
+        self.first: nn.Module = nn.Identity()
+        self.attention: nn.Module = nn.Identity()
+        self.rest: nn.Module = nn.Identity()
+        if kind == "paper":
+            smaller = max(hidden // 2, experts)
+            self.first = nn.Linear(features, hidden)
+            self.rest = nn.Sequential(nn.Linear(hidden, smaller), nn.Dropout(dropout), nn.Linear(smaller, experts))
+        elif kind == "as_released":
+            self.first = nn.Linear(features, hidden)
+            self.attention = nn.Linear(hidden, hidden)
+            self.rest = nn.Sequential(nn.Dropout(dropout), nn.Linear(hidden, experts))
+            for layer in self.modules():
+                if isinstance(layer, nn.Linear):
+                    nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+                    nn.init.zeros_(layer.bias)
 
     def forward(self, pooled: Tensor) -> Tensor:
         """Return positive weights (B, K), each row with sum 1, for pooled features (B, features)."""
         if self.kind == "equal":
             return torch.full([pooled.shape[0], self.experts], 1.0 / self.experts, device=pooled.device)
-        hidden = self.first(pooled)
-        hidden = hidden * torch.softmax(hidden, dim=1) if self.kind == "as_released" else torch.relu(hidden)
+        hidden = torch.relu(self.first(pooled))
+        if self.kind == "as_released":
+            hidden = hidden * torch.softmax(self.attention(hidden), dim=1)
         return torch.softmax(self.rest(hidden).float(), dim=1)
 
 

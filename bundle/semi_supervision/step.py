@@ -93,6 +93,8 @@ class Step(nn.Module):
         regularizers: name -> loss without a target.
         labeled_view: augmentation of the labeled batch on the device, such as color jitter. It must not move pixels,
             because targets are made before it. ``None`` uses the batch as it is.
+        unlabeled_first: whether the forward passes of the unlabeled batch come first. The order only matters for the
+            running statistics of batch normalization.
 
     Raises:
         ValueError: if targets and losses do not name the same heads, or nothing is learned from labeled images.
@@ -107,6 +109,7 @@ class Step(nn.Module):
         consistency: Mapping[str, ConsistencyTerm] | None = None,
         regularizers: Mapping[str, Regularizer] | None = None,
         labeled_view: View | None = None,
+        unlabeled_first: bool = False,
     ) -> None:
         super().__init__()
         if set(targets) != set(losses):
@@ -120,6 +123,7 @@ class Step(nn.Module):
         self.consistency = nn.ModuleDict(consistency or {})
         self.regularizers = nn.ModuleDict(regularizers or {})
         self.labeled_view = labeled_view
+        self.unlabeled_first = unlabeled_first
         students = {("labeled", id(None))}
         students |= {(term.stream, id(term.student_view)) for term in self._consistency.values()}
         students |= {(term.stream, id(None)) for term in self._regularizers.values()}
@@ -147,11 +151,13 @@ class Step(nn.Module):
             labeled = self.labeled_view(labeled).batch
         streams = {"labeled": labeled} if unlabeled is None else {"labeled": labeled, "unlabeled": unlabeled}
         passes = ForwardPasses(self.network, streams, self._student_passes)
+        if not self.unlabeled_first:
+            passes.student("labeled", None)
+        unlabeled_losses, log = self._consistency_losses(passes, progress)
         heads = passes.student("labeled", None)
         labeled_losses = {
             head: self.losses[head](heads[head].float(), labeled[key]) for head, key in self.targets.items()
         }
-        unlabeled_losses, log = self._consistency_losses(passes, progress)
         total, weights = self.objective(labeled_losses, unlabeled_losses, progress)
         for name, term in self._regularizers.items():
             if term.stream in streams:

@@ -12,7 +12,8 @@ from monai.bundle import ConfigParser
 
 METHODS = {
     "`UNet`, and one expert with 2 classes": "supervised",
-    "`SemiMoE`, gates `paper` or `as_released`": "semi_moe",
+    "`SemiMoE`, gates `paper`": "semi_moe",
+    "`SemiMoE`, gates `as_released`": "semi_moe_as_released",
     "`SemiMoE`, gate `equal`": "semi_moe_equal_gates",
     "`SemiMoE`, shared encoder": "semi_moe_shared_encoder",
 }
@@ -42,6 +43,7 @@ def test_the_table_of_parameters(count, repository_root):
     for title, method in METHODS.items():
         row = f"| {title} | " + " | ".join(f"{count(method, size):,}" for size in SIZES) + " |"
         assert row in text, row
+    assert count("semi_moe_as_released", "paper") == 103_665_971, "as the review code"
 
 
 def test_the_card_and_the_headers_of_sizes_and_shared_encoder(count, repository_root):

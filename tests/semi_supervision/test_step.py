@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -602,6 +603,20 @@ def test_labeled_images_must_teach() -> None:
             Step(Toy(), {}, {}, WeightedSum(), consistency)
     result = Step(Toy(), {}, {}, WeightedSum(), term | sparse)(batch(), None, 0.0)
     assert result["loss"].item() == pytest.approx(result["labeled/sparse/peer"].item())
+
+
+def test_the_unlabeled_pass_may_come_first_for_the_running_statistics() -> None:
+    network = Toy()
+    labeled, unlabeled = batch(), {"image": torch.randn(2, 3, 8, 8) + 1.0}
+    losses, shown = {}, {}
+    for first in (False, True):
+        network.shown.clear()
+        term = ConsistencyTerm(HeadPseudoLabeler(PEERS, HARD), PEER_LOSSES)
+        step = step_of(copy.deepcopy(network), term, objective=WeightedSum(), unlabeled_first=first)
+        losses[first] = step(labeled, unlabeled, 1.0)["loss"]
+        shown[first] = [id(image) for image in step.network.shown]
+    assert torch.equal(losses[False], losses[True])
+    assert shown[True] == shown[False][::-1] == [id(unlabeled["image"]), id(labeled["image"])]
 
 
 def test_views_and_toys_keep_their_protocols() -> None:
