@@ -10,8 +10,6 @@ each. The modules of components are imported, so check only configs that you tru
 from __future__ import annotations
 
 import ast
-import contextlib
-import difflib
 import functools
 import inspect
 import re
@@ -29,15 +27,27 @@ from monai.bundle import ComponentLocator, ConfigComponent, ConfigParser, Refere
 from monai.utils import ensure_tuple
 from monai.utils.module import locate
 
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from bundle.engines.config_check import (
+    READ_BY_MONAI,
+    READ_BY_TRACKING,
+    closest,
+    invalid_values,
+    nearest,
+    normalized,
+    references,
+    strings,
+    walk,
+)
+
 Findings = list[str]
 POWER = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
 """A number that YAML reads as a string, such as 5e-5."""
 IMPORT = re.compile(r"\$\s*(import|from)\s")
 """An import, which MONAI runs at any key."""
 LOCATOR = ComponentLocator()  # scans all of MONAI on first use
-OWN_KEYS = {"imports", "_meta_"}
-TRACKING_KEYS = {"tracking_uri", "experiment_name", "run_name", "save_execute_config", "is_not_rank0"}
-"""Keys that MONAI reads, besides the run ids: always (``OWN_KEYS``) and with ``--tracking`` (``TRACKING_KEYS``)."""
 METHOD = "method"  # name of an overlay
 
 
@@ -98,15 +108,16 @@ def check(settings: Mapping[str, Any]) -> Findings:
         added |= _merge(parser, source, content, findings, first=number == 0)
     for name in (run_id, *filter(None, runs)):
         if name not in parser:
-            findings.append(f"{name}: the configs have no entry of this name to run{_nearest(name, parser.config)}")
-    read = OWN_KEYS | {run_id, runs[0] or "initialize", runs[1] or "finalize"}
-    read |= TRACKING_KEYS if tracking else set()
-    read |= {name for _, text in _strings(parser) for name in _references(text)}
+            findings.append(f"{name}: the configs have no entry of this name to run{nearest(name, parser.config)}")
+    read = READ_BY_MONAI | {run_id, runs[0] or "initialize", runs[1] or "finalize"}
+    read |= READ_BY_TRACKING if tracking else set()
+    read |= {name for _, text in strings(parser) for name in references(text)}
     findings += _unread(parser, added, read, files[0].parent)
+    findings += invalid_values(parser)
     findings += _invalid_strings(parser)
     # Import the code next to the configs, as MONAI does, or else the code of this repository.
     sys.path[:0] = [str(file.resolve().parent.parent) for file in (files[0], Path(__file__))]
-    components = [(key, value) for key, value in _walk(parser.config) if ConfigComponent.is_instantiable(value)]
+    components = [(key, value) for key, value in walk(parser.config) if ConfigComponent.is_instantiable(value)]
     return findings + [finding for key, component in components for finding in _unknown_arguments(key, component)]
 
 
@@ -136,10 +147,10 @@ def _merge(
     """Merge a config or the overrides into the parser; return new keys with the finding to report if unused."""
     added = {}
     for name, value in content.items():
-        key = _normalized(name.removeprefix("+"))
+        key = normalized(name.removeprefix("+"))
         label = f"--{key}" if source == "--" else f"{source}: {key}"
         known = key in parser
-        suggestion = "" if known else _nearest(key, parser.config)
+        suggestion = "" if known else nearest(key, parser.config)
         try:
             if name.startswith("+") and known:
                 merged = parser[key]
@@ -178,16 +189,16 @@ def _unread(parser: ConfigParser, added: Mapping[str, str], read: set[str], fold
 def _invalid_strings(parser: ConfigParser) -> Findings:
     """Find references that do not exist, invalid expressions, and numbers that YAML read as strings."""
     findings = []
-    for key, text in _strings(parser):
-        references = _references(text)
-        for name in sorted(references):
+    for key, text in strings(parser):
+        referred = references(text)
+        for name in sorted(referred):
             if name not in parser:
-                findings.append(f"{key}: refers to @{name}, which does not exist{_nearest(name, parser.config)}")
+                findings.append(f"{key}: refers to @{name}, which does not exist{nearest(name, parser.config)}")
         if POWER.fullmatch(text):
             findings.append(f"{key}: YAML reads {text} as a string; write a decimal point and a sign, as in 5.0e-5")
         if not text.startswith("$") or IMPORT.match(text):
             continue
-        if references and "import" in text:
+        if referred and "import" in text:
             findings.append(f"{key}: MONAI resolves no @reference in a string that contains 'import'; rewrite it")
             continue
         try:
@@ -212,7 +223,7 @@ def _unknown_arguments(key: str, component: Mapping[str, Any]) -> Findings:
     if arguments is None:
         return []
     unknown = [name for name in component if name not in arguments | ConfigComponent.non_arg_keys]
-    return [f"{key}: {target} has no argument {name}{_close(name, arguments)}" for name in unknown]
+    return [f"{key}: {target} has no argument {name}{closest(name, arguments)}" for name in unknown]
 
 
 @functools.cache
@@ -248,48 +259,6 @@ def _forwards_arguments(kind: type) -> bool:
     base_calls = [node for node in calls if ast.unparse(node.func) == "super().__init__"]
     others = [node for node in calls if node not in base_calls and any(word.arg is None for word in node.keywords)]
     return not others and any(word.arg is None for node in base_calls for word in node.keywords)
-
-
-def _walk(content: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield all values of a config with their keys, except the metadata."""
-    if key:
-        yield key, content
-    if isinstance(content, dict | list):
-        for name, value in content.items() if isinstance(content, dict) else enumerate(content):
-            if name != "_meta_":
-                yield from _walk(value, f"{key}#{name}".lstrip("#"))
-
-
-def _strings(parser: ConfigParser) -> list[tuple[str, str]]:
-    """Return all strings of a config with their keys; references are made absolute if possible."""
-    strings = [(key, text) for key, text in _walk(parser.config) if isinstance(text, str)]
-    for number, (key, text) in enumerate(strings):
-        if "@#" in text:
-            with contextlib.suppress(ValueError):
-                strings[number] = (key, parser.resolve_relative_ids(key, text))
-    return strings
-
-
-def _references(text: str) -> set[str]:
-    """Return the keys that a string refers to: ``@key`` anywhere, or the whole string as ``%key``."""
-    macro = [text[1:]] if text.startswith("%") and not ConfigParser.split_path_id(text[1:])[0] else []
-    return {_normalized(name) for name in [*ReferenceResolver.match_refs_pattern(text), *macro]}
-
-
-def _normalized(key: str) -> str:
-    """Return a key with # as its separator."""
-    return str(key).replace("::", "#")
-
-
-def _nearest(key: str, content: Any) -> str:
-    """Return a suggestion of a similar key; empty if there is none."""
-    keys = {name for name, _ in _walk(content) if not name.rpartition("#")[2].startswith("_")}
-    return _close(key, keys) or _close(key.rpartition("#")[2], {name for name in keys if "#" not in name})
-
-
-def _close(name: str, known: set[str]) -> str:
-    matches = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.7)
-    return f"; did you mean {matches[0]}?" if matches else ""
 
 
 def _line(error: object) -> str:

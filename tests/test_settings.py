@@ -16,7 +16,9 @@ import pytest
 import torch
 import yaml
 from fire.parser import DefaultParseValue
-from monai.bundle import ConfigParser
+from monai.bundle import ConfigParser, ConfigWorkflow
+
+from bundle.engines.error_summary import sentence
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
@@ -92,33 +94,16 @@ def as_said(value: Any) -> Any:
     return str(Path(value)) if isinstance(value, str) else value
 
 
-@pytest.fixture
-def cuda(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
-    """Lets the configs find a GPU, or none."""
-
-    def tell(there: bool) -> None:
-        monkeypatch.setattr("torch.cuda.is_available", lambda: there)
-        monkeypatch.setattr("torch.cuda.device_count", lambda: int(there))
-
-    monkeypatch.delenv("LOCAL_RANK", raising=False)
-    return tell
-
-
 each_section = pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.title)
 
 
-@each_section
-@pytest.mark.parametrize("there", [True, False], ids=["with CUDA", "without"])
-def test_every_default_is_that_of_the_configs(section: Section, there: bool, cuda: Callable[[bool], None]) -> None:
-    cuda(there)
-    parser = parsed(section)
-    assert len({row.key for row in section.rows}) == len(section.rows) > 1
-    for row in section.rows:
-        assert row.key in parser, f"{row.key} is no key of {section.files}"
-        if there and row.with_cuda == row.without_cuda:
-            continue
-        told, found = as_said(row.with_cuda if there else row.without_cuda), resolved(parser, row.key)
-        assert (found, isinstance(found, bool)) == (told, isinstance(told, bool)), row.key
+def test_the_page_is_that_of_the_program(load_program: Callable[[str], ModuleType]) -> None:
+    program = load_program("list_settings")
+    assert program.main(["--check"]) == 0
+    page = program.PAGE.read_text(encoding="utf-8")
+    assert program.updated(page.replace("| `0.001` |", "| `0.01` |")) == page
+    with pytest.raises(ValueError, match="section 'Unknown' needs a command, a table, and an entry"):
+        program.updated(f"{page}\n## Unknown\n")
 
 
 @each_section
@@ -160,3 +145,54 @@ def is_plain(value: Any) -> bool:
     if isinstance(value, list):
         return bool(value) and all(isinstance(one, int | float) for one in value)
     return not isinstance(value, dict) and not str(value).startswith(("@", "$"))
+
+
+# The check at the start of a run
+
+
+def initialized(*names: str, run_id: str = "training", **overrides: Any) -> None:
+    """Build the workflow of a run as `monai.bundle run` does, and initialize it."""
+    files = [str(ROOT / "configs" / name) for name in names]
+    ConfigWorkflow(config_file=files, run_id=run_id, logging_file=False, **overrides).initialize()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("max_epochs", "many", "max_epochs is 'many'; it must be an integer, at least 1 and at most 1000000"),
+        ("max_epochs", None, "max_epochs is None; it must be an integer"),
+        ("max_epochs", [], "max_epochs is []; it must be an integer"),
+        ("max_epochs", 1e99, "max_epochs is 1e+99; it must be an integer"),
+        ("batch_size", 0, "batch_size is 0; it must be an integer, at least 1"),
+        ("crop_size", ["a", "b"], "crop_size is ['a', 'b']; it must be a list of 2 integers, at least 16"),
+        ("pixel_size", 0, "pixel_size is 0; it must be a number, more than 0"),
+        ("pixel_size", -1, "pixel_size is -1; it must be a number, more than 0"),
+        ("pixel_size", float("nan"), "pixel_size is nan; it must be a number, more than 0"),
+        ("learning_rate", "fast", "learning_rate is 'fast'; it must be a number, more than 0"),
+        ("seed", "abc", "seed is 'abc'; it must be an integer, at least 0"),
+        ("dataset_dir", None, "dataset_dir is None; it must be a path"),
+        ("output_dir", "o#1", "it must be a path without #, which MONAI reads as a separator"),
+        ("amp", "maybe", "amp is 'maybe'; it must be True or False"),
+        ("train#handlers", 3, "train#handlers is 3; it must be a list"),
+        ("lr", 0.1, "lr is not a setting of these configs"),
+        ("bach_size", 4, "bach_size is not a setting of these configs; did you mean batch_size?"),
+        ("train#handler", [], "train#handler is not a setting of these configs; did you mean train#handlers?"),
+    ],
+)
+def test_a_wrong_setting_is_refused_before_the_run(key: str, value: Any, said: str) -> None:
+    with pytest.raises(RuntimeError) as failed:
+        initialized("train.json", **{key: value})
+    assert said in sentence(failed.value)
+
+
+def test_valid_settings_are_accepted() -> None:
+    initialized("train.json", encoder_learning_rate=None, amp="off", crop_size=[64, 64], cache_rate=0.5, num_workers=2)
+    initialized("inference.json", "inference/geojson.yaml", run_id="inference", mpp=0.25, data_list=None)
+
+
+def test_an_overlay_before_its_base_config_is_refused() -> None:
+    with pytest.raises(RuntimeError) as failed, pytest.warns(UserWarning, match="Can't merge entry"):
+        initialized("inference/geojson.yaml", "inference.json", run_id="inference")
+    assert re.fullmatch(
+        r"\w+ is set before the base config; give train.json or inference.json first", sentence(failed.value)
+    )

@@ -1,7 +1,8 @@
 """Trainer, checkpoints, resume file, inference log, and the messages at the end of a run."""
 
 from bundle.engines.checkpoint import BestModel, LastModel, ModelCheckpointLoader
-from bundle.engines.error_summary import end_clearly
+from bundle.engines.config_check import check_config
+from bundle.engines.error_summary import install_exception_hooks
 from bundle.engines.file_writers import WholePictureWriter, check_writable, save_whole
 from bundle.engines.inference_log import InferenceLog
 from bundle.engines.model_json_reader import trained_model
@@ -26,9 +27,10 @@ __all__ = [
     "SemiSupervisedTrainer",
     "TrainingSummary",
     "WholePictureWriter",
+    "check_config",
     "check_writable",
     "data_facts",
-    "end_clearly",
+    "install_exception_hooks",
     "join_ranks",
     "leave_ranks",
     "parameter_groups",

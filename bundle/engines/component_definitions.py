@@ -6,13 +6,14 @@ import inspect
 from collections.abc import Iterator, Mapping
 from pydoc import ErrorDuringImport, locate
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 from monai.bundle import ConfigComponent, ConfigParser
 from monai.transforms import Transform
 from torch import nn
 
 TARGET = "_target_"
+Kind = TypeVar("Kind")
 ALLOWED = ("bundle.networks.", "bundle.transforms.", "monai.networks.")
 """Packages whose classes a file may name; nothing else is imported."""
 PRETRAINED = "pretrained"
@@ -27,13 +28,21 @@ def current_parser() -> ConfigParser:
     Raises:
         RuntimeError: if no configuration is being read.
     """
+    parser = find_on_stack(ConfigParser)
+    if parser is None:
+        raise RuntimeError("no configuration is being read: this component is made by MONAI's ConfigParser")
+    return parser
+
+
+def find_on_stack(kind: type[Kind]) -> Kind | None:
+    """Return the innermost object of a class whose method is being called; ``None`` if there is none."""
     frame: FrameType | None = inspect.currentframe()
     while frame is not None:
         holder = frame.f_locals.get("self")
-        if isinstance(holder, ConfigParser):
+        if isinstance(holder, kind):
             return holder
         frame = frame.f_back
-    raise RuntimeError("no configuration is being read: this component is made by MONAI's ConfigParser")
+    return None
 
 
 def plain_definition(parser: ConfigParser, key: str) -> Any:

@@ -52,7 +52,7 @@ KNOWN = (
 """Words in errors of torch and MONAI, and what they mean."""
 
 
-def end_clearly() -> None:
+def install_exception_hooks() -> None:
     """Write one sentence below the traceback of an error, if this process is ``python -m monai.bundle``.
 
     MONAI wraps errors in its own, so that the last line of a failed run is "Failed to instantiate component". The

@@ -17,7 +17,7 @@ from monai.data import DataLoader, Dataset
 from monai.transforms import Compose, SaveImage
 from tqdm import tqdm
 
-from bundle.engines.error_summary import PROGRAM, ExceptionHooks, end_clearly, sentence
+from bundle.engines.error_summary import PROGRAM, ExceptionHooks, install_exception_hooks, sentence
 
 SENTENCE = "tile.png is no picture;\n  export it again"
 ONE_LINE = "tile.png is no picture; export it again"
@@ -159,5 +159,5 @@ def test_only_the_command_line_of_monai_gets_the_hook(
     before = sys.excepthook, threading.excepthook
     monkeypatch.setattr(sys, "excepthook", before[0])
     monkeypatch.setattr(threading, "excepthook", before[1])
-    end_clearly()
+    install_exception_hooks()
     assert ((sys.excepthook, threading.excepthook) != before) is changed
