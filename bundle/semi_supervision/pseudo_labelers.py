@@ -33,6 +33,15 @@ def to_target(logits: Tensor, form: str) -> Tensor:
     raise ValueError(f"a pseudo-label's form is 'hard', 'soft' or 'tanh', got {form!r}")
 
 
+def foreground(output: Tensor) -> Tensor:
+    """Return where a head predicts foreground, (B, 1, H, W), bool: another class than 0, or a positive distance.
+
+    Args:
+        output: logits (B, C, H, W), or a signed distance (B, 1, H, W).
+    """
+    return output > 0.0 if output.shape[1] == 1 else output.argmax(dim=1, keepdim=True) > 0
+
+
 class HeadPseudoLabeler(nn.Module):
     """Use the student's own heads, detached, as pseudo-labels for its other heads.
 
@@ -43,8 +52,12 @@ class HeadPseudoLabeler(nn.Module):
     Args:
         sources: student head -> head that gives its pseudo-label.
         forms: student head -> ``hard``, ``soft`` or ``tanh``, see :func:`to_target`.
-        confidence: pixels whose largest probability is lower get weight 0; 0 keeps all pixels and returns no weight.
-            Only for ``hard`` and ``soft``.
+        confidence: pixels whose largest probability is lower get weight 0; 0 keeps all pixels. Only for ``hard`` and
+            ``soft``.
+        agreement: heads that must agree with the source on foreground or background, as logits or as the sign of a
+            distance; pixels where one does not get weight 0. Only for ``hard`` and ``soft``.
+
+    A label has no weight if neither ``confidence`` nor ``agreement`` is given.
 
     Raises:
         ValueError: if ``sources`` and ``forms`` do not name the same heads.
@@ -59,25 +72,36 @@ class HeadPseudoLabeler(nn.Module):
 
     needs_heads = True
 
-    def __init__(self, sources: Mapping[str, str], forms: Mapping[str, str], confidence: float = 0.0) -> None:
+    def __init__(
+        self,
+        sources: Mapping[str, str],
+        forms: Mapping[str, str],
+        confidence: float = 0.0,
+        agreement: Sequence[str] = (),
+    ) -> None:
         super().__init__()
         if set(sources) != set(forms):
             raise ValueError(f"sources name the heads {sorted(sources)}, forms {sorted(forms)}: they must be the same")
         self.sources = dict(sources)
         self.forms = dict(forms)
         self.confidence = confidence
+        self.agreement = tuple(agreement)
 
     @torch.no_grad()
     def forward(self, batch: Batch, heads: Heads, progress: float) -> dict[str, PseudoLabel]:
         """Return one pseudo-label for each student head."""
-        return {head: self._label(heads[source], self.forms[head]) for head, source in self.sources.items()}
+        others = [heads[name].detach() for name in self.agreement]
+        return {head: self._label(heads[source], self.forms[head], others) for head, source in self.sources.items()}
 
-    def _label(self, logits: Tensor, form: str) -> PseudoLabel:
+    def _label(self, logits: Tensor, form: str, others: Sequence[Tensor]) -> PseudoLabel:
         logits = logits.detach()
-        if self.confidence <= 0.0 or form == "tanh":
-            return PseudoLabel(to_target(logits, form))
-        confident = logits.float().softmax(dim=1).amax(dim=1, keepdim=True) >= self.confidence
-        return PseudoLabel(to_target(logits, form), confident.float())
+        counted: list[Tensor] = []
+        if form != "tanh":
+            counted += [foreground(other) == foreground(logits) for other in others]
+        if form != "tanh" and self.confidence > 0.0:
+            counted.append(logits.float().softmax(dim=1).amax(dim=1, keepdim=True) >= self.confidence)
+        weight = torch.stack(counted).all(dim=0).float() if counted else None
+        return PseudoLabel(to_target(logits, form), weight)
 
 
 class TeacherPseudoLabeler(HeadPseudoLabeler):
@@ -89,14 +113,20 @@ class TeacherPseudoLabeler(HeadPseudoLabeler):
         sources: student head -> head of the teacher that gives its pseudo-label.
         forms: student head -> ``hard``, ``soft`` or ``tanh``.
         confidence: as for :class:`HeadPseudoLabeler`.
+        agreement: as for :class:`HeadPseudoLabeler`; heads of the teacher.
     """
 
     needs_heads = False
 
     def __init__(
-        self, teacher: HeadNetwork, sources: Mapping[str, str], forms: Mapping[str, str], confidence: float = 0.0
+        self,
+        teacher: HeadNetwork,
+        sources: Mapping[str, str],
+        forms: Mapping[str, str],
+        confidence: float = 0.0,
+        agreement: Sequence[str] = (),
     ) -> None:
-        super().__init__(sources, forms, confidence)
+        super().__init__(sources, forms, confidence, agreement)
         # A tuple hides the teacher from `nn.Module`: neither DDP nor the student's train() may touch it.
         self._teacher = (teacher,)
 

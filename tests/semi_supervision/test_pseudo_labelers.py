@@ -95,6 +95,26 @@ def test_pixels_below_the_confidence_get_no_weight(form: str) -> None:
     assert torch.equal(label.target, to_target(logits, form))
 
 
+def test_pixels_where_another_head_disagrees_get_no_weight() -> None:
+    logits = torch.tensor([[[[-1.0, -1.0, 3.0, 3.0]], [[1.0, 1.0, 0.0, 0.0]]]])  # foreground twice, background twice
+    distance = torch.tensor([[[[0.3, -0.3, -0.3, 0.3]]]])
+    heads = {"fused": logits, "sdf": distance, "peer": logits[..., [0, 1, 2, 0]]}
+
+    def weight(*agreement: str, confidence: float = 0.0) -> list[float]:
+        pseudo_labeler = HeadPseudoLabeler({"seg": "fused"}, {"seg": "hard"}, confidence, agreement)
+        label = pseudo_labeler({}, heads, 0.0)["seg"].weight
+        assert label is not None
+        assert label.shape == (1, 1, 1, 4)
+        return label.flatten().tolist()
+
+    assert weight("fused") == [1, 1, 1, 1]
+    assert weight("sdf") == [1, 0, 1, 0]
+    assert weight("peer") == [1, 1, 1, 0]
+    assert weight("sdf", "peer", confidence=0.9) == [0, 0, 1, 0]
+    label = HeadPseudoLabeler({"sdf": "sdf"}, {"sdf": "tanh"}, agreement=("fused",))({}, heads, 0.0)["sdf"]
+    assert label.weight is None
+
+
 def test_confidence_is_no_matter_of_signed_distances() -> None:
     pseudo_labeler = HeadPseudoLabeler({"seg": "weak", "sdf": "far"}, {"seg": "hard", "sdf": "tanh"}, confidence=0.9)
     labels = pseudo_labeler({}, {"weak": LOGITS, "far": LOGITS[:, :1]}, 0.0)
