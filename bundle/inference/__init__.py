@@ -1,7 +1,7 @@
 """From predictions to instances: connected components, watershed, and the files that inference writes."""
 
+from bundle.inference.components import component_instances
 from bundle.inference.disagreement import consensus_entropy, disagreement
-from bundle.inference.instances import component_instances, watershed_instances
 from bundle.inference.multi_head import StackedHeads, UnstackHeadsd
 from bundle.inference.outputs_maps import Disagreementd, SaveDisagreementd, SaveDoubtd, SaveProbabilityd
 from bundle.inference.outputs_objects import SaveContoursd, SaveGeoJSONd, SaveInstancesd
@@ -9,6 +9,7 @@ from bundle.inference.postprocessing import ComponentInstancesd, WatershedInstan
 from bundle.inference.scoring import DisagreementScorer, outlining_order
 from bundle.inference.tta import TurnedInferer
 from bundle.inference.tuning import kept_answers, reading_scores
+from bundle.inference.watershed import watershed_instances
 
 __all__ = [
     "ComponentInstancesd",

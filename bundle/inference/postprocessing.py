@@ -10,13 +10,8 @@ from monai.config.type_definitions import KeysCollection, NdarrayOrTensor
 from monai.transforms.transform import MapTransform
 from monai.utils import convert_to_dst_type, convert_to_numpy, ensure_tuple_rep
 
-from bundle.inference.instances import (
-    Plane,
-    check_areas,
-    check_levels,
-    component_instances,
-    watershed_instances,
-)
+from bundle.inference.components import Plane, check_areas, component_instances
+from bundle.inference.watershed import check_levels, watershed_instances
 
 
 class ComponentInstancesd(MapTransform):

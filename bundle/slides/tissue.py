@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.filters import threshold_otsu
 
-from bundle.inference.instances import component_instances
+from bundle.inference.components import component_instances
 from bundle.slides.resampling import Scale
 from bundle.slides.slide import Slide
 
