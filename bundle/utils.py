@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
 from secrets import token_hex
+
+PARTIAL = re.compile(r"\.(.+)\.[0-9a-f]{8}\.partial(\..+)?")
+"""Name of a temporary file, as ``temporary_path`` makes it; the first group is the name of the file."""
 
 
 def temporary_path(path: str | os.PathLike[str], suffix: str = "") -> Path:
@@ -32,6 +36,14 @@ def remove_partials(path: str | os.PathLike[str]) -> None:
     path = Path(path)
     for partial in path.parent.glob(f".{escape(path.name)}.*.partial*"):
         partial.unlink(missing_ok=True)
+
+
+def remove_partials_of(folder: str | os.PathLike[str], names: Collection[str]) -> None:
+    """Remove temporary files that killed runs left in a folder, of the files with these names."""
+    for partial in Path(folder).glob(".*.partial*"):
+        match = PARTIAL.fullmatch(partial.name)
+        if match and match[1] in names:
+            partial.unlink(missing_ok=True)
 
 
 @contextmanager

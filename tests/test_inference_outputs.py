@@ -94,7 +94,7 @@ def inferred(names: list[str], settings: dict[str, Any]) -> Path:
 def log_of(folder: Path) -> tuple[dict[str, Any], dict[str, list[str]]]:
     """The settings that the journal keeps, and the files of each picture."""
     lines = [json.loads(line) for line in (folder / "journal_0.jsonl").read_text().splitlines()]
-    return lines[0]["settings"], {Path(line["image"]).stem: line["files"] for line in lines[1:]}
+    return lines[0]["settings"], {Path(line["image"]).stem: line["files"] for line in lines if "image" in line}
 
 
 @pytest.fixture(scope="module")
@@ -316,6 +316,38 @@ def test_a_file_that_is_gone_is_written_again(settings):
     inferred(["geojson", "probability"], settings)
     assert (folder / "plain.geojson").is_file()
     assert {file.name: file.stat().st_mtime_ns for file in folder.glob("deep*")} == stood
+
+
+@pytest.mark.parametrize(
+    ("names", "file"),
+    [([], "plain_mask.png"), (["geojson"], "plain.geojson"), (["instances"], "deep_instances.tif")],
+)
+def test_no_file_of_somebody_is_replaced(names, file, settings, tmp_path):
+    folder = tmp_path / "results"
+    folder.mkdir()
+    (folder / file).write_text("drawn by hand")
+    with pytest.raises(RuntimeError) as caught:
+        inferred(names, settings)
+    said = "".join(map(str, chain_of(caught.value)))
+    assert f"{folder / file} would be replaced, but it was not written by an inference; give another" in said
+    assert [path.name for path in folder.iterdir()] == [file]
+    assert (folder / file).read_text() == "drawn by hand"
+    inferred(names, settings | {"overwrite": True})
+    assert (folder / "plain_mask.png").stat().st_size > len("drawn by hand")
+
+
+@pytest.mark.parametrize(("layout", "mask"), [("ome", "a_mask.ome.tif"), ("plain", "a_mask.tif"), ("none", None)])
+def test_the_files_of_slides_are_known_before_they_are_written(layout, mask, settings, tmp_path):
+    (tmp_path / "a.svs").write_text("a slide")
+    words = settings | {"dataset_dir": str(tmp_path), "mask_layout": layout}
+    (tmp_path / "results").mkdir()
+    for name in ["a.geojson", *([mask] if mask else [])]:
+        (tmp_path / "results" / name).write_text("drawn by hand")
+        with pytest.raises(RuntimeError) as caught:
+            parsed(["slides"], words).get_parsed_content("evaluator#val_data_loader")
+        assert f"{name} would be replaced" in "".join(map(str, chain_of(caught.value)))
+        (tmp_path / "results" / name).unlink()
+    assert len(parsed(["slides"], words).get_parsed_content("evaluator#val_data_loader")) == 1
 
 
 def test_it_runs_from_the_command_line(copy_bundle: Callable, settings, tmp_path):

@@ -14,17 +14,18 @@ from pathlib import Path
 from typing import Any
 
 from ignite.engine import Engine, Events
+from monai.data.utils import create_file_basename
 from torch import distributed
 
+from bundle.engines.inference_journal import JOURNAL, Journals, append, read_journals, state_of
 from bundle.engines.process_group import gathered, own_share
 from bundle.types import FACTS, FAILED, FILES, IMAGE, as_switch
-from bundle.utils import atomic_path
+from bundle.utils import atomic_path, remove_partials_of
 
 logger = logging.getLogger(__name__)
 
 Entry = Mapping[str, Any]
 SUMMARY = "summary.json"
-JOURNAL = "journal_*.jsonl"
 SHOWN = 3
 """Maximal number of images in the last line of a run."""
 PREFIX = 16
@@ -34,14 +35,17 @@ PREFIX = 16
 class InferenceLog:
     """Handler that records in the output folder which images are done and selects those that are left.
 
-    Each process writes ``journal_RANK.jsonl`` with one line per image, after the files of the image. An image is done
-    if its size and modification time are unchanged and its files exist. At the end rank 0 writes ``summary.json``.
+    Each process writes ``journal_RANK.jsonl``: a line before the files of an image, which names them, and one after
+    them. An image is done if its size and modification time are unchanged and its files exist. A file that no journal
+    names, or that is the result of another image, belongs to somebody and is never replaced, unless ``overwrite`` is
+    set. At the end rank 0 writes ``summary.json``.
 
     Args:
         output_dir: folder of the results.
         model: file of the weights; results of other weights are refused. If it is missing, its loader raises the error.
         settings: plain values; results of other settings are refused.
-        overwrite: whether to process all images again: a bool or a string such as ``true``.
+        overwrite: whether to process all images again, and to replace all files: a bool or a string such as ``true``.
+        endings: of the files of each image, after its name without suffix.
     """
 
     def __init__(
@@ -50,34 +54,42 @@ class InferenceLog:
         model: str | os.PathLike[str],
         settings: Mapping[str, Any],
         overwrite: bool | str = False,
+        endings: Sequence[str] = ("_mask.png",),
     ) -> None:
         self.folder = Path(output_dir)
         self.model = Path(model)
         self.settings = json.loads(json.dumps(dict(settings), default=str))
         self.overwrite = as_switch(overwrite, "overwrite")
+        self.endings = tuple(dict.fromkeys(endings))
         self.total = 0
         self.kept = 0
         self.written = 0
         self.failed: list[dict[str, str]] = []
         self._started = 0.0
+        self._own_names: set[str] = set()
 
     def left(self, images: Sequence[Entry]) -> list[Entry]:
         """Return the images that this process has to process.
 
         Raises:
-            ValueError: if the folder holds results of another model or other settings, or the images themselves.
+            ValueError: if the folder holds results of another model or other settings, or the images themselves, or
+                a file that would be replaced and is not the result of its image.
         """
         folder = self.folder.resolve()
         if any(Path(entry[IMAGE]).parent.resolve() == folder for entry in images):
             raise ValueError(f"{self.folder} is the folder of the images; give another --output_dir for the results")
-        done = {} if self.overwrite else self._done()
-        remaining = [entry for entry in images if done.get(str(entry[IMAGE])) != _state(entry[IMAGE])]
+        journals = Journals() if self.overwrite else read_journals(self.folder, self._check_settings)
+        remaining = [entry for entry in images if journals.done.get(str(entry[IMAGE])) != state_of(entry[IMAGE])]
+        if not self.overwrite:
+            self._check_free(remaining, journals)
+        self._own_names = {*journals.owners, *(name for entry in images for name in self._names(entry[IMAGE]))}
         self.total, self.kept = len(images), len(images) - len(remaining)
         return own_share(remaining)
 
     def attach(self, engine: Engine) -> None:
         """Record each processed image, and write the summary at the end."""
         engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_STARTED, self._announce)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._write)
         engine.add_event_handler(Events.COMPLETED, self._finish)
 
@@ -90,21 +102,30 @@ class InferenceLog:
         model = self.model.read_bytes() if self.model.is_file() else b""
         return {**self.settings, "model": hashlib.sha256(model).hexdigest()[:PREFIX]}
 
-    def _done(self) -> dict[str, list[int]]:
-        """Return path -> size and modification time of the images whose results exist."""
-        done: dict[str, list[int]] = {}
-        for file in sorted(self.folder.glob(JOURNAL)):
-            setting: dict[str, Any] | None = None
-            for line in file.read_text(encoding="utf-8").splitlines():
-                record = _record(line)
-                if record is None:
-                    continue  # the run was killed while it wrote this line
-                if "settings" in record:
-                    setting = record["settings"]
-                elif all((self.folder / name).is_file() for name in record["files"]):
-                    self._check_settings(setting)
-                    done[record["image"]] = record["state"]
-        return done
+    def _names(self, image: str | os.PathLike[str]) -> list[str]:
+        """Return the names of the files of an image in the output folder."""
+        base = create_file_basename("", image, "", separate_folder=False, makedirs=False)
+        return [base + ending for ending in self.endings]
+
+    def _check_free(self, images: Sequence[Entry], journals: Journals) -> None:
+        """Check that no file of somebody else would be replaced.
+
+        Raises:
+            ValueError: if one exists that no journal names, or that is the result of another image.
+        """
+        owners = {name: str(entry[IMAGE]) for entry in images for name in self._names(entry[IMAGE])}
+        owners |= {} if journals.files else {SUMMARY: ""}
+        present = set(os.listdir(self.folder)) if self.folder.is_dir() else set()
+        foreign = [name for name, image in owners.items() if name in present and journals.owners.get(name) != image]
+        if not foreign:
+            return
+        other = journals.owners.get(foreign[0])
+        more = f", and {len(foreign) - 1} more," if foreign[1:] else ""
+        reason = f"is the result of another image, {other}" if other else "was not written by an inference"
+        raise ValueError(
+            f"{self.folder / foreign[0]}{more} would be replaced, but it {reason}; "
+            "give another --output_dir, or --overwrite True to replace it"
+        )
 
     def _check_settings(self, recorded: Mapping[str, Any] | None) -> None:
         current = self._setting
@@ -124,22 +145,18 @@ class InferenceLog:
         if self.overwrite and _rank() == 0:
             for file in self.folder.glob(JOURNAL):
                 file.unlink()
+        if _rank() == 0:
+            remove_partials_of(self.folder, self._own_names)
         gathered(None)
-        self._append({"settings": self._setting})
+        append(self._file, {"settings": self._setting})
         if self.kept and _rank() == 0:
             logger.info("%d of %d files are already done; continuing with the others", self.kept, self.total)
 
-    def _append(self, record: Mapping[str, Any]) -> None:
-        """Append a line; end an incomplete line of a killed run first."""
-        try:
-            with self._file.open("a+b") as file:
-                if file.tell():
-                    file.seek(-1, os.SEEK_END)
-                    if file.read() != b"\n":
-                        file.write(b"\n")
-                file.write(json.dumps(record).encode() + b"\n")
-        except OSError as error:  # the error of a full disk does not name the file
-            raise OSError(error.errno, os.strerror(error.errno or 0), str(self._file)) from error
+    def _announce(self, engine: Engine) -> None:
+        """Name the files of an image before they are written: a killed run may leave some of them."""
+        batch: Any = engine.state.batch
+        for path in _paths(batch):
+            append(self._file, {"begun": path, "files": self._names(path)})
 
     def _write(self, engine: Engine) -> None:
         output: Any = engine.state.output
@@ -147,11 +164,12 @@ class InferenceLog:
             if FAILED in record:
                 self.failed.append({"image": record[IMAGE], "reason": record[FAILED]})
                 logger.error("skipped: %s", record[FAILED])
+                append(self._file, {"begun": record[IMAGE], "files": []})
                 continue
-            path = record[IMAGE] if isinstance(record[IMAGE], str) else record[IMAGE].meta["filename_or_obj"]
+            (path,) = _paths(record)
             files = [os.path.relpath(file, self.folder) for file in _files(record)]
             facts = {FACTS: record[FACTS]} if FACTS in record else {}
-            self._append({"image": str(path), "state": _state(path), "files": files, **facts})
+            append(self._file, {"image": path, "state": state_of(path), "files": files, **facts})
             self.written += 1
 
     def _finish(self) -> None:
@@ -190,20 +208,11 @@ def _rank() -> int:
     return distributed.get_rank() if distributed.is_available() and distributed.is_initialized() else 0
 
 
-def _record(line: str) -> dict[str, Any] | None:
-    try:
-        return json.loads(line)
-    except json.JSONDecodeError:
-        return None
-
-
-def _state(path: str | os.PathLike[str]) -> list[int]:
-    """Return size and modification time (ns) of a file; an empty list if it is missing."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return []
-    return [status.st_size, status.st_mtime_ns]
+def _paths(record: Mapping[str, Any]) -> list[str]:
+    """Return the paths of the images of a batch or a record."""
+    image = record[IMAGE]
+    names = getattr(image, "meta", {}).get("filename_or_obj", image)
+    return [str(names)] if isinstance(names, str | os.PathLike) else [str(name) for name in names]
 
 
 def _files(record: Mapping[str, Any]) -> list[str]:

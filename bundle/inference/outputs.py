@@ -33,6 +33,9 @@ class Output(Transform, ABC):
         postfix: added to the name of the picture.
         suffix: suffix of the file, with its dot.
         key: scores (C, W, H) of the picture at its own size; width first, as MONAI's readers return images.
+
+    Attributes:
+        endings: what the name of the file has after that of its picture; several if it depends on the content.
     """
 
     settings: Mapping[str, Any] = {}
@@ -40,6 +43,7 @@ class Output(Transform, ABC):
 
     def __init__(self, output_dir: str | os.PathLike[str], postfix: str, suffix: str, key: Hashable) -> None:
         self.layout = FolderLayout(output_dir, postfix, suffix)
+        self.endings = [f"_{postfix}{suffix}" if postfix else suffix]
         self.key = key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> Record:

@@ -101,6 +101,7 @@ class SaveInstancesd(GlandOutput):
 
     def __init__(self, output_dir: str | os.PathLike[str], find_instances: Any, key: Hashable = "pred") -> None:
         super().__init__(output_dir, "instances", ".png", find_instances, key)
+        self.endings = ["_instances.png", "_instances.tif"]
 
     def write(self, record: Record, path: Path) -> Path:
         """Write the instance map."""

@@ -17,8 +17,11 @@ from torch import Tensor, nn
 
 from bundle.inference.disagreement import OPINIONS, consensus_entropy
 from bundle.inference.multi_head import StackedHeads
-from bundle.types import IMAGE
+from bundle.types import IMAGE, as_switch
 from bundle.utils import atomic_path
+
+COLUMNS = (IMAGE, "score")
+"""Header of a table of scores."""
 
 
 class DisagreementScorer:
@@ -85,26 +88,43 @@ class DisagreementScorer:
             raise ValueError(f"the network's output for {record[IMAGE]} holds no numbers (NaN); train it again")
         return min(max(score, 0.0), 1.0)
 
-    def write(self, records: Iterable[Mapping[Hashable, Any]], path: str | os.PathLike[str]) -> Path:
+    def write(
+        self, records: Iterable[Mapping[Hashable, Any]], path: str | os.PathLike[str], overwrite: bool | str = False
+    ) -> Path:
         """Score pictures and write a table with the columns ``image,score``, highest score first; return its path.
 
         Args:
             records: as for :meth:`__call__`.
-            path: path of the CSV file, which is written atomically.
+            path: path of the CSV file, which is written atomically; an earlier table of scores is replaced.
+            overwrite: whether to replace any other file too: a bool or a string such as ``true``.
 
         Raises:
             ValueError, RuntimeError: as for :meth:`__call__`.
+            ValueError: if the file exists and is not a table of scores, and ``overwrite`` is false.
             OSError: if the table cannot be written.
         """
+        if not as_switch(overwrite, "overwrite") and not _is_free(Path(path)):
+            raise ValueError(
+                f"{path} would be replaced, but it is not a table of scores; "
+                "give another --output_dir, or --overwrite True to replace it"
+            )
         scores = {str(record[IMAGE]): self(record) for record in records}
         with (
             atomic_path(path, clean=True) as temporary,
             temporary.open("w", newline="", encoding="utf-8") as file,
         ):
             table = csv.writer(file)
-            table.writerow([IMAGE, "score"])
+            table.writerow(COLUMNS)
             table.writerows((name, f"{scores[name]:.6f}") for name in outlining_order("disagreement", scores, scores))
         return Path(path)
+
+
+def _is_free(path: Path) -> bool:
+    """Return whether a file is missing or a table that this program wrote."""
+    if not path.exists():
+        return True
+    with path.open("rb") as file:
+        return file.readline().decode("utf-8", "replace").strip() == ",".join(COLUMNS)
 
 
 class _StackedClassifiers(StackedHeads):

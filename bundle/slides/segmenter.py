@@ -23,7 +23,7 @@ from bundle.slides.region_grid import Box
 from bundle.slides.region_selection import FindTissue, Plan, make_plan, tissue_near
 from bundle.slides.resampling import Scale, scale_of
 from bundle.slides.slide_crop import inside
-from bundle.slides.slide_output import MASKS, SlideResults, output_paths
+from bundle.slides.slide_output import MASKS, SlideResults, output_endings, output_paths
 from bundle.slides.upsampling import native_classes
 from bundle.slides.writer_thread import Queue, Times
 from bundle.types import FACTS, FAILED, FILES, IMAGE, as_switch
@@ -70,6 +70,9 @@ class SlideSegmenter:
         handlers: handlers that are attached to the engine that runs over the blocks of each slide.
         outputs: outputs of tile inference, which slides do not support; must be empty.
 
+    Attributes:
+        endings: what the names of the files of a whole slide have after its own name.
+
     Raises:
         ValueError: if a setting is out of range.
     """
@@ -112,6 +115,7 @@ class SlideSegmenter:
         self.block, self.num_workers, self.amp = block, num_workers, amp
         self.min_area, self.simplify = min_area, simplify
         self.handlers = list(handlers)
+        self.endings = output_endings(layout)
 
     def __call__(self, engine: Engine, batch: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Segment one slide, or the part of it in the ``box`` of the batch.

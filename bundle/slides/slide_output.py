@@ -35,8 +35,13 @@ def output_paths(folder: Path, name: str, layout: str, limits: Box | None = None
     """
     if limits is not None:
         name = f"{name}_x{limits.x0}_y{limits.y0}_w{limits.width}_h{limits.height}"
-    suffix = "ome.tif" if layout == "ome" else "tif"
-    return None if layout == NO_MASK else folder / f"{name}_mask.{suffix}", folder / f"{name}.geojson"
+    polygons, *masks = (folder / (name + ending) for ending in output_endings(layout))
+    return masks[0] if masks else None, polygons
+
+
+def output_endings(layout: str) -> list[str]:
+    """Return what the names of the files of a slide have after that of the slide: polygons, and the mask if any."""
+    return [".geojson", *([] if layout == NO_MASK else ["_mask.ome.tif" if layout == "ome" else "_mask.tif"])]
 
 
 class SlideResults:

@@ -35,8 +35,11 @@ def journal(tmp_path, model, overwrite=False, **settings) -> InferenceLog:
     return InferenceLog(tmp_path / "out", model, SETTINGS | settings, overwrite)
 
 
-def run(journal, entries, broken=(), stop_after=None) -> list[str]:
-    """Process the entries as an engine does, with one file for each; return the names of the processed ones."""
+def run(journal, entries, broken=(), stop_after=None, stop_writing=None) -> list[str]:
+    """Process the entries as an engine does, with one file for each; return the names of the processed ones.
+
+    ``stop_after``: stop before this number; ``stop_writing``: stop after the file of this image, before its record.
+    """
     seen = []
 
     def step(_, entry):
@@ -48,6 +51,8 @@ def run(journal, entries, broken=(), stop_after=None) -> list[str]:
             return [{IMAGE: str(path), FAILED: f"{path} is damaged"}]
         written = journal.folder / f"{path.stem}_mask.png"
         written.write_bytes(b"mask")
+        if path.stem == stop_writing:
+            raise KeyboardInterrupt
         return [{IMAGE: str(path), FILES: [str(written)]}]
 
     engine = Engine(step)
@@ -135,3 +140,66 @@ def test_results_do_not_go_among_the_pictures(tmp_path, model, images):
     among = InferenceLog(tmp_path / "images", model, SETTINGS)
     with pytest.raises(ValueError, match="is the folder of the images; give another --output_dir"):
         among.left(images)
+
+
+def test_a_file_of_somebody_is_not_replaced(tmp_path, model, images):
+    (tmp_path / "out").mkdir()
+    drawn = tmp_path / "out" / "c_mask.png"
+    drawn.write_bytes(b"drawn by hand")
+    (tmp_path / "out" / "c_mask_of_another_program.png").write_bytes(b"not in the way")
+    with pytest.raises(ValueError, match=r"c_mask.png would be replaced, but it was not written by.*--overwrite True"):
+        journal(tmp_path, model).left(images)
+    run(journal(tmp_path, model), journal(tmp_path, model).left(images[:2]))  # a journal does not account for c
+    with pytest.raises(ValueError, match=r"c_mask.png would be replaced"):
+        journal(tmp_path, model).left(images)
+    assert drawn.read_bytes() == b"drawn by hand"
+    again = journal(tmp_path, model, "True")
+    assert run(again, again.left(images)) == ["a", "b", "c", "d"]
+    assert drawn.read_bytes() == b"mask"
+
+
+def test_a_summary_of_somebody_is_not_replaced(tmp_path, model, images):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "summary.json").write_text("of another program")
+    with pytest.raises(ValueError, match=r"summary.json would be replaced"):
+        journal(tmp_path, model).left(images)
+
+
+def test_a_result_of_another_folder_is_not_replaced(tmp_path, model, images):
+    first = journal(tmp_path, model)
+    run(first, first.left(images))
+    other = tmp_path / "others" / "b.png"
+    other.parent.mkdir()
+    other.write_bytes(b"another b")
+    with pytest.raises(ValueError, match=rf"b_mask.png would be replaced, .* of another image, {images[1][IMAGE]}"):
+        journal(tmp_path, model).left([{IMAGE: str(other)}])
+
+
+def test_a_file_that_a_killed_run_left_is_its_own(tmp_path, model, images):
+    first = journal(tmp_path, model)
+    with pytest.raises(KeyboardInterrupt):
+        run(first, first.left(images), stop_writing="b")
+    assert (tmp_path / "out" / "b_mask.png").exists()
+    second = journal(tmp_path, model)
+    assert run(second, second.left(images)) == ["b", "c", "d"]
+
+
+def test_a_mask_drawn_for_a_picture_that_failed_is_not_replaced(tmp_path, model, images):
+    first = journal(tmp_path, model)
+    with pytest.raises(RuntimeError, match="were skipped"):
+        run(first, first.left(images), broken="b")
+    (tmp_path / "out" / "b_mask.png").write_bytes(b"drawn by hand")
+    with pytest.raises(ValueError, match=r"b_mask.png would be replaced"):
+        journal(tmp_path, model).left(images)
+
+
+def test_files_by_halves_of_a_killed_run_are_removed_by_the_next(tmp_path, model, images):
+    first = journal(tmp_path, model)
+    run(first, first.left(images[:3]))
+    halves = [".a_mask.png.0a1b2c3d.partial.png", ".d_mask.png.0a1b2c3d.partial"]
+    others = [".e_mask.png.0a1b2c3d.partial", ".hidden.partial"]
+    for name in (*halves, *others):
+        (tmp_path / "out" / name).write_bytes(b"half")
+    second = journal(tmp_path, model)
+    run(second, second.left(images))
+    assert sorted(path.name for path in (tmp_path / "out").glob(".*")) == others

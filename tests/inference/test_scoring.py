@@ -188,6 +188,20 @@ def test_a_run_writes_a_table_the_highest_score_first(parser, tiny, phantom_dir,
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["scores.csv"]
 
 
+def test_a_table_of_somebody_is_not_replaced(parser, phantom_dir, tmp_path):
+    scorer = loaded(parser)
+    record = {"image": str(next((phantom_dir / "image").iterdir()))}
+    table = tmp_path / "scores.csv"
+    table.write_text("patient,score\n")
+    with pytest.raises(ValueError, match=r"scores.csv would be replaced, but it is not a table of scores"):
+        scorer.write([record], table)
+    assert table.read_text() == "patient,score\n"
+    scorer.write([record], table, "True")
+    before = table.read_text()
+    scorer.write([record], table)
+    assert table.read_text() == before
+
+
 NAMES = ["c.png", "a.png", "d.png", "b.png"]
 SCORES = {"a.png": 0.2, "b.png": 0.7, "c.png": 0.2, "d.png": 0.9}
 
