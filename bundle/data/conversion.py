@@ -1,17 +1,24 @@
-"""Conversion of stored pixels to 8-bit RGB or to a label map, each with a note on what was changed."""
+"""Conversion of stored pixels to 8-bit RGB or to a label map, each with a note on what was changed.
+
+Conversions of colors work in strips: their intermediate values take several times the memory of the picture.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bundle.data.label_values import reading_of
-from bundle.data.raw_pixels import Stored
+from bundle.data.orientation import UPRIGHT
+from bundle.data.raw_pixels import Stored, strips
 
 DEPTHS = (8, 12, 16)
 """Bit depths of scanners and cameras. Files have 8 or 16 bits and do not store how many of the 16 are used."""
+TURNED = "turned upright by its EXIF or TIFF orientation"
+"""Note on pixels that are not as stored, but as viewers show them."""
 
 
 def to_rgb(stored: Stored) -> tuple[NDArray[np.uint8], str | None]:
@@ -21,9 +28,9 @@ def to_rgb(stored: Stored) -> tuple[NDArray[np.uint8], str | None]:
         ValueError: if values cannot be interpreted as colors.
     """
     values, alpha = stored.values, stored.alpha
-    notes: list[str | None] = []
+    notes: list[str | None] = [TURNED if stored.orientation != UPRIGHT else None]
     if stored.palette is not None:
-        colors = stored.palette[values]
+        colors = _by_strips(stored.palette.__getitem__, values)
         values, alpha = colors[..., :3], colors[..., 3] if alpha is None else alpha
         notes.append("palette to RGB")
     pixels, note = to_bytes(values, stored.bits)
@@ -32,8 +39,7 @@ def to_rgb(stored: Stored) -> tuple[NDArray[np.uint8], str | None]:
         pixels = 255 - pixels
         notes.append("inverted, because white is stored as 0")
     if pixels.ndim == 3 and pixels.shape[2] == 4:
-        ink = 255 - pixels.astype(np.uint32)
-        pixels = np.rint(ink[..., :3] * ink[..., 3:] / 255).astype(np.uint8)
+        pixels = _by_strips(_from_cmyk, pixels)
         notes.append("CMYK to RGB")
     if pixels.ndim == 2:
         pixels = np.repeat(pixels[..., None], 3, axis=2)
@@ -51,7 +57,7 @@ def to_label(stored: Stored, classes: int | None = None) -> tuple[NDArray[np.int
     Raises:
         ValueError: if pixels are colors, the background is ambiguous, or ``reading_of`` rejects the values.
     """
-    values, notes = stored.values, []
+    values, notes = stored.values, [TURNED] if stored.orientation != UPRIGHT else []
     if stored.white_is_zero:
         raise ValueError("white is stored as 0 (MinIsWhite), so the background is ambiguous; save it as PNG")
     if stored.alpha is not None:
@@ -114,8 +120,14 @@ def to_bytes(values: NDArray[Any], bits: int | None = None) -> tuple[NDArray[np.
 
 def _scaled(values: NDArray[Any], top: int) -> NDArray[np.uint8]:
     if values.dtype.kind == "f":
-        return np.rint(values.astype(np.result_type(values, np.float32)) * (255 / top)).astype(np.uint8)
-    return np.rint(np.arange(top + 1) * (255 / top)).astype(np.uint8)[values]
+        dtype = np.result_type(values, np.float32)
+        return _by_strips(lambda part: np.rint(part.astype(dtype) * (255 / top)).astype(np.uint8), values)
+    return _by_strips(np.rint(np.arange(top + 1) * (255 / top)).astype(np.uint8).__getitem__, values)
+
+
+def _from_cmyk(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    ink = 255 - pixels.astype(np.uint32)
+    return np.rint(ink[..., :3] * ink[..., 3:] / 255).astype(np.uint8)
 
 
 def _blend_over_white(
@@ -125,9 +137,26 @@ def _blend_over_white(
         return pixels, "opaque alpha removed"
     if not alpha.any():
         raise ValueError("it is fully transparent; save it without transparency")
-    share = alpha[..., None] / 255
-    blended = (pixels if premultiplied else pixels * share) + 255 * (1 - share)
-    return np.rint(np.minimum(blended, 255)).astype(np.uint8), "transparent parts blended over white"
+
+    def blended(colors: NDArray[np.uint8], opacity: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        share = opacity[..., None] / 255
+        mixed = (colors if premultiplied else colors * share) + 255 * (1 - share)
+        return np.rint(np.minimum(mixed, 255)).astype(np.uint8)
+
+    return _by_strips(blended, pixels, alpha), "transparent parts blended over white"
+
+
+def _by_strips(convert: Callable[..., NDArray[np.uint8]], *values: NDArray[Any]) -> NDArray[np.uint8]:
+    """Apply an elementwise conversion to arrays (H, ...) of the same height, some rows at a time."""
+    places = list(strips(values[0].shape))
+    if len(places) < 2:
+        return convert(*values)
+    first = convert(*(array[places[0]] for array in values))
+    converted = np.empty((len(values[0]), *first.shape[1:]), np.uint8)
+    converted[places[0]] = first
+    for rows in places[1:]:
+        converted[rows] = convert(*(array[rows] for array in values))
+    return converted
 
 
 def _check_palette(values: NDArray[Any], palette: NDArray[np.uint8]) -> None:

@@ -1,7 +1,7 @@
 """Decoding of picture files without conversion: values, colors and alpha as stored.
 
-Pillow reads most files. This module works around its limitations: it reduces 16-bit colors to their upper byte, rotates
-TIFFs (and no other format) by their orientation tag, and does not support rare TIFFs, which tifffile reads.
+Pillow reads most files. This module works around its limitations: it reduces 16-bit colors to their upper byte, turns
+TIFFs (and no other format) upright by their orientation tag, and does not support rare TIFFs, which tifffile reads.
 """
 
 from __future__ import annotations
@@ -16,34 +16,29 @@ from typing import Any
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
-from bundle.data.raw_pixels import PictureError, Stored, check_size, reading
+from bundle.data.orientation import ORIENTATION, SIDEWAYS, TURN, orientation_in, valid_orientation
+from bundle.data.raw_pixels import PictureError, Stored, check_pixels, check_size, reading, strips
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
 """Formats that Pillow may read, whatever the suffix; some of its other readers start external programs."""
 MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "I", "F", "I;16", "I;16B")
 """Supported Pillow modes."""
-UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_90,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_270,
-}
-"""Operation that undoes each orientation."""
-REDUCED, WIDTH, HEIGHT, BITS, PHOTOMETRIC, ORIENTATION, SAMPLES, PLANES, SAMPLE_FORMAT = (
-    *(254, 256, 257, 258, 262, 274, 277, 284, 339),
-)
+REDUCED, WIDTH, HEIGHT, BITS, PHOTOMETRIC, SAMPLES, PLANES, SAMPLE_FORMAT = 254, 256, 257, 258, 262, 277, 284, 339
 """TIFF tags."""
+TILE_WIDTH, TILE_HEIGHT = 322, 323
+"""TIFF tags of tiles."""
+LARGEST_TILE = 2**22
+"""px; a tile up to this size may be larger than its picture."""
+PIXEL_BYTES = {"1": 1, "I": 4, "F": 4, "I;16": 2, "I;16B": 2, "YCbCr": 3}
+"""Bytes of a decoded pixel by Pillow mode; other modes have one for each letter of their name, or two of 16 bits."""
 COLORS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3, 8: 3}
 """Number of color channels by photometric tag: gray (0 is white, or black), RGB, palette, CMYK, YCbCr, LAB."""
 
 
 def decode(path: str | Path) -> Stored:
-    """Decode a PNG, JPEG, BMP or TIFF.
+    """Decode a PNG, JPEG, BMP or TIFF, upright: turned by its EXIF or TIFF orientation, as viewers show it.
 
     Raises:
         FileNotFoundError: if the file does not exist.
@@ -56,7 +51,7 @@ def decode(path: str | Path) -> Stored:
 
 
 def size_of(path: str | Path) -> tuple[int, int]:
-    """Return (H, W) of a PNG, JPEG, BMP or TIFF, as stored, from its header.
+    """Return (H, W) of a PNG, JPEG, BMP or TIFF, upright, from its header.
 
     Raises:
         FileNotFoundError: if the file does not exist.
@@ -66,9 +61,14 @@ def size_of(path: str | Path) -> tuple[int, int]:
         if _is_tiff(path):
             with tifffile.TiffFile(path) as file:
                 page = file.pages.first
-                return page.imagelength, page.imagewidth
-        with _opened(path) as picture:
-            return picture.height, picture.width
+                size = page.imagelength, page.imagewidth
+                orientation = valid_orientation(page.tags.valueof(ORIENTATION))
+        else:
+            with _opened(path) as picture:
+                size = picture.height, picture.width
+                orientation = orientation_in(picture)
+        check_pixels(path, math.prod(size))
+        return size[::-1] if orientation in SIDEWAYS else size
 
 
 @contextmanager
@@ -104,8 +104,11 @@ def _decode_with_pillow(path: str | Path) -> Stored:
         if mode not in MODES:
             raise PictureError(f"{path} has the color mode {mode}, which is not supported; save it as RGB")
         lossy = picture.format in ("JPEG", "MPO") or "jpeg" in str(info.get("compression"))
-        orientation = tags.get(ORIENTATION, 1)
-        if ";16" in raw and mode in ("RGB", "RGBA", "CMYK"):
+        orientation = orientation_in(picture)
+        _check_tiles(path, tags, picture.width * picture.height)
+        deep = ";16" in raw and mode in ("RGB", "RGBA", "CMYK")
+        check_size(path, picture.width * picture.height, PIXEL_BYTES.get(mode) or len(mode) * (2 if deep else 1))
+        if deep:
             values = _sixteen_bits(path, raw, orientation)
         else:
             # Keep premultiplied colors: Pillow would divide by alpha and round.
@@ -124,7 +127,7 @@ def _decode_with_pillow(path: str | Path) -> Stored:
         transparent = values == (bool(info["transparency"]) if mode == "1" else np.asarray(info["transparency"]))
         alpha = ~(transparent if values.ndim == 2 else transparent.all(axis=2))
     premultiplied = mode == "La" or raw.startswith("RGBa")
-    return Stored(values, alpha, palette, bits, premultiplied, white_is_zero, lossy)
+    return Stored(values, alpha, palette, bits, premultiplied, white_is_zero, lossy, orientation)
 
 
 def _decode_with_tifffile(path: str | Path) -> Stored:
@@ -134,7 +137,8 @@ def _decode_with_tifffile(path: str | Path) -> Stored:
         count = max(len(file.pages), page.imagedepth)
         if count > 1:
             raise PictureError(_several_pictures(path, count))
-        check_size(path, page.imagelength * page.imagewidth)
+        check_size(path, page.imagelength * page.imagewidth, page.samplesperpixel * page.bitspersample / 8)
+        orientation = valid_orientation(page.tags.valueof(ORIENTATION))
         photometric = page.photometric
         if photometric not in (0, 1, 2, 5):
             raise PictureError(f"{path} has the color mode {photometric}, which is not supported; save it as RGB")
@@ -145,11 +149,13 @@ def _decode_with_tifffile(path: str | Path) -> Stored:
         planes = page.planarconfig == tifffile.PLANARCONFIG.SEPARATE
         extra = page.extrasamples[0] if page.extrasamples else tifffile.EXTRASAMPLE.UNASSALPHA
     values = _native_byte_order(np.moveaxis(values, 0, -1) if planes and values.ndim == 3 else values)
+    values = TURN[orientation](values) if orientation in TURN else values
     values, alpha = _split_channels(values, COLORS[photometric]) if values.ndim == 3 else (values, None)
     if extra == tifffile.EXTRASAMPLE.UNSPECIFIED:
         alpha = None
     premultiplied = extra == tifffile.EXTRASAMPLE.ASSOCALPHA
-    return Stored(values, alpha, premultiplied=premultiplied, white_is_zero=photometric == 0)
+    inverted = photometric == 0
+    return Stored(values, alpha, premultiplied=premultiplied, white_is_zero=inverted, orientation=orientation)
 
 
 def _check_pages(path: str | Path, picture: ImageFile.ImageFile) -> None:
@@ -175,6 +181,13 @@ def _check_channels(path: str | Path, count: int, photometric: int) -> None:
         raise PictureError(f"{path} has {count} channels; save those of an RGB picture as a separate file")
 
 
+def _check_tiles(path: str | Path, tags: dict[int, Any], pixels: int) -> None:
+    """Refuse tiles that are far larger than the picture: each is decoded as a whole."""
+    tile = tags.get(TILE_WIDTH, 1) * tags.get(TILE_HEIGHT, 1)
+    if tile > max(4 * pixels, LARGEST_TILE):
+        raise PictureError(f"{path} declares tiles of {tile} px for a picture of {pixels} px; export it again")
+
+
 def _sixteen_bits(path: str | Path, raw: str, orientation: int) -> NDArray[np.uint16]:
     """Decode all 16 bits of each channel, (H, W, C).
 
@@ -182,29 +195,61 @@ def _sixteen_bits(path: str | Path, raw: str, orientation: int) -> NDArray[np.ui
     passes return both.
     """
 
-    def read(mode: str) -> NDArray[np.uint16]:
+    def read(mode: str) -> Iterator[tuple[slice, NDArray[np.uint16]]]:
         with _opened(path) as picture:
-            return _pixels(picture, mode, orientation).astype(np.uint16)
+            for rows, pixels in _strips(_loaded(picture, mode, orientation)):
+                yield rows, pixels.astype(np.uint16)
 
+    with _opened(path) as picture:
+        width, height = picture.size if picture.format == "TIFF" or orientation not in SIDEWAYS else picture.size[::-1]
     if raw == "LA;16B":
-        gray_alpha = read("RGBA")  # same number of bytes: two of gray, then two of alpha
-        return gray_alpha[..., ::2] * np.uint16(256) + gray_alpha[..., 1::2]
+        values = np.empty((height, width, 2), np.uint16)
+        for rows, gray_alpha in read("RGBA"):  # same number of bytes: two of gray, then two of alpha
+            values[rows] = gray_alpha[..., ::2] * np.uint16(256) + gray_alpha[..., 1::2]
+        return values
     colors, order = raw.replace("RGBa", "RGBA").split(";16")
     big_endian = order == "B" or (order == "N" and sys.byteorder == "big")
     upper, lower = ("B", "L") if big_endian else ("L", "B")
-    return read(f"{colors};16{upper}") * np.uint16(256) + read(f"{colors};16{lower}")
+    values = np.empty((height, width, 3 if colors == "RGB" else 4), np.uint16)
+    for rows, pixels in read(f"{colors};16{upper}"):
+        values[rows] = pixels * np.uint16(256)
+    for rows, pixels in read(f"{colors};16{lower}"):
+        values[rows] += pixels
+    return values
 
 
 def _pixels(picture: ImageFile.ImageFile, raw: str, orientation: int) -> NDArray[Any]:
-    """Decode with a raw mode, and undo Pillow's rotation of a TIFF."""
+    """Decode with a raw mode, upright; big pictures are copied in strips, as Pillow needs three times the memory."""
+    upright = _loaded(picture, raw, orientation)
+    parts = _strips(upright)
+    rows, part = next(parts)
+    if len(part) == upright.height:
+        return _native_byte_order(part)
+    values = np.empty((upright.height, *part.shape[1:]), part.dtype)
+    values[rows] = part
+    for rows, part in parts:
+        values[rows] = part
+    return _native_byte_order(values)
+
+
+def _loaded(picture: ImageFile.ImageFile, raw: str, orientation: int) -> Image.Image:
+    """Decode with a raw mode and turn upright."""
     if raw != _raw_mode(picture):
         picture.tile = [
             tile._replace(args=raw if isinstance(tile.args, str) else (raw, *(tile.args or ())[1:]))
             for tile in picture.tile
         ]
     picture.load()
-    plain = picture.convert("RGB") if picture.mode == "YCbCr" else picture
-    return _native_byte_order(np.asarray(plain.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else plain))
+    if orientation in TURN and picture.format != "TIFF":  # Pillow turns TIFFs itself
+        ImageOps.exif_transpose(picture, in_place=True)
+    return picture.convert("RGB") if picture.mode == "YCbCr" else picture
+
+
+def _strips(picture: Image.Image) -> Iterator[tuple[slice, NDArray[Any]]]:
+    """Yield the rows of a picture, some at a time, with their place."""
+    for rows in strips((picture.height, picture.width)):
+        whole = rows == slice(0, picture.height)
+        yield rows, np.asarray(picture if whole else picture.crop((0, rows.start, picture.width, rows.stop)))
 
 
 def _raw_mode(picture: ImageFile.ImageFile) -> str:

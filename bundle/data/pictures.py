@@ -1,12 +1,14 @@
 """Reading of pictures and masks in many formats, as 8-bit RGB or label maps.
 
-Each conversion has a note, and an invalid file raises an error with one sentence. The EXIF orientation is ignored in
-all formats, because masks fit the pixels as stored; color profiles are ignored too.
+Each conversion has a note, and an invalid file raises an error with one sentence. Images and masks of all formats are
+turned upright by their EXIF or TIFF orientation, as viewers show them and people draw on them. Color profiles are
+ignored.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,10 +79,8 @@ def read_image(path: str | Path) -> Picture:
         ValueError: if the file is damaged or not a valid image.
     """
     stored = _decode(path)
-    try:
+    with _naming(path):
         return Picture(*to_rgb(stored))
-    except ValueError as error:
-        raise PictureError(f"{path}: {error}") from error
 
 
 def read_label(path: str | Path, classes: int | None = None) -> Picture:
@@ -95,10 +95,8 @@ def read_label(path: str | Path, classes: int | None = None) -> Picture:
         ValueError: if the file is damaged, has colors or transparent parts, or ``reading_of`` rejects its values.
     """
     stored = _decode(path)
-    try:
+    with _naming(path):
         return Picture(*to_label(stored, classes))
-    except ValueError as error:
-        raise PictureError(f"{path}: {error}") from error
 
 
 def volume_slices(
@@ -121,13 +119,24 @@ def volume_slices(
     if kind not in ("image", "label"):
         raise ValueError(f"kind is {kind!r}; give image or label")
     volume = read_volume(path)
-    try:
+    with _naming(path):
         if kind == "image":
             volume, _ = to_bytes(volume)
         for index, stored in slices_of(volume, axis):
             yield index, (to_rgb(stored) if kind == "image" else to_label(stored, classes))[0]
+
+
+@contextmanager
+def _naming(path: str | Path) -> Iterator[None]:
+    """Name the file in errors of its conversion."""
+    try:
+        yield
+    except PictureError:
+        raise
     except ValueError as error:
         raise PictureError(f"{path}: {error}") from error
+    except MemoryError as error:
+        raise PictureError(f"{path} does not fit into memory; cut it into tiles") from error
 
 
 def _decode(path: str | Path) -> Stored:

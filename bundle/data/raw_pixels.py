@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from bundle.data.orientation import UPRIGHT
+
+GIB = 2**30
+MOST_BYTES = GIB
+"""Largest size of the values of a picture or volume in memory: a few kB of a file can declare many GiB."""
+STRIP = 2**20
+"""Number of values that are converted at once."""
+
 
 class PictureError(ValueError):
     """Error of a picture that cannot be used; the message names the file and says what to do."""
@@ -20,7 +29,7 @@ class PictureError(ValueError):
 
 @dataclass(frozen=True)
 class Stored:
-    """Pixels as stored in a file."""
+    """Pixels as stored in a file, upright."""
 
     values: NDArray[Any]
     """(H, W) gray values or palette indices, or (H, W, C) with C = 3 (RGB) or 4 (CMYK); any dtype."""
@@ -36,6 +45,8 @@ class Stored:
     """Whether small values are bright (TIFF's MinIsWhite)."""
     lossy: bool = False
     """Whether the file is a JPEG, which changes values."""
+    orientation: int = UPRIGHT
+    """EXIF or TIFF orientation of the file, 1 to 8, by which the pixels were turned upright."""
 
 
 @contextmanager
@@ -70,14 +81,51 @@ def reading(path: str | Path) -> Iterator[None]:
         raise PictureError(f"{path} is not a readable picture ({reason}); export it again") from error
 
 
-def check_size(path: str | Path, pixels: int) -> None:
-    """Apply Pillow's size limit to files that other libraries read.
+def check_size(path: str | Path, pixels: int, pixel_bytes: float) -> None:
+    """Check the size that a header declares, before memory is allocated for it.
+
+    Args:
+        path: path of the file.
+        pixels: number of pixels.
+        pixel_bytes: bytes of a pixel in memory, all channels together.
 
     Raises:
-        PictureError: if a file has more than twice ``PIL.Image.MAX_IMAGE_PIXELS`` pixels.
+        PictureError: if there are none, more than twice ``PIL.Image.MAX_IMAGE_PIXELS``, or more than ``MOST_BYTES``.
     """
+    check_pixels(path, pixels)
+    check_bytes(path, pixels * pixel_bytes)
+
+
+def check_pixels(path: str | Path, pixels: int) -> None:
+    """Apply Pillow's size limit to all files.
+
+    Raises:
+        PictureError: if there is no pixel, or more than twice ``PIL.Image.MAX_IMAGE_PIXELS``.
+    """
+    if pixels < 1:
+        raise PictureError(f"{path} has a width or height of 0 px; export it again")
     if Image.MAX_IMAGE_PIXELS is not None and pixels > 2 * Image.MAX_IMAGE_PIXELS:
         raise PictureError(_too_large(path))
+
+
+def check_bytes(path: str | Path, count: float) -> None:
+    """Check the number of bytes that the values of a file take in memory.
+
+    Raises:
+        PictureError: if there are more than ``MOST_BYTES``.
+    """
+    if count > MOST_BYTES:
+        raise PictureError(
+            f"{path} takes {count / GIB:.1f} GiB when it is read, more than the limit ({MOST_BYTES / GIB:g} GiB); "
+            "cut it into parts, or save it with 8 bits per color"
+        )
+
+
+def strips(shape: Sequence[int]) -> Iterator[slice]:
+    """Yield slices of the first axis, so that a part has about ``STRIP`` values: conversions need several copies."""
+    rows = max(STRIP // max(math.prod(shape[1:]), 1), 1)
+    for start in range(0, shape[0], rows):
+        yield slice(start, min(start + rows, shape[0]))
 
 
 def _too_large(path: str | Path) -> str:

@@ -5,6 +5,7 @@ The first axis runs right and the second down, as in MONAI's axis order of pictu
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
-from bundle.data.raw_pixels import PictureError, Stored, check_size, reading
+from bundle.data.raw_pixels import PictureError, Stored, check_bytes, check_pixels, reading
 
 NIFTI = (".nii", ".nii.gz")
 """File suffixes of NIfTI, in lower case."""
@@ -46,10 +47,24 @@ def decode_flat(path: str | Path) -> Stored:
         PictureError: if the file is damaged, not NIfTI, too large or a volume.
     """
     with reading(path):
-        file = nibabel.load(path)
+        file: Any = nibabel.load(path)
         width, height = _flat_shape(path, file)
-        check_size(path, width * height)
+        check_pixels(path, width * height)
+        _check_values(path, file)
         return _to_stored(_values(file).reshape(width, height, -1))
+
+
+def nifti_shape(path: str | Path) -> tuple[int, ...]:
+    """Return the shape of a NIfTI file from its header.
+
+    Raises:
+        FileNotFoundError: if the file does not exist.
+        PictureError: if the header cannot be read, or declares too much.
+    """
+    with reading(path):
+        file: Any = nibabel.load(path)
+        _check_values(path, file)
+        return tuple(file.shape)
 
 
 def read_volume(path: str | Path) -> NDArray[Any]:
@@ -57,13 +72,14 @@ def read_volume(path: str | Path) -> NDArray[Any]:
 
     Raises:
         FileNotFoundError: if the file does not exist.
-        PictureError: if the file is damaged, not NIfTI or not a volume.
+        PictureError: if the file is damaged, not NIfTI, too large or not a volume.
     """
     with reading(path):
         file: Any = nibabel.load(path)
         extra_axes = [length for length in file.shape[3:] if length > 1]
         if len(file.shape) < 3 or extra_axes not in ([], [3], [4]):
             raise PictureError(f"{path} has the shape {file.shape}; give a volume of three axes")
+        _check_values(path, file)
         return _values(file).reshape(*file.shape[:3], -1)
 
 
@@ -71,6 +87,22 @@ def slices_of(volume: NDArray[Any], axis: int) -> Iterator[tuple[int, Stored]]:
     """Yield index and pixels of each slice of a volume (X, Y, Z, C); of the other two axes, the first runs right."""
     for index in range(volume.shape[axis]):
         yield index, _to_stored(volume.take(index, axis=axis))
+
+
+def _check_values(path: str | Path, file: Any) -> None:
+    """Check type and size of the values that a header declares, before they are read.
+
+    Raises:
+        PictureError: if they are no integers, floats or colors, none, or take too much memory.
+    """
+    stored, proxy = file.get_data_dtype(), file.dataobj
+    if stored.kind not in "biufV":
+        raise PictureError(f"{path} has values of the type {stored}; save it as a picture of 8 bits")
+    count = math.prod(file.shape)
+    if count < 1:
+        raise PictureError(f"{path} has an axis of length 0; export it again")
+    is_scaled = (getattr(proxy, "slope", 1.0), getattr(proxy, "inter", 0.0)) != (1.0, 0.0)
+    check_bytes(path, count * (8 if is_scaled else stored.itemsize))  # scaling makes float64
 
 
 def _values(file: Any) -> NDArray[Any]:

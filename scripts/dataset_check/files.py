@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-import struct
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
-from PIL import Image
 from scipy import ndimage
 
 from bundle.data.conversion import to_label, to_rgb
-from bundle.data.decoding import FORMATS, ORIENTATION, decode
+from bundle.data.decoding import decode
 from bundle.data.label_maps import CORNERS
 from bundle.data.label_values import reading_of
+from bundle.data.orientation import UPRIGHT
 from bundle.data.raw_pixels import Stored
 from bundle.data.volumes import decode_flat, is_nifti
 
 MISSING, UNREADABLE, WRONG_VALUES = "missing", "unreadable", "wrong values"
 """Faults of a file: it does not exist, it cannot be decoded, its values are invalid."""
+TOO_LARGE = "{} does not fit into memory; cut it into tiles"
 SPECK = 25
 """Largest area (px) of a speck: an annotation error, too small for a gland at any usual resolution."""
-UPRIGHT = 1
-"""EXIF orientation of a picture that viewers show as stored."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +38,7 @@ class FileFacts:
     note: str | None = None
     """How it was converted; ``None`` if pixels are as stored."""
     orientation: int = UPRIGHT
-    """EXIF orientation, 1 to 8, which viewers apply; it is ignored here."""
+    """EXIF or TIFF orientation as stored, 1 to 8; pixels are turned by it when they are read, as in viewers."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +78,8 @@ def inspect_image(path: str) -> ImageFacts:
     size = stored.values.shape[:2]
     try:
         pixels, note = to_rgb(stored)
+    except MemoryError:
+        return ImageFacts(path, UNREADABLE, TOO_LARGE.format(path), size)
     except ValueError as error:
         return ImageFacts(path, WRONG_VALUES, f"{path}: {error}", size)
     digest = hashlib.blake2b(repr(size).encode(), digest_size=16)
@@ -91,7 +89,7 @@ def inspect_image(path: str) -> ImageFacts:
         path,
         size=size,
         note=note,
-        orientation=_orientation(path),
+        orientation=stored.orientation,
         digest=digest.hexdigest(),
         one_color=one_color,
     )
@@ -110,6 +108,8 @@ def inspect_label(path: str, classes: int | None = None) -> LabelFacts:
     size = stored.values.shape[:2]
     try:
         label, note = to_label(stored, classes)
+    except MemoryError:
+        return LabelFacts(path, UNREADABLE, TOO_LARGE.format(path), size)
     except ValueError as error:
         return LabelFacts(path, WRONG_VALUES, f"{path}: {error}", size)
     areas = _areas(label)
@@ -117,7 +117,7 @@ def inspect_label(path: str, classes: int | None = None) -> LabelFacts:
         path,
         size=size,
         note=note,
-        orientation=_orientation(path),
+        orientation=stored.orientation,
         reading=reading_of(label, classes),
         highest=int(label.max()),
         numbers=len(areas),
@@ -135,7 +135,7 @@ def _decoded(path: str) -> tuple[Stored | None, tuple[str, str]]:
     except FileNotFoundError as error:
         return None, (MISSING, str(error))
     except (OSError, ValueError, MemoryError) as error:
-        return None, (UNREADABLE, str(error) or f"{path} does not fit into memory; cut it into tiles")
+        return None, (UNREADABLE, str(error) or TOO_LARGE.format(path))
 
 
 def _areas(label: NDArray[np.int32]) -> list[NDArray[np.int64]]:
@@ -150,23 +150,3 @@ def _areas(label: NDArray[np.int32]) -> list[NDArray[np.int64]]:
             pieces, _ = ndimage.label(label[box] == value, CORNERS)
             areas.append(np.bincount(pieces.ravel())[1:])
     return areas
-
-
-def _orientation(path: str) -> int:
-    """Return the EXIF orientation from the header of a picture; 1 if it has none that can be read."""
-    if is_nifti(path):
-        return UPRIGHT
-    value: Any = None
-    try:
-        with open(path, "rb") as file:
-            if file.read(3) in (b"II*", b"MM\0", b"II+"):
-                with tifffile.TiffFile(path) as pages:
-                    value = pages.pages.first.tags.valueof(ORIENTATION)
-            else:
-                file.seek(0)
-                with Image.open(file, formats=FORMATS) as picture:
-                    # The base class's method: that of PNG would decode the whole picture first.
-                    value = Image.Image.getexif(picture).get(ORIENTATION)
-    except (OSError, ValueError, SyntaxError, KeyError, TypeError, struct.error):
-        value = None  # viewers ignore a damaged tag too
-    return value if isinstance(value, int) and 1 <= value <= 8 else UPRIGHT

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 
 from bundle.data.lists import MPP, PARTS
 from bundle.data.message_text import counted, some
+from bundle.data.orientation import UPRIGHT
 from scripts.dataset_check.checks import BAD_ENTRY, BAD_VALUE, OUTSIDE, CheckedEntry, CheckedList, Finding
-from scripts.dataset_check.files import MISSING, SPECK, UNREADABLE, UPRIGHT, WRONG_VALUES, FileFacts, LabelFacts
+from scripts.dataset_check.files import MISSING, SPECK, UNREADABLE, WRONG_VALUES, FileFacts, LabelFacts
 from scripts.dataset_check.leakage import find_overlaps
 
 USUAL_MPP = (0.05, 20.0)
@@ -101,8 +102,8 @@ def _file_findings(checked: CheckedList) -> list[Finding]:
     return findings + _warning(
         "orientation",
         rotated,
-        f"{counted(len(rotated), 'file')} with an orientation tag ({some(rotated)}); viewers rotate them and "
-        f"training does not, so check that masks fit the pixels as stored",
+        f"{counted(len(rotated), 'file')} with an orientation tag ({some(rotated)}); images and masks are turned "
+        f"by it, as viewers do, so check on the sheet that masks fit the turned image",
     )
 
 

@@ -54,6 +54,29 @@ def pixels(path: Path) -> np.ndarray:
         return np.asarray(picture)
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_masks_drawn_on_the_view_fit_turned_photos(mine: Path, turned: bool) -> None:
+    """Viewers turn a photo by its EXIF orientation, and people draw on what they see; square, so that no size tells."""
+    exif = Image.Exif()
+    exif[274] = 3 if turned else 1
+    image = np.full((8, 8, 3), 240, np.uint8)
+    image[1:4, 1:3] = 60
+    mask = np.zeros((8, 8), np.uint8)
+    mask[1:4, 1:3] = 1
+    stored = image[::-1, ::-1] if turned else image
+    Image.fromarray(stored).save(mine / "images" / "photo.png", exif=exif)
+    Image.fromarray(mask).save(mine / "masks" / "photo.png")
+    prepared = prepare(mine)
+    written = mine.parent / "data"
+    assert np.array_equal(
+        pixels(written / "image" / "photo.png")[..., 0] < 100, pixels(written / "label" / "photo.png") > 0
+    )
+    with Image.open(written / "image" / "photo.png") as picture:
+        assert picture.getexif().get(274, 1) == 1
+    note = "1 of 13 images: turned upright by its EXIF or TIFF orientation"
+    assert (note in prepared.notes) == turned
+
+
 def read_list(folder: Path, name: str = LIST) -> dict[str, Any]:
     return json.loads((folder / name).read_text(encoding="utf-8"))
 

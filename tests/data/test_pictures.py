@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import struct
+import tracemalloc
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -12,9 +15,9 @@ import nibabel
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image
+from PIL import Image, ImageOps
 
-from bundle.data.pictures import is_picture, picture_size, read_image, read_label, stem_of
+from bundle.data.pictures import is_picture, picture_size, read_image, read_label, stem_of, volume_slices
 
 HEIGHT, WIDTH = 5, 7
 RGB = np.random.default_rng(1).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
@@ -295,6 +298,85 @@ def test_the_workaround_for_pillow_is_needed(tmp_path: Path) -> None:
     assert read_image(tmp_path / "a.png").pixels.max() > 200
 
 
+def tall(channels: int, dtype: str) -> np.ndarray:
+    """A big picture that compresses well, with a gradient in its last channel."""
+    pixels = np.full((2400, 2000, channels), 200, dtype)
+    pixels[..., -1] = np.arange(2400)[:, None] % 256
+    return pixels
+
+
+@pytest.mark.parametrize(("channels", "dtype"), [(4, "uint8"), (3, "uint16")])
+def test_big_pictures_are_converted_in_strips(channels: int, dtype: str, tmp_path: Path) -> None:
+    pixels = tall(channels, dtype)
+    tifffile.imwrite(
+        tmp_path / "a.tif", pixels, photometric="rgb", compression="zlib", extrasamples=["unassalpha"][: channels - 3]
+    )
+    tracemalloc.start()
+    read = read_image(tmp_path / "a.tif").pixels
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.2 * (pixels.nbytes + read.nbytes) + 48 * 2**20
+    rows = np.s_[1000:1010]
+    if dtype == "uint16":
+        np.testing.assert_array_equal(read[rows], np.rint(pixels[rows] / 255 * 255).astype(np.uint8))
+    else:
+        share = pixels[rows, :, 3:] / 255
+        np.testing.assert_array_equal(read[rows], np.rint(pixels[rows, :, :3] * share + 255 * (1 - share)))
+
+
+def test_the_size_of_a_file_is_checked_before_memory_is_allocated(tmp_path: Path) -> None:
+    path = tmp_path / "a.nii.gz"
+    refused(lambda path: list(volume_slices(path, 2)), path, declared((1500,) * 3, "u1"), "takes 3.1 GiB")
+    refused(read_image, path, declared((12_000, 12_000), "c16"), "values of the type complex128")
+    refused(read_image, path, declared((13_000, 13_000), "f8"), "takes 1.3 GiB when it is read")
+    refused(read_image, tmp_path / "a.tif", huge_tiff, r"takes 1.3 GiB when it is read, more than the limit \(1 GiB\)")
+
+
+def declared(shape: tuple[int, ...], dtype: Any) -> Callable[[Path], None]:
+    """NIfTI file with a header only, which declares values that the file does not have."""
+
+    def write(path: Path) -> None:
+        header = nibabel.Nifti1Header()
+        header.set_data_dtype(dtype)
+        header.set_data_shape(shape)
+        header["vox_offset"] = 352
+        with gzip.open(path, "wb") as file:
+            file.write(header.binaryblock + bytes(1000))
+
+    return write
+
+
+def huge_tiff(path: Path) -> None:
+    tifffile.imwrite(path, np.zeros((1, 1)))
+    for name in ("ImageWidth", "ImageLength", "RowsPerStrip"):
+        with_tag(path, name, 13_000)
+
+
+def with_tag(path: Path, name: str, value: int) -> None:
+    """Change a tag of a TIFF."""
+    with tifffile.TiffFile(path, mode="r+") as file:
+        file.pages.first.tags[name].overwrite(value)
+
+
+def test_a_full_memory_names_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def full(*_: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("bundle.data.pictures.to_rgb", full)
+    refused(read_image, tmp_path / "a.png", save(RGB), "does not fit into memory; cut it into tiles")
+
+
+@pytest.mark.parametrize("side", ["ImageWidth", "ImageLength"])
+@pytest.mark.parametrize("values", [RGB, WIDE / 65535])
+def test_a_picture_without_pixels_is_refused(side: str, values: np.ndarray, tmp_path: Path) -> None:
+    def write(path: Path) -> None:
+        tifffile.imwrite(path, values, photometric="rgb", compression="zlib")
+        with_tag(path, side, 0)
+
+    for read in (read_image, read_label, picture_size):
+        refused(read, tmp_path / "a.tif", write, "a.tif")
+
+
 @pytest.mark.parametrize("suffix", [".jpg", ".jpeg", ".JPG"])
 def test_a_jpeg_is_read_as_pillow_reads_it(suffix: str, tmp_path: Path) -> None:
     save(RGB, quality=90)(tmp_path / f"a{suffix}")
@@ -306,22 +388,48 @@ def test_a_jpeg_is_read_as_pillow_reads_it(suffix: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("suffix", [".tif", ".png", ".jpg"])
-def test_the_orientation_tag_is_ignored(suffix: str, orientation: int, tmp_path: Path) -> None:
+def test_pictures_and_masks_are_turned_as_viewers_show_them(suffix: str, orientation: int, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[274] = orientation
     constant = np.where(np.arange(16)[:, None, None] < 8, 0, 255).astype(np.uint8).repeat(24, 1).repeat(3, 2)
     save(constant, exif=exif, **({"compression": "tiff_deflate"} if suffix == ".tif" else {}))(tmp_path / f"a{suffix}")
-    assert picture_size(tmp_path / f"a{suffix}") == (16, 24)
-    np.testing.assert_allclose(read_image(tmp_path / f"a{suffix}").pixels, constant, atol=1)
+    expected = shown(constant, orientation)
+    assert picture_size(tmp_path / f"a{suffix}") == expected.shape[:2]
+    picture = read_image(tmp_path / f"a{suffix}")
+    np.testing.assert_allclose(picture.pixels, expected, atol=1)
+    assert picture.note == (None if orientation == 1 else "turned upright by its EXIF or TIFF orientation")
     if suffix != ".jpg":
         save(MASK, exif=exif)(tmp_path / f"b{suffix}")
-        np.testing.assert_array_equal(read_label(tmp_path / f"b{suffix}").pixels, MASK)
+        np.testing.assert_array_equal(read_label(tmp_path / f"b{suffix}").pixels, shown(MASK, orientation))
 
 
-@pytest.mark.parametrize("orientation", [1, 6])
-def test_the_orientation_tag_is_ignored_with_16_bits(orientation: int, tmp_path: Path) -> None:
-    tiff(WIDE, photometric="rgb", extratags=[(274, 3, 1, orientation, True)])(tmp_path / "a.tif")
-    np.testing.assert_array_equal(read_image(tmp_path / "a.tif").pixels, scaled(WIDE, 65535))
+def shown(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Return pixels as a viewer shows them: here Pillow's own function, on a PNG that is not read by this project."""
+    exif = Image.Exif()
+    exif[274] = orientation
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG", exif=exif)
+    with Image.open(file) as picture:
+        return np.asarray(ImageOps.exif_transpose(picture))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_16_bits_and_floats_are_turned_too(orientation: int, tmp_path: Path) -> None:
+    tags = [(274, 3, 1, orientation, True)]
+    tiff(WIDE, photometric="rgb", extratags=tags)(tmp_path / "a.tif")
+    tiff(WIDE / 65535, photometric="rgb", extratags=tags)(tmp_path / "b.tif")  # read by tifffile
+    for name in ("a.tif", "b.tif"):
+        expected = shown(scaled(WIDE, 65535), orientation)
+        assert picture_size(tmp_path / name) == expected.shape[:2]
+        np.testing.assert_array_equal(read_image(tmp_path / name).pixels, expected)
+
+
+@pytest.mark.parametrize("exif", [b"Exif\0\0II*\0no tags", b"Exif\0\0MM\0*\0\0\0\x08\0\1\1\x12\0\3\0\0\0\1\0\x09\0\0"])
+@pytest.mark.filterwarnings("ignore:.*EXIF")
+def test_a_damaged_or_unknown_orientation_is_none(exif: bytes, tmp_path: Path) -> None:
+    save(RGB, exif=exif)(tmp_path / "a.jpg")
+    assert read_image(tmp_path / "a.jpg").pixels.shape == RGB.shape
+    assert picture_size(tmp_path / "a.jpg") == RGB.shape[:2]
 
 
 def test_smaller_copies_in_a_file_are_ignored(tmp_path: Path) -> None:
@@ -437,7 +545,7 @@ BAD_IMAGES: dict[str, tuple[str, Callable[[Path], None], str]] = {
     ),
     "gray and two more": (".tif", tiff(RGB, photometric="minisblack", planarconfig="contig"), "has 3 channels; save"),
     "lab of 16 bits": (".tif", tiff(WIDE, photometric="cielab"), "has the color mode .*, which is not supported"),
-    "no pixel": (".nii", nifti(np.zeros((0, 5), np.uint8)), "is not a readable picture"),
+    "no pixel": (".nii", nifti(np.zeros((0, 5), np.uint8)), "has a width or height of 0 px"),
     "a strip of no bytes": (".tif", without_a_strip, "is not a readable picture .parts of it are missing"),
     "7 floats": (".tif", tiff(np.zeros((8, 8, 7)), photometric="minisblack", planarconfig="contig"), "has 7 channels"),
     "lab": (".tif", lambda path: Image.new("LAB", (3, 4)).save(path), "has the color mode LAB, which is not"),
@@ -445,7 +553,7 @@ BAD_IMAGES: dict[str, tuple[str, Callable[[Path], None], str]] = {
     "volume": (".nii", nifti(np.zeros((5, 6, 9), np.uint8)), r"of shape \(5, 6, 9\), not a flat picture"),
     "line": (".nii", nifti(np.zeros(5, np.uint8)), r"is a volume of shape \(5,\), not a flat picture"),
     "film": (".nii", nifti(np.zeros((5, 6, 1, 9), np.uint8)), "is a volume of shape"),
-    "complex": (".nii", nifti(np.zeros((5, 6), np.complex64)), "values have the type complex64"),
+    "complex": (".nii", nifti(np.zeros((5, 6), np.complex64)), "values of the type complex64"),
     "negative": (".tif", tiff(GRAY.astype(np.int32) - 300), r"the lowest value is -\d+; save it with values from 0"),
     "signed bytes": (".tif", tiff(np.full((4, 4), -1, np.int8)), "the lowest value is -1"),
     "nifti negative": (".nii", nifti(GRAY.T.astype(np.int16) - 1000), "the lowest value is -"),

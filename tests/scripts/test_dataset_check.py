@@ -119,7 +119,7 @@ def turned(folder: Path, parts: Parts) -> None:
     exif[274] = 6
     save(noise(1), folder / "image_1.jpg", exif=exif)
     parts["training"][1]["image"] = "image_1.jpg"
-    save(glands().T, folder / "label_1.png")
+    save(glands(), folder / "label_1.png")
 
 
 def same_file(folder: Path, parts: Parts) -> None:
@@ -181,7 +181,7 @@ PROBLEMS: list[tuple[Callable[[Path, Parts], None], str, str]] = [
     (colors, "wrong_values", "1 file with invalid values: label_1.png: a mask must have one channel"),
     (smoothed, "wrong_values", "as in a mask smoothed by JPEG or resizing"),
     (other_size, "size_mismatch", "1 mask of another size than the image (label_1.png 60 x 48 px for 64 x 48 px)"),
-    (turned, "size_mismatch", "(label_1.png 48 x 64 px for 64 x 48 px, rotated by an orientation tag)"),
+    (turned, "size_mismatch", "(label_1.png 64 x 48 px for 48 x 64 px, rotated by an orientation tag)"),
     (same_file, "shared_image", "1 image both in training and in validation (image_1.png)"),
     (same_file_by_link, "shared_image", "1 image both in unlabeled and in test (linked.png)"),
     (chosen_and_tested, "shared_image", "1 image both in validation and in test (image_5.png)"),
