@@ -13,20 +13,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
 from bundle.data.folder_writer import Progress, check_new, new_folder, save_image, save_label, write_image, write_lists
 from bundle.data.label_maps import as_classes, as_instances, has_split_numbers
 from bundle.data.leakage import same_content
+from bundle.data.left_out import note_on_others
 from bundle.data.message_text import some
 from bundle.data.pairs import Pair, check_rows, find_pairs, read_table
 from bundle.data.pictures import Picture, read_label, volume_slices
-from bundle.data.raw_pixels import reading
 from bundle.data.split_plan import Plan, count_parts, draw_lists, patient_notes
 from bundle.data.splits import DataList
-from bundle.data.volumes import is_nifti
+from bundle.data.volumes import is_nifti, nifti_shape
 from bundle.types import IGNORE
 
 SPLIT = "a value has several separate pieces"
@@ -86,7 +85,7 @@ def prepare_folder(
     with new_folder(output) as folder:
         (folder / "image").mkdir()
         (folder / "label").mkdir()
-        notes = _write(names, folder, axis, classes, progress) + notes
+        notes = _write(names, folder, axis, classes, progress) + notes + _notes_on_others(pairs, table)
         write_lists(folder, lists, labels=classes)
         _check_duplicates(folder, lists)
     return Prepared(count_parts(lists), notes + patient_notes(entries, lists) + _resolution_notes(entries))
@@ -112,9 +111,7 @@ def _image_names(pair: Pair, axis: int | None) -> list[str]:
     """Return the image names of a file: its own, or one for each slice of a volume."""
     if axis is None or not is_nifti(pair.image):
         return [pair.name]
-    with reading(pair.image):
-        file: Any = nibabel.load(pair.image)
-        shape = file.shape
+    shape = nifti_shape(pair.image)
     if len(shape) < 3 or shape[2] == 1:
         return [pair.name]  # a flat picture
     digits = max(3, len(str(shape[axis] - 1)))
@@ -235,6 +232,14 @@ def _check_duplicates(folder: Path, lists: Mapping[str, DataList]) -> None:
                 f"the same picture has two names ({names}), so it would be both in training and held out; remove "
                 f"one of the two"
             )
+
+
+def _notes_on_others(pairs: Sequence[Pair], table: str | Path | None) -> list[str]:
+    """Return a note for each folder with files that are neither image nor mask nor the table."""
+    used = [file for pair in pairs for file in (pair.image, pair.mask) if file is not None]
+    folders = sorted({file.parent for file in used})
+    used += [] if table is None else [Path(table)]
+    return [note for folder in folders if (note := note_on_others(folder, used)) is not None]
 
 
 def _resolution_notes(entries: Sequence[Mapping[str, Any]]) -> list[str]:

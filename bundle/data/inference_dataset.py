@@ -8,6 +8,7 @@ from typing import Any
 
 from monai.data import Dataset
 
+from bundle.data.left_out import warn_of_others
 from bundle.data.raw_pixels import PictureError
 from bundle.types import FAILED, IMAGE
 
@@ -36,7 +37,8 @@ def slides_to_predict(dataset_dir: str | Path, data_list: str | None = None) -> 
         return [{IMAGE: str(path)}]
     if not path.is_dir():
         raise FileNotFoundError(f"no folder or slide {path}; give --dataset_dir, a folder of slides or one slide")
-    files = [file for file in sorted(path.iterdir()) if file.suffix.lower() in SLIDE_SUFFIXES and file.is_file()]
+    files = [file for file in sorted(path.iterdir()) if _is_slide_name(file) and file.is_file()]
+    warn_of_others(path, files)
     if not files:
         raise ValueError(f"no slide in {path}; give a folder with {', '.join(SLIDE_SUFFIXES)} files")
     stems = [file.stem for file in files]
@@ -44,6 +46,11 @@ def slides_to_predict(dataset_dir: str | Path, data_list: str | None = None) -> 
     if duplicates:
         raise ValueError(f"names of slides differ only in the suffix ({', '.join(duplicates)}); rename them")
     return [{IMAGE: str(file)} for file in files]
+
+
+def _is_slide_name(file: Path) -> bool:
+    """Return whether a file is a slide by its suffix; hidden files are not, such as ``._slide.tif`` of macOS."""
+    return file.suffix.lower() in SLIDE_SUFFIXES and not file.name.startswith(".")
 
 
 class PicturesToPredict(Dataset):

@@ -13,6 +13,7 @@ from typing import Any
 
 from bundle.data.label_maps import check_pair
 from bundle.data.leakage import check_apart
+from bundle.data.left_out import warn_of_others
 from bundle.data.message_text import counted, some
 from bundle.data.pictures import IMAGE_SUFFIXES, is_picture, stem_of
 from bundle.types import IMAGE, LABEL
@@ -82,6 +83,7 @@ def image_files(folder: str | Path) -> list[Entry]:
     if not path.is_dir():
         raise FileNotFoundError(f"no folder {path}; give a folder of pictures")
     files = [file for file in sorted(path.iterdir()) if file.is_file() and is_picture(file)]
+    warn_of_others(path, files)
     files = [file for file in files if not stem_of(file).endswith("_anno")]
     _check_stems(files)
     if not files:

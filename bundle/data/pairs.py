@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bundle.data.left_out import is_dead_link
 from bundle.data.message_text import counted, some
 from bundle.data.pictures import IMAGE_SUFFIXES, is_picture, stem_of
 
@@ -48,6 +49,7 @@ def find_pairs(images: str | Path, masks: str | Path | None = None, suffix: str 
     image_files = _pictures(Path(images).expanduser().absolute(), "--images")
     folder = Path(images if masks is None else masks).expanduser().absolute()
     mask_files = _pictures(folder, "--masks")
+    _check_links(folder, suffix)
     same_folder = os.path.samefile(folder, image_files[0].parent)
     if same_folder:
         if not suffix:
@@ -142,6 +144,18 @@ def _pictures(folder: Path, option: str) -> list[Path]:
             f"give {option} a folder with {', '.join(IMAGE_SUFFIXES)} files"
         )
     return pictures
+
+
+def _check_links(folder: Path, suffix: str) -> None:
+    """Refuse links of masks that lead nowhere: their images would silently become unlabeled."""
+    dead = [file for file in sorted(folder.iterdir()) if is_picture(file) and is_dead_link(file)]
+    masks = [file.name for file in dead if _name_of(file).endswith(suffix)]
+    if masks:
+        links = "is a link that leads" if len(masks) == 1 else "are links that lead"
+        raise ValueError(
+            f"{counted(len(masks), 'mask')} in {folder} {links} nowhere ({some(masks)}); restore the files, or remove "
+            "the links"
+        )
 
 
 def _by_name(files: Sequence[Path]) -> dict[str, Path]:

@@ -77,6 +77,15 @@ def test_masks_drawn_on_the_view_fit_turned_photos(mine: Path, turned: bool) -> 
     assert (note in prepared.notes) == turned
 
 
+def test_files_that_are_left_out_are_told(mine: Path) -> None:
+    (mine / "images" / "photo.webp").write_bytes(b"")
+    (mine / "images" / "lost.png").symlink_to(mine / "nowhere.png")
+    (mine / "masks" / "table.csv").write_text("image,patient\n" + "".join(f"tïle {n:02d},{n}\n" for n in range(12)))
+    notes = prepare(mine, table=mine / "masks" / "table.csv").notes
+    note = f"2 files in {mine / 'images'} are left out (first lost.png, a link that leads nowhere)"
+    assert [text for text in notes if "left out" in text] == [note]
+
+
 def read_list(folder: Path, name: str = LIST) -> dict[str, Any]:
     return json.loads((folder / name).read_text(encoding="utf-8"))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 
 import numpy as np
 import pytest
@@ -70,3 +71,46 @@ def test_slides_come_from_a_folder(tmp_path):
     (tmp_path / "a.svs").write_text("")
     with pytest.raises(ValueError, match="differ only in the suffix"):
         slides_to_predict(tmp_path)
+
+
+def test_hidden_files_of_macos_are_no_slides(tmp_path):
+    for name in ("slide.tif", "._slide.tif", "._slide.svs"):
+        (tmp_path / name).write_text("")
+    assert slides_to_predict(tmp_path) == [{"image": str(tmp_path / "slide.tif")}]
+
+
+@pytest.mark.parametrize(
+    ("find", "used", "others", "first"),
+    [
+        (images_to_predict, "a.png", ["b.webp", "c.gif", "d.jp2"], "b.webp, another format"),
+        (slides_to_predict, "a.tif", ["b.dcm", "c.qptiff"], "b.dcm, another format"),
+        (images_to_predict, "a.png", ["b.txt", "link.png"], "link.png, a link that leads nowhere"),
+        (slides_to_predict, "a.tif", ["link.svs"], "link.svs, a link that leads nowhere"),
+    ],
+)
+def test_no_file_is_passed_over_without_a_word(tmp_path, caplog, find, used, others, first):
+    for name in (used, *others):
+        if name.startswith("link"):
+            (tmp_path / name).symlink_to(tmp_path / "nowhere")
+        else:
+            (tmp_path / name).write_text("")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / ".hidden.webp").write_text("")
+    with caplog.at_level(logging.WARNING, logger="bundle.data"):
+        assert find(tmp_path) == [{"image": str(tmp_path / used)}]
+    count = f"{len(others)} file{'s are' if len(others) > 1 else ' is'}".replace("file is", f"file in {tmp_path} is")
+    assert count.replace("files are", f"files in {tmp_path} are") + f" left out (first {first})" in caplog.text
+    caplog.clear()
+    for name in others:
+        (tmp_path / name).unlink()
+    find(tmp_path)
+    assert caplog.text == ""
+
+
+def test_masks_beside_pictures_are_not_told(tmp_path, caplog):
+    """The masks of GlaS lie among its pictures."""
+    for name in ("a.bmp", "a_anno.bmp"):
+        (tmp_path / name).write_text("")
+    with caplog.at_level(logging.WARNING, logger="bundle.data"):
+        assert len(images_to_predict(tmp_path)) == 1
+    assert caplog.text == ""

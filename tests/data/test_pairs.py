@@ -137,3 +137,18 @@ def test_rows_need_an_image() -> None:
     check_rows(["a"], ["a", "b"])
     with pytest.raises(ValueError, match=r"the table has 4 rows without an image \(c, d, e, \.\.\.\)"):
         check_rows("acdef", "ab")
+
+
+def test_a_mask_that_leads_nowhere_is_an_error(tmp_path: Path) -> None:
+    images = touch(tmp_path / "images", "a.png", "b.png")
+    masks = touch(tmp_path / "masks", "a.png")
+    (masks / "b.png").symlink_to(tmp_path / "nowhere.png")
+    with pytest.raises(ValueError, match=r"1 mask in \S+/masks is a link that leads nowhere \(b.png\); restore"):
+        find_pairs(images, masks)
+    touch(images, "a_mask.png")
+    (images / "b_mask.png").symlink_to(tmp_path / "nowhere.png")
+    with pytest.raises(ValueError, match=r"1 mask in \S+/images is a link that leads nowhere \(b_mask.png\)"):
+        find_pairs(images, None, "_mask")
+    (images / "b_mask.png").unlink()
+    (images / "c.png").symlink_to(tmp_path / "nowhere.png")
+    assert [pair.name for pair in find_pairs(images, None, "_mask")] == ["a", "b"]
