@@ -60,13 +60,16 @@ class OpenSlideSlide(Slide):
             )
         self._openslide = openslide
         handle = self._open()
-        self.levels = as_levels(handle.level_dimensions)
-        self.size = self.levels[0].size
         try:
+            self.levels = as_levels(handle.level_dimensions)
+            self.size = self.levels[0].size
             self.mpp = pixel_size_metadata.first_valid(_pixel_sizes(handle.properties), self.path)
         except SlideError:
             self.close()
             raise
+        except (openslide.OpenSlideError, ArithmeticError, IndexError) as error:
+            self.close()
+            raise SlideError(f"{self.path} is damaged ({error}); copy or export the slide again") from error
 
     def close(self) -> None:
         """Close the file; may be called twice."""
@@ -80,7 +83,10 @@ class OpenSlideSlide(Slide):
             try:
                 self._handle = self._openslide.OpenSlide(os.fspath(self.path))
             except self._openslide.OpenSlideError as error:
-                raise OtherReaderError(f"{self.path} cannot be opened by OpenSlide ({error})") from error
+                reason = str(error).replace(str(self.path), "it")
+                raise OtherReaderError(
+                    f"{self.path} cannot be opened by OpenSlide ({reason}); copy or export the slide again"
+                ) from error
         return self._handle
 
     def _read_inside(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:

@@ -15,7 +15,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from bundle.slides import pixel_size_metadata
-from bundle.slides.reader_openslide import blend_over_white
+from bundle.slides.reader_openslide import blend_over_white, library
 from bundle.slides.slide import GLASS, OtherReaderError, Slide, SlideError, as_levels, existing_path
 
 READ_ERRORS = (
@@ -28,6 +28,8 @@ READ_ERRORS = (
     KeyError,
     TypeError,
     AttributeError,
+    ArithmeticError,
+    MemoryError,
 )
 """Exceptions that tifffile raises for truncated or corrupt files."""
 JPEG = (6, 7, 34892, 33007)
@@ -67,6 +69,9 @@ class TiffSlide(Slide):
         except SlideError:
             self.close()
             raise
+        except READ_ERRORS as error:
+            self.close()
+            raise self._damaged(error) from error
 
     def close(self) -> None:
         """Close the file; may be called twice."""
@@ -79,21 +84,28 @@ class TiffSlide(Slide):
         """Open the file and return one page per level, from fine to coarse."""
         try:
             self._file = tifffile.TiffFile(self.path)
+            if not self._file.series:
+                raise ValueError("it holds no picture")
             # The label and overview images of scanners are separate series, smaller than the slide.
             levels = max(self._file.series, key=lambda series: math.prod(series.levels[0].shape)).levels
             pages: list[Page] = [level.pages[0] for level in levels]
             counts = [len(level.pages) for level in levels]
+            whole = [page.aspage() for page in pages]
         except READ_ERRORS as error:
             self.close()
-            reason = " ".join(str(error).split()).rstrip(".")
-            raise OtherReaderError(f"{self.path} cannot be opened as a TIFF ({reason})") from error
+            raise self._damaged(error) from error
         if max(counts) > 1:
             self.close()
             raise SlideError(
                 f"{self.path} holds {max(counts)} planes (of a stack, channels or times), but a slide has one; "
                 "export one plane as RGB"
             )
-        return [page.aspage() for page in pages]
+        return whole
+
+    def _damaged(self, error: Exception) -> OtherReaderError:
+        """Return the error of a file that cannot be opened."""
+        reason = " ".join(str(error).split()).rstrip(".").replace(str(self.path), "it") or type(error).__name__
+        return OtherReaderError(f"{self.path} cannot be opened as a TIFF ({reason}); copy or export the slide again")
 
     def _read_inside(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
         if self._file is None:
@@ -149,6 +161,8 @@ def _check(page: Page, path: os.PathLike[str]) -> None:
     Raises:
         SlideError: if not, with the reason.
     """
+    if min(page.imagewidth, page.imagelength) < 1:
+        raise SlideError(f"{path} has a width or height of 0 px; copy or export the slide again")
     if page.bitspersample != 8 or page.dtype != np.uint8:
         raise SlideError(f"{path} has {page.bitspersample} bits per color ({page.dtype}); convert it to 8 bits")
     if page.planarconfig != 1 and page.samplesperpixel > 1:
@@ -160,9 +174,11 @@ def _check(page: Page, path: os.PathLike[str]) -> None:
         )
     if not _can_decode(page):
         name = getattr(page.compression, "name", page.compression)
+        # OpenSlide reads no strips, and where it is installed, it was tried before.
+        openslide = "pip install openslide-python openslide-bin, or " if page.is_tiled and library() is None else ""
         raise OtherReaderError(
             f"{path} is compressed by {name}, which tifffile cannot read alone; "
-            "pip install openslide-python openslide-bin, or pip install imagecodecs"
+            f"{openslide}pip install imagecodecs, or save it in tiles with deflate"
         )
     rows, columns = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, page.imagewidth)
     if not _is_plain(page) and min(rows, page.imagelength) * columns * page.samplesperpixel > MAX_PIECE_BYTES:

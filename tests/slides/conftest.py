@@ -58,6 +58,7 @@ def write_slide(tmp_path: Path, pyramid: list[np.ndarray]) -> Callable[..., Path
         "striped": lambda path, levels, more: tifffile.imwrite(
             path, levels[0], photometric="rgb", compression="zlib", rowsperstrip=19, **more
         ),
+        "striped_jpeg": lambda path, levels, more: Image.fromarray(levels[0]).save(path, compression="jpeg", **more),
         "jpeg": _write_jpeg,
     }
     return write

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
 import pickle
 import re
 
@@ -155,6 +156,17 @@ def test_jpeg_needs_a_decoder_and_says_so(write_slide, without_openslide):
 
 
 @needs_openslide
+def test_striped_jpeg_does_not_ask_for_openslide_which_does_not_read_it(write_slide):
+    with pytest.raises(SlideError, match=r"compressed by JPEG, .*alone; pip install imagecodecs, or save it in tiles"):
+        open_slide(write_slide("striped_jpeg"))
+
+
+def test_striped_jpeg_does_not_ask_for_openslide_to_be_installed(write_slide, without_openslide):
+    with pytest.raises(SlideError, match=r"compressed by JPEG, .*alone; pip install imagecodecs, or save it in tiles"):
+        open_slide(write_slide("striped_jpeg"), "tifffile")
+
+
+@needs_openslide
 def test_jpeg_goes_to_openslide(write_slide, picture):
     with open_slide(write_slide("jpeg")) as slide:
         assert isinstance(slide, OpenSlideSlide)
@@ -208,6 +220,32 @@ def test_what_is_no_slide_is_one_sentence(tmp_path, write_slide):
     if library() is not None:
         with pytest.raises(SlideError, match=r"text\.tif cannot be opened by OpenSlide"):
             open_slide(tmp_path / "text.tif", "openslide")
+
+
+@pytest.mark.parametrize("suffix", [".svs", ".tif"])
+@pytest.mark.parametrize("content", [b"II*\0\0\0\0\0", b"II*\0\x08\0\0\0" + bytes(6), b"II*\0\xff\xff\0\0", b"MM\0*"])
+def test_a_file_of_only_a_header_is_told_with_what_to_do(tmp_path, suffix, content):
+    path = tmp_path / f"slide{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(
+        SlideError, match=r"(opened as a TIFF \(.*\)|of 0 px); copy or export the slide again"
+    ) as caught:
+        open_slide(path)
+    assert str(caught.value).startswith(str(path))
+    assert "max()" not in str(caught.value)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_flipped_bits_are_told_or_read(tmp_path, picture, seed):
+    path = tmp_path / "slide.tif"
+    tifffile.imwrite(path, picture, tile=(64, 64), photometric="rgb", compression="zlib")
+    content = bytearray(path.read_bytes())
+    chosen = np.random.default_rng(seed)
+    for place in chosen.integers(4, 300, 2):
+        content[place] ^= 1 << chosen.integers(8)
+    path.write_bytes(content)
+    with contextlib.suppress(SlideError), open_slide(path) as slide:
+        assert slide.read(0, 0, 0, 50, 50).shape == (50, 50, 3)
 
 
 def damage(path, tile):
