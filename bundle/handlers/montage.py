@@ -57,6 +57,7 @@ class ValidationMontage:
         multiple: number by which the sides of the network's input must be divisible.
         cell: width of a column, px.
         width_first: whether images are (3, W, H), as from MONAI's ``PILReader``; pictures are transposed back.
+        title: heading of the sheet; ``{epoch}`` as in ``name``.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class ValidationMontage:
         multiple: int = 16,
         cell: int = 256,
         width_first: bool = True,
+        title: str = "validation, epoch {epoch}",
     ) -> None:
         if largest_side < multiple:
             raise ValueError(f"largest_side is {largest_side}; it must be at least {multiple} (multiple)")
@@ -84,6 +86,7 @@ class ValidationMontage:
         self.experts = tuple(experts)
         self.width_first = width_first
         self.name = name
+        self.title = title
         self.writer = writer
         self.largest_side = largest_side
         self.multiple = multiple
@@ -117,7 +120,7 @@ class ValidationMontage:
         # all rows have the same columns, which depend on the network
         columns = list(self._rows[0][1])
         rows = [(caption, [pictures[column] for column in columns]) for caption, pictures in self._rows]
-        title = f"validation, epoch {engine.state.epoch}"
+        title = self.title.format(epoch=engine.state.epoch)
         picture = drawing.sheet(title, columns, rows, self.cell, drawing.CONTOURS + self._class_key)
         sheet = drawing.in_palette(picture)
         latest = re.sub(r"\{epoch[^}]*\}", "latest", self.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from torch import Tensor, nn
 
 from bundle.handlers import ValidationMontage, drawing
 from bundle.handlers.montage import dice
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class PlainNetwork(nn.Module):
@@ -156,3 +159,15 @@ def test_dice_of_empty_masks_is_one() -> None:
     assert dice(empty, empty) == 1.0
     assert dice(empty, full) == 0.0
     assert dice(np.array([True, True, False]), np.array([False, True, True])) == 0.5
+
+
+def test_the_title_says_what_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    titles: list[str] = []
+    sheet = drawing.sheet
+    monkeypatch.setattr(drawing, "sheet", lambda title, *rest: titles.append(title) or sheet(title, *rest))
+    one = item((32, 32), (32, 32))
+    validate(montage_of(PlainNetwork(), tmp_path), [[one]], epoch=7)
+    evaluated = json.loads((ROOT / "configs" / "evaluate.json").read_text())["validate#handlers"]
+    (settings,) = [handler for handler in evaluated if "Montage" in handler["_target_"]]
+    validate(montage_of(PlainNetwork(), tmp_path, title=settings["title"]), [[one]])
+    assert titles == ["validation, epoch 7", "test images"]
