@@ -1,17 +1,64 @@
-"""Atomic writing of files: a file is complete or missing, also if the run is killed."""
+"""Atomic writing of files, complete or missing also if the run is killed, and checks of outputs and weights."""
 
 from __future__ import annotations
 
+import math
 import os
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
 from secrets import token_hex
+from typing import Any
+
+import torch
+from torch import Tensor
 
 PARTIAL = re.compile(r"\.(.+)\.[0-9a-f]{8}\.partial(\..+)?")
 """Name of a temporary file, as ``temporary_path`` makes it; the first group is the name of the file."""
+
+
+LARGEST_OUTPUT = 1e6
+"""Largest absolute output of a network that was trained; after a diverged training they are far above it."""
+
+
+def check_output(output: Tensor, where: str = "") -> None:
+    """Check that the output of a network holds plausible numbers: argmax would make "no gland" of all others.
+
+    Args:
+        output: logits or maps.
+        where: what they were predicted for, for the message.
+
+    Raises:
+        ValueError: if a value is NaN, infinite, or above ``LARGEST_OUTPUT``.
+    """
+    if output.numel() == 0:
+        return
+    lowest, highest = torch.aminmax(output.detach().as_subclass(Tensor))
+    largest = float(torch.maximum(-lowest, highest))  # NaN if any value is
+    if largest <= LARGEST_OUTPUT:  # false for NaN
+        return
+    reason = "holds no numbers (NaN)" if math.isnan(largest) else f"reaches {largest:.3g}, which is no plausible logit"
+    place = f" for {where}" if where else ""
+    raise ValueError(
+        f"the network's output{place} {reason}; its training diverged: use other weights, or train it again with a "
+        "lower learning rate"
+    )
+
+
+def check_weights(weights: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
+    """Check that all weights are numbers.
+
+    Raises:
+        ValueError: if one is NaN or infinite.
+    """
+    tensors = [value for value in weights.values() if torch.is_tensor(value) and value.is_floating_point()]
+    if not all(bool(torch.isfinite(value).all()) for value in tensors):
+        raise ValueError(
+            f"{path}: the weights hold no numbers (NaN or infinite); their training diverged: use other weights, or "
+            "train again with a lower learning rate"
+        )
 
 
 def temporary_path(path: str | os.PathLike[str], suffix: str = "") -> Path:

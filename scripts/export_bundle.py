@@ -229,6 +229,7 @@ def check_prediction(folder: Path) -> None:
     from monai.bundle import ConfigParser
 
     from bundle.engines import ModelCheckpointLoader
+    from bundle.utils import check_output
 
     parser = ConfigParser()
     parser.read_config(str(folder / "configs" / "inference.json"))
@@ -239,8 +240,9 @@ def check_prediction(folder: Path) -> None:
     with torch.no_grad():
         logits = network(torch.zeros(1, 3, *side))
     expected = (1, parser.get_parsed_content("classes"), *side)
-    if tuple(logits.shape) != expected or not bool(torch.isfinite(logits).all()):
-        raise ValueError(f"the network's output {tuple(logits.shape)} must be finite and have the shape {expected}")
+    check_output(logits, "an empty image")
+    if tuple(logits.shape) != expected:
+        raise ValueError(f"the network's output has the shape {tuple(logits.shape)}; it must be {expected}")
 
 
 def _title(run: Mapping[str, Any]) -> tuple[str, str]:

@@ -309,6 +309,21 @@ def test_a_network_without_the_heads_is_told_so(settings, name, head):
         inferred([name], words)
 
 
+@pytest.mark.parametrize("value", [float("nan"), 1e30])
+def test_outputs_that_are_no_numbers_do_not_become_empty_masks(value, settings):
+    file = Path(settings["ckpt_dir"]) / "model.pt"
+    weights = torch.load(file, weights_only=True)
+    torch.save(
+        {name: torch.full_like(one, value) for name, one in weights.items() if one.ndim}
+        | {name: one for name, one in weights.items() if not one.ndim},
+        file,
+    )
+    with pytest.raises(ValueError, match=r"training diverged: use other weights, or train"):
+        inferred(["geojson"], settings)
+    assert not list(Path(settings["output_dir"]).glob("*.png"))
+    assert not list(Path(settings["output_dir"]).glob("*.geojson"))
+
+
 def test_a_file_that_is_gone_is_written_again(settings):
     folder = inferred(["geojson", "probability"], settings)
     stood = {file.name: file.stat().st_mtime_ns for file in folder.glob("deep*")}

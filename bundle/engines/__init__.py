@@ -7,6 +7,7 @@ from bundle.engines.file_writers import WholePictureWriter, check_writable, save
 from bundle.engines.inference_log import InferenceLog
 from bundle.engines.model_json_reader import trained_model
 from bundle.engines.model_json_writer import ModelDescription, SaveScores, data_facts
+from bundle.engines.output_check import OutputCheck
 from bundle.engines.parameter_groups import parameter_groups
 from bundle.engines.predictor import Predictor
 from bundle.engines.process_group import join_ranks, leave_ranks
@@ -21,6 +22,7 @@ __all__ = [
     "LastModel",
     "ModelCheckpointLoader",
     "ModelDescription",
+    "OutputCheck",
     "Predictor",
     "ResumeFile",
     "SaveScores",

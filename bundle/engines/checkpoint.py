@@ -12,16 +12,21 @@ from typing import Any
 import torch
 from ignite import distributed as idist
 from ignite.engine import Engine, Events
+from monai.networks.utils import eval_mode
 from torch import Tensor, nn
 
 from bundle.engines.file_writers import save_whole
 from bundle.engines.model_json_reader import NAME as DESCRIPTION
 from bundle.engines.model_json_reader import describes_others
 from bundle.engines.model_json_writer import ModelDescription
-from bundle.utils import remove_partials
+from bundle.engines.output_check import OutputCheck
+from bundle.types import IMAGE
+from bundle.utils import check_output, check_weights, remove_partials
 
 logger = logging.getLogger(__name__)
 
+WRAPPED = "module."
+"""Prefix of all names in the state dict of a network inside of DataParallel or DistributedDataParallel."""
 SHOWN = 3
 """Maximal number of names in an error message."""
 
@@ -57,7 +62,8 @@ def save_model(
 class BestModel:
     """Handler that saves the network with the best validation score as a state dict; part of ``validate#handlers``.
 
-    Unlike MONAI's ``CheckpointSaver``, it replaces the old file only after the new one is complete, and it keeps the
+    A network whose outputs are no plausible numbers is never saved; the training stops. Unlike MONAI's
+    ``CheckpointSaver``, it replaces the old file only after the new one is complete, and it keeps the
     best score over a restart.
 
     Args:
@@ -84,8 +90,9 @@ class BestModel:
         self._engine: Any = None
 
     def attach(self, engine: Engine) -> None:
-        """Compare the score after each validation."""
+        """Compare the score after each validation, and stop the training if the network has diverged."""
         self._engine = engine
+        OutputCheck().attach(engine)
         engine.add_event_handler(Events.STARTED, self._clear)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._compare)
 
@@ -108,6 +115,7 @@ class BestModel:
         score = float(engine.state.metrics[self.name])
         if self.score is not None and not (score > self.score or math.isnan(self.score)):  # NaN is never better
             return
+        check_weights(self.network.state_dict(), self.path)
         self.score, self.epoch = score, engine.state.epoch
         if idist.get_rank() == 0:
             save_model(self.network, self.path, self.description, engine.state.epoch, engine.state.metrics)
@@ -116,7 +124,8 @@ class BestModel:
 class LastModel:
     """Handler that saves the network after each epoch of a training without validation; part of ``train#handlers``.
 
-    It writes before the resume file marks the epoch as done, because a run may be killed in between.
+    It writes before the resume file marks the epoch as done, because a run may be killed in between. A network that has
+    diverged, by its weights or its output for a training image, is not saved; the training stops.
 
     Args:
         network: the bare network.
@@ -141,6 +150,11 @@ class LastModel:
             remove_partials(self.path)
 
     def _save(self, engine: Engine) -> None:
+        check_weights(self.network.state_dict(), self.path)
+        output = engine.state.output
+        if isinstance(output, Mapping) and IMAGE in output:
+            with eval_mode(self.network), torch.no_grad():
+                check_output(self.network(output[IMAGE][:1]), f"a training image of epoch {engine.state.epoch}")
         if idist.get_rank() == 0:
             save_model(self.network, self.path, self.description, engine.state.epoch)
 
@@ -157,7 +171,7 @@ class ModelCheckpointLoader:
 
     Raises:
         FileNotFoundError: if the file does not exist.
-        ValueError: if the file is damaged, holds no state dict, or belongs to another network.
+        ValueError: if the file is damaged, holds no state dict, belongs to another network, or its weights are NaN.
     """
 
     def __init__(self, network: nn.Module, path: str | os.PathLike[str]) -> None:
@@ -179,6 +193,7 @@ class ModelCheckpointLoader:
             raise ValueError(f"{self.path} is a resume file, not a model; give the model.pt in the folder above it")
         if not isinstance(weights, Mapping) or not all(isinstance(value, Tensor) for value in weights.values()):
             raise ValueError(f"{self.path} is not a state dict; give the model.pt that a training wrote")
+        weights = self._without_prefix(weights)
         faults = differences(self.network.state_dict(), weights)
         if faults:
             described = self.path.with_name(DESCRIPTION).is_file()
@@ -191,6 +206,7 @@ class ModelCheckpointLoader:
                     else "give the overlays and sizes (such as --network_def#widths) that it was trained with"
                 )
             )
+        check_weights(weights, self.path)
         self.network.load_state_dict(weights)
         logger.info("Model: %s", self.path)
         if describes_others(self.path):
@@ -201,6 +217,15 @@ class ModelCheckpointLoader:
                 self.path.name,
                 DESCRIPTION,
             )
+
+    def _without_prefix(self, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Remove the prefix that DataParallel and DistributedDataParallel add to the names of all weights."""
+        if not weights or not all(str(name).startswith(WRAPPED) for name in weights):
+            return weights
+        if all(name.startswith(WRAPPED) for name in self.network.state_dict()):
+            return weights
+        logger.info("%s: removed the prefix %s of all names, which DataParallel adds", self.path, WRAPPED)
+        return {name.removeprefix(WRAPPED): value for name, value in weights.items()}
 
 
 def read_saved(path: Path, content: str, advice: str) -> Any:

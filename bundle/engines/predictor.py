@@ -8,6 +8,7 @@ from typing import Any
 from ignite.engine import Events
 from monai.engines import SupervisedEvaluator
 
+from bundle.engines.output_check import OutputCheck
 from bundle.types import FAILED, IMAGE
 
 logger = logging.getLogger(__name__)
@@ -17,8 +18,14 @@ class Predictor(SupervisedEvaluator):
     """Evaluator that predicts images and skips those that could not be read.
 
     A skipped image has the output ``[{"image": path, "failed": reason}]``, which the journal records; no other handler
-    of an iteration sees it as a prediction. Without images the run ends at once.
+    of an iteration sees it as a prediction. Without images the run ends at once. A network that returns NaN, infinite
+    or far too large numbers stops the run (:class:`OutputCheck`).
     """
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        """Make the evaluator; arguments are those of MONAI's ``SupervisedEvaluator``."""
+        super().__init__(*arguments, **settings)
+        OutputCheck().attach(self)
 
     def _iteration(self, engine: Any, batchdata: Any) -> Any:
         """Process one batch as MONAI's evaluator does."""

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bundle.types import IMAGE, PRED, Heads
+from bundle.utils import check_output
 
 TRACED = (2, 3, 64, 96)
 """Shape of the image that the export traces; the file accepts other sizes."""
@@ -204,6 +205,7 @@ def check_onnx(
                 f"keep the size they were traced at; keep the outputs at pred ({_short(error)})"
             ) from error
         for (name, value), output in zip(expected.items(), actual, strict=True):
+            check_output(value, f"an image of {size} ({name})")
             difference = _difference(value, torch.from_numpy(output))
             if not difference <= tolerance:  # also fails for NaN
                 raise ValueError(

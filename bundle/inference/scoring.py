@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from bundle.inference.disagreement import OPINIONS, consensus_entropy
 from bundle.inference.multi_head import StackedHeads
 from bundle.types import IMAGE, as_switch
-from bundle.utils import atomic_path
+from bundle.utils import atomic_path, check_output
 
 COLUMNS = (IMAGE, "score")
 """Header of a table of scores."""
@@ -74,7 +74,7 @@ class DisagreementScorer:
             Score from 0 (certain of every pixel) to 1 (maximum entropy at every pixel).
 
         Raises:
-            ValueError: if the network lacks the heads, or its output is NaN.
+            ValueError: if the network lacks the heads, or its output holds no plausible numbers.
             RuntimeError: if the picture cannot be read; raised by MONAI, with the reason as its cause.
         """
         image = self.preprocessing(dict(record))[IMAGE]
@@ -83,9 +83,8 @@ class DisagreementScorer:
             output = self.inferer(image, self._scored_network)
         if not isinstance(output, Tensor):
             raise ValueError(f"the network returns a {type(output).__name__}; a score needs one tensor")
+        check_output(output, str(record[IMAGE]))
         score = float(self._score_map(output.float()).mean())
-        if math.isnan(score):
-            raise ValueError(f"the network's output for {record[IMAGE]} holds no numbers (NaN); train it again")
         return min(max(score, 0.0), 1.0)
 
     def write(

@@ -27,6 +27,7 @@ from bundle.slides.slide_output import MASKS, SlideResults, output_endings, outp
 from bundle.slides.upsampling import native_classes
 from bundle.slides.writer_thread import Queue, Times
 from bundle.types import FACTS, FAILED, FILES, IMAGE, as_switch
+from bundle.utils import check_output
 
 logger = logging.getLogger(__name__)
 
@@ -130,6 +131,7 @@ class SlideSegmenter:
 
         Raises:
             OSError: if the results cannot be written; with the path.
+            ValueError: if the network's output holds no plausible numbers.
         """
         path = Path(batch[IMAGE])
         try:
@@ -139,6 +141,10 @@ class SlideSegmenter:
                 files, facts = self._segment(slide, batch.get("mpp", self.mpp), limits)
         except (SlideError, FileNotFoundError) as error:
             return [{IMAGE: str(path), FAILED: _error_message(error)}]
+        except PermissionError as error:
+            if str(error.filename) != str(path):
+                raise
+            return [{IMAGE: str(path), FAILED: f"{path} may not be read ({error.strerror}); allow it"}]
         return [{IMAGE: str(path), FILES: files, FACTS: facts}]
 
     def _segment(self, slide: Slide, mpp: float | None, limits: Box | None) -> tuple[list[str], dict[str, Any]]:
@@ -159,7 +165,8 @@ class SlideSegmenter:
                 times.reading += item[SECONDS]
                 before = time.perf_counter()
                 number = int(item[REGION])
-                classes = native_classes(self._scores(item[IMAGE]), plan.regions[number], scale, limits)
+                scores = self._scores(item[IMAGE], str(slide.path))
+                classes = native_classes(scores, plan.regions[number], scale, limits)
                 if tissue is not None:
                     classes *= tissue.at(*plan.cores[number])
                 after = time.perf_counter()
@@ -212,12 +219,13 @@ class SlideSegmenter:
             blocks.run(loader, max_epochs=1)
         return waiting_seconds
 
-    def _scores(self, image: Tensor) -> Tensor:
-        """Return the logits (C, W, H) of a block (3, W, H), uint8."""
+    def _scores(self, image: Tensor, where: str) -> Tensor:
+        """Return the logits (C, W, H) of a block (3, W, H), uint8, of the slide ``where``."""
         record = self.normalization({IMAGE: image.to(self.device, non_blocking=True).float()})
         batch = torch.as_tensor(record[IMAGE]).as_subclass(Tensor)[None].contiguous(memory_format=torch.channels_last)
         with torch.autocast("cuda", enabled=self.amp):
             scores = self.inferer(batch, self.network)
+        check_output(scores, where)
         return scores[0].float()
 
     def _feature(self, outline: Outline, scale: Scale) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import logging
 
 import numpy as np
 import pytest
+import tifffile
 from monai.transforms import Compose, EnsureChannelFirstd, Lambdad, LoadImaged
 from PIL import Image
 
@@ -31,6 +32,15 @@ def test_an_unreadable_file_gives_an_error_message(entries):
         assert item["image"] == entry["image"]
         assert entry["image"] in item["failed"]
         assert "\n" not in item["failed"]
+
+
+@pytest.mark.parametrize("side", ["ImageWidth", "ImageLength"])
+def test_a_picture_without_pixels_is_left_out(tmp_path, side):
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((8, 9, 3), np.uint8), photometric="rgb")
+    with tifffile.TiffFile(tmp_path / "a.tif", mode="r+") as file:
+        file.pages.first.tags[side].overwrite(0)
+    (item,) = PicturesToPredict([{"image": str(tmp_path / "a.tif")}], Compose(READING))
+    assert item["failed"].startswith(str(tmp_path / "a.tif"))
 
 
 def test_another_error_stops_the_run(entries):

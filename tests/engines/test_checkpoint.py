@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from ignite.engine import Engine, Events
+from ignite.metrics import Accuracy
+from monai.data import DataLoader, Dataset
+from monai.engines import SupervisedEvaluator
 from torch import Tensor, nn
 
 from bundle.engines import BestModel, LastModel, ModelCheckpointLoader, save_whole
@@ -17,7 +21,7 @@ from bundle.networks import UNet
 
 
 def validate(best_model: BestModel, *scores: float, metric: str = "dice") -> None:
-    """Run an evaluator once per score; the score is also the weight of the network."""
+    """Run an evaluator once per score; the score is also the weight of the network, unless it is NaN."""
     for epoch, score in enumerate(scores, start=1):
         engine: Any = Engine(lambda engine, batch: None)
         engine.state.key_metric_name = "dice"
@@ -29,7 +33,7 @@ def validate(best_model: BestModel, *scores: float, metric: str = "dice") -> Non
             engine.state.max_epochs = epoch
             engine.state.metrics = {"dice": -1.0, metric: score}
 
-        nn.init.constant_(best_model.network.weight, score)
+        nn.init.constant_(best_model.network.weight, 0.0 if math.isnan(score) else score)
         engine.run([0])
 
 
@@ -99,6 +103,52 @@ def test_without_validation_the_last_model_is_kept(tmp_path: Path) -> None:
     assert torch.equal(kept["weight"], network.weight.data)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e30])
+def test_a_diverged_training_leaves_the_last_good_model(tmp_path: Path, value: float) -> None:
+    """Of such outputs, argmax makes background everywhere, with a score."""
+    network = UNet(widths=(3, 3, 4, 4, 4))
+
+    def validated() -> None:
+        evaluator = SupervisedEvaluator(
+            device=torch.device("cpu"),
+            val_data_loader=DataLoader(Dataset([{"image": torch.rand(3, 16, 16), "label": torch.zeros(1, 16, 16)}])),
+            network=network,
+            key_val_metric={"dice": Accuracy(output_transform=lambda _: (torch.ones(2), torch.ones(2)))},
+            val_handlers=[BestModel(network, tmp_path / "model.pt")],
+        )
+        evaluator.run(1)
+
+    validated()
+    kept = (tmp_path / "model.pt").read_bytes()
+    for parameter in network.parameters():
+        parameter.data.fill_(value)
+    with pytest.raises(
+        ValueError, match=r"^the network's output .*; its training diverged: use other weights, or train"
+    ):
+        validated()
+    assert (tmp_path / "model.pt").read_bytes() == kept
+    (tmp_path / "model.pt").unlink()
+    with pytest.raises(ValueError, match="its training diverged"):
+        validated()
+    assert not (tmp_path / "model.pt").exists()
+
+
+@pytest.mark.parametrize("value", [float("nan"), 1e30])
+def test_a_training_without_validation_leaves_no_diverged_model(tmp_path: Path, value: float) -> None:
+    network = nn.Conv2d(3, 2, 1)
+
+    def step(engine: Engine, batch: int) -> dict[str, Tensor]:
+        if engine.state.epoch == 2:
+            network.weight.data.fill_(value)
+        return {"image": torch.ones(2, 3, 4, 4)}
+
+    engine: Any = Engine(step)
+    LastModel(network, tmp_path / "model.pt").attach(engine)
+    with pytest.raises(ValueError, match="training diverged: use other weights, or train"):
+        engine.run([0], max_epochs=2)
+    assert torch.isfinite(torch.load(tmp_path / "model.pt", weights_only=True)["weight"]).all()
+
+
 def test_weights_are_saved_from_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tensors are copied to the CPU and the network stays on its device; the test needs no GPU."""
     fetched: list[tuple[int, ...]] = []
@@ -128,6 +178,27 @@ def test_a_model_goes_back_into_its_network(tmp_path: Path, caplog: pytest.LogCa
         load(other, tmp_path / "model.pt")
     assert all(torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items())
     assert f"Model: {tmp_path / 'model.pt'}" in caplog.text
+
+
+def test_the_prefix_of_a_parallel_network_is_removed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    one, other = UNet(widths=(3, 3, 4, 4, 4)), UNet(widths=(3, 3, 4, 4, 4))
+    save_whole(nn.DataParallel(one).state_dict(), tmp_path / "model.pt")
+    with caplog.at_level(logging.INFO, logger="bundle.engines"):
+        load(other, tmp_path / "model.pt")
+    assert all(torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items())
+    assert "removed the prefix module. of all names" in caplog.text
+    load(nn.DataParallel(other), tmp_path / "model.pt")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_weights_that_are_no_numbers_are_refused(tmp_path: Path, value: float) -> None:
+    network = nn.Linear(2, 1)
+    torch.save({"weight": torch.full((1, 2), value), "bias": torch.zeros(1)}, tmp_path / "model.pt")
+    with pytest.raises(
+        ValueError, match=r"model.pt: the weights hold no numbers .*; their training diverged: use other"
+    ):
+        load(network, tmp_path / "model.pt")
+    assert torch.isfinite(network.weight).all()
 
 
 def test_no_model_is_said_with_what_to_do(tmp_path: Path) -> None:

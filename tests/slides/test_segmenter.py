@@ -171,6 +171,27 @@ def test_a_broken_tile_is_named_and_nothing_is_half_written(tmp_path, workers):
     assert [file for file in (tmp_path / "out").rglob("*") if file.is_file()] == []
 
 
+@pytest.mark.parametrize("value", [float("nan"), 1e30])
+def test_outputs_that_are_no_numbers_do_not_become_an_empty_mask(tmp_path, value):
+    broken = network()
+    broken[2].weight.data.fill_(value)
+    with pytest.raises(
+        ValueError, match=r"^the network's output for \S+slide.tif .*; its training diverged: use other"
+    ):
+        run(segmenter(tmp_path, network=broken), slide_file(tmp_path, 1.0))
+    assert not list((tmp_path / "out").glob("*")) + list((tmp_path / "out").glob(".*"))
+
+
+@pytest.mark.parametrize("side", ["ImageWidth", "ImageLength"])
+def test_a_slide_without_pixels_is_left_out(tmp_path, side):
+    path = slide_file(tmp_path, 1.0)
+    with tifffile.TiffFile(path, mode="r+") as file:
+        file.pages.first.tags[side].overwrite(0)
+    (record,) = segmenter(tmp_path)(None, {IMAGE: str(path)})
+    assert record[FAILED].startswith(str(path))
+    assert "again" in record[FAILED]
+
+
 def test_a_full_disk_stops_the_run_and_leaves_nothing(tmp_path, monkeypatch):
     from bundle.slides import slide_output as module
 
