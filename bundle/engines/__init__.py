@@ -3,6 +3,7 @@
 from bundle.engines.checkpoint import BestModel, LastModel, ModelCheckpointLoader
 from bundle.engines.config_check import check_config
 from bundle.engines.error_summary import install_exception_hooks
+from bundle.engines.evaluation_files import EvaluationFiles
 from bundle.engines.file_writers import WholePictureWriter, check_writable, save_whole
 from bundle.engines.inference_log import InferenceLog
 from bundle.engines.model_json_reader import trained_model
@@ -17,6 +18,7 @@ from bundle.engines.trainer import SemiSupervisedTrainer
 
 __all__ = [
     "BestModel",
+    "EvaluationFiles",
     "EvaluationSummary",
     "InferenceLog",
     "LastModel",

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from ignite.engine import Engine
 
-from bundle.engines import InferenceLog
+from bundle.engines import EvaluationFiles, InferenceLog
 from bundle.types import FAILED, FILES, IMAGE
 
 SETTINGS = {"mpp": None, "crop_size": [32, 32]}
@@ -203,3 +203,36 @@ def test_files_by_halves_of_a_killed_run_are_removed_by_the_next(tmp_path, model
     second = journal(tmp_path, model)
     run(second, second.left(images))
     assert sorted(path.name for path in (tmp_path / "out").glob(".*")) == others
+
+
+def evaluate(folder, images, overwrite=False) -> None:
+    """Write the masks of an evaluation."""
+
+    def step(_, entry):
+        (folder / "masks").mkdir(exist_ok=True)
+        (folder / "masks" / f"{Path(entry[IMAGE]).stem}_mask.png").write_bytes(b"mask")
+
+    engine = Engine(step)
+    EvaluationFiles(folder, images, overwrite).attach(engine)
+    engine.run(images)
+
+
+def test_an_evaluation_replaces_its_own_masks_and_no_others(tmp_path, images):
+    evaluate(tmp_path / "scores", images[:2])
+    evaluate(tmp_path / "scores", images[:2])
+    drawn = tmp_path / "scores" / "masks" / "c_mask.png"
+    drawn.write_bytes(b"drawn by hand")
+    with pytest.raises(
+        ValueError, match=r"masks/c_mask.png would be replaced, but it was not written by an evaluation"
+    ):
+        evaluate(tmp_path / "scores", images)
+    assert drawn.read_bytes() == b"drawn by hand"
+    evaluate(tmp_path / "scores", images, "True")
+    assert drawn.read_bytes() == b"mask"
+    evaluate(tmp_path / "scores", images)
+
+
+def test_the_config_of_an_evaluation_looks_first(repository_root):
+    config = json.loads((repository_root / "configs" / "evaluate.json").read_text(encoding="utf-8"))
+    handlers = [handler["_target_"].rpartition(".")[2] for handler in config["validate#handlers"]]
+    assert handlers[:3] == ["EvaluationFiles", "ModelCheckpointLoader", "OutputCheck"]
