@@ -139,7 +139,7 @@ def axes(options: argparse.Namespace) -> dict[str, str | None]:
 def run(options: argparse.Namespace) -> int:
     """Plan and check all cells, then run them."""
     from scripts.benchmarking import Experiment, OutputLock, Runner
-    from scripts.reporting import protocol_note
+    from scripts.reporting.definitions import protocol_note
 
     lists = options.lists or LISTS.get(options.protocol, "heldout")
     settings = (options.dataset_dir, axes(options), lists, options.overrides)

@@ -31,7 +31,7 @@ sys.path.insert(0, str(ROOT))
 from bundle.data import load_data_list
 from bundle.handlers import drawing
 from scripts.benchmarking import code_state, processor, versions
-from scripts.reporting import Cell, chosen, load_cells
+from scripts.reporting.cells import Cell, chosen, load_cells
 
 METHODS = ("supervised", "semi_moe")
 LABELS, SEED = 10, 0

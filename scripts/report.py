@@ -19,7 +19,6 @@ import sys
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -31,7 +30,11 @@ from bundle.data import load_data_list
 from bundle.data.pictures import read_image, read_label, stem_of
 from bundle.handlers import drawing
 from bundle.utils import atomic_path
-from scripts import reporting as report
+from scripts.reporting.cells import Cell, chosen, load_cells, read_anchors, unfinished
+from scripts.reporting.comparability import check_comparable, facts_of, missing_note, warnings_of
+from scripts.reporting.differences import comparison_table, comparisons
+from scripts.reporting.page import Tiles, build
+from scripts.reporting.tables import labels_of, markdown, methods_of, metrics_of, score_tables
 
 SIDE = 300
 """Longest side of a drawn test image, px."""
@@ -77,20 +80,20 @@ def _count(text: str) -> int:
 
 def write_report(options: argparse.Namespace) -> None:
     """Read the cells, write both files and print their paths."""
-    everything = report.load_cells(options.cells)
-    cells = report.chosen(everything, options.methods, options.labels)
-    report.check_comparable(cells)
+    everything = load_cells(options.cells)
+    cells = chosen(everything, options.methods, options.labels)
+    check_comparable(cells)
     metrics = chosen_metrics(cells, options.metrics)
     against = chosen_baseline(cells, options.against)
-    anchors = report.read_anchors(options.anchors, str(cells[0].content["data"]))
+    anchors = read_anchors(options.anchors, str(cells[0].content["data"]))
     leaks = leaks_of(cells)
     tiles, undrawn = draw_tiles(cells, options.tiles)
-    missing = report.missing_note(cells, report.unfinished(options.cells, options.methods, options.labels))
-    notes = [*missing, *leaks, *report.warnings_of(cells), *undrawn]
+    missing = missing_note(cells, unfinished(options.cells, options.methods, options.labels))
+    notes = [*missing, *leaks, *warnings_of(cells), *undrawn]
     made = f"Written {datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC by scripts/report.py from {len(cells)} cells."
-    about = {name: words for name in report.methods_of(cells) if (words := method_words(name))}
-    page = report.build(cells, metrics, against, tiles, anchors, notes, made, about)
-    table = markdown(cells, metrics, against, notes)
+    about = {name: words for name in methods_of(cells) if (words := method_words(name))}
+    page = build(cells, metrics, against, tiles, anchors, notes, made, about)
+    table = markdown_tables(cells, metrics, against, notes)
     options.output.mkdir(parents=True, exist_ok=True)
     for name, text in (("table.md", table), ("report.html", page)):
         with atomic_path(options.output / name) as temporary:
@@ -110,46 +113,46 @@ def method_words(method: str) -> str:
     return first.removeprefix("#").strip() if first.startswith("#") else ""
 
 
-def chosen_baseline(cells: Sequence[report.Cell], requested: str | None) -> str:
+def chosen_baseline(cells: Sequence[Cell], requested: str | None) -> str:
     """Return the baseline method: the requested one, or the first, which is ``supervised`` if available.
 
     Raises:
         ValueError: if no cell has the requested method.
     """
-    methods = report.methods_of(cells)
+    methods = methods_of(cells)
     if requested is not None and requested not in methods:
         raise ValueError(f"--against {requested}: no such method in these cells; choose from {', '.join(methods)}")
     return requested or methods[0]
 
 
-def chosen_metrics(cells: Sequence[report.Cell], requested: Sequence[str]) -> list[str]:
+def chosen_metrics(cells: Sequence[Cell], requested: Sequence[str]) -> list[str]:
     """Return the metrics of the table: the requested ones, or all of the cells.
 
     Raises:
         ValueError: if no cell has a requested metric.
     """
-    available = report.metrics_of(cells)
+    available = metrics_of(cells)
     unknown = [name for name in requested if name not in available]
     if unknown:
         raise ValueError(f"no cell has the metric {unknown[0]!r}; choose from {', '.join(available)}")
     return list(dict.fromkeys(requested)) or available
 
 
-def markdown(cells: Sequence[report.Cell], metrics: Sequence[str], against: str, notes: Sequence[str]) -> str:
+def markdown_tables(cells: Sequence[Cell], metrics: Sequence[str], against: str, notes: Sequence[str]) -> str:
     """Return the tables for docs/results.md: settings, scores, comparisons and notes."""
-    parts = [report.facts_of(cells)]
-    for title, table in report.score_tables(cells, metrics):
-        parts += [f"{title}:", report.markdown(table)]
+    parts = [facts_of(cells)]
+    for title, table in score_tables(cells, metrics):
+        parts += [f"{title}:", markdown(table)]
     for title, metric in (("Mean Dice", "mean_dice"), ("Object Dice", "object_dice")):
-        comparisons = report.comparisons(cells, metric, against)
-        if comparisons:
-            parts += [f"{title}, image by image:", report.markdown(report.comparison_table(comparisons, against))]
+        results = comparisons(cells, metric, against)
+        if results:
+            parts += [f"{title}, image by image:", markdown(comparison_table(results, against))]
     if notes:
         parts.append("\n".join(f"- {sentence}" for sentence in ("Notes:", *notes)).removeprefix("- "))
     return "\n\n".join(parts) + "\n"
 
 
-def leaks_of(cells: Sequence[report.Cell]) -> list[str]:
+def leaks_of(cells: Sequence[Cell]) -> list[str]:
     """Return the warnings of the data lists, such as test images of patients in the training part; each once.
 
     The warnings are not logged. Data lists that no longer exist are skipped.
@@ -174,15 +177,15 @@ def leaks_of(cells: Sequence[report.Cell]) -> list[str]:
     return [f"{', '.join(names)}: {sentence}." for sentence, names in names_of.items()]
 
 
-def draw_tiles(cells: Sequence[report.Cell], count: int) -> tuple[dict[str, list[dict[str, Any]]], list[str]]:
+def draw_tiles(cells: Sequence[Cell], count: int) -> tuple[Tiles, list[str]]:
     """Draw the worst and best test images of the first seed of each method and label percentage, as data URLs.
 
     Returns:
-        Tiles by the title of their group, and a note for each cell with missing files.
+        Tiles by run and group (worst, best), and a note for each cell with missing files.
     """
-    drawn: dict[str, list[dict[str, Any]]] = {}
+    drawn: Tiles = {}
     notes: list[str] = []
-    pairs = [(labels, method) for labels in report.labels_of(cells) for method in report.methods_of(cells)]
+    pairs = [(labels, method) for labels in labels_of(cells) for method in methods_of(cells)]
     for labels, method in pairs if count else []:
         selected = [cell for cell in cells if cell.method == method and cell.labels == labels]
         scores = selected[0].per_image("mean_dice") if selected else {}
@@ -196,11 +199,12 @@ def draw_tiles(cells: Sequence[report.Cell], count: int) -> tuple[dict[str, list
         for group, names in groups.items():
             tiles = [tile(selected[0], *files[name], name, scores[name]) for name in names if name in files]
             if tiles:
-                drawn[f"{method}, {labels} % labels, seed {selected[0].seed}: {group}"] = tiles
+                run = f"{method}, {labels} % labels, seed {selected[0].seed}"
+                drawn.setdefault(run, {})[group] = tiles
     return drawn, notes
 
 
-def files_of(cell: report.Cell, names: Sequence[str]) -> tuple[dict[str, tuple[Path, Path, Path]], str | None]:
+def files_of(cell: Cell, names: Sequence[str]) -> tuple[dict[str, tuple[Path, Path, Path]], str | None]:
     """Find image, ground truth and prediction of test images of a cell.
 
     Returns:
@@ -225,7 +229,7 @@ def files_of(cell: report.Cell, names: Sequence[str]) -> tuple[dict[str, tuple[P
     return files, f"{count} of {len(predictions)} test images of {cell.name} are not shown: {reason}."
 
 
-def tile(cell: report.Cell, image: Path, label: Path, mask: Path, name: str, score: float) -> dict[str, Any]:
+def tile(cell: Cell, image: Path, label: Path, mask: Path, name: str, score: float) -> dict[str, str]:
     """Draw a test image with the contours of ground truth and prediction.
 
     Raises:
@@ -246,7 +250,7 @@ def tile(cell: report.Cell, image: Path, label: Path, mask: Path, name: str, sco
     file = io.BytesIO()
     Image.fromarray(outlined).save(file, "WEBP", quality=82)
     source = f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
-    return {"title": name, "caption": f"{name}: Dice {score:.3f}", "source": source}
+    return {"caption": f"{name}: Dice {score:.3f}", "source": source}
 
 
 def _sentence(error: Exception) -> str:

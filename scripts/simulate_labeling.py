@@ -28,36 +28,35 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pandas as pd
 from fire.parser import DefaultParseValue
+from matplotlib.figure import Figure
+from matplotlib.transforms import ScaledTranslation
 from monai.bundle import ConfigParser
 from monai.utils import ensure_tuple
-from PIL import Image, ImageDraw, ImageFont
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from bundle.data import images_digest
 from bundle.engines.error_summary import sentence
-from bundle.handlers.drawing import INK, PALE, PAPER
 from bundle.inference import outlining_order
 from bundle.types import LABEL
 from bundle.utils import atomic_path
 from scripts import benchmarking as benchmark
 from scripts.benchmarking.processes import Children
 from scripts.benchmarking.results import last_line
-from scripts.reporting import markdown
-from scripts.reporting.charts import Frame, number, ticks, widened
 from scripts.reporting.definitions import definition
 from scripts.reporting.statistics import spread
-from scripts.reporting.tables import shown
+from scripts.reporting.tables import markdown, shown
 
 FORM, START = "semi_moe.labeling/1", "start"
 """Format of the results, and name of the first round of a seed, which all strategies share."""
 FIXED = ("seed", "epoch_length", "patience", "resume", "output_dir", "ckpt_dir", "bundle_root")
 PARTS = ("train#dataset#data", "train#unlabeled_dataset#data", "unlabeled")
 """Settings that this program sets: fixed ones, and the training data of a round."""
-LOOKS = {"disagreement": ((213, 94, 0), 32), "random": ((0, 114, 178), 4), "first": ((0, 130, 100), 3)}
-"""Strategy -> color (Okabe and Ito's palette, distinguishable by color-blind readers) and corners of its marker."""
+LOOKS = {"disagreement": ("#d55e00", "o"), "random": ("#0072b2", "s"), "first": ("#008264", "^")}
+"""Strategy -> color (Okabe and Ito's palette, distinguishable by color-blind readers) and marker."""
 
 Record = dict[str, Any]
 say = functools.partial(print, flush=True)
@@ -263,37 +262,27 @@ def write_summary(results: Mapping[str, Record], output: Path) -> str:
     draw_plot(curves, counts, definition(metric).title, output / "dice.png")
     means = {count: [spread(curve[count]) if count in curve else None for curve in curves.values()] for count in counts}
     rows = [[str(count), *(shown(value, 3) for value in row)] for count, row in means.items()]
-    return markdown((["tiles", *curves], rows))
+    return markdown(pd.DataFrame(rows, columns=["tiles", *curves]))
 
 
 def draw_plot(curves: Mapping[str, Mapping[int, list[float]]], counts: list[int], title: str, path: Path) -> None:
     """Write the plot: for each strategy the mean over seeds as a line, and each seed as a small marker."""
-    values = [value for curve in curves.values() for scores in curve.values() for value in scores] or [0.0, 1.0]
-    frame = Frame(widened(counts), widened(values), 1600, 1100, 150, 40, 110, 140)
-    canvas = Image.new("RGB", (frame.width, frame.height), PAPER)
-    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=36)
-    foot, right = frame.height - frame.bottom, frame.width - frame.right
-    for value in ticks(*frame.y):
-        draw.line((frame.left, frame.down(value), right, frame.down(value)), (222, 222, 226), 2)
-        draw.text((frame.left - 15, frame.down(value)), number(value), PALE, font, anchor="rm")
-    for count in counts:
-        draw.text((frame.across(count), foot + 15), str(count), PALE, font, anchor="mt")
-    caption = f"test {title} over labeled tiles; lines: mean, small markers: single seeds"
-    draw.text((right, frame.height - 30), caption, INK, font, anchor="rs")
+    figure = Figure((8, 5.5), dpi=100, layout="constrained")
+    axes = figure.add_subplot(xlabel="labeled tiles", ylabel=f"test {title}", xticks=counts)
     for index, (strategy, curve) in enumerate(curves.items()):
-        color, corners = LOOKS[strategy]
-        means = [(frame.across(count), frame.down(sum(scores) / len(scores))) for count, scores in curve.items()]
-        draw.line(means, color, 6, joint="curve")
-        key = frame.left + 30 + 480 * index
-        draw.text((key + 40, 50), strategy, INK, font, anchor="lm")
-        for x, y in [*means, (key, 50)]:
-            draw.regular_polygon((x, y, 20), corners, fill=color, outline=PAPER)
-        for count, scores in curve.items():
-            for value in scores:  # shifted, so that strategies do not overlap
-                spot = (frame.across(count) + 28 * (index - 1), frame.down(value), 10)
-                draw.regular_polygon(spot, corners, outline=color, width=3)
+        color, marker = LOOKS[strategy]
+        means = [sum(scores) / len(scores) for scores in curve.values()]
+        axes.plot(list(curve), means, marker=marker, color=color, label=f"{strategy}, mean over seeds")
+        for count, scores in curve.items():  # shifted by 14 px, so that strategies do not overlap
+            shift = ScaledTranslation(0.14 * (index - 1), 0, figure.dpi_scale_trans)
+            places, transform = [count] * len(scores), axes.transData + shift
+            axes.plot(places, scores, marker, markersize=4, fillstyle="none", color=color, transform=transform)
+    axes.margins(0.08)
+    axes.grid(axis="y", alpha=0.4)
+    if curves:
+        axes.legend(frameon=False)
     with atomic_path(path, path.suffix, clean=True) as hidden:
-        canvas.resize((frame.width // 2, frame.height // 2), Image.Resampling.LANCZOS).save(hidden)
+        figure.savefig(hidden)
 
 
 if __name__ == "__main__":

@@ -17,16 +17,17 @@ from typing import Any
 
 import numpy as np
 import shapely
-from PIL import Image, ImageDraw, ImageFont
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image, ImageDraw
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from bundle.annotation import draw_instances, read_annotations
-from bundle.handlers.drawing import INK, PALE, PAPER, PREDICTION, TRUTH, Color, sheet
+from bundle.handlers.drawing import INK, PAPER, PREDICTION, TRUTH, Color, sheet
 from bundle.inference.polygons import outlines
 from bundle.utils import atomic_path
-from scripts.reporting.charts import Frame, number, ticks, widened
 
 Shapes = Sequence[shapely.Geometry]
 WIDTH, GAP, CELL = 1064, 8, 256
@@ -36,7 +37,6 @@ SHOWN = 3
 FINER = 2
 """Supersampling factor for smooth lines."""
 SERVED = (("predicted by the server", PREDICTION),)
-LINE: Color = (213, 94, 0)
 
 
 def main() -> int:
@@ -113,24 +113,18 @@ def traced(folder: Path, name: str, shapes: Shapes, color: Color, cell: int) -> 
 
 def chart(records: Sequence[Mapping[str, Any]]) -> np.ndarray:
     """Draw the Dice of the server's masks over the number of labeled tiles."""
-    across = widened([stage["outlined"] for stage in records])
-    frame = Frame(across, (0, 1), FINER * WIDTH, FINER * 280, FINER * 60, FINER * 60, FINER * 50, FINER * 56)
-    canvas = Image.new("RGB", (frame.width, frame.height), PAPER)
-    draw, large = ImageDraw.Draw(canvas), ImageFont.load_default(size=16 * FINER)
-    small = ImageFont.load_default(size=13 * FINER)
-    foot = frame.height - frame.bottom
-    draw.text((GAP * FINER, 18 * FINER), "Pooled Dice on the held-out tiles", INK, large, anchor="lm")
-    for value in ticks(0, 1):
-        draw.line((frame.left, frame.down(value), frame.width - frame.right, frame.down(value)), (222, 222, 226), FINER)
-        draw.text((frame.left - 8 * FINER, frame.down(value)), number(value), PALE, small, anchor="rm")
-    points = [(frame.across(stage["outlined"]), frame.down(stage["dice"])) for stage in records]
-    draw.line(points, LINE, 2 * FINER, joint="curve")
-    for (x, y), stage in zip(points, records, strict=True):
-        draw.circle((x, y), 5 * FINER, LINE, PAPER, FINER)
-        draw.text((x, y - 10 * FINER), f"{stage['dice']:.3f}", INK, small, anchor="mb")
-        draw.text((x, foot + 8 * FINER), f"{stage['outlined']} labeled", INK, small, anchor="mt")
-        draw.text((x, foot + 26 * FINER), f"{stage['unlabeled']} unlabeled", PALE, small, anchor="mt")
-    return np.asarray(canvas.resize((WIDTH, frame.height // FINER), Image.Resampling.LANCZOS))
+    figure = Figure((WIDTH / 100, 2.8), dpi=100, layout="constrained")
+    canvas, axes = FigureCanvasAgg(figure), figure.add_subplot(ylim=(0, 1.1))
+    axes.set_title("Pooled Dice on the held-out tiles", loc="left")
+    counts, scores = ([stage[key] for stage in records] for key in ("outlined", "dice"))
+    axes.plot(counts, scores, "o-", color="#d55e00")
+    for count, score in zip(counts, scores, strict=True):
+        axes.annotate(f"{score:.3f}", (count, score), (0, 7), textcoords="offset points", ha="center")
+    axes.set_xticks(counts, [f"{stage['outlined']} labeled\n{stage['unlabeled']} unlabeled" for stage in records])
+    axes.margins(x=0.1)
+    axes.grid(axis="y", alpha=0.4)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3]
 
 
 def pixels(path: Path) -> np.ndarray:

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from PIL import Image
 
@@ -42,7 +43,7 @@ from bundle.inference.polygons import outlines
 from bundle.metrics import PooledOverlapMetric
 from bundle.networks import SemiMoE
 from scripts.benchmarking.processes import Children
-from scripts.reporting import markdown
+from scripts.reporting.tables import markdown
 
 HERE, MODEL, FINAL, GLAND = "127.0.0.1", "semi_moe", "final", {"Gland": (0, 255, 0)}
 HELD_BACK, PATIENTS = 8, 12
@@ -115,7 +116,8 @@ def run_story(given: argparse.Namespace) -> None:
         (output / "story.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     drawing = subprocess.run([sys.executable, str(ROOT / "scripts" / "dev" / "draw_story.py"), str(output)])
     check(drawing.returncode == 0, "the figure could not be drawn; see the messages above")
-    say("", markdown((["", *COLUMNS], [[*map(str, stage.values())] for stage in record["stages"]])), "", sep="\n")
+    rows = [[*map(str, stage.values())] for stage in record["stages"]]
+    say("", markdown(pd.DataFrame(rows, columns=["", *COLUMNS])), "", sep="\n")
     say(f"All checks passed in {record['seconds'] / 60:.1f} minutes. See {output / 'story.png'}")
 
 

@@ -13,8 +13,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from scripts.reporting import chosen, consistency_table, load_cells, markdown
-from scripts.reporting.consistency import KINDS
+from scripts.reporting.cells import chosen, load_cells
+from scripts.reporting.consistency import KINDS, consistency_table
+from scripts.reporting.tables import markdown
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from scripts.dev import ladder
-from scripts.reporting import record_of_cells, record_of_demo
+from scripts.reporting.results_json import record_of_cells, record_of_demo
 
 Entry = dict[str, Any]
 KEYS = ("what", "data", "protocol", "seeds", "commands", "commit", "date", "machine", "versions", "tables")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pandas as pd
+
 from scripts.reporting.cells import Cell
-from scripts.reporting.tables import Table, labels_of, methods_of
+from scripts.reporting.tables import group, labels_of, methods_of, table_of
 
 KINDS = {
     "foreground": "share of foreground",
@@ -15,10 +17,11 @@ KINDS = {
     "ramp": "weight",
 }
 """Meaning of the columns of a consistency term in the training log, by the first part of the column name."""
-WHEN = ("first epoch", "middle", "last epoch")
+WHEN = {"first epoch": 0.0, "middle": 0.5, "last epoch": 1.0}
+"""Columns of the table, and the share of the training that they show."""
 
 
-def consistency_table(cells: Sequence[Cell], kinds: Sequence[str] = ("foreground", "counted")) -> Table:
+def consistency_table(cells: Sequence[Cell], kinds: Sequence[str] = ("foreground", "counted")) -> pd.DataFrame:
     """Return the values of each consistency term at the start, middle and end of training, mean over seeds.
 
     Args:
@@ -27,7 +30,7 @@ def consistency_table(cells: Sequence[Cell], kinds: Sequence[str] = ("foreground
             ``labeled`` (losses), ``ramp`` (weight of a consistency term).
 
     Returns:
-        Column titles and rows: method, share of labels, column of the training log, and the three values.
+        A row per method, share of labels and column of the training log, with the three values as text.
 
     Raises:
         ValueError: if a kind is unknown.
@@ -38,21 +41,18 @@ def consistency_table(cells: Sequence[Cell], kinds: Sequence[str] = ("foreground
     rows = []
     for method in methods_of(cells):
         for share in labels_of(cells):
-            group = [cell for cell in cells if cell.method == method and cell.labels == share]
-            names = sorted({name for cell in group for name in cell.content.get("curves") or {}})
-            for name in names:
+            runs = group(cells, method, share)
+            for name in sorted({name for cell in runs for name in cell.content.get("curves") or {}}):
                 if name.split("/")[0] in kinds and "/gate_" not in name:
-                    rows.append([method, f"{share} %", name, *_formatted(group, name)])
-    return ["method", "labels", "column", *WHEN], rows
+                    rows.append([method, f"{share} %", name, *_texts(runs, name)])
+    return table_of(rows, ["method", "labels", "column", *WHEN])
 
 
-def _formatted(cells: Sequence[Cell], column: str) -> list[str]:
+def _texts(cells: Sequence[Cell], column: str) -> list[str]:
     """Return the values of a column at three times, as text."""
-    curves = [[value for _, value in cell.curve(column)] for cell in cells]
-    curves = [curve for curve in curves if curve]
+    curves = [curve for cell in cells if (curve := cell.curve(column))]
     if not curves:
         return [""] * len(WHEN)
-    shares = (0.0, 0.5, 1.0)
-    means = [sum(curve[int(share * (len(curve) - 1))] for curve in curves) / len(curves) for share in shares]
+    means = [sum(curve[int(share * (len(curve) - 1))][1] for curve in curves) / len(curves) for share in WHEN.values()]
     in_percent = column.split("/")[0] in ("foreground", "counted")
     return [f"{100 * value:.1f} %" if in_percent else f"{value:.4g}" for value in means]

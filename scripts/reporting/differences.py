@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pandas as pd
+
 from scripts.reporting.cells import Cell
 from scripts.reporting.statistics import Comparison, compare, mean_per_image
-from scripts.reporting.tables import OBJECTS, POSTPROCESSING, Table, entry, group, labels_of, methods_of
+from scripts.reporting.tables import OBJECTS, POSTPROCESSING, entry, group, labels_of, methods_of, table_of
 
 
 def comparisons(cells: Sequence[Cell], metric: str, against: str) -> list[tuple[str, str, Comparison]]:
@@ -35,7 +37,7 @@ def comparisons(cells: Sequence[Cell], metric: str, against: str) -> list[tuple[
     return results
 
 
-def comparison_table(results: Sequence[tuple[str, str, Comparison]], against: str, digits: int = 3) -> Table:
+def comparison_table(results: Sequence[tuple[str, str, Comparison]], against: str, digits: int = 3) -> pd.DataFrame:
     """Return a table with one row per comparison."""
     head = ["labels, %", f"method minus {against}", "mean difference", "95 % interval", "Wilcoxon p", "images + / -"]
     rows = []
@@ -44,4 +46,4 @@ def comparison_table(results: Sequence[tuple[str, str, Comparison]], against: st
         p = "< 0.001" if result.p < 0.001 else f"{result.p:.3f}"
         counts = f"{result.better} / {result.worse} of {result.images}"
         rows.append([labels, method, f"{result.difference:+.{digits}f}", interval, p, counts])
-    return head, rows
+    return table_of(rows, head)

@@ -1,29 +1,51 @@
-"""The report as one self-contained HTML page: summary, charts, tables and definitions."""
+"""The report as one self-contained HTML page, made by the template ``report.html.j2``."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
-from scripts.reporting import markup, predictions, published, score_definitions, scores, training
+import jinja2
+import pandas as pd
+from markupsafe import Markup, escape
+
+from scripts.reporting import scores, training
 from scripts.reporting.cells import Cell
 from scripts.reporting.comparability import steps_of
 from scripts.reporting.definitions import definition, is_optimistic, protocol_note
-from scripts.reporting.summary import Summary, summarize
-from scripts.reporting.tables import counts_table, methods_of
+from scripts.reporting.published import anchor_table
+from scripts.reporting.summary import summarize
+from scripts.reporting.tables import (
+    OBJECTS,
+    cost_table,
+    counts_table,
+    is_object_score,
+    labels_of,
+    methods_of,
+    score_tables,
+    table_of,
+    without_postprocessing,
+)
 
-STYLE = Path(__file__).with_name("page.css")
-OPEN = 4
-"""Maximum number of methods whose descriptions are expanded."""
+TEMPLATE = "report.html.j2"
+EMPTY = (
+    ("Dice and Jaccard of pixels", ("pooled_dice", "pooled_jaccard", "mean_dice", "mean_jaccard"), "1", "0"),
+    ("object F1", ("object_f1",), "1", "0"),
+    ("object Dice", ("object_dice",), "1", "0"),
+    ("object Hausdorff", ("object_hausdorff",), "0 px", "diagonal of the image"),
+)
+"""Scores of images without foreground: title, names, value if both are empty, value if only one is empty."""
+
+Tiles = dict[str, dict[str, list[dict[str, str]]]]
+"""Pictures of test images, run -> group (worst, best) -> pictures with ``caption`` and ``source`` (a data: URL)."""
 
 
 def build(
     cells: Sequence[Cell],
     metrics: Sequence[str],
     against: str,
-    tiles: Mapping[str, Sequence[predictions.Tile]],
+    tiles: Tiles,
     anchors: Sequence[Mapping[str, Any]],
     warnings: Sequence[str],
     made: str,
@@ -35,104 +57,99 @@ def build(
         cells: comparable cells, at least one.
         metrics: scores in the tables.
         against: method that the others are compared with.
-        tiles: title of a group ("supervised, 10 % labels: worst") -> pictures of test images.
+        tiles: pictures of test images.
         anchors: published results, shown in a separate section.
         warnings: sentences for the top of the page.
         made: date and source of the page, for its footer.
         about: method -> description in one sentence; optional.
     """
-    first = cells[0].content
+    first, lead = cells[0].content, scores.leading(cells, metrics)
     optimistic = is_optimistic(str(first["protocol"]))
-    summary = summarize(cells, scores.leading(cells, metrics), against)
-    judged = training.judging(cells)
-    parts = {
-        f"Scores on the test images{', which also selected the checkpoints' if optimistic else ''}": scores.overview(
-            cells, metrics, against
-        ),
-        f"Differences to {against}, image by image": scores.compared(cells, against),
-        f"Learning curves on {judged}": training.curves(cells, against),
-        "Training loss": training.losses(cells),
-        "Gate weights during training": training.gates(cells),
-        "Calibration": predictions.calibration(cells),
-        "Worst and best test images": predictions.pictures(tiles),
-        "Cost": scores.cost(cells),
-        "Published results": published.published(anchors, cells),
-        "Definitions of the scores": score_definitions.meanings(metrics),
-        "Runs": _runs(cells, judged),
-    }
-    sections = {name: content for name, content in parts.items() if content}
-    body = "\n".join(
-        [
-            _lead(cells, summary, warnings, about or {}),
-            _contents(list(sections)),
-            *(markup.section(name, content) for name, content in sections.items()),
-            f"<footer>{escape(made)}</footer>",
-        ]
-    )
+    judged = "test images" if optimistic else "validation images"
+    curve, experts = training.curve_metric(cells), training.experts_of(cells)
+    differences, counts = scores.differences(cells, against), counts_table(cells)
+    counts["labels, %"] += " % labels"
+    second = any(is_object_score(name) and not name.startswith(OBJECTS) for cell in cells for name in cell.metrics)
     return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{escape(summary.title)}</title>\n<style>\n{STYLE.read_text(encoding='utf-8')}</style>\n</head>\n"
-        f"<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
+        _environment()
+        .get_template(TEMPLATE)
+        .render(
+            **{"cells": cells, "first": first, "labels": labels_of(cells), "against": against, "tiles": tiles},
+            **{"warnings": warnings, "made": made, "optimistic": optimistic, "judged": judged, "second": second},
+            shares=[f"{share} % labels" for share in labels_of(cells)],
+            summary=summarize(cells, lead, against),
+            note=protocol_note(str(first["protocol"])),
+            methods={name: (about or {})[name] for name in methods_of(cells) if (about or {}).get(name)},
+            steps=steps_of(cells),
+            seeds=sorted({cell.seed for cell in cells}),
+            counts=counts.rename(columns={"labels, %": "images"}),
+            lead=definition(lead).title if lead else None,
+            score_charts=scores.score_charts(cells, metrics, against),
+            score_tables=score_tables(cells, metrics, lead),
+            differences=differences,
+            difference_charts=[(score.title, score.chart) for score in differences],
+            curve=definition(curve).title if curve else None,
+            learning_curves=training.learning_curves(cells, against, judged),
+            loss_charts=training.loss_charts(cells),
+            experts=experts,
+            gate_charts=training.gate_charts(cells, experts),
+            calibration_charts=scores.calibration_charts(cells),
+            cost_charts=scores.cost_charts(cells),
+            costs=cost_table(cells),
+            published=anchor_table(anchors, cells) if anchors else None,
+            definitions=[definition(name) for name in metrics],
+            with_objects=any(is_object_score(name) for name in metrics),
+            empty_images=empty_images(metrics),
+            runs=runs_table(cells, f"best on {judged}"),
+        )
     )
 
 
-def _lead(cells: Sequence[Cell], summary: Summary, warnings: Sequence[str], about: Mapping[str, str]) -> str:
-    """Return the top of the page: title, summary, notes, methods and number of images."""
-    first = cells[0].content
-    protocol, seeds = str(first["protocol"]), sorted({cell.seed for cell in cells})
-    facts = (
-        f"{len(cells)} {'runs' if len(cells) > 1 else 'run'} of {steps_of(cells)} at size "
-        f"{first['size']}; seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}; protocol {protocol}."
-    )
-    methods = [name for name in methods_of(cells) if about.get(name)]
-    listed = "".join(f"<dt>{escape(name)}</dt><dd>{escape(about[name])}</dd>" for name in methods)
-    head, rows = counts_table(cells)
-    shares = [[f"{row[0]} % labels", *row[1:]] for row in rows]
-    caption = "Number of images by share of labels; a range if it differs between runs."
-    return "\n".join(
-        [
-            f"<header><h1>{escape(markup.with_no_break_spaces(summary.title))}</h1>",
-            markup.paragraph(summary.compared),
-            *(markup.paragraph(sentence, "result") for sentence in summary.results),
-            markup.paragraph(f"{summary.caution} {summary.meaning}".strip()),
-            markup.paragraph(protocol_note(protocol), "warning" if is_optimistic(protocol) else "note"),
-            markup.collapsible("The methods", f"<dl>{listed}</dl>", len(methods) <= OPEN) if listed else "",
-            *(markup.paragraph(sentence, "warning") for sentence in warnings),
-            markup.paragraph(facts),
-            markup.table((["images", *head[1:]], shares), caption) if len(shares) > 1 else "",
-            "</header>",
-        ]
-    )
+def empty_images(metrics: Sequence[str]) -> pd.DataFrame:
+    """Return a table with the values of some scores for images without foreground."""
+    plain = {without_postprocessing(name) for name in metrics}
+    rows = [[title, both_empty, one_empty] for title, names, both_empty, one_empty in EMPTY if plain & set(names)]
+    return table_of(rows, ["score", "both empty", "only one empty"])
 
 
-def _contents(titles: Sequence[str]) -> str:
-    items = "".join(f'<li><a href="#{markup.address(title)}">{escape(title)}</a></li>' for title in titles)
-    return f'<nav aria-label="Contents"><ul>{items}</ul></nav>'
-
-
-def _runs(cells: Sequence[Cell], judged: str) -> str:
-    """Return the table of runs with the selected checkpoint and the origin of each."""
-    head = ["run", f"best on {judged}", "epoch", "commit", "device", "config", "finished, UTC"]
+def runs_table(cells: Sequence[Cell], best_title: str) -> pd.DataFrame:
+    """Return a table of the runs with the selected checkpoint and the origin of each."""
     rows = []
     for cell in cells:
         content = cell.content
         best = content.get("selected") or {}
         value, metric = best.get("value"), best.get("metric")
         name = f"{definition(str(metric)).title} " if metric else ""
-        hardware = content.get("hardware") or {}
-        commits = ", ".join(commit[:10] for commit in cell.commits()) + (" +" if content.get("dirty") else "")
         rows.append(
             [
                 cell.name,
                 "-" if value is None else f"{name}{value:.3f}",
                 "-" if best.get("epoch") is None else f"{best['epoch']:g}",
-                commits,
-                str(hardware.get("device") or "-"),
+                ", ".join(commit[:10] for commit in cell.commits()) + (" +" if content.get("dirty") else ""),
+                str((content.get("hardware") or {}).get("device") or "-"),
                 str(content["config"].get("digest") or "-")[:10],
                 str(content.get("finished") or "-")[:16].replace("T", " "),
             ]
         )
-    caption = "All runs. A + after the commit means uncommitted changes."
-    return markup.collapsible(f"{len(rows)} runs", markup.table((head, rows), caption), len(rows) <= 12)
+    return table_of(rows, ["run", best_title, "epoch", "commit", "device", "config", "finished, UTC"])
+
+
+def _environment() -> jinja2.Environment:
+    """Return the environment of the template, which escapes all texts."""
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    environment = jinja2.Environment(
+        loader=loader,
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_with_no_break_spaces,
+    )
+    environment.globals["zip"] = zip
+    environment.filters["breakable"] = lambda name: escape(name).replace("_", Markup("_<wbr>"))
+    return environment
+
+
+def _with_no_break_spaces(value: Any) -> Any:
+    """Return a text with no-break spaces before percent signs and after plus-minus signs."""
+    return value.replace(" %", "\u00a0%").replace("± ", "±\u00a0") if isinstance(value, str) else value

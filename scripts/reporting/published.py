@@ -1,42 +1,25 @@
-"""Section of the page with published results of other papers, next to ours if they are defined in the same way."""
+"""Published results of other papers, next to ours if they are defined in the same way."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any
 
-from scripts.reporting import markup
+import pandas as pd
+
 from scripts.reporting.cells import Cell
 from scripts.reporting.definitions import definition, is_optimistic
-from scripts.reporting.tables import Table, group, labels_key, score
+from scripts.reporting.tables import group, labels_key, score, table_of
 
 Anchor = Mapping[str, Any]
 """A published result, see ``docs/anchors.json``."""
 
 
-def published(anchors: Sequence[Anchor], cells: Sequence[Cell]) -> str:
-    """Return published results, those with the protocol of this report first, and their sources."""
-    if not anchors:
-        return ""
-    warning = (
-        "Results of other papers, for orientation only: they use other data splits, networks and budgets, so they "
-        "cannot be compared directly with the results above."
-    )
-    text = (
-        f"Results with the protocol {cells[0].content['protocol']} come first. Our result is shown if protocol, "
-        "method, share of labels, score and test images have the same names."
-    )
-    content, sources = anchor_table(anchors, cells)
-    listed = "".join(f"<li>{escape(source)}</li>" for source in sources)
-    caption = "Published results; numbers in brackets refer to the sources below."
-    table = markup.table(content, caption, "most similar protocol: {}", ("paper", "published", "ours", "note"))
-    ending = f'<h3>Sources</h3>\n<ol class="sources">{listed}</ol>'
-    return "\n".join([markup.paragraph(warning, "warning"), markup.paragraph(text), table, ending])
+def anchor_table(anchors: Sequence[Anchor], cells: Sequence[Cell]) -> tuple[pd.DataFrame, list[str]]:
+    """Return a table with one row per paper, share of labels and test images, and the numbered sources.
 
-
-def anchor_table(anchors: Sequence[Anchor], cells: Sequence[Cell]) -> tuple[Table, list[str]]:
-    """Return a table with one row per paper, share of labels and test images, and the numbered sources."""
+    Results with the protocol of the cells come first.
+    """
     protocol = str(cells[0].content["protocol"])
     order = sorted(anchors, key=lambda anchor: _sort_key(anchor, protocol))
     sources = list(dict.fromkeys(str(anchor["source"]) for anchor in order))
@@ -55,7 +38,7 @@ def anchor_table(anchors: Sequence[Anchor], cells: Sequence[Cell]) -> tuple[Tabl
         )
         values = [value for anchor in members if (value := ours(anchor, cells))]
         rows.append([name, paper, theirs, ", ".join(values) or "-", labels or "-", part or "all", note])
-    return (["protocol", "paper", "published", "ours", "labels, %", "test images", "note"], rows), sources
+    return table_of(rows, ["protocol", "paper", "published", "ours", "labels, %", "test images", "note"]), sources
 
 
 def ours(anchor: Anchor, cells: Sequence[Cell]) -> str:

@@ -1,48 +1,42 @@
-"""Sections of the page that compare methods: scores, differences image by image, cost."""
+"""Charts and tables of the page that compare methods: scores, differences image by image, calibration, cost."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
-from scripts.reporting import charts, markup
+import pandas as pd
+
 from scripts.reporting.cells import Cell
-from scripts.reporting.definitions import definition, is_optimistic, key_metric
+from scripts.reporting.charts import Line, Row, Series, line_chart, row_chart
+from scripts.reporting.definitions import definition, key_metric
 from scripts.reporting.differences import comparison_table, comparisons
-from scripts.reporting.row_chart import Row, Series, row_chart
 from scripts.reporting.statistics import Comparison
-from scripts.reporting.tables import (
-    OBJECTS,
-    POSTPROCESSING,
-    cost_table,
-    group,
-    labels_of,
-    mean_of,
-    methods_of,
-    rank_methods,
-    score,
-    score_tables,
-)
+from scripts.reporting.tables import OBJECTS, POSTPROCESSING, costs, group, labels_of, methods_of, rank_methods, score
 
 CHARTED = ("object_f1", "object_dice", "object_hausdorff")
 """Scores with a chart in addition to the main score, if the cells have them."""
 COMPARED = ("mean_dice", *CHARTED)
 """Scores that are compared image by image."""
-HOLLOW = (
-    "hollow",
-    f"hollow marks: objects from {POSTPROCESSING['watershed_']}, others from connected {POSTPROCESSING['']}",
+COST_CHARTS = (
+    ("Parameters of the network", "parameters", "millions", 1e-6),
+    ("Training time", "training, min", "minutes", 1.0),
+    ("Peak GPU memory", "GPU, MiB", "MiB", 1.0),
+    ("Peak CPU memory", "host, MiB", "MiB", 1.0),
 )
-"""Legend of the marks of the second postprocessing."""
-SECOND = f"watershed_{OBJECTS}"
-"""Prefix of the scores of the second postprocessing."""
-SHARE = "{} % labels"
-"""Heading of the rows with a share of labels."""
-COSTS = (
-    ("Parameters of the network", "millions", 1e-6, ("parameters", "network")),
-    ("Training time", "minutes", 1 / 60, ("seconds", "training")),
-    ("Peak GPU memory", "MiB", 1.0, ("peak_memory", "device_mib")),
-    ("Peak CPU memory", "MiB", 1.0, ("peak_memory", "host_mib")),
-)
-"""Charts of cost: title, unit, conversion factor, keys in the file of a cell."""
+"""Charts of cost: title, column of the table of costs, unit, conversion factor."""
+
+Chart = tuple[str, str]
+"""Title and SVG of a chart."""
+
+
+class Difference(NamedTuple):
+    """Differences in one score: title with unit, chart, table, and whether a larger score is better."""
+
+    title: str
+    chart: str
+    table: pd.DataFrame
+    larger_is_better: bool
 
 
 def leading(cells: Sequence[Cell], metrics: Sequence[str]) -> str | None:
@@ -52,105 +46,88 @@ def leading(cells: Sequence[Cell], metrics: Sequence[str]) -> str | None:
     return main if main in available else next(iter(available), None)
 
 
-def overview(cells: Sequence[Cell], metrics: Sequence[str], against: str) -> str:
-    """Return charts of the main scores, and tables of all scores."""
+def score_charts(cells: Sequence[Cell], metrics: Sequence[str], against: str) -> list[Chart]:
+    """Return a chart of the main score, and one of each object score."""
     lead = leading(cells, metrics)
-    if lead is None:
-        return ""
-    labels = labels_of(cells)
-    names = [lead, *(name for name in CHARTED if name in metrics and name != lead)]
-    figures = [(definition(name).title, _scores(cells, name, against)) for name in names]
-    kinds = [HOLLOW] if any(name.startswith(SECOND) for name in metrics) else []
-    text = (
-        f"Each row is a method, each dot a run, each bar the mean over seeds. The best method at {labels[0]} % labels "
-        f"is at the top. Dashed lines are the means of {against}."
-    )
-    threshold = " The threshold of the swept scores was also chosen on them." if lead.startswith("swept") else ""
-    note = f"The checkpoint was chosen on the test images.{threshold} Scores on new images may be lower."
-    tables = []
-    for title, content in score_tables(cells, metrics, lead):
-        caption = (
-            f"{title}: mean ± standard deviation over seeds, sorted by {definition(lead).title}. Bold: best mean of a "
-            f"column at each share of labels. Objects are connected {POSTPROCESSING['']} unless another postprocessing "
-            "is given."
-        )
-        tables += [f"<h3>{title}</h3>", markup.table(content, caption, groups=SHARE)]
-    return "\n".join(
-        [
-            markup.paragraph(note, "warning") if is_optimistic(str(cells[0].content["protocol"])) else "",
-            markup.paragraph(text),
-            charts.legend([f"{share} % labels" for share in labels], kinds),
-            markup.figures(figures, "tall"),
-            *tables,
-        ]
-    )
+    names = dict.fromkeys([lead, *(name for name in CHARTED if name in metrics)] if lead else [])
+    return [(definition(name).title, _score_chart(cells, name, against)) for name in names]
 
 
-def compared(cells: Sequence[Cell], against: str) -> str:
-    """Return charts and collapsible tables of the differences to a method, image by image."""
-    labels, figures, tables = labels_of(cells), [], []
+def differences(cells: Sequence[Cell], against: str) -> list[Difference]:
+    """Return the differences of the other methods to ``against``, image by image, for each score that has some."""
+    found = []
     for name in COMPARED:
         results = comparisons(cells, name, against)
         if results:
             meaning = definition(name)
             title = meaning.label.replace(meaning.title, f"{meaning.title} per image")
-            figures.append((title, _differences(results, labels, name, against)))
-            content = comparison_table(results, against, meaning.digits)
-            better = "A negative" if meaning.larger_is_better is False else "A positive"
-            caption = f"{title}. {better} difference is better; + is the number of images with a larger score."
-            tables.append(markup.collapsible(title, markup.table(content, caption, groups=SHARE)))
-    if not figures:
-        return ""
-    text = (
-        "Differences of two methods on the same image; the score of an image is the mean over seeds. Lines are 95 % "
-        "bootstrap intervals of the mean; p is from Wilcoxon's signed-rank test. Both assume independent images, but "
-        "images of the same patient are not independent. Neither includes the variation between seeds, and p is not "
-        "corrected for multiple comparisons."
-    )
-    second = any(name.startswith(SECOND) for cell in cells for name in cell.content.get("per_image") or {})
-    text += f" Objects from watershed are compared with connected components of {against}." if second else ""
-    key = charts.legend([f"{share} % labels" for share in labels], [HOLLOW] if second else [])
-    return "\n".join([markup.paragraph(text), key, markup.figures(figures, "tall"), *tables])
+            chart = _difference_chart(results, labels_of(cells), name, against)
+            table = comparison_table(results, against, meaning.digits)
+            found.append(Difference(title, chart, table, meaning.larger_is_better is not False))
+    return found
 
 
-def cost(cells: Sequence[Cell]) -> str:
-    """Return charts and the table of the cost of each method."""
-    figures = []
-    for title, unit, factor, keys in COSTS:
-        means = [(name, mean_of([cell for cell in cells if cell.method == name], *keys)) for name in methods_of(cells)]
-        known = sorted((value * factor, name) for name, value in means if value is not None)
-        rows = [Row(name, [Series(value, name=f"{name}: {charts.number(value)}")]) for value, name in known]
+def cost_charts(cells: Sequence[Cell]) -> list[Chart]:
+    """Return a chart of each cost that the cells have, the lowest first."""
+    charts = []
+    for title, column, unit, factor in COST_CHARTS:
+        values = (costs(cells)[column].dropna() * factor).sort_index().sort_values(kind="stable")
+        rows = [Row(name, [Series(value, name=f"{name}: {value:.4g}")]) for name, value in values.items()]
         label = f"{title}, {unit}, sorted from the lowest: {_means_text(rows)}"
-        figures.append((title, row_chart(rows, f"{unit}; lower is better", label, include=[0.0])))
-    caption = "Parameters, steps, time and peak memory, mean over the runs of a method."
-    return markup.figures(figures, "tall") + markup.table(cost_table(cells), caption)
+        charts.append((title, row_chart(rows, f"{unit}; lower is better", label, from_zero=True)))
+    return [chart for chart in charts if chart[1]]
 
 
-def _scores(cells: Sequence[Cell], name: str, against: str) -> str:
+def calibration_charts(cells: Sequence[Cell]) -> list[Chart]:
+    """Return the reliability diagrams: one chart per method, one line per run."""
+    charts = []
+    for method in methods_of(cells):
+        lines = [
+            Line(f"{labels} % labels, seed {cell.seed}", reliability(cell), color)
+            for color, labels in enumerate(labels_of(cells))
+            for cell in group(cells, method, labels)
+        ]
+        label = f"{method}: share of foreground pixels over the predicted probability"
+        titles, ends = ("predicted probability", "share of foreground"), (0.0, 1.0)
+        charts.append((method, line_chart(lines, *titles, label, ends, ends, diagonal=True)))
+    return [chart for chart in charts if chart[1]]
+
+
+def reliability(cell: Cell) -> list[tuple[float, float]]:
+    """Return points (mean predicted probability, share of foreground) of the bins of a cell that are not empty."""
+    bins = pd.DataFrame(cell.content.get("calibration") or {"confidence": [], "share": [], "count": []}, dtype=float)
+    filled = bins[bins["count"] > 0].dropna()
+    return list(zip(filled["confidence"], filled["share"], strict=True))
+
+
+def _score_chart(cells: Sequence[Cell], name: str, against: str) -> str:
     """Return a chart of a score with one row per method, sorted by the score at the smallest share of labels."""
     labels, meaning = labels_of(cells), definition(name)
-    variants = POSTPROCESSING if name.startswith(OBJECTS) else {"": ""}
     marks: dict[str, list[Series]] = {}
     references = []
     for color, share in enumerate(labels):
         for method in rank_methods(cells, share, name):
-            for postprocessing, suffix in variants.items():
+            for postprocessing in POSTPROCESSING if name.startswith(OBJECTS) else ("",):
                 spread = score(group(cells, method, share), postprocessing + name)
                 if spread is None:
                     continue
                 if method == against and not postprocessing:
                     references.append((spread.mean, color))
-                title = f"{method}, {share} % labels, {suffix}".removesuffix(", ")
-                title = f"{title}: {spread.mean:.{meaning.digits}f}, {len(spread.values)} runs"
+                suffix = f", {POSTPROCESSING[postprocessing]}" if name.startswith(OBJECTS) else ""
+                title = f"{method}, {share} % labels{suffix}: {spread.mean:.{meaning.digits}f}"
+                title += f", {len(spread.values)} run{'s' * (len(spread.values) > 1)}"
                 series = Series(spread.mean, color, spread.values, hollow=bool(postprocessing), name=title)
                 marks.setdefault(method, []).append(series)
     rows = [Row(method, series, method == against) for method, series in marks.items()]
     label = f"{meaning.title} by method at {labels[0]} % labels, sorted from the best: {_means_text(rows)}"
-    return row_chart(rows, f"{meaning.label}; {definition(name).better}", label, references=references)
+    return row_chart(rows, "; ".join(filter(None, (meaning.label, meaning.better))), label, references)
 
 
-def _differences(results: Sequence[tuple[str, str, Comparison]], labels: Sequence[str], name: str, against: str) -> str:
+def _difference_chart(
+    results: Sequence[tuple[str, str, Comparison]], labels: Sequence[str], name: str, against: str
+) -> str:
     """Return a chart of the differences in a score with one row per method, sorted from the best."""
+    meaning = definition(name)
     marks: dict[str, list[Series]] = {}
     for share, entry, result in results:
         method, _, postprocessing = entry.partition(", ")
@@ -158,15 +135,15 @@ def _differences(results: Sequence[tuple[str, str, Comparison]], labels: Sequenc
         title = f"{entry}, {share} % labels: {result.difference:+.3f}, p {result.p:.3f}"
         series = Series(result.difference, labels.index(share), ends=ends, hollow=bool(postprocessing), name=title)
         marks.setdefault(method, []).append(series)
-    sign = 1.0 if definition(name).larger_is_better is False else -1.0
+    sign = 1.0 if meaning.larger_is_better is False else -1.0
     order = sorted(marks, key=lambda method: sign * marks[method][0].mean)
     rows = [Row(method, sorted(marks[method], key=lambda mark: mark.color), method == against) for method in order]
-    unit = f", {definition(name).unit}" if definition(name).unit else ""
-    title = f"difference to {against}{unit}; {definition(name).better}"
-    label = f"{definition(name).title}, mean {title}: {_means_text(rows)}"
-    return row_chart(rows, title, label, include=[0.0], references=[(0.0, None)], signs=True)
+    unit = f", {meaning.unit}" if meaning.unit else ""
+    title = f"difference to {against}{unit}; {meaning.better}"
+    label = f"{meaning.title}, mean {title}: {_means_text(rows)}"
+    return row_chart(rows, title, label, [(0.0, None)], signs=True)
 
 
 def _means_text(rows: Sequence[Row]) -> str:
     """Return the means of the first series of each row, as text."""
-    return ", ".join(f"{row.name} {charts.number(round(row.series[0].mean, 3))}" for row in rows if row.series)
+    return ", ".join(f"{row.name} {round(row.series[0].mean, 3):.4g}" for row in rows)

@@ -215,10 +215,10 @@ def _compared(cells: Sequence[Cell], methods: Sequence[str], data: str) -> str:
     names = f" ({_names(methods)})" if len(methods) <= NAMED else ""
     images = f"on {data}: {description}" if (description := describe_data(data)) else f"on {data}"
     sentence = f"This page {what} for training a segmentation network{names} {images}."
-    head, (row, *more) = counts_table(cells)
-    counts = dict(zip(head, row, strict=True))
+    table = counts_table(cells)
+    counts = table.iloc[0]
     scored = f"scores are computed on {counts['test']} test images."
-    if more:
+    if len(table) > 1:
         shares = _joined([f"{share} %" for share in labels_of(cells)])
         return f"{sentence} {shares} of the training images are labeled; {scored}"
     validation = counts["validation"]

@@ -5,23 +5,33 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pandas as pd
+
 from scripts.reporting.cells import Cell, labels_key
 from scripts.reporting.definitions import DEFINITIONS, definition, key_metric
 from scripts.reporting.statistics import Spread, spread
-
-Table = tuple[list[str], list[list[str]]]
-"""Column titles, and rows of texts."""
 
 POSTPROCESSING = {"": "components", "watershed_": "watershed"}
 """Postprocessing of predicted objects by the prefix of its scores; the first is the default."""
 OBJECTS = "object_"
 """Prefix of all object scores, after that of the postprocessing."""
 
+COSTS: dict[str, tuple[tuple[str, ...], float]] = {
+    "parameters": (("parameters", "network"), 1),
+    "training only": (("parameters", "training"), 1),
+    "steps": (("steps",), 1),
+    "training, min": (("seconds", "training"), 1 / 60),
+    "evaluation, min": (("seconds", "evaluation"), 1 / 60),
+    "host, MiB": (("peak_memory", "host_mib"), 1),
+    "GPU, MiB": (("peak_memory", "device_mib"), 1),
+}
+"""Columns of the table of costs: keys in the file of a cell, and conversion factor."""
+
 
 class Best(str):
-    """Text of a table cell that is the best of its column and group."""
+    """Text of a table cell that is the best of its column and group, in bold on the page."""
 
-    __slots__ = ()
+    is_best = True
 
 
 def methods_of(cells: Sequence[Cell], baseline: str = "supervised") -> list[str]:
@@ -90,105 +100,87 @@ def rank_methods(cells: Sequence[Cell], labels: str, metric: str) -> list[str]:
     return sorted(names, key=lambda name: float("inf") if (value := means[name]) is None else sign * value.mean)
 
 
-def score_table(cells: Sequence[Cell], metrics: Sequence[str], ranking: str | None = None) -> Table:
-    """Return a table with one row per share of labels and method: number of seeds, mean and deviation of each score.
+def table_of(rows: Sequence[Sequence[str]], columns: Sequence[str]) -> pd.DataFrame:
+    """Return a table of texts."""
+    return pd.DataFrame(rows, columns=columns, dtype=object)
+
+
+def score_table(cells: Sequence[Cell], metrics: Sequence[str], ranking: str | None = None) -> pd.DataFrame:
+    """Return a table of scores: number of seeds, mean and deviation of each score.
+
+    It has a row per share of labels and method. A table of object scores also has a row per postprocessing, named by
+    ``entry``, and no rows without a score.
 
     Args:
         cells: comparable cells.
-        metrics: scores, one per column.
+        metrics: scores, either of pixels or of objects; those that differ only in postprocessing share a column.
         ranking: score by which the methods are sorted, the best first; by default they are sorted by name.
     """
-    head = ["labels, %", "method", "seeds", *(definition(name).label for name in metrics)]
-    rows = []
-    for labels in labels_of(cells):
-        names = methods_of(cells) if ranking is None else rank_methods(cells, labels, ranking)
-        groups = [(name, runs) for name in names if (runs := group(cells, name, labels))]
-        columns = [_column(name, [score(runs, name) for _, runs in groups]) for name in metrics]
-        for index, (method, runs) in enumerate(groups):
-            rows.append([labels, method, str(len(runs)), *(column[index] for column in columns)])
-    return head, rows
-
-
-def object_table(cells: Sequence[Cell], metrics: Sequence[str], ranking: str | None = None) -> Table:
-    """Return a ``score_table`` of object scores with one row per method and postprocessing, see ``entry``."""
     names = list(dict.fromkeys(without_postprocessing(name) for name in metrics))
-    head = ["labels, %", "method", "seeds", *(definition(name).label for name in names)]
+    objects = any(is_object_score(name) for name in metrics)
     rows = []
     for labels in labels_of(cells):
         entries = []
         for method in methods_of(cells) if ranking is None else rank_methods(cells, labels, ranking):
             runs = group(cells, method, labels)
-            for postprocessing in POSTPROCESSING:
-                values = [
-                    score(runs, postprocessing + name) if postprocessing + name in metrics else None for name in names
-                ]
-                if any(value is not None for value in values):
-                    entries.append((entry(method, postprocessing), str(len(runs)), values))
-        columns = [_column(name, [values[index] for _, _, values in entries]) for index, name in enumerate(names)]
-        for index, (method, seeds, _) in enumerate(entries):
-            rows.append([labels, method, seeds, *(column[index] for column in columns)])
-    return head, rows
+            for prefix in POSTPROCESSING if objects else ("",):
+                values = [score(runs, prefix + name) if prefix + name in metrics else None for name in names]
+                if runs and (not objects or any(values)):
+                    entries.append((entry(method, prefix), str(len(runs)), values))
+        columns = [_texts(name, [values[index] for _, _, values in entries]) for index, name in enumerate(names)]
+        rows += [[labels, *head, *texts] for (*head, _), *texts in zip(entries, *columns, strict=True)]
+    return table_of(rows, ["labels, %", "method", "seeds", *(definition(name).label for name in names)])
 
 
-def score_tables(cells: Sequence[Cell], metrics: Sequence[str], ranking: str | None = None) -> list[tuple[str, Table]]:
+def score_tables(
+    cells: Sequence[Cell], metrics: Sequence[str], ranking: str | None = None
+) -> list[tuple[str, pd.DataFrame]]:
     """Return the tables of pixel scores and of object scores with their titles, without empty tables."""
     pixels = [name for name in metrics if not is_object_score(name)]
     objects = [name for name in metrics if is_object_score(name)]
     tables = [("Scores of pixels", score_table(cells, pixels, ranking))] if pixels else []
-    return tables + ([("Scores of objects", object_table(cells, objects, ranking))] if objects else [])
+    return tables + ([("Scores of objects", score_table(cells, objects, ranking))] if objects else [])
 
 
-def counts_table(cells: Sequence[Cell]) -> Table:
-    """Return the number of training, validation and test images, one row per share of labels."""
+def counts_table(cells: Sequence[Cell]) -> pd.DataFrame:
+    """Return the number of training, validation and test images, one row per share of labels; ranges if they differ."""
     parts = {"training": "labeled", **{part: part for part in ("unlabeled", "validation", "test")}}
-    rows = []
-    for labels in labels_of(cells):
-        counts = [cell.content["counts"] for cell in cells if cell.labels == labels]
-        rows.append([labels, *(_range([numbers[part] for numbers in counts if part in numbers]) for part in parts)])
-    return ["labels, %", *parts.values()], rows
+    counts = pd.DataFrame([cell.content["counts"] for cell in cells]).reindex(columns=list(parts)).astype(float)
+    groups = counts.groupby([cell.labels for cell in cells])
+    low, high = (part.map(_whole) for part in (groups.min(), groups.max()))
+    table = low.where(low == high, low + " to " + high).loc[labels_of(cells)]
+    return table.rename(columns=parts).rename_axis("labels, %").reset_index()
 
 
-def cost_table(cells: Sequence[Cell]) -> Table:
+def costs(cells: Sequence[Cell]) -> pd.DataFrame:
+    """Return the values of ``COSTS``, one row per method, mean over its cells."""
+    values = [{name: value_at(cell, keys) for name, (keys, _) in COSTS.items()} for cell in cells]
+    means = pd.DataFrame(values, dtype=float).groupby([cell.method for cell in cells]).mean()
+    return means.loc[methods_of(cells)] * {name: factor for name, (_, factor) in COSTS.items()}
+
+
+def cost_table(cells: Sequence[Cell]) -> pd.DataFrame:
     """Return parameters, steps, time and memory, one row per method, mean over its cells."""
-    head = [
-        *("method", "parameters", "training only", "steps", "training, min", "evaluation, min"),
-        *("host, MiB", "GPU, MiB"),
-    ]
-    rows = []
-    for method in methods_of(cells):
-        runs = [cell for cell in cells if cell.method == method]
-        rows.append(
-            [
-                method,
-                *(_whole(mean_of(runs, "parameters", key)) for key in ("network", "training")),
-                _whole(mean_of(runs, "steps")),
-                *(_minutes(mean_of(runs, "seconds", key)) for key in ("training", "evaluation")),
-                *(_whole(mean_of(runs, "peak_memory", key)) for key in ("host_mib", "device_mib")),
-            ]
-        )
-    return head, rows
+    values = costs(cells)
+    texts = {name: column.map(_minutes if name.endswith("min") else _whole) for name, column in values.items()}
+    return pd.DataFrame(texts).rename_axis("method").reset_index()
 
 
-def markdown(table: Table) -> str:
+def value_at(cell: Cell, keys: Sequence[str]) -> float | None:
+    """Return a number in the file of a cell by its keys; ``None`` if there is none."""
+    value: Any = cell.content
+    for key in keys:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def markdown(table: pd.DataFrame) -> str:
     """Return a table as Markdown."""
-    head, rows = table
-    lines = [head, ["---"] * len(head), *rows]
+    lines = [list(table.columns), ["---"] * table.shape[1], *table.to_numpy().tolist()]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
-def mean_of(cells: Sequence[Cell], *keys: str) -> float | None:
-    """Return the mean over cells of a number in their files, by its keys; ``None`` if no cell has it."""
-    values = []
-    for cell in cells:
-        value: Any = cell.content
-        for key in keys:
-            value = value.get(key) if isinstance(value, Mapping) else None
-        if value is not None:
-            values.append(float(value))
-    return sum(values) / len(values) if values else None
-
-
-def _column(metric: str, values: Sequence[Spread | None]) -> list[str]:
+def _texts(metric: str, values: Sequence[Spread | None]) -> list[str]:
     """Return the texts of a column, with the best of several marked."""
     meaning = definition(metric)
     means = [value.mean for value in values if value is not None]
@@ -202,17 +194,9 @@ def _column(metric: str, values: Sequence[Spread | None]) -> list[str]:
     ]
 
 
-def _range(counts: Sequence[int]) -> str:
-    """Return a count as text, or the range of several."""
-    if not counts:
-        return "-"
-    low, high = min(counts), max(counts)
-    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+def _whole(value: float) -> str:
+    return "-" if pd.isna(value) else f"{value:,.0f}"
 
 
-def _whole(value: float | None) -> str:
-    return "-" if value is None else f"{value:,.0f}"
-
-
-def _minutes(value: float | None) -> str:
-    return "-" if value is None else f"{value / 60:.1f}"
+def _minutes(value: float) -> str:
+    return "-" if pd.isna(value) else f"{value:.1f}"

@@ -9,14 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from scripts.reporting import (
-    check_comparable,
-    chosen,
-    facts_of,
-    load_cells,
-    read_anchors,
-    warnings_of,
-)
+from scripts.reporting.cells import chosen, load_cells, read_anchors
+from scripts.reporting.comparability import check_comparable, facts_of, warnings_of
 
 
 def test_cells_are_sorted_by_method_labels_and_seed(make_cells: Callable[..., Path]) -> None:

@@ -7,7 +7,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from scripts.reporting import load_cells, missing_note, unfinished
+from scripts.reporting.cells import load_cells, unfinished
+from scripts.reporting.comparability import missing_note
 
 
 def test_missing_and_unfinished_runs_are_listed(make_cells: Callable[..., Path]) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from scripts.reporting import Cell, consistency_table
+from scripts.reporting.cells import Cell
+from scripts.reporting.consistency import consistency_table
 
 
 def cell(seed: int, last: float) -> Cell:
@@ -23,13 +24,13 @@ def cell(seed: int, last: float) -> Cell:
 
 
 def test_a_row_per_column_with_the_mean_over_seeds():
-    head, rows = consistency_table([cell(0, 0.1), cell(1, 0.0)])
-    assert head == ["method", "labels", "column", "first epoch", "middle", "last epoch"]
-    assert rows == [
+    table = consistency_table([cell(0, 0.1), cell(1, 0.0)])
+    assert list(table.columns) == ["method", "labels", "column", "first epoch", "middle", "last epoch"]
+    assert table.to_numpy().tolist() == [
         ["semi_moe", "10 %", "counted/gates/seg", "100.0 %", "100.0 %", "25.0 %"],
         ["semi_moe", "10 %", "foreground/gates/seg", "50.0 %", "30.0 %", "5.0 %"],
     ]
-    assert consistency_table([cell(0, 0.1)], ["unlabeled"])[1] == [
+    assert consistency_table([cell(0, 0.1)], ["unlabeled"]).to_numpy().tolist() == [
         ["semi_moe", "10 %", "unlabeled/gates/seg", "0.1235", "0.1", "0.05"]
     ]
 

@@ -8,14 +8,15 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-from scripts.reporting import build, load_cells, metrics_of
-from scripts.reporting.markup import table
-from scripts.reporting.predictions import pictures, reliability
-from scripts.reporting.score_definitions import meanings
-from scripts.reporting.scores import compared, leading, overview
-from scripts.reporting.training import curves, gates_of, losses, mean_curve
+from scripts.reporting.cells import Cell, load_cells
+from scripts.reporting.page import build, empty_images
+from scripts.reporting.scores import leading, reliability, score_charts
+from scripts.reporting.tables import metrics_of
+from scripts.reporting.training import gates_of, learning_curves, loss_charts, mean_curve
 
-VOID = ("meta", "img", "wbr", "line", "circle", "polyline", "polygon", "rect", "i")
+VOID = ("meta", "img", "wbr", "path", "use", "i")
+PICTURE = {"caption": "t1: Dice 0.9", "source": "data:image/webp;base64,AAAA"}
+TILES = {"run": {"worst": [PICTURE]}}
 
 
 class Reader(HTMLParser):
@@ -52,14 +53,20 @@ class Reader(HTMLParser):
 def page_of(cells: Path, **changes: Any) -> str:
     """Return the page of a folder of cells."""
     found = load_cells(cells)
+    metrics = changes.pop("metrics", metrics_of(found))
     arguments: dict[str, Any] = {"tiles": {}, "anchors": [], "warnings": [], "made": "Made now."} | changes
-    return build(found, metrics_of(found), "supervised", **arguments)
+    return build(found, metrics, "supervised", **arguments)
+
+
+def section(page: str, name: str) -> str:
+    """Return a section of a page; empty if it has none."""
+    return page.partition(f'<section id="{name}"')[2].partition("</section>")[0]
 
 
 def test_the_page_is_valid_and_self_contained(make_cells: Callable[..., Path]) -> None:
-    tile = {"title": "t1", "caption": "t1: Dice 0.9", "source": "data:image/webp;base64,AAAA"}
     anchor = {"paper": "Paper <A>", "protocol": "authors", "metric": "swept_dice", "value": 89.2, "source": "table 1"}
-    page = page_of(make_cells(), tiles={"run: worst": [tile]}, anchors=[anchor], warnings=["Mind <this>."])
+    anchor["note"] = "another <split>"
+    page = page_of(make_cells(), tiles=TILES, anchors=[anchor], warnings=["Mind <this>."])
     read = Reader(page)
     assert read.open == []
     assert read.headings == [
@@ -76,16 +83,17 @@ def test_the_page_is_valid_and_self_contained(make_cells: Callable[..., Path]) -
         "Definitions of the scores",
         "Runs",
     ]
-    addresses = [*read.all("src"), *read.all("href")]
+    addresses = [*read.all("src"), *read.all("href"), *read.all("xlink:href")]
     assert all(address.startswith(("data:", "#")) for address in addresses)
     assert {address[1:] for address in addresses if address.startswith("#")} <= set(read.all("id"))
-    assert "url(" not in page
+    assert page.count("url(") == page.count("url(#")
     assert "@import" not in page
     assert "Paper &lt;A&gt;" in page
     assert "Mind &lt;this&gt;." in page
     assert "0.760 ±\u00a00.000" in page
-    scores = page.split('<section id="published-results"')[0]
-    assert "89.2" not in scores, "published results have a separate section"
+    assert "89.2" not in page.split('<section id="published"')[0], "published results have a separate section"
+    assert '<td class="words" data-title="note">another &lt;split&gt;</td>' in section(page, "published")
+    assert "<li>table 1</li>" in section(page, "published")
 
 
 def test_the_summary_comes_first_and_methods_are_described(make_cells: Callable[..., Path]) -> None:
@@ -105,19 +113,19 @@ def test_the_summary_comes_first_and_methods_are_described(make_cells: Callable[
     assert "<dt>supervised</dt>" not in lead, "it has no description"
 
 
-def test_tables_in_blocks_have_column_titles_in_each_row() -> None:
-    narrow = table((["method", "score"], [["a", "0.5 ± 0.1"]]), "Two.")
+def test_wide_tables_have_column_titles_in_each_row_for_a_phone(make_cells: Callable[..., Path]) -> None:
+    page = page_of(make_cells(), metrics=["mean_dice"])
+    rows = [row for row in section(page, "cost").split("<tr>") if "<td" in row]
+    assert re.findall('data-title="(.*?)"', rows[0]) == [
+        *("parameters", "training only", "steps", "training, min", "evaluation, min", "host, MiB", "GPU, MiB")
+    ]
+    narrow = section(page, "definitions")
+    assert 'class="wide"' in narrow
     assert "data-title" not in narrow
-    assert "0.5 ±\u00a00.1" in narrow
-    wide = table(([f"column {number}" for number in range(7)], [["a", *"123456"]]), "Seven.", groups=None)
-    assert 'class="wide blocks"' in wide
-    assert re.findall('data-title="(.*?)"', wide) == [f"column {number}" for number in range(1, 7)]
-    assert 'class="wide blocks"' in table((["a", "b"], [["1", "A sentence."]]), "Words.", words=["b"])
 
 
 def test_the_page_is_accessible(make_cells: Callable[..., Path]) -> None:
-    tile = {"title": "t1", "caption": "t1: Dice 0.9", "source": "data:image/webp;base64,AAAA"}
-    read = Reader(page_of(make_cells(), tiles={"run: worst": [tile]}))
+    read = Reader(page_of(make_cells(), tiles=TILES))
     assert read.all("lang") == ["en"]
     assert len(read.all("id")) == len(set(read.all("id")))
     charts = [attributes for tag, attributes in read.tags if tag == "svg"]
@@ -135,8 +143,7 @@ def test_the_main_score_of_the_protocol_has_the_first_chart(make_cells: Callable
     scores = {"pooled_dice": 0.8, "swept_dice": 0.9, "swept_jaccard": 0.8, "class_mean_dice": 0.85, "object_dice": 0.5}
     for protocol, title in (("heldout", "pooled Dice"), ("authors", "swept Dice"), ("class_mean", "class-mean Dice")):
         cells = load_cells(make_cells(protocol, protocol=protocol, metrics=scores))
-        shown = overview(cells, sorted(scores), "supervised")
-        assert re.findall("<figcaption>(.*?)</figcaption>", shown) == [title, "object Dice"]
+        assert [name for name, _ in score_charts(cells, sorted(scores), "supervised")] == [title, "object Dice"]
     assert leading(load_cells(make_cells("bare", metrics={"own": 1.0})), ["own"]) == "own"
 
 
@@ -167,30 +174,28 @@ def test_a_second_postprocessing_is_shown_with_the_first(
             scores["watershed_object_dice"] = 0.7
             images["watershed_object_dice"] = [0.6, 0.7, 0.9]
         edit_cell(folder, cell.name, metrics=scores, per_image=images)
-    cells = load_cells(folder)
-    for shown in (overview(cells, metrics_of(cells), "supervised"), compared(cells, "supervised")):
-        chart, table = shown.split("<table", 1)
-        assert chart.count('class="hollow"') == 1 + 2, "in the legend, and a mark per share of labels"
+    page = page_of(folder)
+    for name in ("scores", "differences"):
+        charts, table = section(page, name).split("<table", 1)
+        assert charts.count('class="hollow"') == 1, "in the legend"
+        assert len(re.findall("<title>semi_moe[^<]*watershed[^<]*</title>", charts)) == 2, "a mark per share of labels"
         assert "watershed" in table
-    assert ">+0.133</td>" in compared(cells, "supervised")
+    assert ">+0.133</td>" in section(page, "differences")
 
 
 def test_each_method_has_a_loss_chart(make_cells: Callable[..., Path]) -> None:
-    cells = load_cells(make_cells())
-    shown = losses(cells)
-    assert re.findall("<figcaption>(.*?)</figcaption>", shown) == ["supervised", "semi_<wbr>moe"]
-    assert shown.count("<polyline") == 8, "a line per share of labels and seed"
+    charts = dict(loss_charts(load_cells(make_cells())))
+    assert list(charts) == ["supervised", "semi_moe"]
+    assert [svg.count("<title>") for svg in charts.values()] == [4, 4], "a line per share of labels and seed"
 
 
 def test_learning_curves_are_shown_with_the_baseline(make_cells: Callable[..., Path]) -> None:
     cells = load_cells(make_cells())
-    shown = curves(cells, "supervised")
-    baseline, other = re.findall("<svg.*?</svg>", shown)
-    assert (baseline.count('reference"'), other.count('reference"')) == (0, 2)
-    group = [cell for cell in cells if cell.labels == "10"]
-    (_, first), (_, last) = mean_curve(group, "validation/pooled_dice")
-    assert (first, last) == (0.635, 0.735)
-    assert curves(load_cells(make_cells("bare", curves=None)), "supervised") == ""
+    (_, baseline), (_, other) = learning_curves(cells, "supervised", "validation images")
+    assert (baseline.count("<title>supervised"), other.count("<title>supervised")) == (0, 2)
+    group = [cell for cell in cells if cell.method == "supervised" and cell.labels == "10"]
+    assert mean_curve(group, "validation/pooled_dice") == [(50.0, 0.61), (100.0, 0.71)]
+    assert learning_curves(load_cells(make_cells("bare", curves=None)), "supervised", "") == []
 
 
 def test_gates_and_calibration_are_read_from_the_columns(make_cells: Callable[..., Path]) -> None:
@@ -202,36 +207,33 @@ def test_gates_and_calibration_are_read_from_the_columns(make_cells: Callable[..
     assert reliability(cells[0]) == [(0.1, 0.05), (0.9, 0.95)], "empty bins are skipped"
 
 
-def test_many_runs_with_pictures_are_collapsed() -> None:
-    tiles = {
-        f"run {number}: {rank}": [{"title": "t", "caption": "t: Dice 1", "source": "data:,"}]
-        for number in range(9)
-        for rank in ("worst", "best")
-    }
-    shown = pictures(tiles)
+def test_many_runs_with_pictures_are_collapsed(make_cells: Callable[..., Path]) -> None:
+    tiles = {f"run {number}": {"worst": [PICTURE], "best": [PICTURE]} for number in range(9)}
+    shown = section(page_of(make_cells(), tiles=tiles), "test-images")
     assert shown.count("<details") == 9
     assert shown.count("<details open>") == 4
     assert shown.count("<h3>Worst</h3>") == shown.count("<h3>Best</h3>") == 9
     assert shown.count('<div class="tiles">') == 18, "worst and best in separate rows"
 
 
-def test_scores_of_empty_images_are_defined() -> None:
-    section = meanings(["pooled_dice", "watershed_object_hausdorff"])
-    assert "diagonal of the image" in section
-    assert "at least half" in section
-    assert "object F1</th>" not in section, "only scores of the report have values"
-    assert "Objects</h3>" not in meanings(["pooled_dice"])
+def test_scores_of_empty_images_are_defined(make_cells: Callable[..., Path]) -> None:
+    table = empty_images(["pooled_dice", "watershed_object_hausdorff"])
+    assert list(table["score"]) == ["Dice and Jaccard of pixels", "object Hausdorff"], "only scores of the report"
+    assert list(table["only one empty"]) == ["0", "diagonal of the image"]
+    page = page_of(make_cells(metrics={"pooled_dice": 0.8}))
+    assert "Objects</h3>" not in section(page, "definitions")
+    assert "at least half" in section(page_of(make_cells("objects")), "definitions")
 
 
 def test_a_page_of_many_methods_stays_small(make_cells: Callable[..., Path]) -> None:
     first, *_ = load_cells(make_cells())
     cells = [
-        type(first)(first.folder, {**first.content, "name": f"m{number}-{seed}", "method": f"m{number}", "seed": seed})
-        for number in range(25)
+        Cell(first.folder, {**first.content, "name": f"m{number}-{seed}", "method": f"m{number}", "seed": seed})
+        for number in range(12)
         for seed in range(3)
     ]
     page = build(cells, metrics_of(cells), "m0", {}, [], [], "")
     assert Reader(page).open == []
-    assert page.count("<figure>") > 75
-    assert len(page) < 2e6
+    assert page.count("<figure>") > 36
+    assert len(page) < 1e6
     assert page.count("<li><i class=") < 12, "legends contain shares and experts, not methods"

@@ -10,7 +10,8 @@ from types import ModuleType
 
 import pytest
 
-from scripts.reporting import load_cells, record_of_cells
+from scripts.reporting.cells import load_cells
+from scripts.reporting.results_json import record_of_cells
 
 
 def test_scores_and_differences_equal_those_of_the_cells(

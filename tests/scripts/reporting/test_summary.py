@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from scripts.reporting import Cell
+from scripts.reporting.cells import Cell
 from scripts.reporting.summary import Summary, summarize
 
 IMAGES = [f"t{number}" for number in range(12)]

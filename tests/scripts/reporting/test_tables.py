@@ -7,19 +7,27 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
-from scripts.reporting import (
-    Cell,
-    comparisons,
+from scripts.reporting.cells import Cell, load_cells
+from scripts.reporting.differences import comparisons
+from scripts.reporting.tables import (
+    Best,
     cost_table,
-    load_cells,
+    counts_table,
     markdown,
     metrics_of,
+    rank_methods,
     score_table,
     score_tables,
+    table_of,
 )
-from scripts.reporting.tables import Best, counts_table, rank_methods
+
+
+def rows_of(table: pd.DataFrame) -> list[list[str]]:
+    """Return the rows of a table."""
+    return table.to_numpy().tolist()
 
 
 @pytest.fixture
@@ -39,16 +47,18 @@ def with_watershed(make_cells: Callable[..., Path], edit_cell: Callable[..., Non
 
 
 def test_the_score_table_has_means_and_deviations(make_cells: Callable[..., Path]) -> None:
-    head, rows = score_table(load_cells(make_cells()), ["pooled_dice", "object_hausdorff"])
-    assert head == ["labels, %", "method", "seeds", "pooled Dice", "object Hausdorff, px"]
-    assert rows == [
-        ["10", "supervised", "2", "0.710 ± 0.000", "12.3 ± 0.0"],
-        ["10", "semi_moe", "2", "0.760 ± 0.000", "12.3 ± 0.0"],
-        ["100", "supervised", "2", "0.800 ± 0.000", "12.3 ± 0.0"],
-        ["100", "semi_moe", "2", "0.850 ± 0.000", "12.3 ± 0.0"],
+    cells = load_cells(make_cells())
+    table = score_table(cells, ["pooled_dice", "mean_jaccard"])
+    assert list(table.columns) == ["labels, %", "method", "seeds", "pooled Dice", "mean Jaccard"]
+    assert rows_of(table) == [
+        ["10", "supervised", "2", "0.710 ± 0.000", "-"],
+        ["10", "semi_moe", "2", "0.760 ± 0.000", "-"],
+        ["100", "supervised", "2", "0.800 ± 0.000", "-"],
+        ["100", "semi_moe", "2", "0.850 ± 0.000", "-"],
     ]
-    assert [isinstance(row[3], Best) for row in rows] == [False, True, False, True]
-    assert markdown((["a", "b"], [["1", "x|y"]])) == "| a | b |\n| --- | --- |\n| 1 | x\\|y |"
+    assert [isinstance(text, Best) for text in table["pooled Dice"]] == [False, True, False, True]
+    assert list(score_table(cells, ["object_hausdorff"])["object Hausdorff, px"]) == ["12.3 ± 0.0"] * 4
+    assert markdown(table_of([["1", "x|y"]], ["a", "b"])) == "| a | b |\n| --- | --- |\n| 1 | x\\|y |"
 
 
 def test_rows_can_be_sorted_by_a_score(make_cells: Callable[..., Path], edit_cell: Callable[..., None]) -> None:
@@ -58,7 +68,7 @@ def test_rows_can_be_sorted_by_a_score(make_cells: Callable[..., Path], edit_cel
     assert rank_methods(cells, "10", "pooled_dice") == ["supervised", "semi_moe"]
     assert rank_methods(cells, "100", "pooled_dice") == ["semi_moe", "supervised"]
     assert rank_methods(cells, "10", "object_hausdorff") == ["semi_moe", "supervised"], "smaller distances are better"
-    rows = score_table(cells, ["pooled_dice"], "pooled_dice")[1]
+    rows = rows_of(score_table(cells, ["pooled_dice"], "pooled_dice"))
     assert [row[:2] for row in rows] == [
         ["10", "supervised"],
         ["10", "semi_moe"],
@@ -81,10 +91,11 @@ def test_the_score_of_the_protocol_comes_first(make_cells: Callable[..., Path]) 
 
 def test_pixels_and_objects_have_separate_tables(with_watershed: Path) -> None:
     cells = load_cells(with_watershed)
-    (pixels, table), (objects, (head, rows)) = score_tables(cells, metrics_of(cells))
+    (pixels, pixel_table), (objects, object_table) = score_tables(cells, metrics_of(cells))
+    rows = rows_of(object_table)
     assert (pixels, objects) == ("Scores of pixels", "Scores of objects")
-    assert table[0] == ["labels, %", "method", "seeds", "pooled Dice"]
-    assert head == ["labels, %", "method", "seeds", "object F1", "object Dice"]
+    assert list(pixel_table.columns) == ["labels, %", "method", "seeds", "pooled Dice"]
+    assert list(object_table.columns) == ["labels, %", "method", "seeds", "object F1", "object Dice"]
     assert rows[:3] == [
         ["10", "supervised", "2", "0.450 ± 0.000", "0.550 ± 0.000"],
         ["10", "semi_moe", "2", "0.500 ± 0.000", "0.600 ± 0.000"],
@@ -92,8 +103,8 @@ def test_pixels_and_objects_have_separate_tables(with_watershed: Path) -> None:
     ]
     assert [type(row[-1]) for row in rows[:3]] == [str, str, Best]
     assert [title for title, _ in score_tables(cells, ["object_f1"])] == ["Scores of objects"]
-    rows_of_watershed = score_tables(cells, ["watershed_object_f1"])[0][1][1]
-    assert [row[1] for row in rows_of_watershed] == ["semi_moe, watershed"] * 2, "no row of another postprocessing"
+    ((_, watershed),) = score_tables(cells, ["watershed_object_f1"])
+    assert list(watershed["method"]) == ["semi_moe, watershed"] * 2, "no row of another postprocessing"
 
 
 def test_a_comparison_uses_shared_seeds(make_cells: Callable[..., Path], edit_cell: Callable[..., None]) -> None:
@@ -121,9 +132,9 @@ def test_each_postprocessing_is_compared_with_components(with_watershed: Path) -
 def test_counts_are_ranges_if_lists_differ(make_cells: Callable[..., Path], edit_cell: Callable[..., None]) -> None:
     folder = make_cells()
     edit_cell(folder, "semi_moe-10-seed1", counts={"training": 6, "unlabeled": 4, "test": 3})
-    head, rows = counts_table(load_cells(folder))
-    assert head == ["labels, %", "labeled", "unlabeled", "validation", "test"]
-    assert rows == [["10", "4 to 6", "4", "2", "3"], ["100", "4", "4", "2", "3"]]
+    table = counts_table(load_cells(folder))
+    assert list(table.columns) == ["labels, %", "labeled", "unlabeled", "validation", "test"]
+    assert rows_of(table) == [["10", "4 to 6", "4", "2", "3"], ["100", "4", "4", "2", "3"]]
 
 
 def test_costs_are_means_over_the_runs_of_a_method(
@@ -131,13 +142,13 @@ def test_costs_are_means_over_the_runs_of_a_method(
 ) -> None:
     folder = make_cells()
     edit_cell(folder, "supervised-10-seed0", seconds={"training": 180.0}, peak_memory=None)
-    rows = {row[0]: row[1:] for row in cost_table(load_cells(folder))[1]}
+    rows = {row[0]: row[1:] for row in rows_of(cost_table(load_cells(folder)))}
     assert rows["supervised"] == ["1,000", "1,006", "100", "1.5", "0.1", "900", "-"]
 
 
 def test_tables_of_a_cell_with_missing_values() -> None:
     content = {"method": "own", "labels": "10", "metrics": {}, "counts": {}, "steps": 5, "protocol": "own", "seed": 0}
     cell = Cell(Path("own"), json.loads(json.dumps(content)))
-    assert score_table([cell], ["pooled_dice"])[1] == [["10", "own", "1", "-"]]
-    assert counts_table([cell])[1] == [["10", "-", "-", "-", "-"]]
-    assert cost_table([cell])[1] == [["own", "-", "-", "5", "-", "-", "-", "-"]]
+    assert rows_of(score_table([cell], ["pooled_dice"])) == [["10", "own", "1", "-"]]
+    assert rows_of(counts_table([cell])) == [["10", "-", "-", "-", "-"]]
+    assert rows_of(cost_table([cell])) == [["own", "-", "-", "5", "-", "-", "-", "-"]]
