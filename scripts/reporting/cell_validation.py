@@ -1,17 +1,70 @@
-"""Checks of the content of a cell's file, so that damaged files give a clear error."""
+"""Checks of the content of a cell's file by a JSON Schema, so that damaged files give a clear error."""
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
+
+import jsonschema
 
 NEEDED = ("name", "method", "labels", "seed", "protocol", "data", "size", "steps", "config", "counts", "metrics")
 """Required keys."""
 
-Check = Callable[[Any], str | None]
-"""Function that returns what a value should be, or ``None`` if it is valid."""
+Schema = dict[str, Any]
+
+
+def _objects(values: Schema | None = None, description: str = "an object", **more: Any) -> Schema:
+    """Return the schema of an object whose values all have one schema; every schema describes what is expected."""
+    return {"type": "object", "additionalProperties": values or {}, "description": description, **more}
+
+
+def _lists(items: Schema, description: str = "a list") -> Schema:
+    return {"type": "array", "items": items, "description": description}
+
+
+def _table(*required: str, **columns: Schema) -> Schema:
+    """Return the schema of a table: lists of numbers or null, other lists in some columns."""
+    description = f"an object of columns with {', '.join(required)}"
+    return _objects(_lists(NUMBER), description, required=required, properties=columns)
+
+
+TEXT: Schema = {"type": "string", "minLength": 1, "description": "a text"}
+MAYBE_TEXT: Schema = TEXT | {"type": ["string", "null"]}
+PERCENT: Schema = {
+    "type": "string",
+    "pattern": r"^(?=.*[1-9])(100(\.0*)?|\d{1,2}(\.\d*)?)$",
+    "description": "a percentage, as text",
+}
+NUMBER: Schema = {"type": ["number", "null"], "minimum": -1e300, "maximum": 1e300, "description": "a number or null"}
+COUNT: Schema = {"type": "integer", "minimum": 0, "description": "an integer of at least 0"}
+POSITIVE: Schema = {"type": "integer", "minimum": 1, "description": "an integer above 0"}
+
+PROPERTIES: dict[str, Schema] = {
+    **dict.fromkeys(("name", "method", "protocol", "data", "size", "budget", "data_list", "dataset_dir"), TEXT),
+    **dict.fromkeys(("masks", "commit", "started", "finished"), TEXT),
+    **{"labels": PERCENT, "seed": COUNT, "steps": POSITIVE, "epochs": POSITIVE},
+    "dirty": {"type": "boolean", "description": "true or false"},
+    "config": _objects(
+        properties={
+            **{"files": _lists(TEXT), "overrides": _objects()},
+            **dict.fromkeys(("setting", "digest", "recipe"), MAYBE_TEXT),
+        }
+    ),
+    "counts": _objects(COUNT),
+    "metrics": _objects(NUMBER, "an object with at least one value", minProperties=1),
+    "per_image": _table("image", image=_lists(TEXT)),
+    "calibration": _table("confidence", "share", "count"),
+    "curves": _table("epoch"),
+    "commits": _lists(MAYBE_TEXT),
+    "versions": _objects(TEXT),
+    "attempts": _objects(COUNT),
+    **dict.fromkeys(("parameters", "seconds", "peak_memory"), _objects(NUMBER)),
+    "selected": _objects(properties={"epoch": NUMBER, "value": NUMBER, "metric": MAYBE_TEXT}),
+    "hardware": _objects(properties={"cpu": MAYBE_TEXT, "device": MAYBE_TEXT, "threads": NUMBER}),
+}
+"""Schemas by key of a cell's file; other keys are not used."""
+VALIDATOR = jsonschema.Draft202012Validator({"properties": PROPERTIES})
 
 
 def find_error(content: Mapping[str, Any]) -> str | None:
@@ -22,125 +75,19 @@ def find_error(content: Mapping[str, Any]) -> str | None:
     missing = [key for key in NEEDED if key not in content]
     if missing:
         return f"has no {', '.join(missing)}"
-    for key, check in CHECKS.items():
-        value = content.get(key)
-        if value is None and key not in NEEDED:
-            continue
-        expected = check(value)
-        if expected is not None:
-            return f"has a wrong {key!r}: it should be {expected}"
+    given = {key: value for key, value in content.items() if key in NEEDED or value is not None}
+    error = jsonschema.exceptions.best_match(VALIDATOR.iter_errors(given))
+    if error is not None:
+        key, *inner = error.absolute_path
+        place = f"an object whose {inner[0]!r} is " if inner and isinstance(inner[0], str) else ""
+        each = "a list, each value " if any(isinstance(part, int) for part in inner) else ""
+        return f"has a wrong {key!r}: it should be {place}{each}{error.schema['description']}"
+    for key in ("per_image", "calibration", "curves"):
+        if len({len(column) for column in given.get(key, {}).values()}) > 1:
+            return f"has a wrong {key!r}: it should be an object of columns of the same length"
+    names = Counter(given.get("per_image", {}).get("image", []))
+    repeated = [name for name, count in names.items() if count > 1]
+    if repeated:
+        expected = "a table of images with unique names"
+        return f"has a wrong 'per_image': it should be {expected}, but {repeated[0]!r} is repeated"
     return None
-
-
-def _text(value: Any) -> str | None:
-    return None if isinstance(value, str) and value else "a text"
-
-
-def _maybe_text(value: Any) -> str | None:
-    return None if value is None else _text(value)
-
-
-def _flag(value: Any) -> str | None:
-    return None if isinstance(value, bool) else "true or false"
-
-
-def _whole(value: Any) -> str | None:
-    return None if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else "an integer of at least 0"
-
-
-def _positive(value: Any) -> str | None:
-    return "an integer above 0" if _whole(value) or value == 0 else None
-
-
-def _number(value: Any) -> str | None:
-    valid = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return None if value is None or valid else "a number or null"
-
-
-def _share(value: Any) -> str | None:
-    try:
-        return None if isinstance(value, str) and 0 < float(value) <= 100 else "a percentage, as text"
-    except ValueError:
-        return "a percentage, as text"
-
-
-def _list_of(check: Check) -> Check:
-    """Return the check of a list whose values all pass."""
-
-    def checked(value: Any) -> str | None:
-        if not isinstance(value, list):
-            return "a list"
-        return next((f"a list, each value {expected}" for item in value if (expected := check(item))), None)
-
-    return checked
-
-
-def _each(check: Check, filled: bool = False) -> Check:
-    """Return the check of an object whose values all pass and, if ``filled``, that is not empty."""
-
-    def checked(value: Any) -> str | None:
-        if not isinstance(value, dict) or (filled and not value):
-            return f"an object with {'at least one value' if filled else 'names and values'}"
-        results = ((name, check(item)) for name, item in value.items())
-        return next((f"an object whose {name!r} is {expected}" for name, expected in results if expected), None)
-
-    return checked
-
-
-def _keys(**checks: Check) -> Check:
-    """Return the check of an object whose values of some keys, if present and not null, pass."""
-
-    def checked(value: Any) -> str | None:
-        if not isinstance(value, dict):
-            return "an object"
-        results = ((name, check(value[name])) for name, check in checks.items() if value.get(name) is not None)
-        return next((f"an object whose {name!r} is {expected}" for name, expected in results if expected), None)
-
-    return checked
-
-
-def _table(texts: tuple[str, ...] = (), needed: tuple[str, ...] = ()) -> Check:
-    """Return the check of columns, lists of the same length: unique texts in ``texts``, otherwise numbers or null."""
-
-    def checked(value: Any) -> str | None:
-        if not isinstance(value, dict) or any(name not in value for name in needed):
-            return f"an object of columns with {', '.join(needed)}"
-        for name, column in value.items():
-            expected = _list_of(_text if name in texts else _number)(column)
-            if expected:
-                return f"an object of columns, {name!r} {expected}"
-        if len({len(column) for column in value.values()}) > 1:
-            return "an object of columns of the same length"
-        counts = Counter(entry for name in texts for entry in value[name])
-        duplicates = [entry for entry, count in counts.items() if count > 1]
-        return f"a table of images with unique names, but {duplicates[0]!r} is repeated" if duplicates else None
-
-    return checked
-
-
-_NUMBERS = _each(_number)
-
-CHECKS: dict[str, Check] = {
-    **dict.fromkeys(
-        ("name", "method", "protocol", "data", "size", "budget", "data_list", "dataset_dir", "masks"), _text
-    ),
-    **dict.fromkeys(("commit", "started", "finished"), _text),
-    "labels": _share,
-    "seed": _whole,
-    "steps": _positive,
-    "epochs": _positive,
-    "dirty": _flag,
-    "config": _keys(files=_list_of(_text), overrides=_each(lambda _: None), setting=_text, digest=_text, recipe=_text),
-    "counts": _each(_whole),
-    "metrics": _each(_number, filled=True),
-    "per_image": _table(texts=("image",), needed=("image",)),
-    "calibration": _table(needed=("confidence", "share", "count")),
-    "curves": _table(needed=("epoch",)),
-    "commits": _list_of(_maybe_text),
-    "versions": _each(_text),
-    "attempts": _each(_whole),
-    **dict.fromkeys(("parameters", "seconds", "peak_memory"), _NUMBERS),
-    "selected": _keys(epoch=_number, value=_number, metric=_text),
-    "hardware": _keys(cpu=_text, device=_text, threads=_number),
-}
-"""Checks by key of a cell's file; other keys are not used."""
