@@ -85,7 +85,7 @@ class Viewed(Protocol):
 
     batch: Batch
 
-    def carry(self, label: PseudoLabel) -> PseudoLabel:
+    def transform_label(self, label: PseudoLabel) -> PseudoLabel:
         """Transform a pseudo-label from the pixels of the original batch to the pixels of this view."""
 
 
@@ -93,7 +93,10 @@ class View(Protocol):
     """Augmentation of a batch: noise, color, CutMix. It draws once per call and does not modify its argument."""
 
     def __call__(self, batch: Batch) -> Viewed:
-        """Apply the view; images are (B, 3, H, W), or (n B, 3, H, W) if ``carry`` repeats the labels n times."""
+        """Apply the view.
+
+        Images are (B, 3, H, W), or (n B, 3, H, W) if ``transform_label`` repeats the labels n times.
+        """
 
 
 class PseudoLabeler(Protocol):
@@ -141,7 +144,7 @@ def as_specialist(classes: Tensor, own: int) -> Tensor:
     return classes.masked_fill(classes == own, OWN).masked_fill(other, OTHER)
 
 
-def as_switch(value: bool | str | int, name: str = "switch") -> bool:
+def to_bool(value: bool | str | int, name: str = "switch") -> bool:
     """Convert a setting from the command line to a bool.
 
     Args:

@@ -82,7 +82,7 @@ def show(config_file: str, changes: dict[str, Any], picture: Path, count: int, c
 
     from bundle.data import read_image, read_label
     from bundle.handlers import drawing
-    from bundle.inference import kept_answers
+    from bundle.inference import collect_predictions
 
     parser = ConfigParser()
     parser.read_config(DefaultParseValue(config_file))
@@ -103,7 +103,7 @@ def show(config_file: str, changes: dict[str, Any], picture: Path, count: int, c
     patients = [entries[number].get("patient", number) for number in most]
     most = [number for rank, number in enumerate(most) if patients[rank] not in patients[:rank]][:count]
     parser["validate#dataset#data"] = [entries[number] for number in most]
-    records = kept_answers(parser.get_parsed_content("validate#evaluator"), without=("image",))
+    records = collect_predictions(parser.get_parsed_content("validate#evaluator"), without=("image",))
     tiles: list[Tile] = []
     variants = {name: parser.get_parsed_content(name) for name in POSTPROCESSING}
     for number, record in zip(most, records, strict=True):

@@ -40,7 +40,7 @@ sys.path.insert(0, str(ROOT))
 
 from bundle.data import images_digest
 from bundle.engines.error_summary import sentence
-from bundle.inference import outlining_order
+from bundle.inference import annotation_order
 from bundle.types import LABEL
 from bundle.utils import atomic_path
 from scripts import benchmarking as benchmark
@@ -183,7 +183,7 @@ class Simulation:
         last = self.results["rounds"][str(before)] if before else {"outlined": [], "scores": {}}
         waiting = set(self.tiles) - set(last["outlined"])
         strategy, seed = (this.strategy, f"{this.seed}") if before else ("random", f"{START} {this.seed}")
-        order = outlining_order(strategy, waiting, last["scores"], seed)
+        order = annotation_order(strategy, waiting, last["scores"], seed)
         picked = order[: this.tiles - len(last["outlined"])]
         labels = [f"{name} ({last['scores'][name]:.3f})" if name in last["scores"] else name for name in picked]
         say(f"{this} labels {', '.join(labels)}")

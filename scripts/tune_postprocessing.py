@@ -82,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
 def choose(config_file: str, changes: dict[str, Any], grid: dict[str, list[Any]], score: str, rows: int) -> Row:
     """Print the table and the best settings; return the best settings and their scores."""
     # imported here, so that --help does not import torch
-    from bundle.inference import WatershedInstancesd, kept_answers, reading_scores
+    from bundle.inference import WatershedInstancesd, collect_predictions, postprocessing_scores
 
     parser = configured(config_file, changes)
     postprocessing = parser.get_parsed_content("watershed")
@@ -98,12 +98,12 @@ def choose(config_file: str, changes: dict[str, Any], grid: dict[str, list[Any]]
     names = dict.fromkeys((score, *USUAL))
     metrics = {name: parser.get_parsed_content(f"validate#additional_metrics#{PREFIX}{name}") for name in names}
     plain = {name: parser.get_parsed_content(f"validate#additional_metrics#{name}") for name in names}
-    records = kept_answers(parser.get_parsed_content("validate#evaluator"), without=("image",))
+    records = collect_predictions(parser.get_parsed_content("validate#evaluator"), without=("image",))
     table: list[Row] = []
     for candidate, variant in zip(tqdm(settings, desc="postprocessing", leave=False), variants, strict=True):
-        table.append((candidate, reading_scores(records, variant, metrics)))
+        table.append((candidate, postprocessing_scores(records, variant, metrics)))
     table.sort(key=lambda row: SCORES[score] * row[1][score], reverse=True)
-    components = reading_scores(records, parser.get_parsed_content("components"), plain)
+    components = postprocessing_scores(records, parser.get_parsed_content("components"), plain)
     print(f"{len(records)} validation images, {len(table)} settings, best {score} first; * marks the config's settings")
     print(as_text(table, components, settings[0], rows))
     print("Arguments for the evaluating run:")

@@ -263,7 +263,7 @@ def test_all_configs_read_and_normalize_alike():
     assert inference["normalization"] == train["normalization"]
     validation = {step["_target_"]: step for step in train["validate"]["fixed_transforms"] if isinstance(step, dict)}
     assert steps["Spacingd"] == validation["Spacingd"]
-    assert steps["bundle.transforms.PixelSized"]["default"] == "@pixel_size"
+    assert steps["bundle.transforms.SetPixelSized"]["default"] == "@pixel_size"
     for key in ("pixel_size", "crop_size", "network_def", "network", "mean", "std", "image_reader"):
         assert inference[key] == train[key], key
     assert inference["defaults"].items() <= train["defaults"].items()

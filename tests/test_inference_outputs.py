@@ -19,7 +19,7 @@ from monai.bundle import ConfigParser
 from PIL import Image
 from shapely.geometry import shape as shape_of
 
-from bundle.inference import StackedHeads, TurnedInferer, WatershedInstancesd, disagreement
+from bundle.inference import StackedHeads, TTAInferer, WatershedInstancesd, disagreement
 from bundle.networks import SemiMoE, UNet
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -278,7 +278,7 @@ def test_three_classes_have_names_and_colors(settings):
 def test_turns_wrap_the_inferer_of_the_config_and_are_logged(settings):
     parser = parsed(["tta"], settings)
     evaluator = parser.get_parsed_content("evaluator")
-    assert isinstance(evaluator.inferer, TurnedInferer)
+    assert isinstance(evaluator.inferer, TTAInferer)
     assert evaluator.inferer.inferer is parser.get_parsed_content("inferer")
     assert (evaluator.inferer.roi_size, evaluator.inferer.overlap) == ([32, 32], 0.5)
     folder = inferred(["tta"], {**settings, "turns": 2})

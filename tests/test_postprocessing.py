@@ -9,7 +9,7 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 
-from bundle.inference import StackedHeads, kept_answers
+from bundle.inference import StackedHeads, collect_predictions
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 EVALUATION = ("train.json", "evaluate.json")
@@ -28,7 +28,7 @@ def answers(parser: ConfigParser, seed: int = 7) -> list[dict]:
     """What the evaluator holds of each test image, by a network without training, the same for all configs."""
     torch.manual_seed(seed)
     parser.get_parsed_content("network")
-    return kept_answers(parser.get_parsed_content("validate#evaluator"))
+    return collect_predictions(parser.get_parsed_content("validate#evaluator"))
 
 
 def test_the_watershed_leaves_the_segmentation_as_it_is(tiny):

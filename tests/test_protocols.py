@@ -13,7 +13,7 @@ from ignite.engine import Events
 from monai.bundle import ConfigParser
 from PIL import Image
 
-from bundle.data import serve_protocol, write_phantom
+from bundle.data import apply_protocol, write_phantom
 from bundle.data.protocols import PROTOCOLS
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -46,18 +46,18 @@ def test_each_protocol_has_its_overlay():
 
 @pytest.mark.parametrize("protocol", ["heldout", "class_mean"])
 def test_a_held_out_list_is_used_as_it_is(protocol):
-    assert serve_protocol(a_list(), protocol) == a_list()
+    assert apply_protocol(a_list(), protocol) == a_list()
 
 
 def test_authors_learn_from_all_that_is_not_for_testing():
     parts = a_list(validation=[])
-    assert serve_protocol(parts, "authors") == parts
+    assert apply_protocol(parts, "authors") == parts
     del parts["validation"]
-    assert serve_protocol(parts, "authors")["validation"] == []
+    assert apply_protocol(parts, "authors")["validation"] == []
 
 
 def test_transfer_knows_nothing_of_the_target_before_the_test():
-    served = serve_protocol(a_list(), "transfer", "A", "B")
+    served = apply_protocol(a_list(), "transfer", "A", "B")
     assert names(served, "training") == ["training_A"]
     assert names(served, "unlabeled") == ["unlabeled_A"]
     assert names(served, "validation") == ["validation_A"]
@@ -66,7 +66,7 @@ def test_transfer_knows_nothing_of_the_target_before_the_test():
 
 def test_shift_learns_from_images_of_the_target_and_from_none_of_its_labels():
     given = a_list()
-    served = serve_protocol(given, "shift", "A", "B")
+    served = apply_protocol(given, "shift", "A", "B")
     assert names(served, "training") == ["training_A"]
     assert names(served, "unlabeled") == ["unlabeled_A", "unlabeled_B", "training_B"]
     assert all("label" not in one for one in served["unlabeled"])
@@ -76,7 +76,7 @@ def test_shift_learns_from_images_of_the_target_and_from_none_of_its_labels():
 
 
 def test_a_side_may_hold_several_domains():
-    served = serve_protocol(a_list(), "transfer", ["A", "C"], "B")
+    served = apply_protocol(a_list(), "transfer", ["A", "C"], "B")
     assert names(served, "training") == ["training_A", "training_C"]
 
 
@@ -94,12 +94,12 @@ def test_a_side_may_hold_several_domains():
 )
 def test_a_validation_that_cannot_choose_is_refused(protocol, changes, fault):
     with pytest.raises(ValueError, match=fault):
-        serve_protocol(a_list(**changes), protocol, "A", "B")
+        apply_protocol(a_list(**changes), protocol, "A", "B")
 
 
 def test_authors_refuse_a_list_that_holds_images_back():
     with pytest.raises(ValueError, match="the list has 3 under validation; use a list authors_"):
-        serve_protocol(a_list(), "authors")
+        apply_protocol(a_list(), "authors")
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -107,7 +107,7 @@ def test_authors_refuse_a_list_that_holds_images_back():
 def test_a_part_that_everybody_needs_is_asked_for(protocol, part):
     parts = a_list(**{part: []}) | ({"validation": []} if protocol == "authors" else {})
     with pytest.raises(ValueError, match=f"{part}.*(needs|has no image)|needs {part}"):
-        serve_protocol(parts, protocol, "A", "B")
+        apply_protocol(parts, protocol, "A", "B")
 
 
 @pytest.mark.parametrize("protocol", ["transfer", "shift"])
@@ -122,14 +122,14 @@ def test_a_part_that_everybody_needs_is_asked_for(protocol, part):
 )
 def test_domains_that_make_no_pair_are_refused(protocol, source, target, fault):
     with pytest.raises(ValueError, match=fault):
-        serve_protocol(a_list(), protocol, source, target)
+        apply_protocol(a_list(), protocol, source, target)
 
 
 @pytest.mark.parametrize("protocol", ["transfer", "shift"])
 def test_a_list_without_domains_is_refused(protocol):
     plain = {part: [{k: v for k, v in one.items() if k != "domain"} for one in rest] for part, rest in a_list().items()}
     with pytest.raises(ValueError, match="no entry of the data list has one; give entries the key domain"):
-        serve_protocol(plain, protocol, "A", "B")
+        apply_protocol(plain, protocol, "A", "B")
 
 
 @pytest.mark.parametrize("part", ["training", "validation", "test"])
@@ -138,7 +138,7 @@ def test_a_part_without_its_domain_is_refused(part):
     parts = a_list()
     parts[part] = [one for one in parts[part] if one["domain"] != side]
     with pytest.raises(ValueError, match=f"{part} of the data list has no image of {side}, which transfer needs"):
-        serve_protocol(parts, "transfer", "A", "B")
+        apply_protocol(parts, "transfer", "A", "B")
 
 
 def test_shift_without_images_of_the_target_to_learn_from_is_refused():
@@ -146,12 +146,12 @@ def test_shift_without_images_of_the_target_to_learn_from_is_refused():
     for part in LEARNED:
         parts[part] = [one for one in parts[part] if one["domain"] != "B"]
     with pytest.raises(ValueError, match="shift needs training images of B and the data list has none; use transfer"):
-        serve_protocol(parts, "shift", "A", "B")
+        apply_protocol(parts, "shift", "A", "B")
 
 
 def test_an_unknown_protocol_is_refused():
     with pytest.raises(ValueError, match="no protocol 'holdout'; give one of heldout, authors"):
-        serve_protocol(a_list(), "holdout")
+        apply_protocol(a_list(), "holdout")
 
 
 # Overlays

@@ -5,23 +5,23 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bundle.types import PseudoLabel, as_switch, detached
+from bundle.types import PseudoLabel, detached, to_bool
 
 
 @pytest.mark.parametrize("value", [True, 1, "1", "true", "True", "TRUE", " yes ", "on", "On"])
 def test_a_switch_is_on(value: bool | str | int) -> None:
-    assert as_switch(value) is True
+    assert to_bool(value) is True
 
 
 @pytest.mark.parametrize("value", [False, 0, "0", "false", "False", " FALSE", "no", "off\n", "OFF"])
 def test_a_switch_is_off(value: bool | str | int) -> None:
-    assert as_switch(value) is False
+    assert to_bool(value) is False
 
 
 @pytest.mark.parametrize("value", ["", "maybe", "2", 2, -1, "None", "truee"])
 def test_a_switch_is_neither(value: str | int) -> None:
     with pytest.raises(ValueError, match=r"resume is .*; write True or False"):
-        as_switch(value, "resume")
+        to_bool(value, "resume")
 
 
 def test_foreground_of_class_indices_counts_every_class_but_background() -> None:

@@ -12,14 +12,14 @@ from bundle.data.pictures import (
     IMAGE_SUFFIXES,
     Picture,
     is_picture,
+    label_kind,
     picture_size,
     read_image,
     read_label,
-    reading_of,
     stem_of,
     volume_slices,
 )
-from bundle.data.protocols import serve_protocol
+from bundle.data.protocols import apply_protocol
 from bundle.data.split_plan import Plan
 from bundle.data.splits import draw_split, heldout_lists, nested_draws, patient_folds
 
@@ -31,6 +31,7 @@ __all__ = [
     "Plan",
     "TileCache",
     "TileLoader",
+    "apply_protocol",
     "cached_share",
     "check_crag",
     "check_glas",
@@ -41,6 +42,7 @@ __all__ = [
     "images_digest",
     "images_to_predict",
     "is_picture",
+    "label_kind",
     "load_data_list",
     "nested_draws",
     "patient_folds",
@@ -51,9 +53,7 @@ __all__ = [
     "prepare_glas",
     "read_image",
     "read_label",
-    "reading_of",
     "required_part",
-    "serve_protocol",
     "slides_to_predict",
     "stem_of",
     "volume_slices",

@@ -80,7 +80,7 @@ def cached_share(
 ) -> float:
     """Return the largest ``cache_rate`` of all three parts for which they fit into memory together.
 
-    It is estimated from image headers, at the working resolution: training tiles as converted by ``EightBitd`` and
+    It is estimated from image headers, at the working resolution: training tiles as converted by ``ToUint8d`` and
     ``SmallestIntegerd`` (3 bytes a pixel, and 1 for the label, or 2 if its file has more than 8 bits), padded to the
     crop size; validation images as float32, their labels as stored. A tile whose size cannot be read counts as the mean
     of the others; it raises an error when it is loaded. Rank 0 logs what is cached, the memory that it takes, and how

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from bundle.data.label_values import reading_of
+from bundle.data.label_values import label_kind
 from bundle.data.pictures import picture_size
 
 CORNERS = np.ones((3, 3), dtype=bool)
@@ -41,7 +41,7 @@ def as_instances(label: NDArray[Any]) -> tuple[NDArray[Any], str | None]:
     Returns:
         Instances (H, W), 0 background, values up to 65535; and a note, ``None`` if values are unchanged.
     """
-    reading = reading_of(label)
+    reading = label_kind(label)
     if reading in ("binary", "full"):
         return ndimage.label(label, CORNERS)[0], NUMBERED
     if label.max() <= np.iinfo(np.uint16).max:
@@ -64,15 +64,15 @@ def as_classes(label: NDArray[Any], classes: int) -> tuple[NDArray[Any], str | N
     Raises:
         ValueError: if a value is not a class.
     """
-    if classes == 2 and reading_of(label) in ("binary", "full") and label.max() > 1:
+    if classes == 2 and label_kind(label) in ("binary", "full") and label.max() > 1:
         return (label > 0).astype(label.dtype), f"{label.max()} read as class 1"
-    reading_of(label, classes)
+    label_kind(label, classes)
     return label, None
 
 
 def has_split_numbers(label: NDArray[Any]) -> bool:
     """Return whether a value of a label map has several connected components, as classes have."""
-    if reading_of(label) != "instances":
+    if label_kind(label) != "instances":
         return False
     values = np.unique(label[label > 0])
     boxes = ndimage.find_objects(np.searchsorted(values, label) * (label > 0) + (label > 0))

@@ -19,7 +19,7 @@ SPECK = 3
 """Largest area (px) of a component that may come from a smoothed edge."""
 
 
-def reading_of(label: NDArray[Any], classes: int | None = None) -> str:
+def label_kind(label: NDArray[Any], classes: int | None = None) -> str:
     """Return how the values of a label are interpreted.
 
     Args:

@@ -15,20 +15,20 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from bundle.data.conversion import to_bytes, to_label, to_rgb
 from bundle.data.decoding import decode, size_of
-from bundle.data.label_values import reading_of
+from bundle.data.label_values import label_kind
 from bundle.data.raw_pixels import PictureError, Stored
+from bundle.data.rgb_conversion import to_bytes, to_label, to_rgb
 from bundle.data.volumes import NIFTI, decode_flat, flat_size, is_nifti, read_volume, slices_of
 
 __all__ = [
     "IMAGE_SUFFIXES",
     "Picture",
     "is_picture",
+    "label_kind",
     "picture_size",
     "read_image",
     "read_label",
-    "reading_of",
     "stem_of",
     "volume_slices",
 ]
@@ -92,7 +92,7 @@ def read_label(path: str | Path, classes: int | None = None) -> Picture:
 
     Raises:
         FileNotFoundError: if the file does not exist.
-        ValueError: if the file is damaged, has colors or transparent parts, or ``reading_of`` rejects its values.
+        ValueError: if the file is damaged, has colors or transparent parts, or ``label_kind`` rejects its values.
     """
     stored = _decode(path)
     with _naming(path):

@@ -19,7 +19,7 @@ DataList = dict[str, list[Entry]]
 """``training``, ``unlabeled``, ``validation`` and ``test``, as returned by ``load_data_list``."""
 
 
-def serve_protocol(
+def apply_protocol(
     datalist: Mapping[str, Sequence[Entry]],
     protocol: str,
     source: str | Sequence[str] | None = None,

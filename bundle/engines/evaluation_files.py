@@ -14,7 +14,7 @@ from monai.data.utils import create_file_basename
 
 from bundle.engines.inference_journal import JOURNAL, append, read_journals
 from bundle.engines.process_group import gathered
-from bundle.types import IMAGE, as_switch
+from bundle.types import IMAGE, to_bool
 
 
 class EvaluationFiles:
@@ -40,7 +40,7 @@ class EvaluationFiles:
     ) -> None:
         self.folder = Path(output_dir)
         self.images = [str(entry[IMAGE]) for entry in images]
-        self.overwrite = as_switch(overwrite, "overwrite")
+        self.overwrite = to_bool(overwrite, "overwrite")
 
     def attach(self, engine: Engine) -> None:
         """Attach to an evaluator."""

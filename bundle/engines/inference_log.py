@@ -19,7 +19,7 @@ from torch import distributed
 
 from bundle.engines.inference_journal import JOURNAL, Journals, append, read_journals, state_of
 from bundle.engines.process_group import gathered, own_share
-from bundle.types import FACTS, FAILED, FILES, IMAGE, as_switch
+from bundle.types import FACTS, FAILED, FILES, IMAGE, to_bool
 from bundle.utils import atomic_path, remove_partials_of
 
 logger = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class InferenceLog:
         self.folder = Path(output_dir)
         self.model = Path(model)
         self.settings = json.loads(json.dumps(dict(settings), default=str))
-        self.overwrite = as_switch(overwrite, "overwrite")
+        self.overwrite = to_bool(overwrite, "overwrite")
         self.endings = tuple(dict.fromkeys(endings))
         self.total = 0
         self.kept = 0
@@ -68,7 +68,7 @@ class InferenceLog:
         self._started = 0.0
         self._own_names: set[str] = set()
 
-    def left(self, images: Sequence[Entry]) -> list[Entry]:
+    def remaining(self, images: Sequence[Entry]) -> list[Entry]:
         """Return the images that this process has to process.
 
         Raises:

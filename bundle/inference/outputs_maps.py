@@ -107,7 +107,7 @@ class SaveDisagreementd(Output):
         return write_maps(to_numpy(record[self.key]), [text], path, pixel_size_of(record, self.mpp))
 
 
-class SaveDoubtd(Output):
+class SaveUncertaintyd(Output):
     """Write NAME_doubt.png: the picture in gray, with uncertain pixels in color.
 
     Args:

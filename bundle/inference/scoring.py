@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from bundle.inference.disagreement import OPINIONS, consensus_entropy
 from bundle.inference.multi_head import StackedHeads
-from bundle.types import IMAGE, as_switch
+from bundle.types import IMAGE, to_bool
 from bundle.utils import atomic_path, check_output
 
 COLUMNS = (IMAGE, "score")
@@ -102,7 +102,7 @@ class DisagreementScorer:
             ValueError: if the file exists and is not a table of scores, and ``overwrite`` is false.
             OSError: if the table cannot be written.
         """
-        if not as_switch(overwrite, "overwrite") and not _is_free(Path(path)):
+        if not to_bool(overwrite, "overwrite") and not _is_free(Path(path)):
             raise ValueError(
                 f"{path} would be replaced, but it is not a table of scores; "
                 "give another --output_dir, or --overwrite True to replace it"
@@ -114,7 +114,7 @@ class DisagreementScorer:
         ):
             table = csv.writer(file)
             table.writerow(COLUMNS)
-            table.writerows((name, f"{scores[name]:.6f}") for name in outlining_order("disagreement", scores, scores))
+            table.writerows((name, f"{scores[name]:.6f}") for name in annotation_order("disagreement", scores, scores))
         return Path(path)
 
 
@@ -160,7 +160,7 @@ SCORES: dict[str, tuple[Callable[[nn.Module], nn.Module], Callable[[Tensor], Ten
 """Score -> function that wraps the network, and function from its output to the uncertainty of each pixel."""
 
 
-def outlining_order(
+def annotation_order(
     strategy: str, names: Iterable[str], scores: Mapping[str, float] | None = None, seed: int | str = 0
 ) -> list[str]:
     """Sort the names of unlabeled pictures, those to label first at the front.

@@ -19,7 +19,7 @@ MEMBERS: dict[int, tuple[tuple[bool, int], ...]] = {
 depend on the orientation of the picture."""
 
 
-class TurnedInferer(Inferer):
+class TTAInferer(Inferer):
     """Inferer that averages predictions over mirrored and rotated views of the image.
 
     The mean is over the maps as the network returns them: logits of the segmentation (so the geometric mean of

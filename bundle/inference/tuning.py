@@ -13,7 +13,7 @@ Record = dict[Hashable, Any]
 """One image after postprocessing: prediction, label and other maps."""
 
 
-def kept_answers(evaluator: Engine, without: Sequence[Hashable] = ()) -> list[Record]:
+def collect_predictions(evaluator: Engine, without: Sequence[Hashable] = ()) -> list[Record]:
     """Run an evaluator and store its output for each image after postprocessing, on the CPU.
 
     Args:
@@ -36,7 +36,7 @@ def kept_answers(evaluator: Engine, without: Sequence[Hashable] = ()) -> list[Re
     return records
 
 
-def reading_scores(
+def postprocessing_scores(
     records: Sequence[Record], postprocessing: Callable[[Record], Record], metrics: Mapping[str, Metric]
 ) -> dict[str, float]:
     """Score one postprocessing on stored predictions.

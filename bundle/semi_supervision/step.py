@@ -20,7 +20,7 @@ class UnchangedView:
     def __init__(self, batch: Batch) -> None:
         self.batch = batch
 
-    def carry(self, label: PseudoLabel) -> PseudoLabel:
+    def transform_label(self, label: PseudoLabel) -> PseudoLabel:
         """Return the pseudo-label unchanged."""
         return label
 
@@ -73,7 +73,7 @@ class ForwardPasses:
             heads = self.source(term.stream, term.source_view) if term.pseudo_labeler.needs_heads else {}
             self.labels[key] = term.pseudo_labeler(batch, heads, progress)
         student_view = self.view(term.stream, term.student_view)
-        return {head: student_view.carry(label) for head, label in self.labels[key].items()}
+        return {head: student_view.transform_label(label) for head, label in self.labels[key].items()}
 
 
 class Step(nn.Module):

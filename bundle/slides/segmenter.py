@@ -26,7 +26,7 @@ from bundle.slides.slide_crop import inside
 from bundle.slides.slide_output import MASKS, SlideResults, output_endings, output_paths
 from bundle.slides.upsampling import native_classes
 from bundle.slides.writer_thread import Queue, Times
-from bundle.types import FACTS, FAILED, FILES, IMAGE, as_switch
+from bundle.types import FACTS, FAILED, FILES, IMAGE, to_bool
 from bundle.utils import check_output
 
 logger = logging.getLogger(__name__)
@@ -112,7 +112,7 @@ class SlideSegmenter:
         self.folder, self.device = Path(output_dir), torch.device(device)
         self.pixel_size, self.mpp, self.backend, self.layout = pixel_size, mpp, backend, layout
         self.classes, self.class_names, self.class_colors = classes, list(class_names), list(class_colors)
-        self.find_tissue = None if as_switch(predict_glass, "predict_glass") else find_tissue
+        self.find_tissue = None if to_bool(predict_glass, "predict_glass") else find_tissue
         self.block, self.num_workers, self.amp = block, num_workers, amp
         self.min_area, self.simplify = min_area, simplify
         self.handlers = list(handlers)

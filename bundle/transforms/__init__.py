@@ -5,9 +5,9 @@ from bundle.transforms.classes import ClassFromGraded, ClassIndexd, SpecialistTa
 from bundle.transforms.color_jitter import ColorJitter
 from bundle.transforms.color_view import ColorChange, ColorView
 from bundle.transforms.cutmix import CutMix
-from bundle.transforms.dtypes import EightBitd, PlainTensors, SmallestIntegerd
+from bundle.transforms.dtypes import SmallestIntegerd, ToPlainTensors, ToUint8d
 from bundle.transforms.noise import GaussianNoiseView
-from bundle.transforms.pixel_spacing import PixelSized
+from bundle.transforms.pixel_spacing import SetPixelSized
 from bundle.transforms.sparse import KeepInstancesd
 from bundle.transforms.stain import StainJitter
 from bundle.transforms.targets import (
@@ -18,7 +18,7 @@ from bundle.transforms.targets import (
     foreground_class,
     signed_distance,
 )
-from bundle.transforms.views import ViewChain, ViewsTogether
+from bundle.transforms.views import ConcatenateViews, ViewChain
 
 __all__ = [
     "Boundaryd",
@@ -27,20 +27,20 @@ __all__ = [
     "ColorChange",
     "ColorJitter",
     "ColorView",
+    "ConcatenateViews",
     "CutMix",
-    "EightBitd",
     "ForegroundClassd",
     "GaussianBlur",
     "GaussianNoiseView",
     "KeepInstancesd",
-    "PixelSized",
-    "PlainTensors",
+    "SetPixelSized",
     "SignedDistanced",
     "SmallestIntegerd",
     "SpecialistTargetsd",
     "StainJitter",
+    "ToPlainTensors",
+    "ToUint8d",
     "ViewChain",
-    "ViewsTogether",
     "boundary_band",
     "class_index",
     "foreground_class",

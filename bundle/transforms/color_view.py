@@ -64,7 +64,7 @@ class RecoloredBatch:
 
     batch: Batch
 
-    def carry(self, label: PseudoLabel) -> PseudoLabel:
+    def transform_label(self, label: PseudoLabel) -> PseudoLabel:
         """Return the label unchanged."""
         return label
 

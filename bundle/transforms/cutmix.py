@@ -28,7 +28,7 @@ class MixedBatch:
     partner: Tensor
     inside: Tensor
 
-    def carry(self, label: PseudoLabel) -> PseudoLabel:
+    def transform_label(self, label: PseudoLabel) -> PseudoLabel:
         """Paste the same boxes into target and weight; a weight of ``None`` is kept."""
         weight = None if label.weight is None else self.mix(label.weight)
         return PseudoLabel(self.mix(label.target), weight)

@@ -17,7 +17,7 @@ INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32)
 """Types of label maps, smallest first; without uint16, which torch supports only in part."""
 
 
-class EightBitd(MapTransform):
+class ToUint8d(MapTransform):
     """Round colors to uint8, so that a cached tile takes a quarter of the memory.
 
     Place it last among the deterministic transforms and normalize after the random crop, on fewer pixels. Values change
@@ -64,7 +64,7 @@ class SmallestIntegerd(MapTransform):
         return record
 
 
-class PlainTensors(Transform):
+class ToPlainTensors(Transform):
     """Remove metadata: convert each ``MetaTensor`` of a record to a plain tensor.
 
     MONAI copies metadata in every operation and between worker and training process, which takes 2 ms of the training

@@ -14,7 +14,7 @@ from monai.transforms import MapTransform
 logger = logging.getLogger(__name__)
 
 
-class PixelSized(MapTransform):
+class SetPixelSized(MapTransform):
     """Write the pixel size in um into the affine of images, so that ``Spacingd`` can resample them.
 
     The resolution is read from the data list (key ``mpp``, um/px, isotropic), because that in image files is not

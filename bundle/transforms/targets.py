@@ -27,7 +27,7 @@ from bundle.transforms.distance import (
     pixel_distance,
     scaled_distance,
 )
-from bundle.types import BOUNDARY, IGNORE, LABEL, SDF, as_switch
+from bundle.types import BOUNDARY, IGNORE, LABEL, SDF, to_bool
 
 DistanceMode = Literal["clip", "maximum"]
 
@@ -135,7 +135,7 @@ def boundary_band(label: NdarrayOrTensor, radius: int = 2, instances: bool | str
         ValueError: if ``radius`` is not an integer of at least 1, or ``label`` has fewer than two dimensions.
     """
     _check_radius(radius)
-    separate = as_switch(instances, "instances")
+    separate = to_bool(instances, "instances")
 
     def measure(plane: NDArray[Any]) -> NDArray[np.uint8]:
         band, unknown = measure_known(plane, lambda label: band_between(label if separate else label != 0, int(radius)))
@@ -231,7 +231,7 @@ class Boundaryd(MapTransform):
         _check_radius(radius)
         self.target_keys = ensure_tuple_rep(target_key, len(self.keys))
         self.radius = radius
-        self.instances = as_switch(instances, "instances")
+        self.instances = to_bool(instances, "instances")
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return a copy of the record with the band (1, H, W), uint8, in the label's type, with its metadata."""

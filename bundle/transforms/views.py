@@ -18,10 +18,10 @@ class ChainedViews:
     batch: Batch
     views: tuple[Viewed, ...]
 
-    def carry(self, label: PseudoLabel) -> PseudoLabel:
+    def transform_label(self, label: PseudoLabel) -> PseudoLabel:
         """Carry a label through the views, one after the other."""
         for view in self.views:
-            label = view.carry(label)
+            label = view.transform_label(label)
         return label
 
 
@@ -46,20 +46,20 @@ class ViewChain:
 
 @dataclass
 class ConcatenatedViews:
-    """Result of :class:`ViewsTogether`: n views of B images as one batch of n B images."""
+    """Result of :class:`ConcatenateViews`: n views of B images as one batch of n B images."""
 
     batch: Batch
     views: tuple[Viewed, ...]
 
-    def carry(self, label: PseudoLabel) -> PseudoLabel:
+    def transform_label(self, label: PseudoLabel) -> PseudoLabel:
         """Carry a label (B, ...) into each view and concatenate to (n B, ...), in the order of the views."""
-        labels = [view.carry(label) for view in self.views]
+        labels = [view.transform_label(label) for view in self.views]
         weights = [carried.weight for carried in labels if carried.weight is not None]
         return PseudoLabel(torch.cat([carried.target for carried in labels]), torch.cat(weights) if weights else None)
 
 
 @dataclass(frozen=True)
-class ViewsTogether:
+class ConcatenateViews:
     """Views concatenated along the batch, for one pass of the network, as the two of UniMatch V2 (Yang et al. 2025).
 
     Image i of view k has the index k B + i, so with two views the halves of a batch are pairs, which

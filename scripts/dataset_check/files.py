@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from bundle.data.conversion import to_label, to_rgb
 from bundle.data.decoding import decode
 from bundle.data.label_maps import CORNERS
-from bundle.data.label_values import reading_of
+from bundle.data.label_values import label_kind
 from bundle.data.orientation import UPRIGHT
 from bundle.data.raw_pixels import Stored
+from bundle.data.rgb_conversion import to_label, to_rgb
 from bundle.data.volumes import decode_flat, is_nifti
 
 MISSING, UNREADABLE, WRONG_VALUES = "missing", "unreadable", "wrong values"
@@ -56,7 +56,7 @@ class LabelFacts(FileFacts):
     """Properties of a mask."""
 
     reading: str = ""
-    """Result of ``reading_of``: ``empty``, ``full``, ``binary``, ``instances`` or ``classes``."""
+    """Result of ``label_kind``: ``empty``, ``full``, ``binary``, ``instances`` or ``classes``."""
     highest: int = 0
     numbers: int = 0
     """Number of values other than 0."""
@@ -118,7 +118,7 @@ def inspect_label(path: str, classes: int | None = None) -> LabelFacts:
         size=size,
         note=note,
         orientation=stored.orientation,
-        reading=reading_of(label, classes),
+        reading=label_kind(label, classes),
         highest=int(label.max()),
         numbers=len(areas),
         pieces=sum(map(len, areas)),

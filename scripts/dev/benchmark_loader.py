@@ -177,7 +177,7 @@ def training_speed(config: Any, streams: dict[str, Any], seconds: float) -> tupl
     from ignite.engine import Events
 
     from bundle.engines import SemiSupervisedTrainer
-    from bundle.types import as_switch
+    from bundle.types import to_bool
 
     batches = {name: next(iter(alone(loader))) for name, loader in streams.items()}
     device = torch.device(config.get_parsed_content("device"))
@@ -200,7 +200,7 @@ def training_speed(config: Any, streams: dict[str, Any], seconds: float) -> tupl
         step=config.get_parsed_content("step"),
         optimizer=config.get_parsed_content("optimizer"),
         non_blocking=True,
-        amp=as_switch(config.get_parsed_content("amp"), "amp"),
+        amp=to_bool(config.get_parsed_content("amp"), "amp"),
     )
     trainer.add_event_handler(Events.ITERATION_COMPLETED, tick)
     trainer.run()

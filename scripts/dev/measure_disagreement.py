@@ -67,10 +67,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def measured(config_file: str, changes: dict[str, Any], part: str) -> dict[str, tuple[float, float, float]]:
     """Return the three metrics of each candidate by name."""
-    from bundle.inference import kept_answers  # imported here, so that --help does not import torch
+    from bundle.inference import collect_predictions  # imported here, so that --help does not import torch
     from bundle.types import IGNORE
 
-    records = kept_answers(configured(config_file, changes, part).get_parsed_content("validate#evaluator"), ("image",))
+    records = collect_predictions(
+        configured(config_file, changes, part).get_parsed_content("validate#evaluator"), ("image",)
+    )
     wrong, doubts = [], {name: list[Plane]() for name in CANDIDATES}
     for record in records:
         label = np.asarray(record["label"])[0]

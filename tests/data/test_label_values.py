@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from bundle.data.label_values import reading_of
+from bundle.data.label_values import label_kind
 from bundle.data.pictures import read_label
 
 
@@ -69,7 +69,7 @@ SQUARE[2:5, 3:6] = 1
     ],
 )
 def test_the_interpretation_of_values(label: np.ndarray, reading: str) -> None:
-    assert reading_of(label) == reading
+    assert label_kind(label) == reading
 
 
 @pytest.mark.parametrize(
@@ -77,14 +77,14 @@ def test_the_interpretation_of_values(label: np.ndarray, reading: str) -> None:
     [(SQUARE * 0, 3, "empty"), (SQUARE, 3, "classes"), (SQUARE * 2, 3, "classes"), (SQUARE * 0 + 2, 3, "classes")],
 )
 def test_with_a_number_of_classes_values_are_classes(label: np.ndarray, classes: int, reading: str) -> None:
-    assert reading_of(label, classes) == reading
+    assert label_kind(label, classes) == reading
 
 
 def test_classes_in_many_pieces_need_their_number() -> None:
     label = ((np.mgrid[:60, :60] // 6).sum(0) % 3).astype(np.uint8)
-    assert reading_of(label, 3) == "classes"
+    assert label_kind(label, 3) == "classes"
     with pytest.raises(ValueError, match=r"2 values have .* pieces.*, or give the number of classes"):
-        reading_of(label)
+        label_kind(label)
 
 
 @pytest.mark.parametrize(
@@ -102,19 +102,19 @@ def test_classes_in_many_pieces_need_their_number() -> None:
 )
 def test_invalid_values_are_refused(label: np.ndarray, classes: int | None, words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        reading_of(label, classes)
+        label_kind(label, classes)
 
 
 @pytest.mark.parametrize("quality", [5, 20, 50, 75, 90, 95, 100])
 def test_a_mask_that_was_a_jpeg_is_refused(quality: int) -> None:
     with pytest.raises(ValueError, match="as in a mask smoothed by JPEG or resizing"):
-        reading_of(jpeg(binary(), quality))
+        label_kind(jpeg(binary(), quality))
 
 
 @pytest.mark.parametrize("quality", [50, 75, 90, 95])
 def test_a_numbered_mask_that_was_a_jpeg_is_refused(quality: int) -> None:
     with pytest.raises(ValueError, match="as in a mask smoothed"):
-        reading_of(jpeg(rings() * 20, quality))
+        label_kind(jpeg(rings() * 20, quality))
 
 
 @pytest.mark.parametrize("label", [binary(), rings(), (rings() == 2) * np.uint8(255)], ids=["all", "numbers", "one"])
@@ -122,13 +122,13 @@ def test_a_numbered_mask_that_was_a_jpeg_is_refused(quality: int) -> None:
 @pytest.mark.parametrize("how", [Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.LANCZOS])
 def test_a_mask_resized_with_smoothing_is_refused(label: np.ndarray, scale: float, how: Image.Resampling) -> None:
     with pytest.raises(ValueError, match="as in a mask smoothed"):
-        reading_of(resized(label, scale, how))
+        label_kind(resized(label, scale, how))
 
 
 @pytest.mark.parametrize("scale", [0.3, 0.8, 1.3, 2, 3.5])
 def test_a_mask_resized_without_smoothing_is_accepted(scale: float) -> None:
-    assert reading_of(resized(rings(), scale, Image.Resampling.NEAREST)) == "instances"
-    assert reading_of(resized(binary(), scale, Image.Resampling.NEAREST)) == "binary"
+    assert label_kind(resized(rings(), scale, Image.Resampling.NEAREST)) == "instances"
+    assert label_kind(resized(binary(), scale, Image.Resampling.NEAREST)) == "binary"
 
 
 def test_a_few_split_glands_are_accepted() -> None:
@@ -136,30 +136,30 @@ def test_a_few_split_glands_are_accepted() -> None:
     label[::31] = 0
     pieces = sum(ndimage.label(label == number)[1] for number in range(1, 7))
     assert pieces > 10
-    assert reading_of(label) == "instances"
+    assert label_kind(label) == "instances"
 
 
 def test_numbered_specks_on_background_are_accepted() -> None:
     """Specks on background are numbered by annotation programs; those from smoothing touch other values."""
     label, count = ndimage.label(np.random.default_rng(0).random((80, 90)) < 0.1)
     assert count > 300
-    assert reading_of(label) == "instances"
+    assert label_kind(label) == "instances"
 
 
 def test_touching_numbered_glands_are_accepted() -> None:
     label = (np.arange(60)[:, None] // 4 * 15 + np.arange(60) // 4 + 1).astype(np.int32)
-    assert reading_of(label) == "instances"
+    assert label_kind(label) == "instances"
 
 
 def test_masks_of_the_phantom_are_accepted(phantom_dir: Path) -> None:
     masks = sorted((phantom_dir / "label").iterdir())
-    assert {reading_of(read_label(mask).pixels) for mask in masks} <= {"instances", "binary"}
+    assert {label_kind(read_label(mask).pixels) for mask in masks} <= {"instances", "binary"}
     assert len(masks) == 13
 
 
 def test_masks_of_glas_are_accepted(glas_dir: Path) -> None:
     masks = sorted(file for file in glas_dir.iterdir() if file.stem.endswith("_anno"))
-    readings = {mask.stem.removesuffix("_anno"): reading_of(read_label(mask).pixels) for mask in masks}
+    readings = {mask.stem.removesuffix("_anno"): label_kind(read_label(mask).pixels) for mask in masks}
     assert len(readings) == 165
     assert set(readings.values()) == {"instances", "binary"}
     assert {readings[f"testB_{number}"] for number in (3, 11, 18, 19)} == {"binary"}
@@ -171,6 +171,6 @@ def test_it_is_fast() -> None:
     seconds = []
     for _ in range(5):
         start = time.thread_time()
-        reading_of(label)
+        label_kind(label)
         seconds.append(time.thread_time() - start)
     assert min(seconds) < 0.02  # 1.3 ms on a desktop core; ten times as long with scikit-image's label

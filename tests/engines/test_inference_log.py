@@ -68,78 +68,78 @@ def names(entries) -> str:
 def test_a_stopped_run_goes_on_with_what_is_left(tmp_path, model, images):
     first = journal(tmp_path, model)
     with pytest.raises(KeyboardInterrupt):
-        run(first, first.left(images), stop_after=2)
+        run(first, first.remaining(images), stop_after=2)
     assert not (tmp_path / "out" / "summary.json").exists()
     second = journal(tmp_path, model)
-    assert run(second, second.left(images)) == ["c", "d"]
+    assert run(second, second.remaining(images)) == ["c", "d"]
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert (summary["images"], summary["written"], summary["done before"], summary["failed"]) == (4, 2, 2, [])
-    assert journal(tmp_path, model).left(images) == []
+    assert journal(tmp_path, model).remaining(images) == []
 
 
 def test_a_changed_picture_or_a_lost_result_is_done_again(tmp_path, model, images):
     first = journal(tmp_path, model)
-    run(first, first.left(images))
+    run(first, first.remaining(images))
     Path(images[0][IMAGE]).write_bytes(b"another")
     (tmp_path / "out" / "c_mask.png").unlink()
-    assert names(journal(tmp_path, model).left(images)) == "ac"
+    assert names(journal(tmp_path, model).remaining(images)) == "ac"
 
 
 @pytest.mark.parametrize(("settings", "weights", "told"), [({"mpp": 0.5}, b"weights", "mpp"), ({}, b"new", "model")])
 def test_results_of_another_inference_are_not_mixed_in(tmp_path, model, images, settings, weights, told):
     first = journal(tmp_path, model)
-    run(first, first.left(images))
+    run(first, first.remaining(images))
     model.write_bytes(weights)
     with pytest.raises(ValueError, match=rf"holds results of another inference \(different {told}\).*--overwrite True"):
-        journal(tmp_path, model, **settings).left(images)
+        journal(tmp_path, model, **settings).remaining(images)
     again = journal(tmp_path, model, "True", **settings)
-    assert run(again, again.left(images)) == ["a", "b", "c", "d"]
-    assert journal(tmp_path, model, **settings).left(images) == []
+    assert run(again, again.remaining(images)) == ["a", "b", "c", "d"]
+    assert journal(tmp_path, model, **settings).remaining(images) == []
 
 
 def test_what_failed_is_told_and_tried_again(tmp_path, model, images):
     first = journal(tmp_path, model)
     with pytest.raises(RuntimeError, match=r"^1 of 4 files were skipped: \S+b.png is damaged; the others are"):
-        run(first, first.left(images), broken="b")
+        run(first, first.remaining(images), broken="b")
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert [Path(entry["image"]).stem for entry in summary["failed"]] == ["b"]
     assert summary["written"] == 3
-    assert names(journal(tmp_path, model).left(images)) == "b"
+    assert names(journal(tmp_path, model).remaining(images)) == "b"
 
 
 def test_a_line_that_a_kill_cut_off_does_no_harm(tmp_path, model, images):
     first = journal(tmp_path, model)
-    run(first, first.left(images))
+    run(first, first.remaining(images))
     file = tmp_path / "out" / "journal_0.jsonl"
     file.write_bytes(file.read_bytes()[:-20])
     second = journal(tmp_path, model)
-    assert run(second, second.left(images)) == ["d"]
-    assert journal(tmp_path, model).left(images) == []
+    assert run(second, second.remaining(images)) == ["d"]
+    assert journal(tmp_path, model).remaining(images) == []
 
 
 def test_a_run_after_a_line_that_a_kill_cut_off_keeps_its_own_settings(tmp_path, model, images):
     first = journal(tmp_path, model)
-    run(first, first.left(images[:1]))
+    run(first, first.remaining(images[:1]))
     file = tmp_path / "out" / "journal_0.jsonl"
     file.write_bytes(file.read_bytes()[:-20])  # so that nothing is done, and others may write here
     second = journal(tmp_path, model, mpp=2.0)
-    run(second, second.left(images))
-    assert journal(tmp_path, model, mpp=2.0).left(images) == []
+    run(second, second.remaining(images))
+    assert journal(tmp_path, model, mpp=2.0).remaining(images) == []
     with pytest.raises(ValueError, match="holds results of another inference"):
-        journal(tmp_path, model).left(images)
+        journal(tmp_path, model).remaining(images)
 
 
 def test_a_missing_picture_is_never_done(tmp_path, model, images):
     first = journal(tmp_path, model)
-    run(first, first.left(images))
+    run(first, first.remaining(images))
     os.remove(images[3][IMAGE])
-    assert names(journal(tmp_path, model).left(images)) == "d"
+    assert names(journal(tmp_path, model).remaining(images)) == "d"
 
 
 def test_results_do_not_go_among_the_pictures(tmp_path, model, images):
     among = InferenceLog(tmp_path / "images", model, SETTINGS)
     with pytest.raises(ValueError, match="is the folder of the images; give another --output_dir"):
-        among.left(images)
+        among.remaining(images)
 
 
 def test_a_file_of_somebody_is_not_replaced(tmp_path, model, images):
@@ -148,13 +148,13 @@ def test_a_file_of_somebody_is_not_replaced(tmp_path, model, images):
     drawn.write_bytes(b"drawn by hand")
     (tmp_path / "out" / "c_mask_of_another_program.png").write_bytes(b"not in the way")
     with pytest.raises(ValueError, match=r"c_mask.png would be replaced, but it was not written by.*--overwrite True"):
-        journal(tmp_path, model).left(images)
-    run(journal(tmp_path, model), journal(tmp_path, model).left(images[:2]))  # a journal does not account for c
+        journal(tmp_path, model).remaining(images)
+    run(journal(tmp_path, model), journal(tmp_path, model).remaining(images[:2]))  # a journal does not account for c
     with pytest.raises(ValueError, match=r"c_mask.png would be replaced"):
-        journal(tmp_path, model).left(images)
+        journal(tmp_path, model).remaining(images)
     assert drawn.read_bytes() == b"drawn by hand"
     again = journal(tmp_path, model, "True")
-    assert run(again, again.left(images)) == ["a", "b", "c", "d"]
+    assert run(again, again.remaining(images)) == ["a", "b", "c", "d"]
     assert drawn.read_bytes() == b"mask"
 
 
@@ -162,46 +162,46 @@ def test_a_summary_of_somebody_is_not_replaced(tmp_path, model, images):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "summary.json").write_text("of another program")
     with pytest.raises(ValueError, match=r"summary.json would be replaced"):
-        journal(tmp_path, model).left(images)
+        journal(tmp_path, model).remaining(images)
 
 
 def test_a_result_of_another_folder_is_not_replaced(tmp_path, model, images):
     first = journal(tmp_path, model)
-    run(first, first.left(images))
+    run(first, first.remaining(images))
     other = tmp_path / "others" / "b.png"
     other.parent.mkdir()
     other.write_bytes(b"another b")
     with pytest.raises(ValueError, match=rf"b_mask.png would be replaced, .* of another image, {images[1][IMAGE]}"):
-        journal(tmp_path, model).left([{IMAGE: str(other)}])
+        journal(tmp_path, model).remaining([{IMAGE: str(other)}])
 
 
 def test_a_file_that_a_killed_run_left_is_its_own(tmp_path, model, images):
     first = journal(tmp_path, model)
     with pytest.raises(KeyboardInterrupt):
-        run(first, first.left(images), stop_writing="b")
+        run(first, first.remaining(images), stop_writing="b")
     assert (tmp_path / "out" / "b_mask.png").exists()
     second = journal(tmp_path, model)
-    assert run(second, second.left(images)) == ["b", "c", "d"]
+    assert run(second, second.remaining(images)) == ["b", "c", "d"]
 
 
 def test_a_mask_drawn_for_a_picture_that_failed_is_not_replaced(tmp_path, model, images):
     first = journal(tmp_path, model)
     with pytest.raises(RuntimeError, match="were skipped"):
-        run(first, first.left(images), broken="b")
+        run(first, first.remaining(images), broken="b")
     (tmp_path / "out" / "b_mask.png").write_bytes(b"drawn by hand")
     with pytest.raises(ValueError, match=r"b_mask.png would be replaced"):
-        journal(tmp_path, model).left(images)
+        journal(tmp_path, model).remaining(images)
 
 
 def test_files_by_halves_of_a_killed_run_are_removed_by_the_next(tmp_path, model, images):
     first = journal(tmp_path, model)
-    run(first, first.left(images[:3]))
+    run(first, first.remaining(images[:3]))
     halves = [".a_mask.png.0a1b2c3d.partial.png", ".d_mask.png.0a1b2c3d.partial"]
     others = [".e_mask.png.0a1b2c3d.partial", ".hidden.partial"]
     for name in (*halves, *others):
         (tmp_path / "out" / name).write_bytes(b"half")
     second = journal(tmp_path, model)
-    run(second, second.left(images))
+    run(second, second.remaining(images))
     assert sorted(path.name for path in (tmp_path / "out").glob(".*")) == others
 
 

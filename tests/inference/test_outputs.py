@@ -21,10 +21,10 @@ from bundle.inference import (
     Disagreementd,
     SaveContoursd,
     SaveDisagreementd,
-    SaveDoubtd,
     SaveGeoJSONd,
     SaveInstancesd,
     SaveProbabilityd,
+    SaveUncertaintyd,
     consensus_entropy,
 )
 
@@ -65,7 +65,7 @@ def outputs(folder: Path, names: tuple[str, ...] = ("gland",), **settings: Any) 
         "contours.png": SaveContoursd(folder, glands, reader, colors),
         "geojson": SaveGeoJSONd(folder, glands, names, colors, simplify=0.0),
         "disagreement.tif": SaveDisagreementd(folder),
-        "doubt.png": SaveDoubtd(folder, reader, (255, 0, 0)),
+        "doubt.png": SaveUncertaintyd(folder, reader, (255, 0, 0)),
     }
 
 
@@ -300,12 +300,12 @@ def test_disagreement_is_made_of_the_maps_beside_the_answer(tmp_path):
 
 def test_doubt_is_the_color_over_the_gray_picture(tmp_path):
     record = doubted(record_of(plane(*["....."] * 3), tmp_path / "in"))
-    SaveDoubtd(tmp_path, PictureReader(), (255, 0, 0), power=2)(record)
+    SaveUncertaintyd(tmp_path, PictureReader(), (255, 0, 0), power=2)(record)
     shown = np.asarray(Image.open(tmp_path / "tile.one_doubt.png"))
     assert shown.shape == (3, 5, 3)
     assert shown[1].tolist() == [[200] * 3, [203, 188, 188], [214, 150, 150], [231, 88, 88], [255, 0, 0]]
     with pytest.raises(ValueError, match="power is 0"):
-        SaveDoubtd(tmp_path, PictureReader(), (255, 0, 0), power=0)
+        SaveUncertaintyd(tmp_path, PictureReader(), (255, 0, 0), power=0)
 
 
 # One record, many outputs

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from bundle.engines import ModelCheckpointLoader
-from bundle.inference import DisagreementScorer, disagreement, outlining_order
+from bundle.inference import DisagreementScorer, annotation_order, disagreement
 from bundle.networks import SemiMoE, UNet
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -207,24 +207,24 @@ SCORES = {"a.png": 0.2, "b.png": 0.7, "c.png": 0.2, "d.png": 0.9}
 
 
 def test_orders_by_hand():
-    assert outlining_order("disagreement", NAMES, SCORES) == ["d.png", "b.png", "a.png", "c.png"]
-    assert outlining_order("first", NAMES) == sorted(NAMES)
-    assert outlining_order("random", [], seed=1) == []
+    assert annotation_order("disagreement", NAMES, SCORES) == ["d.png", "b.png", "a.png", "c.png"]
+    assert annotation_order("first", NAMES) == sorted(NAMES)
+    assert annotation_order("random", [], seed=1) == []
 
 
 def test_a_random_order_is_the_seeds_alone():
     many = [f"tile_{number}.png" for number in range(40)]
-    order = outlining_order("random", many, seed=1)
+    order = annotation_order("random", many, seed=1)
     assert sorted(order) == sorted(many)
-    assert order == outlining_order("random", many[::-1], SCORES, seed=1)
-    assert order != outlining_order("random", many, seed=2)
+    assert order == annotation_order("random", many[::-1], SCORES, seed=1)
+    assert order != annotation_order("random", many, seed=2)
     assert order != many
     fewer = [name for name in many if name != order[3]]
-    assert outlining_order("random", fewer, seed=1) == [name for name in order if name != order[3]]
+    assert annotation_order("random", fewer, seed=1) == [name for name in order if name != order[3]]
 
 
 def test_an_order_that_cannot_be_is_refused():
     with pytest.raises(ValueError, match="strategy is 'best'; choose from disagreement, random, first"):
-        outlining_order("best", NAMES)
+        annotation_order("best", NAMES)
     with pytest.raises(ValueError, match=r"1 of 5 pictures have no score \(e.png is the first\)"):
-        outlining_order("disagreement", [*NAMES, "e.png"], SCORES)
+        annotation_order("disagreement", [*NAMES, "e.png"], SCORES)

@@ -10,7 +10,7 @@ import torch
 from monai.inferers import SimpleInferer, SlidingWindowInferer
 from torch import nn
 
-from bundle.inference import TurnedInferer
+from bundle.inference import TTAInferer
 from bundle.inference.tta import MEMBERS, _rotate, _rotate_back
 
 
@@ -38,7 +38,7 @@ def test_the_views_are_different_and_come_back():
 
 @pytest.mark.parametrize("turns", list(MEMBERS))
 def test_it_does_not_matter_how_the_image_lies(crooked, turns):
-    inferer = TurnedInferer(SlidingWindowInferer((8, 8), overlap=0.5, mode="gaussian"), turns)
+    inferer = TTAInferer(SlidingWindowInferer((8, 8), overlap=0.5, mode="gaussian"), turns)
     image = torch.randn(2, 3, 13, 18)
     answer = inferer(image, crooked)
     assert answer.shape == (2, 2, 13, 18)
@@ -53,47 +53,47 @@ def test_it_does_not_matter_how_the_image_lies(crooked, turns):
 def test_a_network_without_left_and_right_answers_as_ever(even, turns):
     plain = SlidingWindowInferer((8, 8), overlap=0.5)
     image = torch.randn(1, 3, 12, 20)
-    torch.testing.assert_close(TurnedInferer(plain, turns)(image, even), plain(image, even))
+    torch.testing.assert_close(TTAInferer(plain, turns)(image, even), plain(image, even))
 
 
 def test_one_view_is_the_plain_answer_and_more_are_not(crooked):
     image = torch.randn(1, 3, 10, 10)
     plain = SimpleInferer()(image, crooked)
-    assert torch.equal(TurnedInferer(SimpleInferer(), 1)(image, crooked), plain)
-    assert not torch.allclose(TurnedInferer(SimpleInferer(), 2)(image, crooked), plain, atol=1e-3)
+    assert torch.equal(TTAInferer(SimpleInferer(), 1)(image, crooked), plain)
+    assert not torch.allclose(TTAInferer(SimpleInferer(), 2)(image, crooked), plain, atol=1e-3)
 
 
 def test_the_mean_is_of_what_the_network_answers(crooked):
     image = torch.randn(1, 3, 6, 9)
     mirrored = crooked(image.flip(-1)).flip(-1)
-    found = TurnedInferer(SimpleInferer(), 2)(image, crooked)
+    found = TTAInferer(SimpleInferer(), 2)(image, crooked)
     torch.testing.assert_close(found, (crooked(image) + mirrored) / 2)
 
 
 def test_the_image_and_the_answers_stay_as_they_are():
     image = torch.randn(1, 3, 6, 9)
     before = image.clone()
-    found = TurnedInferer(SimpleInferer(), 8)(image, nn.Identity())
+    found = TTAInferer(SimpleInferer(), 8)(image, nn.Identity())
     torch.testing.assert_close(found, before)
     assert torch.equal(image, before)
 
 
 def test_it_has_what_the_inner_inferer_has():
-    inferer = TurnedInferer(SlidingWindowInferer((8, 16), overlap=0.25), 4)
+    inferer = TTAInferer(SlidingWindowInferer((8, 16), overlap=0.25), 4)
     assert (inferer.roi_size, inferer.overlap, inferer.turns) == ((8, 16), 0.25, 4)
     for other in (copy.deepcopy(inferer), pickle.loads(pickle.dumps(inferer))):
         assert (other.roi_size, other.turns) == ((8, 16), 4)
     with pytest.raises(AttributeError, match="'SimpleInferer' object has no attribute 'roi_size'"):
-        _ = TurnedInferer(SimpleInferer()).roi_size
+        _ = TTAInferer(SimpleInferer()).roi_size
 
 
 def test_half_precision_is_averaged_in_full(even):
-    found = TurnedInferer(SimpleInferer(), 2)(torch.randn(1, 3, 4, 4), lambda image: even(image).half())
+    found = TTAInferer(SimpleInferer(), 2)(torch.randn(1, 3, 4, 4), lambda image: even(image).half())
     assert found.dtype == torch.float32
 
 
 def test_what_it_cannot_do_is_one_sentence(even):
     with pytest.raises(ValueError, match="turns is 3; choose from 1, 2, 4, 8"):
-        TurnedInferer(SimpleInferer(), 3)
+        TTAInferer(SimpleInferer(), 3)
     with pytest.raises(TypeError, match="the network returns dict; test-time augmentation needs one tensor"):
-        TurnedInferer(SimpleInferer(), 2)(torch.zeros(1, 3, 4, 4), lambda image: {"seg": even(image)})
+        TTAInferer(SimpleInferer(), 2)(torch.zeros(1, 3, 4, 4), lambda image: {"seg": even(image)})

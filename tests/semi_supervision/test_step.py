@@ -75,7 +75,7 @@ class Flipped:
     def __init__(self, batch: Batch) -> None:
         self.batch = batch
 
-    def carry(self, label: PseudoLabel) -> PseudoLabel:
+    def transform_label(self, label: PseudoLabel) -> PseudoLabel:
         return PseudoLabel(label.target.flip(-1), None if label.weight is None else label.weight.flip(-1))
 
 
@@ -96,7 +96,7 @@ class Noisy:
     def __init__(self, batch: Batch) -> None:
         self.batch = batch
 
-    def carry(self, label: PseudoLabel) -> PseudoLabel:
+    def transform_label(self, label: PseudoLabel) -> PseudoLabel:
         return label
 
 
@@ -381,7 +381,7 @@ class Twice:
     class Shown:
         batch: Batch
 
-        def carry(self, label: PseudoLabel) -> PseudoLabel:
+        def transform_label(self, label: PseudoLabel) -> PseudoLabel:
             return PseudoLabel(torch.cat([label.target, label.target]))
 
     def __call__(self, batch: Batch) -> Viewed:

@@ -40,7 +40,7 @@ class Turn:
         self.calls += 1
         return Turn({"image": image})
 
-    def carry(self, label: PseudoLabel) -> PseudoLabel:
+    def transform_label(self, label: PseudoLabel) -> PseudoLabel:
         return label
 
 

@@ -10,7 +10,7 @@ import torch
 from monai.data import MetaTensor, list_data_collate
 from monai.transforms import Compose, RandFlipd
 
-from bundle.transforms import EightBitd, PlainTensors, SmallestIntegerd
+from bundle.transforms import SmallestIntegerd, ToPlainTensors, ToUint8d
 
 
 def meta(values: Any, dtype: torch.dtype = torch.float32) -> MetaTensor:
@@ -20,20 +20,20 @@ def meta(values: Any, dtype: torch.dtype = torch.float32) -> MetaTensor:
 
 def test_colors_are_rounded_and_not_cut_down():
     colors = meta([[[0.0, 0.4, 0.6, 127.49, 127.51, 254.6, 255.0]]])
-    result = EightBitd()({"image": colors})["image"]
+    result = ToUint8d()({"image": colors})["image"]
     assert result.dtype == torch.uint8
     assert result.flatten().tolist() == [0, 0, 1, 127, 128, 255, 255]
     assert colors.dtype == torch.float32, "the input record is unchanged"
 
 
 def test_colors_beyond_8_bits_do_not_wrap_around():
-    result = EightBitd()({"image": meta([[[-3.0, 255.4, 300.0]]])})["image"]
+    result = ToUint8d()({"image": meta([[[-3.0, 255.4, 300.0]]])})["image"]
     assert result.flatten().tolist() == [0, 255, 255]
 
 
 def test_8_bit_colors_pass_untouched():
     image = meta([[[1, 2, 255]]], torch.uint8)
-    assert EightBitd()({"image": image})["image"] is image
+    assert ToUint8d()({"image": image})["image"] is image
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_labels_that_are_not_integers_are_refused():
 
 def test_compact_pixels_keep_their_metadata():
     record = {"image": meta(np.ones((3, 2, 4)) * 7.3), "label": meta(np.ones((1, 2, 4)))}
-    result = Compose([EightBitd(), SmallestIntegerd()])(record)
+    result = Compose([ToUint8d(), SmallestIntegerd()])(record)
     for key in ("image", "label"):
         assert isinstance(result[key], MetaTensor)
         assert result[key].affine[0, 0] == 0.5
@@ -72,7 +72,7 @@ def test_compact_pixels_keep_their_metadata():
         assert result[key].is_contiguous()
 
 
-@pytest.mark.parametrize("transform", [EightBitd, SmallestIntegerd])
+@pytest.mark.parametrize("transform", [ToUint8d, SmallestIntegerd])
 def test_a_missing_key_is_allowed_if_set(transform):
     other = {"other": 1}
     assert transform(allow_missing_keys=True)(other) == other
@@ -82,7 +82,7 @@ def test_a_missing_key_is_allowed_if_set(transform):
 
 def test_plain_tensors_have_no_metadata_except_the_file_name():
     image, label = meta(np.ones((3, 2, 2))), meta(np.ones((1, 2, 2)))
-    result = PlainTensors()({"image": image, "label": label, "grade": "benign"})
+    result = ToPlainTensors()({"image": image, "label": label, "grade": "benign"})
     assert {key: type(value) for key, value in result.items()} == {
         "image": torch.Tensor,
         "label": torch.Tensor,
@@ -95,7 +95,7 @@ def test_plain_tensors_have_no_metadata_except_the_file_name():
 
 
 def test_images_without_a_file_pass():
-    assert set(PlainTensors()({"image": torch.ones(3, 2, 2)})) == {"image"}
-    drawn = Compose([RandFlipd("image", prob=1.0), PlainTensors()])({"image": torch.ones(3, 2, 2)})
+    assert set(ToPlainTensors()({"image": torch.ones(3, 2, 2)})) == {"image"}
+    drawn = Compose([RandFlipd("image", prob=1.0), ToPlainTensors()])({"image": torch.ones(3, 2, 2)})
     assert type(drawn["image"]) is torch.Tensor
     assert drawn["file"] == ""

@@ -40,7 +40,7 @@ def test_labels_and_the_rest_of_the_batch_are_unchanged() -> None:
     assert shown.batch["label"] is batch["label"]
     assert batch.keys() == shown.batch.keys()
     label = PseudoLabel(torch.zeros(1, 1, 4, 4), torch.ones(1, 1, 4, 4))
-    assert shown.carry(label) is label
+    assert shown.transform_label(label) is label
 
 
 @pytest.mark.parametrize(("sd", "limit"), [(-0.1, 0.2), (0.1, -0.2)])

@@ -15,11 +15,11 @@ from bundle.transforms import (
     ColorChange,
     ColorJitter,
     ColorView,
+    ConcatenateViews,
     CutMix,
     GaussianBlur,
     StainJitter,
     ViewChain,
-    ViewsTogether,
 )
 from bundle.types import Batch, PseudoLabel, View
 
@@ -64,7 +64,7 @@ VIEWS: dict[str, Callable[[], View]] = {
     "blur": lambda: colored(GaussianBlur([0.2, 1.5])),
     "cutmix": lambda: CutMix([0.1, 0.4], [0.3, 3.3]),
     "strong": strong,
-    "together": lambda: ViewsTogether([strong(), strong()]),
+    "together": lambda: ConcatenateViews([strong(), strong()]),
 }
 each_view = pytest.mark.parametrize("name", VIEWS)
 
@@ -209,11 +209,11 @@ PSEUDO_LABELERS: dict[str, Callable[[Tensor], PseudoLabel]] = {
 @pytest.mark.parametrize("form", PSEUDO_LABELERS)
 def test_carrying_the_label_equals_labeling_the_view(form, view):
     boxes = CutMix([0.1, 0.4], [0.3, 3.3])
-    viewed = {"cutmix": boxes, "twice": ViewChain([boxes, boxes]), "together": ViewsTogether([boxes, boxes])}[view](
+    viewed = {"cutmix": boxes, "twice": ViewChain([boxes, boxes]), "together": ConcatenateViews([boxes, boxes])}[view](
         batch := batch_of()
     )
     carried, expected = (
-        viewed.carry(PSEUDO_LABELERS[form](batch["image"])),
+        viewed.transform_label(PSEUDO_LABELERS[form](batch["image"])),
         PSEUDO_LABELERS[form](viewed.batch["image"]),
     )
     assert torch.equal(carried.target, expected.target)
@@ -273,13 +273,13 @@ def test_single_and_unselected_images_are_unchanged():
 def test_views_together_concatenates_the_views_in_order():
     batch = batch_of(2)
     dark = colored(ColorJitter(1.0, 0.0, 0.0, 0.0))
-    viewed = ViewsTogether([ViewChain([]), dark])(batch)
+    viewed = ConcatenateViews([ViewChain([]), dark])(batch)
     assert viewed.batch["image"].shape == (4, 3, 20, 28)
     assert torch.equal(viewed.batch["image"][:2], batch["image"])
     assert not torch.equal(viewed.batch["image"][2:], batch["image"])
     assert torch.equal(viewed.batch["label"], batch["label"].repeat(2, 1, 1, 1))
     weight = torch.rand(2, 1, 20, 28)
-    carried = viewed.carry(PseudoLabel(batch["label"], weight))
+    carried = viewed.transform_label(PseudoLabel(batch["label"], weight))
     assert torch.equal(carried.target, batch["label"].repeat(2, 1, 1, 1))
     assert carried.weight is not None
     assert torch.equal(carried.weight, weight.repeat(2, 1, 1, 1))
@@ -298,7 +298,7 @@ def test_views_together_concatenates_the_views_in_order():
         (lambda: CutMix([0.4, 1.4], [0.5, 2.0]), "area must be a range"),
         (lambda: CutMix([0.1, 0.4], [0.0, 2.0]), "aspect one above 0"),
         (lambda: CutMix([0.1, 0.4], [0.5, 2.0], probability=-1.0), "a probability must be in"),
-        (lambda: ViewsTogether([]), "give at least one view"),
+        (lambda: ConcatenateViews([]), "give at least one view"),
     ],
 )
 def test_invalid_amounts_are_refused(make, message):

@@ -17,7 +17,7 @@ from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from monailabel.interfaces.tasks.strategy import Strategy
 
 from bundle.annotation import read_annotations
-from bundle.inference.scoring import outlining_order
+from bundle.inference.scoring import annotation_order
 from bundle.slides import is_slide
 
 logger = logging.getLogger(__name__)
@@ -109,15 +109,15 @@ def strategies(scoring: DisagreementScoring, pixel_size: float, mpp: float | Non
 
     def by_disagreement(names: list[str], _: Datastore) -> list[tuple[str, dict[str, Any]]]:
         scores = scoring.scores()
-        ranked = outlining_order("disagreement", (name for name in names if name in scores), scores)
+        ranked = annotation_order("disagreement", (name for name in names if name in scores), scores)
         ranked += [name for name in names if name not in scores]
         return [(name, {"disagreement": scores.get(name)}) for name in ranked]
 
     def at_random(names: list[str], _: Datastore) -> list[tuple[str, dict[str, Any]]]:
-        return [(name, {}) for name in outlining_order("random", names, seed=secrets.randbelow(2**31))]
+        return [(name, {}) for name in annotation_order("random", names, seed=secrets.randbelow(2**31))]
 
     def by_name(names: list[str], _: Datastore) -> list[tuple[str, dict[str, Any]]]:
-        return [(name, {}) for name in outlining_order("first", names)]
+        return [(name, {}) for name in annotation_order("first", names)]
 
     descriptions = {
         "disagreement": "Highest disagreement of the experts",

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bundle.data.label_values import reading_of
+from bundle.data.label_values import label_kind
 from bundle.data.orientation import UPRIGHT
 from bundle.data.raw_pixels import Stored, strips
 
@@ -55,7 +55,7 @@ def to_label(stored: Stored, classes: int | None = None) -> tuple[NDArray[np.int
     """Convert to a label map (H, W), int32; returns the map and a note.
 
     Raises:
-        ValueError: if pixels are colors, the background is ambiguous, or ``reading_of`` rejects the values.
+        ValueError: if pixels are colors, the background is ambiguous, or ``label_kind`` rejects the values.
     """
     values, notes = stored.values, [TURNED] if stored.orientation != UPRIGHT else []
     if stored.white_is_zero:
@@ -71,7 +71,7 @@ def to_label(stored: Stored, classes: int | None = None) -> tuple[NDArray[np.int
         notes.append("equal channels reduced to one")
     if stored.palette is not None:
         _check_palette(values, stored.palette)
-    reading = reading_of(values, classes)
+    reading = label_kind(values, classes)
     if stored.lossy and reading in ("instances", "classes"):
         raise ValueError("it is a JPEG, which changes the values of a mask; export it again as PNG")
     return values.astype(np.int32), ", ".join(notes) or None
