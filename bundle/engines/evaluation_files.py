@@ -12,7 +12,7 @@ from ignite import distributed as idist
 from ignite.engine import Engine, Events
 from monai.data.utils import create_file_basename
 
-from bundle.engines.inference_journal import JOURNAL, append, read_journals
+from bundle.engines.finished_images import JOURNAL, append, read_journals
 from bundle.engines.process_group import gathered
 from bundle.types import IMAGE, to_bool
 

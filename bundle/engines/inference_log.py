@@ -17,7 +17,7 @@ from ignite.engine import Engine, Events
 from monai.data.utils import create_file_basename
 from torch import distributed
 
-from bundle.engines.inference_journal import JOURNAL, Journals, append, read_journals, state_of
+from bundle.engines.finished_images import JOURNAL, Journals, append, read_journals, state_of
 from bundle.engines.process_group import gathered, own_share
 from bundle.types import FACTS, FAILED, FILES, IMAGE, to_bool
 from bundle.utils import atomic_path, remove_partials_of

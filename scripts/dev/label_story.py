@@ -277,9 +277,8 @@ class Story:
                 say("  epoch {epoch} of {epochs}, loss {loss}, {seconds_left} s left".format(**progress))
             time.sleep(0.5)
         state, after = self.send("GET", "/info/").json()["train_stats"][MODEL], self.models()
-        message = f"training {task['status'].lower()}: {state.get('reason')}"
+        say(message := f"training {task['status'].lower()}: {state.get('reason')}")
         check(task["status"] == ("DONE" if until > 1 else "STOPPED"), message)
-        say(message)
         check(set(before.values()) <= set(after.values()), "a previous model is lost")
         check((after != before) is state.get("taken", False), "the models do not agree with the server's record")
         return state
@@ -287,9 +286,8 @@ class Story:
     def suggested(self) -> list[str]:
         """Return the tiles that the server suggests to label next; they must have the highest disagreement."""
         scores = self.send("GET", "/info/").json()["scoring"]["disagreement"]["scores"]
-        ranked = sorted(scores, key=lambda name: (-scores[name], name))
-        responses = [self.send("POST", "/activelearning/disagreement", json={}) for _ in range(self.given.outlined)]
-        chosen = [response.json()["id"] for response in responses]
+        ranked, ask = sorted(scores, key=lambda name: (-scores[name], name)), ("POST", "/activelearning/disagreement")
+        chosen = [self.send(*ask, json={}).json()["id"] for _ in range(self.given.outlined)]
         check(chosen == ranked[: len(chosen)], f"the server suggests {chosen}, but its scores are {scores}")
         for name in [*chosen, *ranked[-len(chosen) :]]:
             glands = self.polygons(self.tiles / f"{name}.png", self.answers / "ranking")
