@@ -51,13 +51,18 @@ def read_asap(data: bytes, default_name: str, left_out: Counter[str]) -> Iterato
         left_out: counter of objects without an area, by type.
 
     Raises:
-        AnnotationError: if the content is not ASAP XML or declares a document type, or a ring is invalid.
+        AnnotationError: if the content is not ASAP XML, has an unknown encoding or declares a document type, or a ring
+            is invalid.
     """
     reader = _Reader()
     try:
         reader.parser.Parse(data, True)
     except expat.ExpatError as error:
         raise AnnotationError(f"it is not XML ({error}); export it from the viewer again") from error
+    except AnnotationError:
+        raise
+    except (LookupError, ValueError) as error:  # of Python's codecs
+        raise AnnotationError(f"it has an encoding that is not supported ({error}); save it as UTF-8") from error
     for number, (attributes, points) in enumerate(reader.annotations, start=1):
         name = _name(attributes, default_name)
         type_name = attributes.get("Type", "Polygon")

@@ -10,7 +10,7 @@ import shapely
 from numpy.typing import NDArray
 from shapely import STRtree
 
-BLOCK = 2048
+BLOCK = 256
 """Number of rays that are processed at once, to bound the memory."""
 
 

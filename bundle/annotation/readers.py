@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +24,10 @@ logger = logging.getLogger(__name__)
 
 
 def read_annotations(
-    path: str | os.PathLike[str], default_name: str = UNCLASSIFIED, max_bytes: int = 64 * MEBIBYTE
+    path: str | os.PathLike[str],
+    default_name: str = UNCLASSIFIED,
+    max_bytes: int = 64 * MEBIBYTE,
+    max_seconds: float = 60.0,
 ) -> list[Annotation]:
     """Read annotations from ASAP XML, GeoJSON (as QuPath exports it) or the JSON of HistomicsUI.
 
@@ -34,13 +38,15 @@ def read_annotations(
         path: path of the file; its format is detected from its content.
         default_name: label of objects without one.
         max_bytes: maximum size of the file.
+        max_seconds: maximum computing time, which many tangled outlines would exceed; time of other threads, and of
+            waiting for them, does not count. One outline takes a few seconds at most (``bundle.annotation.crossings``).
 
     Returns:
         Annotations in the order of the file, each with a valid shape and an area.
 
     Raises:
-        AnnotationError: if the file has another format or is too large, or a ring has fewer than three points or
-            coordinates that are not finite; with the path.
+        AnnotationError: if the file has another format, is too large or takes too long, or a ring has fewer than three
+            points, coordinates that are not finite, or too many crossings; with the path.
         OSError: if the file cannot be read.
     """
     with Path(path).open("rb") as file:
@@ -50,7 +56,15 @@ def read_annotations(
         raise AnnotationError(f"{path} is larger than {limit}; export fewer objects, or raise the limit")
     left_out: Counter[str] = Counter()
     try:
-        annotations = list(_parse(data, default_name, left_out))
+        annotations = []
+        end = time.thread_time() + max_seconds
+        for annotation in _parse(data, default_name, left_out):
+            annotations.append(annotation)
+            if time.thread_time() > end:
+                raise AnnotationError(
+                    f"the first {len(annotations)} objects took more than {max_seconds:g} s; simplify the outlines, or "
+                    "export fewer"
+                )
     except AnnotationError as error:
         raise AnnotationError(f"{path} cannot be read: {error}") from error
     except RecursionError as error:

@@ -14,6 +14,8 @@ import shapely
 from numpy.typing import NDArray
 from shapely import MultiPolygon, Polygon, affinity
 
+from bundle.annotation.crossings import check_crossings, check_density
+from bundle.annotation.errors import AnnotationError
 from bundle.annotation.ray_intersections import intersect_left_rays
 
 Shape: TypeAlias = Polygon | MultiPolygon
@@ -37,10 +39,6 @@ class Annotation(NamedTuple):
 
     name: str
     shape: Shape
-
-
-class AnnotationError(ValueError):
-    """Annotations cannot be read or used; the message is one sentence."""
 
 
 def ring_of(points: Any) -> Ring:
@@ -77,7 +75,12 @@ def fill_rings(rings: Sequence[Ring]) -> Shape | None:
 
     Returns:
         A valid shape, or ``None`` if nothing is enclosed.
+
+    Raises:
+        AnnotationError: if the rings cross or retrace each other or themselves too often.
     """
+    if len(rings) > 1:
+        check_crossings(rings)
     areas: list[shapely.Geometry] = [_fill_ring(ring) for ring in rings]
     while len(areas) > 1:  # pairwise, because adding thousands of rings to one shape is slow
         pairs = shapely.symmetric_difference(areas[:-1:2], areas[1::2]).tolist()
@@ -90,18 +93,34 @@ def polygon_with_holes(outer: Ring, holes: Sequence[Ring]) -> Shape | None:
 
     Returns:
         A valid shape, or ``None`` if nothing is left.
+
+    Raises:
+        AnnotationError: if the rings cross or retrace each other or themselves too often.
     """
+    check_density([outer, *holes])
     polygon = Polygon(outer, holes)
     if not polygon.is_valid:
+        check_crossings([outer, *holes])
         polygon = shapely.difference(_fill_ring(outer), shapely.union_all([_fill_ring(hole) for hole in holes]))
     return areas_of(polygon)
 
 
 def union_of(shapes: Sequence[Shape | None]) -> Shape | None:
-    """Return the union of shapes; ``None`` is an empty shape."""
+    """Return the union of shapes; ``None`` is an empty shape.
+
+    Raises:
+        AnnotationError: if the shapes cross each other too often.
+    """
     polygons = [polygon for shape in shapes if shape is not None for polygon in shapely.get_parts(shape)]
+    if len(polygons) < 2:
+        return areas_of(MultiPolygon(polygons))
+    rings = [shapely.get_coordinates(ring)[:-1] for ring in shapely.get_rings(polygons)]
+    check_density(rings)
     multipolygon = MultiPolygon(polygons)
-    return areas_of(multipolygon if multipolygon.is_valid else shapely.union_all(polygons))
+    if multipolygon.is_valid:
+        return areas_of(multipolygon)
+    check_crossings(rings)
+    return areas_of(shapely.union_all(polygons))
 
 
 def areas_of(shape: shapely.Geometry) -> Shape | None:
@@ -166,9 +185,11 @@ def plain_number(value: float) -> int | float:
 
 def _fill_ring(ring: Ring) -> shapely.Geometry:
     """Return the area of one ring, by even-odd filling; may be empty."""
+    check_density([ring])
     polygon = Polygon(ring)
     if polygon.is_valid:
         return polygon
+    check_crossings([ring])
     # shapely.make_valid gives other results for some rings, such as a keyhole around touching holes
     faces = shapely.get_parts(shapely.polygonize([shapely.unary_union(polygon.exterior)]))
     crossings = np.zeros(len(faces), int)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import math
+import time
 
 import numpy as np
 import pytest
 import shapely
 
 from bundle.annotation import Annotation, AnnotationError, read_annotations
+from bundle.annotation.keyhole import keyhole
 
 SQUARE = [[0, 0], [4, 0], [4, 4], [0, 4]]
 INNER = [[1, 1], [3, 1], [3, 3], [1, 3]]
@@ -385,3 +387,57 @@ def test_a_file_that_is_too_large_is_refused(read):
 def test_a_missing_file_is_an_error_of_the_system(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"none\.xml"):
         read_annotations(tmp_path / "none.xml")
+
+
+TOOTH = [(k, 1000 * (k % 2)) for k in range(3000)]
+TANGLED = {
+    "random points": (np.random.default_rng(0).random((800, 2)) * 1000, "crosses itself more than 2,000"),
+    "a repeated triangle": ([[0, 0], [9, 0], [9, 9]] * 300, "retraces 50,000 times"),
+    "edges side by side": ([(k + 10**6 * (k % 2), 10**6 * (k % 2)) for k in range(5001)], "near each other"),
+}
+COMBS = [[*TOOTH, (3000, -1), (-1, -1)], [*((y, x) for x, y in TOOTH), (-1, 3000), (-1, -1)]]
+
+
+@pytest.mark.parametrize("case", TANGLED)
+def test_tangled_outlines_are_refused_at_once(read, case):
+    points, sentence = TANGLED[case]
+    ring = np.asarray(points).tolist()
+    start = time.thread_time()
+    for content in (asap(outline(ring)), feature(polygon(ring)), {"elements": [polyline(ring)]}):
+        with pytest.raises(AnnotationError, match=sentence):
+            read(content)
+    assert time.thread_time() - start < 20
+
+
+def test_rings_that_cross_each_other_everywhere_are_refused(read):
+    """Each is valid alone."""
+    several = {"type": "MultiPolygon", "coordinates": [[ring] for ring in COMBS]}
+    for content in (feature(polygon(*COMBS)), feature(several), {"elements": [polyline(COMBS[0], holes=COMBS[1:])]}):
+        with pytest.raises(AnnotationError, match="crosses itself more than"):
+            read(content)
+    area = [point for ring in COMBS for point in [*ring, ring[0]]]
+    with pytest.raises(AnnotationError, match="crosses itself more than"):
+        read(asap(outline(area, "Area")))
+
+
+def test_an_outline_of_many_holes_and_one_of_many_points_are_read(read):
+    """Every hole is reached over a bridge, which is walked twice."""
+    holes = [shapely.box(x, y, x + 4, y + 4).exterior for x in range(2, 402, 10) for y in range(2, 402, 10)]
+    sieve = shapely.Polygon(shapely.box(0, 0, 402, 402).exterior, holes)
+    assert only(read(asap(outline(keyhole(sieve).tolist())))).area == sieve.area
+    angle = np.linspace(0, 2 * np.pi, 20_000, endpoint=False)
+    radius = 2000 + 200 * np.sin(50 * angle)
+    points = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
+    truncated = only(read(asap(outline(points.astype(int).tolist())))).area
+    assert truncated == pytest.approx(only(read(feature(polygon(points.tolist())))).area, rel=0.01)
+
+
+def test_a_file_that_takes_too_long_is_refused(read):
+    with pytest.raises(AnnotationError, match=r"the first 1 objects took more than 0 s"):
+        read(asap(outline(SQUARE), outline(SQUARE)), max_seconds=0)
+
+
+@pytest.mark.parametrize("encoding", ["klingon", "utf-32", "shift_jis", "idna", "zlib", "hex"])
+def test_an_encoding_that_nobody_knows_is_refused(read, encoding):
+    with pytest.raises(AnnotationError, match=r"(encoding|not XML).*(save it as UTF-8|export it)"):
+        read(asap(outline(SQUARE)).replace('encoding="UTF-8"', f'encoding="{encoding}"'))
