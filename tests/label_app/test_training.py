@@ -28,8 +28,13 @@ pytest_plugins = ["tests.label_app.served"]
 
 
 @pytest.fixture
-def studies(make_studies: Callable[..., Path]) -> Path:
-    return make_studies("oblong_1", "square_1", "square_2", "square_3", "square_4")
+def studies(make_studies: Callable[..., Path], request: pytest.FixtureRequest) -> Path:
+    """A folder of tiles, with another name if a test gives one."""
+    folder, name = (
+        make_studies("oblong_1", "square_1", "square_2", "square_3", "square_4"),
+        getattr(request, "param", ""),
+    )
+    return folder.rename(folder.with_name(name)) if name else folder
 
 
 @pytest.fixture
@@ -106,6 +111,23 @@ def test_it_learns_from_outlines_and_from_all_images_without(app: Any, label: Pa
     assert app.infer({"model": NAME, "image": names[0]})["file"]
 
 
+@pytest.mark.parametrize("studies", ["my#tiles"], indirect=True)
+def test_a_number_sign_in_names_of_files_and_folders_does_no_harm(app: Any, label: Path, studies: Path) -> None:
+    """MONAI's parser of configs replaces it in texts."""
+    for number in (1, 2):
+        (studies / f"square_{number}.png").rename(studies / f"tile#{number}.PNG")
+        (label / f"square_{number}.png").rename(label / f"tile#{number}.png")
+    (studies / "square_3.png").rename(studies / "tile#3.png")
+    app.datastore().refresh()
+    outlined(app, label, "tile#1")
+    outlined(app, label, "tile#2", as_xml=True)
+    result = app.train(dict(QUICK))
+    assert (result["labeled"], result["validation"], result["unlabeled"]) == (1, 1, 3)
+    assert result["before"] is not None
+    assert (studies / "model" / MODEL).is_file() is result["taken"]
+    assert app.infer({"model": NAME, "image": "tile#3"})["file"]
+
+
 def test_the_unlabeled_images_reach_the_bundle_and_judges_do_not_teach(
     app: Any, label: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,7 +143,7 @@ def test_the_unlabeled_images_reach_the_bundle_and_judges_do_not_teach(
     assert not part["train"] & part["validate"]
     assert unlabeled == set(names[3:])
     assert seen["max_epochs"] == seen["train#trainer#max_epochs"] == 1
-    assert seen["train#handlers"][0]["path"] == str(app.model_folder.shipped)
+    assert seen["train#handlers"][0]["path"] == app.model_folder.shipped
 
 
 def test_outlines_become_the_mask_that_they_were_made_of(

@@ -152,7 +152,7 @@ class SegmentationTask(BundleInferTask):
             {
                 "bundle_root": self.bundle_path,
                 "device": torch.device(device),
-                "output_dir": folder,
+                "output_dir": Path(folder),
                 "mask_layout": "none",
                 "min_area": float(request.get("min_poly_area", MIN_AREA)),
                 "class_names": self.names,

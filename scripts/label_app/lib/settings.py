@@ -28,7 +28,11 @@ def check_settings(conf: Mapping[str, str]) -> None:
         raise ValueError(f"--conf {unknown[0]} is unknown; choose from {', '.join(OURS)}")
     if conf.get("bundle") and not (Path(conf["bundle"]).expanduser() / "configs" / "inference.json").is_file():
         raise ValueError(f"--conf bundle {conf['bundle']} is not a bundle: it has no configs/inference.json")
-    for name, kind, least in (("mpp", float, 0.0), ("unlabeled_per_slide", int, -1)):
+    if "#" in str(conf.get("bundle") or ""):
+        raise ValueError(
+            f"--conf bundle {conf['bundle']} has a #, which configs cannot have in paths; rename the folder"
+        )
+    for name, kind, least in (("mpp", float, 0.0), ("unlabeled_per_slide", int, -1), ("max_upload_mib", int, 0)):
         try:
             is_valid = not conf.get(name) or least < kind(conf[name]) < float("inf")
         except ValueError:

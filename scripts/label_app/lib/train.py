@@ -206,15 +206,18 @@ class TeachingTask(BundleTrainTask):
         """Do nothing: ``_update_overrides`` adds the loader."""
 
     def _update_overrides(self, overrides: dict[str, Any]) -> dict[str, Any]:
-        """Set what MONAI Label does not: unlabeled images, folders, and initial weights."""
+        """Set what MONAI Label does not: unlabeled images, folders, and initial weights.
+
+        Paths are ``Path`` objects: in texts, MONAI's parser would replace ``#`` by ``::``.
+        """
         handlers = list(overrides["train#handlers"])
         if self._settings["pretrained"] and self.models.current.is_file():
             loader = {"_target_": "bundle.engines.ModelCheckpointLoader", "network": "@network"}
-            handlers.insert(0, loader | {"path": str(self.models.current)})
+            handlers.insert(0, loader | {"path": self.models.current})
         handlers.append(
             {
                 "_target_": "bundle.handlers.ProgressFile",
-                "path": str(self._folder / PROGRESS),
+                "path": self._folder / PROGRESS,
                 "evaluator": "@validate#evaluator",
             }
         )
@@ -229,8 +232,8 @@ class TeachingTask(BundleTrainTask):
                 "validation": self._records[VALIDATION],
                 "test": [],
             },
-            "ckpt_dir": str(self._folder),
-            "output_dir": str(self._folder),
+            "ckpt_dir": self._folder,
+            "output_dir": self._folder,
             "device": torch.device(overrides["device"]),
         }
         return overrides

@@ -21,6 +21,7 @@ from bundle.slides import SlideError, is_slide
 
 logger = logging.getLogger(__name__)
 
+PATHS = ("image", "label")
 Records = list[dict[str, Any]]
 """Dicts of ``image``, and ``label`` and ``mpp`` if known."""
 
@@ -133,4 +134,5 @@ def _mask(image: Path, label: Path, folder: Path, classes: Mapping[str, int] | N
 
 
 def _only(record: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
-    return {key: record[key] for key in keys if key in record}
+    """Return these entries of a record; paths as ``Path``, because MONAI's parser would replace ``#`` in texts."""
+    return {key: Path(record[key]) if key in PATHS else record[key] for key in keys if key in record}
