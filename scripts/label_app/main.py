@@ -25,6 +25,7 @@ for folder in (str(ROOT), str(Path(__file__).resolve().parent)):
 import monailabel
 import numpy as np
 from lib.batch import BatchAnswers
+from lib.config_lock import PARSING
 from lib.datastore import TileDatastore
 from lib.infer import SegmentationTask
 from lib.models import MODEL, ModelFolder
@@ -154,7 +155,8 @@ class SemiMoELabel(MONAILabelApp):
         """
         try:
             task = self._known(self._trainers, request.get("model"))
-            result: dict[str, Any] = task(request, self.datastore())
+            with PARSING:  # a training in the server's own process parses configs too
+                result: dict[str, Any] = task(request, self.datastore())
             if self._auto_update_scoring:
                 self.scoring({"method": "disagreement", "device": request.get("device")})
         except RefusalError as error:

@@ -49,15 +49,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not path.is_dir():
             return _fail(f"no folder {path}; give a folder of tiles or slides as --studies, or add --embedded")
         folder = str(path)
-    with socket.socket(socket.AF_INET6 if ":" in options.host else socket.AF_INET) as probe:
+    names = options.host or [HERE]
+    host = names[0]
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((options.host, options.port))
+            probe.bind((host, options.port))
         except (OSError, OverflowError) as error:
-            return _fail(f"cannot listen on {options.host}:{options.port} ({error}); give another --port")
-    if options.host not in (HERE, "localhost", "::1") and not _requires_login():
+            return _fail(f"cannot listen on {host}:{options.port} ({error}); give another --port")
+    if host not in (HERE, "localhost", "::1") and not _requires_login():
         print(
-            f"start: anyone who can reach {options.host} may read and change everything; "
+            f"start: anyone who can reach {host} may read and change everything; "
             "MONAI_LABEL_AUTH_ENABLE=true requires a login (docs/monai_label.md)",
             file=sys.stderr,
         )
@@ -68,14 +70,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--studies",
         folder,
         "--host",
-        options.host,
+        host,
         "--port",
         str(options.port),
     ]
     words += ["--uvicorn_app", "lib.server:app", "--log_level", "warning", "--verbose", options.verbose]
-    for setting in options.conf or []:
+    conf = dict(options.conf or [])
+    for setting in (conf | {"hosts": _hosts(names, conf.get("hosts"))}).items():
         words += ["--conf", *setting]
-    print(f"start: serving {folder} at http://{options.host}:{options.port} in some seconds; Ctrl-C stops", flush=True)
+    print(f"start: serving {folder} at http://{host}:{options.port} in some seconds; Ctrl-C stops", flush=True)
     return serve(words)
 
 
@@ -108,6 +111,15 @@ def embed(folder: Path) -> None:
             shutil.move(entry["image"], folder / Path(entry["image"]).name)
 
 
+def _hosts(names: Sequence[str], others: str | None) -> str:
+    """Return the names by which requests may address the server, separated by commas.
+
+    A server that listens on all addresses may also be addressed by the name of this machine.
+    """
+    listens_to_all = names[0] in ("0.0.0.0", "::")
+    return ",".join([*names, *([socket.gethostname()] if listens_to_all else []), *([others] if others else [])])
+
+
 def _requires_login() -> bool:
     return os.environ.get("MONAI_LABEL_AUTH_ENABLE", "").lower() in ("1", "true", "yes", "on")
 
@@ -118,7 +130,12 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--studies", required=True, help="folder of tiles or slides, or URL of a DSA server")
     parser.add_argument("--embedded", action="store_true", help="fill the folder with synthetic tiles if it is empty")
-    parser.add_argument("--host", default=HERE, help=f"address to listen on (default: {HERE}, this machine only)")
+    parser.add_argument(
+        "--host",
+        action="append",
+        help=f"address to listen on (default: {HERE}, this machine only); repeat it to allow further names of this "
+        "server in requests",
+    )
     parser.add_argument("--port", default=PORT, type=int, help=f"port to listen on (default: {PORT})")
     parser.add_argument(
         "--verbose", default="WARNING", choices=["DEBUG", "INFO", "WARNING"], help="log level (default: WARNING)"

@@ -88,3 +88,21 @@ def connect() -> Iterator[Callable[[str], Callable[..., Any]]]:
             return ask
 
         yield reach
+
+
+@pytest.fixture(scope="session")
+def declared() -> Callable[..., bytes]:
+    """Writes a tiled TIFF that declares other numbers than it has: ``ImageWidth``, ``TileWidth`` and so on."""
+
+    def write(path: Path, **changes: int) -> bytes:
+        pixels = np.full((64, 64, 3), 200, np.uint8)
+        with tifffile.TiffWriter(path) as writer:
+            writer.write(pixels, tile=(32, 32), photometric="rgb")
+            writer.write(pixels[::2, ::2], tile=(32, 32), photometric="rgb", subfiletype=1)
+        with tifffile.TiffFile(path, mode="r+b") as file:
+            for page in file.pages:
+                for name, value in changes.items():
+                    page.tags[name].overwrite(value)
+        return path.read_bytes()
+
+    return write

@@ -53,7 +53,7 @@ def client(studies: Path, repository_root: Path) -> Iterator[Any]:
         patch.setattr(settings, "MONAI_LABEL_DATASTORE_AUTO_RELOAD", False)
         from lib.server import app
 
-        with TestClient(app, raise_server_exceptions=False) as client:
+        with TestClient(app, "http://localhost", raise_server_exceptions=False) as client:
             client.app_instance = app_instance()
             yield client
         clear_cache()

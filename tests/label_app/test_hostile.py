@@ -6,10 +6,12 @@ import contextlib
 import io
 import json
 import pickle
+import shutil
 import struct
 import time
 import zlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,8 @@ pytest_plugins = ["tests.label_app.served"]
 
 MODEL = "semi_moe"
 INFER = f"/infer/{MODEL}"
+UPLOAD_MIB = 3
+"""Largest upload of the server, MiB."""
 LITTLE = 400 << 20
 """Bytes that a server may come to need while it refuses; a bomb takes gigabytes."""
 DEEP = "[" * 20_000 + "]" * 20_000
@@ -67,9 +71,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def server(serve: Callable[..., Any], place: Path) -> Any:
+def server(serve: Callable[..., Any], place: Path, slide_file: Path) -> Any:
     """A server that asks nobody who he is, as on a machine of one's own."""
-    return serve(place / "studies", {"TMPDIR": str(place / "received"), "MONAI_LABEL_AUTO_UPDATE_SCORING": "false"})
+    shutil.copy(slide_file, place / "studies" / "slide.tif")
+    env = {"TMPDIR": str(place / "received"), "MONAI_LABEL_AUTO_UPDATE_SCORING": "false"}
+    return serve(place / "studies", env, max_upload_mib=UPLOAD_MIB)
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +182,7 @@ def test_no_request_says_where_new_processes_look_for_code(ask: Ask, place: Path
             assert ask("POST", path, json=body | {"model": model}).status_code == 404
     assert ask("POST", "/train/other", json=body).status_code == 404
     task = ask("POST", "/scoring/disagreement", json=body).json()
-    assert task["request"]["bundle_path"] == str(tiny_bundle)
+    assert task["request"]["bundle_path"] == tiny_bundle.name, "the server's own, by its name"
 
 
 def test_the_bundles_own_model_stays(ask: Ask, tiny_bundle: Path) -> None:
@@ -282,3 +288,194 @@ def test_web_pages_of_other_places_get_nothing(ask: Ask, server: Any) -> None:
     assert ask("POST", f"/train/{MODEL}", headers=strange).status_code == 403
     assert ask("GET", "/info/", headers={"Origin": server.url}).status_code == 200, "its own page"
     assert ask("POST", "/reload").status_code in (404, 405)
+
+
+NO_OBJECTS = ("[1]", "5", '"a"', "null", "[[]]")
+
+
+@pytest.mark.parametrize("text", NO_OBJECTS)
+def test_settings_that_are_no_object_are_refused(ask: Ask, place: Path, text: str) -> None:
+    before, file, xml = files_of(place), {"file": ("a.png", picture())}, {"label": ("a.xml", GOOD_XML)}
+    for sent in (
+        ask("POST", f"{INFER}?image=one", data={"params": text}),
+        ask("POST", f"{INFER}?output=image", data={"params": text}, files=file),
+        ask("POST", f"/infer/wsi_v2/{MODEL}?image=one", data={"wsi": text}),
+        ask("PUT", "/datastore/image?image=new", data={"params": text}, files=file),
+        ask("PUT", "/datastore/label?image=one", data={"params": text}, files=xml),
+        ask("PUT", "/datastore/image/info?image=one", data={"info": text}),
+        ask("PUT", "/datastore/label/info?label=one&tag=final", data={"info": text}),
+    ):
+        assert refused(sent)
+        assert "must be a JSON object" in sent.json()["detail"]
+    assert stays(place, before)
+
+
+def test_a_request_without_an_image_is_refused(ask: Ask) -> None:
+    for path in (INFER, f"/infer/wsi/{MODEL}", f"/infer/wsi_v2/{MODEL}"):
+        sent = ask("POST", path, json={} if "/wsi/" in path else None)
+        assert (sent.status_code, "names no image" in sent.json()["detail"]) == (400, True)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (f"{INFER}?image=one&output=dicom_seg", {}),
+        (f"{INFER}?image=one&session_id=a", {}),
+        (f"{INFER}?image=one&output=image", {"params": '{"output": "json"}'}),
+        (f"{INFER}?image=one", {"params": '{"output": {"a": 1}}'}),
+        (f"{INFER}?image=one", {"params": '{"logging": "LOUD"}'}),
+        (f"{INFER}?image=one", {"params": '{"label_tag": [1], "save_label": true}'}),
+        (f"/infer/wsi_v2/{MODEL}?image=slide", {"wsi": '{"params": {"wsi_tiles": 5}}'}),
+        (f"/infer/wsi_v2/{MODEL}?image=slide", {"wsi": '{"params": {"wsi_tiles": [5]}}'}),
+        (f"/infer/wsi_v2/{MODEL}?image=slide", {"wsi": '{"params": {"location": [1e999, 0]}}'}),
+        (f"/infer/wsi_v2/{MODEL}?image=slide", {"wsi": '{"location": "here"}'}),
+    ],
+)
+def test_odd_settings_of_predictions_are_refused(ask: Ask, path: str, body: dict[str, str]) -> None:
+    sent = ask("POST", path, data=body)
+    assert refused(sent)
+    assert isinstance(sent.json()["detail"], str)
+
+
+def test_settings_of_transforms_are_not_for_requests(ask: Ask) -> None:
+    given = json.dumps(
+        {"skip_writer": True, "result_dtype": "float99", "image_path": "/etc/passwd", "cache_transforms": 5}
+    )
+    assert ask("POST", f"{INFER}?image=one&output=image", data={"params": given}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [(f"/train/{MODEL}", {"max_epochs": value}) for value in ("many", None, [], {}, True, 0, 1.5, 1e99)]
+    + [(f"/train/{MODEL}", {"val_split": value}) for value in ("half", None, 2)]
+    + [(f"/train/{MODEL}", {name: 5}) for name in ("gpus", "device", "pretrained")]
+    + [
+        (f"/train/{MODEL}", {"name": "x" * 10**5}),
+        ("/train/", {MODEL: 5}),
+        ("/train/", {MODEL: {"max_epochs": "many"}}),
+    ]
+    + [("/scoring/disagreement", {"max_samples": "all"}), ("/scoring/", {"disagreement": {"device": "toaster"}})]
+    + [(f"/batch/infer/{MODEL}", {name: []}) for name in ("max_batch_size", "mpp", "output")]
+    + [(f"/batch/infer/{MODEL}", {"label_tag": "../a"})]
+    + [
+        ("/activelearning/first", {"image": "one", name: value})
+        for name in ("patch_size", "image_size")
+        for value in (5, "ab")
+    ]
+    + [("/activelearning/disagreement", {"image": "slide", "patch_size": [10**6, 10**6]})],
+)
+def test_tasks_that_would_fail_later_are_refused_at_once(ask: Ask, path: str, body: dict[str, Any]) -> None:
+    assert refused(ask("POST", path, json=body))
+    assert ask("GET", "/train/").status_code == 404, "no task was started"
+    assert ask("GET", "/batch/infer").status_code == 404
+
+
+def test_no_answer_names_a_folder_of_the_server(
+    ask: Ask, place: Path, tiny_bundle: Path, repository_root: Path
+) -> None:
+    requests = (
+        *("GET /info/", "GET /datastore/?output=all", "GET /datastore/?output=train", "GET /proxy/dicom/a"),
+        *("POST /proxy/dicom/wado/a", "GET /ohif/", "GET /logs/gpu", "GET /nothing", f"GET /model/info/{MODEL}"),
+        *("GET /datastore/image/info?image=one", "HEAD /datastore/label?image=one&tag=x"),
+        *("HEAD /datastore/image?image=one&check_sum=CRC:5", f"POST {INFER}?image=one&output=json"),
+    )  # but not /logs/, the server's own log for its administrators
+    sent = [ask(*request.split()) for request in requests]
+    sent += [ask("POST", "/activelearning/first", json={}), ask("POST", "/scoring/disagreement", json={})]
+    sent += [ask("PUT", "/datastore/image?image=bad", files={"file": ("a.tif", b"II*\0nothing")})]
+    assert [one.status_code for one in sent if one.status_code >= 500] == []
+    assert sent[3].status_code == 404
+    for one in sent:
+        for folder in (place, tiny_bundle, repository_root):
+            assert str(folder) not in one.text, one.url
+    assert ask("GET", "/datastore/image/info?image=one").json()["path"] == "one.png"
+
+
+def test_a_long_prediction_keeps_nobody_waiting(ask: Ask, connect: Callable[..., Any], server: Any) -> None:
+    data = io.BytesIO()
+    Image.fromarray(np.full((1500, 1500, 3), 200, np.uint8)).save(data, "PNG")
+    other = connect(server.url)
+    with ThreadPoolExecutor(3) as pool:
+        files = {"file": ("large.png", data.getvalue())}
+        long = [pool.submit(ask, "POST", f"{INFER}?output=image", files=files) for _ in range(3)]
+        for _ in range(3):
+            other("GET", "/info/")
+            other("GET", "/datastore/?output=all")
+        assert not all(one.done() for one in long), "it answers before the predictions"
+        assert [one.result().status_code for one in long] == [200] * 3
+
+
+SIZES: list[dict[str, int]] = [
+    *({name: 0} for name in ("ImageWidth", "ImageLength", "TileWidth", "SamplesPerPixel", "BitsPerSample")),
+    {"TileWidth": 2**16 - 16, "TileLength": 2**16 - 16},
+    {"ImageWidth": 2**31, "ImageLength": 2**31},
+]
+
+
+@pytest.mark.parametrize("ending", [".tif", ".svs"])
+@pytest.mark.parametrize("changes", SIZES, ids=str)
+def test_a_tiff_with_wrong_sizes_is_refused(
+    ask: Ask,
+    server: Any,
+    place: Path,
+    tmp_path: Path,
+    declared: Callable[..., bytes],
+    changes: dict[str, int],
+    ending: str,
+) -> None:
+    before, memory = files_of(place), peak(server)
+    files = {"file": (f"a{ending}", declared(tmp_path / "a.tif", **changes))}
+    for sent in (
+        ask("PUT", "/datastore/image?image=bad", files=files),
+        ask("POST", f"{INFER}?output=image", files=files),
+        ask("POST", f"/infer/wsi_v2/{MODEL}?output=asap", files=files, data={"wsi": "{}"}),
+    ):
+        assert refused(sent)
+        assert str(place) not in sent.text
+    assert peak(server) - memory < LITTLE
+    assert stays(place, before)
+
+
+def test_a_label_that_crosses_itself_everywhere_is_refused_at_once(ask: Ask) -> None:
+    points = np.random.default_rng(0).random((800, 2)) * 20
+    ring = [*points.tolist(), points[0].tolist()]
+    label = json.dumps({"type": "Polygon", "coordinates": [ring]}).encode()
+    sent = ask("PUT", "/datastore/label?image=one&tag=final", files={"label": ("a.geojson", label)})
+    assert sent.status_code == 422
+    assert "crosses itself more than 2,000 times" in sent.json()["detail"]
+
+
+def test_only_names_of_this_machine_are_served(ask: Ask, server: Any) -> None:
+    """A page of evil.example whose name leads to 127.0.0.1 has that name as host and as origin."""
+    port = server.url.rpartition(":")[2]
+    for host in ("localhost", "127.0.0.1", "127.0.0.2", "[::1]", "LOCALHOST."):
+        assert ask("GET", "/info/", headers={"Host": f"{host}:{port}"}).status_code == 200, host
+    for host in (
+        "evil.example",
+        "127.0.0.1.evil.example",
+        "localhost.evil.example",
+        "8.8.8.8",
+        "[",
+        "[::2]",
+        "a@localhost",
+    ):
+        headers = {"Host": f"{host}:{port}", "Origin": f"http://{host}:{port}"}
+        for method, path in (("GET", "/info/"), ("DELETE", "/datastore/image?id=one")):
+            sent = ask(method, path, headers=headers)
+            assert sent.status_code == 403, host
+            assert refused(sent)
+    for origin in ("http://[", "http://a:b", "http://[::1", "null", "", "http://127.0.0.1:1", "\xe9"):
+        assert ask("GET", "/info/", headers={"Origin": origin.encode("latin-1")}).status_code == 403, origin
+
+
+def test_uploads_have_a_limit(ask: Ask, place: Path) -> None:
+    before = files_of(place)
+    large = b"x" * (UPLOAD_MIB + 1 << 20)
+    sent = ask("PUT", "/datastore/image?image=bad", files={"file": ("a.png", large)})
+    assert (sent.status_code, f"larger than {UPLOAD_MIB} MiB" in sent.json()["detail"]) == (413, True)
+    head = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n'
+    pieces = iter([head, *[large[: 1 << 20]] * (UPLOAD_MIB + 1)])  # without a declared length
+    headers = {"Content-Type": "multipart/form-data; boundary=b"}
+    assert ask("PUT", "/datastore/image?image=bad", data=pieces, headers=headers).status_code == 413
+    assert ask("POST", f"/train/{MODEL}", data=b" " * (9 << 20)).status_code == 413
+    assert stays(place, before)
+    assert ask("GET", "/info/").status_code == 200

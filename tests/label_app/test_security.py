@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import hmac
@@ -9,6 +10,7 @@ import io
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -29,6 +31,9 @@ import psutil
 import requests
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+from lib.middleware import TrustedHosts
+from monailabel.config import settings
+from starlette.responses import PlainTextResponse
 
 pytest_plugins = ["tests.label_app.served"]
 
@@ -154,6 +159,59 @@ def test_who_opens_it_to_others_is_warned(
     assert start.main(["--studies", str(tmp_path), *words]) == 0
     assert seen[seen.index("--host") + 1] == host
     assert ("anyone who can reach 0.0.0.0" in capsys.readouterr().err) is warns
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        ([], {"127.0.0.1"}),
+        (["--host", "::1"], {"::1"}),
+        (["--host", "0.0.0.0"], {"0.0.0.0", socket.gethostname()}),
+        (["--host", "127.0.0.1", "--host", "box.lab", "--conf", "hosts", "a,b"], {"127.0.0.1", "box.lab", "a", "b"}),
+    ],
+)
+def test_requests_may_use_the_names_that_the_program_is_given(
+    load_program: Callable[[str], ModuleType],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    words: list[str],
+    names: set[str],
+) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    start, seen = load_program("label_app/start"), []
+    monkeypatch.setattr(start, "serve", lambda given: seen.extend(given) or 0)
+    assert start.main(["--studies", str(tmp_path), *words]) == 0
+    assert set(seen[seen.index("hosts") + 1].split(",")) == names
+
+
+@pytest.mark.parametrize(
+    ("host", "given", "status"),
+    [
+        ("localhost:8000", "", 200),
+        ("box.lab:8000", "", 403),
+        ("BOX.lab:8000", "box.lab", 200),
+        ("10.0.0.7", "box.lab", 403),
+        ("10.0.0.7", "10.0.0.7", 200),
+        ("10.0.0.7:8000", "0.0.0.0", 200),
+        ("[fe80::1]:8000", "::", 200),
+        ("box.lab", "0.0.0.0", 403),
+        ("", "0.0.0.0", 403),
+        ("box.lab:port", "box.lab", 403),
+    ],
+)
+def test_a_host_must_be_known(monkeypatch: pytest.MonkeyPatch, host: str, given: str, status: int) -> None:
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        await PlainTextResponse("")(scope, receive, send)
+
+    sent: list[dict[str, Any]] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    monkeypatch.setattr(settings, "MONAI_LABEL_APP_CONF", {"hosts": given})
+    scope = {"type": "http", "headers": [(b"host", host.encode())], "path": "/", "method": "GET"}
+    asyncio.run(TrustedHosts(answer)(scope, None, send))
+    assert sent[0]["status"] == status
 
 
 @pytest.mark.parametrize(

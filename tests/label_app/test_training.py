@@ -30,10 +30,8 @@ pytest_plugins = ["tests.label_app.served"]
 @pytest.fixture
 def studies(make_studies: Callable[..., Path], request: pytest.FixtureRequest) -> Path:
     """A folder of tiles, with another name if a test gives one."""
-    folder, name = (
-        make_studies("oblong_1", "square_1", "square_2", "square_3", "square_4"),
-        getattr(request, "param", ""),
-    )
+    folder = make_studies("oblong_1", "square_1", "square_2", "square_3", "square_4")
+    name = getattr(request, "param", "")
     return folder.rename(folder.with_name(name)) if name else folder
 
 
@@ -248,6 +246,13 @@ def test_a_training_that_fails_leaves_all_as_it_was(app: Any, label: Path, monke
     [
         ({"max_epochs": 0}, "max_epochs is 0; it must be at least 1"),
         ({"max_epochs": "many"}, "max_epochs must be an integer"),
+        ({"max_epochs": None}, "max_epochs must be an integer"),
+        ({"max_epochs": 1.5}, "max_epochs must be an integer"),
+        ({"max_epochs": 1e99}, "max_epochs is 1e.99; it must be at most 100000"),
+        ({"max_epochs": float("inf")}, "max_epochs must be an integer"),
+        ({"val_split": [1]}, "val_split is .1.; it must be a number"),
+        ({"device": 5}, "there is no device '5'"),
+        ({"device": "toaster"}, "there is no device 'toaster'"),
         ({"val_split": 1.0}, "val_split is 1.0"),
         ({"val_split": -1}, "val_split is -1.0"),
         ({"pretrained": "no"}, "pretrained is 'no'; it must be true or false"),
@@ -291,16 +296,21 @@ def test_masks_without_a_gland_train_and_are_not_compared(app: Any, label: Path,
 
 
 def test_an_image_that_cannot_be_read_is_left_out_and_the_others_teach(
-    app: Any, label: Path, studies: Path, monkeypatch: pytest.MonkeyPatch
+    app: Any, label: Path, studies: Path, monkeypatch: pytest.MonkeyPatch, declared: Callable[..., bytes]
 ) -> None:
     names = app.datastore().list_images()
     outlined(app, label, *names[:2])
     (studies / "broken.png").write_bytes(b"no picture")
+    declared(studies / "narrow.tif", ImageWidth=0)
     app.datastore().refresh()
+    with pytest.raises(RefusalError, match=r"narrow\.tif"):
+        app.infer({"model": NAME, "image": "narrow"})
+    assert app.next_sample({"strategy": "disagreement"})
     seen = given(app, monkeypatch)
     assert app.train(dict(QUICK))["unlabeled"] == len(names) - 2
-    assert "broken" not in {Path(record["image"]).stem for record in seen["train#unlabeled_dataset#data"]}
-    assert "broken" not in app._scoring.missing(app.datastore()), "nobody asks about it again and again"
+    for name in ("broken", "narrow"):
+        assert name not in {Path(record["image"]).stem for record in seen["train#unlabeled_dataset#data"]}
+        assert name not in app._scoring.missing(app.datastore()), "nobody asks about it again and again"
 
 
 def test_a_label_of_an_unknown_class_that_was_put_there_by_hand_is_refused(app: Any, studies: Path) -> None:

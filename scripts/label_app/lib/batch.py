@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from fastapi import HTTPException
+from lib.request_checks import integer
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from monailabel.interfaces.tasks.batch_infer import BatchInferTask
 from monailabel.utils.others.generic import remove_file
@@ -15,6 +16,15 @@ from monailabel.utils.others.generic import remove_file
 from bundle.engines.error_summary import sentence
 
 logger = logging.getLogger(__name__)
+
+
+def batch_size(request: Mapping[str, Any]) -> int:
+    """Return the maximum number of images of a batch, 0 for all.
+
+    Raises:
+        RefusalError: 400 if it is not an integer.
+    """
+    return integer(request, "max_batch_size", 0, 0, 10**9)
 
 
 class BatchAnswers(BatchInferTask):
@@ -38,7 +48,7 @@ class BatchAnswers(BatchInferTask):
             Name -> ``label``, ``tag`` and ``params``, or the reason of a failure as ``failed``.
         """
         names = sorted(self.get_images(request, datastore))
-        names = names[: int(request.get("max_batch_size") or 0) or len(names)]
+        names = names[: batch_size(request) or len(names)]
         started = time.time()
         result: dict[str, Any] = {}
         for number, name in enumerate(names, 1):

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import shutil
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -28,7 +29,7 @@ from lib.uploads import (
     clearing,
     ending_of,
 )
-from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastore
+from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastore, LocalDatastoreModel
 
 from bundle.utils import atomic_path
 
@@ -46,7 +47,8 @@ class TileDatastore(LocalDatastore):
     Differs from MONAI Label's datastore: names cannot leave the folder; invalid images and labels are refused before
     anything is written; replaced and removed labels move to ``history``; an image is never overwritten by another of
     the same name; the index is written atomically, read again before each change, since batch inference writes it from
-    another process, and rebuilt from the files if it is damaged.
+    another process, and rebuilt from the files if it is damaged. Requests run in threads: a change is made on a copy of
+    the index, which then replaces it, so that others never see half a change.
 
     Args:
         path: path of the folder.
@@ -57,6 +59,7 @@ class TileDatastore(LocalDatastore):
 
     def __init__(self, path: str, classes: Sequence[str], auto_reload: bool = False, read_only: bool = False) -> None:
         self.classes = list(classes)
+        self._own = threading.local()
         os.makedirs(path, exist_ok=True)
         self._turn = FileLock(os.path.join(path, ".lock_changes"))  # one object, so that a thread may acquire it twice
         _set_aside_damaged(Path(path) / INDEX)
@@ -106,6 +109,7 @@ class TileDatastore(LocalDatastore):
             check_tag(tag)
             check_label(Path(label_filename), image_id, self._image(image_id), self.classes)
         with self._changing():
+            self._image(image_id)  # another thread may have removed it meanwhile
             self._keep(image_id, tag, move=False)
             before = self.get_label_uri(image_id, tag)
             ending = self._to_id(Path(label_filename).name)[1]
@@ -137,8 +141,8 @@ class TileDatastore(LocalDatastore):
         Raises:
             RefusalError: 404 if there is none.
         """
-        image = self._image(image_id)
         with self._changing():
+            image = self._image(image_id)
             for tag in list(self._datastore.objects[image_id].labels):
                 self._keep(image_id, tag, move=True)
             shutil.move(image, self._history("images", image.name))
@@ -206,13 +210,43 @@ class TileDatastore(LocalDatastore):
     @contextmanager
     def _changing(self) -> Iterator[None]:
         """Hold the lock of all processes, and read the index from disk before a change."""
-        with self._turn:
-            self._init_from_datastore_file()
+        with self._turn, self._drafting():
+            super()._init_from_datastore_file()
             yield
+
+    @property
+    def _datastore(self) -> LocalDatastoreModel:
+        """The index: the copy that this thread changes, or that of all threads."""
+        return getattr(self._own, "draft", None) or self._index
+
+    @_datastore.setter
+    def _datastore(self, index: LocalDatastoreModel) -> None:
+        if getattr(self._own, "draft", None) is None:
+            self._index = index
+        else:
+            self._own.draft = index
+
+    @contextmanager
+    def _drafting(self) -> Iterator[None]:
+        """Let this thread change a copy of the index, and replace the index at the end, unless there is an error."""
+        if getattr(self._own, "draft", None) is not None:
+            yield
+            return
+        self._own.draft = self._index.model_copy(deep=True)
+        try:
+            yield
+            self._index = self._own.draft
+        finally:
+            self._own.draft = None
+
+    def _init_from_datastore_file(self, throw_exception: bool = False) -> None:
+        """Read the index if another process changed it; also called by the thread that watches the folder."""
+        with self._turn, self._drafting():
+            super()._init_from_datastore_file(throw_exception)
 
     def _reconcile_datastore(self) -> None:
         """Update the index from the files; also called by the thread that watches the folder, so it takes the lock."""
-        with self._turn:
+        with self._turn, self._drafting():
             super()._reconcile_datastore()
 
     def _update_datastore_file(self, lock: bool = True) -> None:

@@ -3,33 +3,37 @@
 from __future__ import annotations
 
 import copy
-import re
 import tempfile
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from lib.config_lock import PARSING
 from lib.models import MODEL, ModelFolder
+from lib.request_checks import check_device, two_integers
 from lib.request_errors import BAD, NOT_FOUND, TOO_LARGE, RefusalError, refusing
 from lib.responses import FORMATS, POLYGONS, Subject, write_mask, write_polygons
-from lib.uploads import LARGEST
+from lib.uploads import LARGEST, is_slide_file
 from monai.bundle import ConfigParser
 from monailabel.interfaces.tasks.infer_v2 import InferType
 from monailabel.tasks.infer.bundle import BundleInferTask
-from monailabel.utils.others.generic import device_list, name_to_device
+from monailabel.utils.others.generic import name_to_device
 from torch import nn
 
 from bundle.annotation import Annotation, read_annotations
 from bundle.data import picture_size
 from bundle.engines import ModelCheckpointLoader
 from bundle.inference.polygons import pieces
-from bundle.slides import SlideError, is_slide, open_slide
+from bundle.slides import SlideError, open_slide
 
-DEVICE = re.compile(r"cpu|mps|cuda(:\d{1,2})?")
-"""Accepted device names, besides those in /info."""
+SETTINGS = (
+    *("model", "image", "description", "output", "location", "size", "wsi_tiles", "mpp", "min_poly_area"),
+    *("model_filename", "result_extension", "device", "logging", "label_tag", "save_label"),
+)
+"""Entries of a request that are used; MONAI Label would take others as settings of its transforms."""
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 RANGES = {"mpp": (0.01, 100), "min_poly_area": (0, 1e12)}
 """Valid ranges, um/px and px."""
 MIN_AREA = 80
@@ -39,7 +43,7 @@ SIMPLIFY = 0.5
 
 
 class SegmentationTask(BundleInferTask):
-    """Inference task with the bundle's ``inference.json`` and the current model; one request at a time.
+    """Inference task with the bundle's ``inference.json`` and the current model; one request at a time (``PARSING``).
 
     Args:
         bundle: folder of the bundle.
@@ -58,7 +62,6 @@ class SegmentationTask(BundleInferTask):
         if not self.valid:
             raise ValueError(f"{bundle} cannot run inference: configs/inference.json or models/{MODEL} is missing")
         self.labels = {name[:1].upper() + name[1:]: number for name, number in self.labels.items()}
-        self._turn = threading.Lock()
         self.pixel_size = float(self.bundle_config.get_parsed_content("pixel_size"))
         colors = self.bundle_config.get_parsed_content("class_colors")
         self.colors = dict(zip(self.labels, colors, strict=True))
@@ -93,13 +96,11 @@ class SegmentationTask(BundleInferTask):
         Raises:
             RefusalError: if the image or a setting is invalid.
         """
-        request = {key: value for key, value in request.items() if value is not None}
-        if request.get("output", "image") not in FORMATS:
-            raise RefusalError(BAD, f"there is no output {request['output']!r}; choose one of {', '.join(FORMATS)}")
-        _check(request)
+        request = {key: request[key] for key in SETTINGS if request.get(key) is not None}
+        check_prediction(request)
         image = request["image"]
-        with self._turn, refusing():
-            if isinstance(image, str) and is_slide(image):
+        with PARSING, refusing():
+            if isinstance(image, str) and is_slide_file(image):
                 return self._of_slide(request)
             _check_size(image, request.get("mpp"), self.pixel_size)
             if isinstance(image, np.ndarray):
@@ -166,7 +167,7 @@ class SegmentationTask(BundleInferTask):
         requested = (data or {}).get("model_filename") or MODEL
         path = self.models.named(str(requested if isinstance(requested, str) else requested[0]))
         if not path.is_file():
-            raise RefusalError(NOT_FOUND, f"there is no model at {path}; train or upload one")
+            raise RefusalError(NOT_FOUND, f"there is no model {path.name}; train or upload one")
         stamp = (str(path), path.stat().st_mtime_ns, path.stat().st_size)
         cached = self._networks.get(device)
         if cached is None or cached[1] != stamp:
@@ -181,17 +182,19 @@ class SegmentationTask(BundleInferTask):
         return Subject(str(request.get("model", "")), self.description, self.colors, box)
 
 
-def _check(request: Mapping[str, Any]) -> None:
+def check_prediction(request: Mapping[str, Any]) -> None:
     """Check the settings of a request before anything is read.
 
     Raises:
         RefusalError: 400.
     """
-    device = request.get("device", "cpu")
-    device = device[0] if isinstance(device, list) and device else device
-    if not isinstance(device, str) or not (DEVICE.fullmatch(device) or device in device_list()):
-        raise RefusalError(BAD, f"there is no device {str(device)[:40]!r}; GET /info/ lists all devices")
-    for name in ("model_filename", "result_extension", "logging"):
+    if request.get("output", "image") not in FORMATS:
+        shown = str(request["output"])[:40]
+        raise RefusalError(BAD, f"there is no output {shown!r}; choose one of {', '.join(FORMATS)}")
+    check_device(request.get("device"))
+    if str(request.get("logging", "INFO")).upper() not in LEVELS:
+        raise RefusalError(BAD, f"there is no log level {str(request['logging'])[:40]!r}; choose {', '.join(LEVELS)}")
+    for name in ("model_filename", "result_extension"):
         value = request.get(name, "")
         value = value[0] if isinstance(value, list) and value else value
         if not isinstance(value, str):
@@ -226,13 +229,12 @@ def _boxes(request: Mapping[str, Any], size: tuple[int, int]) -> list[tuple[int,
         RefusalError: 400 if a rectangle is invalid or outside the slide.
     """
     parts = request.get("wsi_tiles") or [request]
+    if not isinstance(parts, list) or not all(isinstance(part, Mapping) for part in parts):
+        raise RefusalError(BAD, "wsi_tiles must be a list of objects with location and size")
     boxes = []
     for part in parts:
-        try:
-            left, top = (int(value) for value in part.get("location") or (0, 0))
-            width, height = (int(value) for value in part.get("size") or (0, 0))
-        except (TypeError, ValueError, AttributeError) as error:
-            raise RefusalError(BAD, "location and size must be two integers each, px of the full slide") from error
+        left, top = two_integers(part.get("location") or (0, 0), "location in the slide")
+        width, height = two_integers(part.get("size") or (0, 0), "size in the slide")
         if width <= 0 or height <= 0:
             width, height = size[0] - left, size[1] - top
         x, y = max(left, 0), max(top, 0)

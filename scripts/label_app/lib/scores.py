@@ -12,7 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 from filelock import FileLock
+from lib.config_lock import PARSING
 from lib.models import ModelFolder
+from lib.request_checks import integer
+from lib.request_errors import RefusalError
+from lib.uploads import is_slide_file
 from monai.bundle import ConfigParser
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.scoring import ScoringMethod
@@ -22,12 +26,12 @@ from PIL import Image
 
 from bundle.engines import ModelCheckpointLoader
 from bundle.engines.error_summary import sentence
-from bundle.slides import is_slide
 
 logger = logging.getLogger(__name__)
 
 SCORES = "scores"
 """Record in the model folder: digest of the model, and the score of each image."""
+MOST_IMAGES = 10**9
 OVERLAY = "inference/scoring.yaml"
 
 
@@ -66,7 +70,7 @@ class DisagreementScoring(ScoringMethod):
         """Return the names of unlabeled tiles without a score."""
         known = {**self.scores(), **self._failed()}
         names = (name for name in sorted(datastore.get_unlabeled_images()) if name not in known)
-        return [name for name in names if not is_slide(datastore.get_image_uri(name))]
+        return [name for name in names if _is_tile(datastore.get_image_uri(name))]
 
     def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
         """Score the tiles without a score.
@@ -86,7 +90,7 @@ class DisagreementScoring(ScoringMethod):
         """Score the tiles while holding the lock."""
         started = time.time()
         names, digest, scores = self.missing(datastore), self.models.digest(), self.scores()
-        selected = names[: int(request.get("max_samples") or 0) or len(names)]
+        selected = names[: integer(request, "max_samples", 0, 0, MOST_IMAGES) or len(names)]
         failed = self._failed()
         before = len(failed)
         scorer: Callable[[dict[str, Any]], float] | None = None
@@ -110,6 +114,11 @@ class DisagreementScoring(ScoringMethod):
 
     def scorer(self, device: str | None = None) -> Any:
         """Return a function that scores a record ``{"image": path}`` with the current model."""
+        with PARSING:
+            return self._scorer(device)
+
+    def _scorer(self, device: str | None) -> Any:
+        """Build the function while holding the lock of the parser."""
         configs = self.bundle / "configs"
         parser = ConfigParser()
         parser.read_config([str(configs / "inference.json"), str(configs / OVERLAY)])
@@ -135,3 +144,11 @@ class DisagreementScoring(ScoringMethod):
         mpp = datastore.get_image_info(name).get("mpp") or self.conf.get("mpp")  # only tiles have scores, not slides
         record: dict[str, Any] = {"image": datastore.get_image_uri(name)}
         return record | ({"mpp": float(mpp)} if mpp else {})
+
+
+def _is_tile(path: str) -> bool:
+    """Return whether an image is scored; of a damaged one the scoring records what is wrong."""
+    try:
+        return not is_slide_file(path)
+    except RefusalError:
+        return True

@@ -11,9 +11,13 @@ OURS = {
     "mpp": "pixel size, um/px, of images without one",
     "score": "disagreement (of the experts) or entropy (of the prediction, for networks without experts)",
     "unlabeled_per_slide": "number of unlabeled tissue tiles of each slide for training (default: 20)",
+    "hosts": "names of this server in requests besides localhost, separated by commas (default: those of --host)",
+    "max_upload_mib": "largest upload, MiB (default: 8192)",
 }
 THEIRS = ("preload", "server_mode")
 """Settings of MONAI Label itself."""
+MAX_UPLOAD_MIB = 8192
+"""Largest upload, MiB: room for most slides."""
 SCORES = ("disagreement", "entropy")
 
 
@@ -41,3 +45,13 @@ def check_settings(conf: Mapping[str, str]) -> None:
             raise ValueError(f"--conf {name} {conf[name]} is out of range; it is the {OURS[name]}")
     if conf.get("score") and conf["score"] not in SCORES:
         raise ValueError(f"--conf score {conf['score']} is unknown; choose {' or '.join(SCORES)}")
+
+
+def names_of_server(conf: Mapping[str, str]) -> list[str]:
+    """Return the names, besides loopback names, by which requests may address the server."""
+    return [name.strip() for name in str(conf.get("hosts") or "").split(",") if name.strip()]
+
+
+def upload_limit(conf: Mapping[str, str]) -> int:
+    """Return the largest allowed size of an upload, MiB."""
+    return int(conf.get("max_upload_mib") or MAX_UPLOAD_MIB)

@@ -9,16 +9,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from lib.request_checks import two_integers
 from lib.request_errors import BAD, NOT_FOUND, RefusalError, refusing
 from lib.scores import DisagreementScoring
 from lib.slide_tiles import next_patch
-from lib.uploads import OUTLINES, ending_of, resolution
+from lib.uploads import LARGEST, OUTLINES, ending_of, is_slide_file, resolution
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from monailabel.interfaces.tasks.strategy import Strategy
 
 from bundle.annotation import read_annotations
 from bundle.inference.scoring import annotation_order
-from bundle.slides import is_slide
 
 logger = logging.getLogger(__name__)
 
@@ -86,16 +86,15 @@ class NextTile(Strategy):
         path = datastore.get_image_uri(name)
         if not path:
             raise RefusalError(NOT_FOUND, f"there is no image {name[:80]!r} in the folder")
-        try:
-            width, height = (int(value) for value in request.get("patch_size") or (1024, 1024))
-        except (TypeError, ValueError) as error:
-            raise RefusalError(BAD, "patch_size must be two integers, px") from error
+        width, height = two_integers(request.get("patch_size") or (1024, 1024), "patch_size")
         if min(width, height) < 1:
             raise RefusalError(BAD, f"patch_size is {width} x {height} px; it must be at least 1 x 1 px")
-        if not is_slide(path):
-            size = request.get("image_size") or (width, height)
-            return {"id": name, "bbox": [0, 0, int(size[0]) or width, int(size[1]) or height]}
+        if not is_slide_file(path):
+            size = two_integers(request.get("image_size") or (width, height), "image_size")
+            return {"id": name, "bbox": [0, 0, size[0] or width, size[1] or height]}
         mpp = resolution(path, datastore.get_image_info(name).get("mpp"), self.mpp)
+        if width * height * max(1.0, (mpp or 0) / self.pixel_size) ** 2 > LARGEST:
+            raise RefusalError(BAD, f"patch_size is {width} x {height} px, too large to show; give 1024 x 1024")
         seed = 0 if self.name == "first" else secrets.randbelow(2**31)
         with refusing():
             score = None if self.scoring is None else self.scoring.of_pixels()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 import shutil
 import tempfile
@@ -15,6 +14,7 @@ from typing import Any
 
 import torch
 from lib.models import MODEL, ModelFolder
+from lib.request_checks import check_device, integer
 from lib.request_errors import BAD, RefusalError, refusing
 from lib.split import TRAINING, VALIDATION, divided
 from lib.training_data import Collected, collect
@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 STATE, SPLIT, HISTORY = "training", "split", "trainings"
 """Records in the model folder: the current or last training, the parts of labeled images, and all trainings."""
 PROGRESS = "progress.json"
+MOST_EPOCHS = 100_000
 STOPPED = "it was stopped; the model is unchanged"
 
 
@@ -110,7 +111,7 @@ class TeachingTask(BundleTrainTask):
         Raises:
             RefusalError: if there is no label, a setting is out of range, or another training is running.
         """
-        self._settings = settings = _settings(request)
+        self._settings = settings = training_settings(request)
         lock = self.models.training()
         started = time.time()
         state: dict[str, Any] = {"state": "running", "process": os.getpid(), "started": round(started), **settings}
@@ -253,25 +254,26 @@ def _reason(error: BaseException) -> str:
     return STOPPED
 
 
-def _settings(request: Mapping[str, Any]) -> dict[str, Any]:
+def training_settings(request: Mapping[str, Any]) -> dict[str, Any]:
     """Return the checked settings of a training.
 
     Raises:
         RefusalError: 400 if a setting is invalid.
     """
+    epochs = integer(request, "max_epochs", 50, 1, MOST_EPOCHS)
+    share = request.get("val_split", 0.2)
     try:
-        epochs, share = int(request.get("max_epochs", 50)), float(request.get("val_split", 0.2))
-    except (TypeError, ValueError) as error:
-        raise RefusalError(BAD, "max_epochs must be an integer and val_split a number") from error
-    if epochs < 1:
-        raise RefusalError(BAD, f"max_epochs is {epochs}; it must be at least 1")
-    if not 0 <= share < 1 or math.isnan(share):
+        share = float(share)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise RefusalError(BAD, f"val_split is {str(share)[:40]}; it must be a number") from error
+    if not 0 <= share < 1:  # false for NaN too
         raise RefusalError(BAD, f"val_split is {share}; the share of validation images must be at least 0 and below 1")
+    check_device(request.get("device"))
     device = request.get("device") or ("cuda" if torch.cuda.is_available() else "cpu")
     device = device if isinstance(device, str) else device[0]
     pretrained = request.get("pretrained", True)
     if not isinstance(pretrained, bool):
-        raise RefusalError(BAD, f"pretrained is {pretrained!r}; it must be true or false")
+        raise RefusalError(BAD, f"pretrained is {repr(pretrained)[:40]}; it must be true or false")
     return {"max_epochs": epochs, "val_split": share, "pretrained": pretrained, "device": device}
 
 

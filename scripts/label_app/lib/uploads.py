@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import logging
+import math
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -9,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import tifffile
 from lib.request_errors import BAD, TOO_LARGE, UNREADABLE, RefusalError, refusing
 from lib.slide_tiles import REGION
 from shapely import box
@@ -18,6 +22,8 @@ from bundle.data import picture_size, read_image, read_label
 from bundle.slides import is_slide, open_slide
 from bundle.slides.slide_detection import SCANNERS
 
+logger = logging.getLogger(__name__)
+
 TILES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 """File name extensions of images that are read as a whole."""
 SLIDES = SCANNERS
@@ -26,6 +32,11 @@ OUTLINES = (".xml", ".geojson", ".json")
 MASKS = (".png", ".tif", ".tiff", ".bmp")
 LARGEST = 8192 * 8192
 """Maximum number of pixels of an image that is read as a whole; a larger one must be a pyramidal slide."""
+TIFFS = (".tif", ".tiff")
+LARGEST_PART = 512 * 2**20
+"""Maximum number of bytes of a tile or strip of a TIFF."""
+LONGEST_SIDE = 2**20
+"""Maximum width and height of a slide, px."""
 NAME = re.compile(r"[^/\\:*?\"<>|\x00-\x1f\x7f]{1,200}")
 TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 UNNAMED = ("", "none", "unclassified")
@@ -93,14 +104,52 @@ def check_info(info: Any, name: str) -> None:
         raise RefusalError(BAD, f"mpp of {name} is {str(mpp)[:40]!r}; it must be from 0.01 to 100 um/px")
 
 
+def is_slide_file(path: str | Path) -> bool:
+    """Return whether a file is read as a slide.
+
+    Raises:
+        RefusalError: 422 if it is damaged.
+    """
+    with _naming(Path(path), Path(path).name):
+        return is_slide(path)
+
+
 def resolution(path: str, stored: Any, default: float | None) -> float | None:
     """Return the um/px of an image: the stored value, else ``None`` if the slide has its own, else the default."""
     if stored:
         return float(stored)
-    if default is not None and is_slide(path):
-        with open_slide(path) as slide:
+    if default is not None and is_slide_file(path):
+        with _naming(Path(path), Path(path).name), open_slide(path) as slide:
             return None if slide.mpp is not None else default
     return default
+
+
+def _check_tiles(path: Path) -> None:
+    """Check the sizes that a TIFF declares, before memory is taken for them; a tile or strip is read as a whole.
+
+    Raises:
+        ValueError: if an image has no pixels, or too many, or a part is too large.
+    """
+    if path.suffix.lower() not in (*TIFFS, *SLIDES) or not _has_tiff_header(path):
+        return
+    with tifffile.TiffFile(path) as file:
+        for page in file.pages:
+            keyframe = page.keyframe
+            height, width = keyframe.imagelength, keyframe.imagewidth
+            if min(height, width, keyframe.samplesperpixel, keyframe.bitspersample, *keyframe.chunks) < 1:
+                raise ValueError(f"{path} has {width} x {height} px, or parts without pixels; export it again")
+            if max(height, width) > LONGEST_SIDE:
+                raise ValueError(f"{path} has {width} x {height} px, more than any slide; export it again")
+            if math.prod(keyframe.chunks) * keyframe.bitspersample > LARGEST_PART * 8:
+                parts = " x ".join(map(str, keyframe.chunks))
+                raise ValueError(
+                    f"{path} is stored in parts of {parts} values, too many to read at once; save it tiled"
+                )
+
+
+def _has_tiff_header(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 def check_image(path: Path, name: str) -> None:
@@ -117,6 +166,7 @@ def check_image(path: Path, name: str) -> None:
         kind = path.suffix or "a file without extension"
         raise RefusalError(UNREADABLE, f"{name}: {kind} is not supported; upload {', '.join(TILES + SLIDES)}")
     with _naming(path, name):
+        _check_tiles(path)
         if is_slide(path):
             with open_slide(path) as slide:
                 slide.read(len(slide.levels) - 1, 0, 0, 1, 1)
@@ -177,8 +227,8 @@ def _check_outlines(path: Path, name: str, image: Path, classes: Sequence[str]) 
         if annotation.name.lower() not in known:
             raise RefusalError(
                 UNREADABLE,
-                f"the label of {name} has an outline called {annotation.name!r}; use {', '.join(classes)}, or Region "
-                "for a fully annotated area",
+                f"the label of {name} has an outline called {annotation.name[:80]!r}; use {', '.join(classes)}, or "
+                "Region for a fully annotated area",
             )
         if not annotation.shape.intersects(box(0, 0, width, height)):
             x, y = (round(value) for value in annotation.shape.bounds[:2])
@@ -191,9 +241,23 @@ def _check_outlines(path: Path, name: str, image: Path, classes: Sequence[str]) 
 
 @contextmanager
 def _naming(path: Path, name: str) -> Iterator[None]:
-    """Replace the path of the temporary file by the name of the image in refusals."""
+    """Refuse a file that cannot be read, whatever error a library has with it, by the name of the image.
+
+    Raises:
+        RefusalError: 413 if the memory is not enough, 422 for other errors, except those of the disk.
+    """
     try:
         with refusing():
             yield
     except RefusalError as error:
         raise RefusalError(error.status_code, str(error).replace(str(path), name)) from error
+    except MemoryError as error:
+        raise RefusalError(
+            TOO_LARGE, f"{name} does not fit into the memory of the server; cut it into tiles"
+        ) from error
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise
+        logger.info("%s is damaged", name, exc_info=True)
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".").replace(str(path), "it")
+        raise RefusalError(UNREADABLE, f"{name} cannot be read ({reason}); export it again") from error
