@@ -392,7 +392,7 @@ def test_no_answer_names_a_folder_of_the_server(
 
 def test_a_long_prediction_keeps_nobody_waiting(ask: Ask, connect: Callable[..., Any], server: Any) -> None:
     data = io.BytesIO()
-    Image.fromarray(np.full((1500, 1500, 3), 200, np.uint8)).save(data, "PNG")
+    Image.fromarray(np.full((600, 600, 3), 200, np.uint8)).save(data, "PNG")
     other = connect(server.url)
     with ThreadPoolExecutor(3) as pool:
         files = {"file": ("large.png", data.getvalue())}
