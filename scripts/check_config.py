@@ -31,6 +31,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from bundle.engines.config_check import (
+    POWER,
     READ_BY_MONAI,
     READ_BY_TRACKING,
     closest,
@@ -43,8 +44,6 @@ from bundle.engines.config_check import (
 )
 
 Findings = list[str]
-POWER = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
-"""A number that YAML reads as a string, such as 5e-5."""
 IMPORT = re.compile(r"\$\s*(import|from)\s")
 """An import, which MONAI runs at any key."""
 LOCATOR = ComponentLocator()  # scans all of MONAI on first use
@@ -113,8 +112,10 @@ def check(settings: Mapping[str, Any]) -> Findings:
     read |= READ_BY_TRACKING if tracking else set()
     read |= {name for _, text in strings(parser) for name in references(text)}
     findings += _unread(parser, added, read, files[0].parent)
-    findings += invalid_values(parser)
-    findings += _invalid_strings(parser)
+    settings_findings = invalid_values(parser)
+    reported = tuple(f"{finding.partition(' is ')[0]}: " for finding in settings_findings)
+    findings += settings_findings
+    findings += [finding for finding in _invalid_strings(parser) if not finding.startswith(reported)]
     # Import the code next to the configs, as MONAI does, or else the code of this repository.
     sys.path[:0] = [str(file.resolve().parent.parent) for file in (files[0], Path(__file__))]
     components = [(key, value) for key, value in walk(parser.config) if ConfigComponent.is_instantiable(value)]

@@ -49,7 +49,7 @@ LONGEST = (
     *(
         "methods/test_every_method",
         "test_bad_input",
-        "networks/test_onnx_network",
+        "export/test_onnx",
         "engines/test_resume",
         "test_resume",
     ),

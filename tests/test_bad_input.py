@@ -317,7 +317,7 @@ def test_images_smaller_than_crop_and_stride_are_used(case: Case) -> None:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--crop_size", "[8,8]"], r"a crop is too small for the network; raise --crop_size to at least 16 \("),
+        (["--crop_size", "[8,8]"], r"crop_size is \[8, 8\]; it must be a list of 2 integers, at least 16"),
         (
             ["--crop_size", "[32,48]"],
             r"crops of one batch differ in size; give --crop_size two equal numbers, because crops",
@@ -326,8 +326,8 @@ def test_images_smaller_than_crop_and_stride_are_used(case: Case) -> None:
             ["--crop_size", "[16,16]", "--batch_size", "1"],
             r"batch normalization needs more pixels; raise --crop_size or",
         ),
-        (["--network_def#widths", "[4,8]"], r"a U-Net needs five levels, got widths \(4, 8\)"),
-        (["--resume", "maybe"], r"resume is 'maybe'; write True or False"),
+        (["--network_def#widths", "[4,8]"], r"network_def#widths is \[4, 8\]; it must be a list of 5 integers"),
+        (["--resume", "maybe"], r"resume is 'maybe'; it must be True or False"),
         (["--data_list", "no.json"], r"no data list no\.json in /data; it holds heldout_"),
         (
             ["--loss_seg#smooth", "1"],

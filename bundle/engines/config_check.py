@@ -6,6 +6,8 @@ import contextlib
 import difflib
 import json
 import math
+import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -17,6 +19,8 @@ from bundle.engines.component_definitions import current_parser, find_on_stack
 
 SETTINGS = Path(__file__).with_name("settings.json")
 """JSON schema of the settings, with the texts of docs/settings.md."""
+POWER = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
+"""A number that YAML reads as a string, such as 5e-5."""
 READ_BY_MONAI = {"imports", "_meta_"}
 READ_BY_TRACKING = {"tracking_uri", "experiment_name", "run_name", "save_execute_config", "is_not_rank0"}
 
@@ -61,10 +65,14 @@ def invalid_values(parser: ConfigParser) -> list[str]:
         if key not in parser or _is_expression(parser[key]):
             continue
         value = parser[key]
+        if isinstance(value, os.PathLike):  # made in Python, for example by the label app; it may contain #
+            continue
         numbers = [number for number in (value if isinstance(value, list) else [value]) if isinstance(number, float)]
         finite = all(map(math.isfinite, numbers))
         if not finite or not Draft202012Validator(schema).is_valid(value):
-            messages.append(f"{key} is {value!r}; it must be {expected(schema)}")
+            hint = f" (YAML reads {value} as a string; write a decimal point and a sign, as in 5.0e-5)"
+            is_power = isinstance(value, str) and POWER.fullmatch(value)
+            messages.append(f"{key} is {value!r}; it must be {expected(schema)}{hint if is_power else ''}")
     return messages
 
 

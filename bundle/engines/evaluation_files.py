@@ -18,7 +18,9 @@ from bundle.types import IMAGE, to_bool
 
 
 class EvaluationFiles:
-    """Handler that stops an evaluation before it would replace a mask of somebody else; must be the first handler.
+    """Handler that stops an evaluation before it would replace a mask that no evaluation wrote.
+
+    It must come before the handlers that write files, and after the one that loads the weights.
 
     The names of the masks are written to ``journal_0.jsonl`` before the first one, so that a later evaluation may
     replace them.

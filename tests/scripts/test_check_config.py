@@ -139,7 +139,7 @@ def test_a_run_that_is_not_there_is_named(check: Check) -> None:
     [
         (
             "learning_rate: 5e-5",
-            ["learning_rate: YAML reads 5e-5 as a string; write a decimal point and a sign, as in 5.0e-5"],
+            ["learning_rate is '5e-5'; it must be a number, more than 0 (YAML reads 5e-5 as a string; write a"],
         ),
         ("seed: 1\nseed: 2", ["FILE: Duplicate key: `seed`; keep one of them"]),
         ("optimzer#lr: 3", ["FILE: optimzer#lr: optimzer does not exist; did you mean optimizer#lr?"]),

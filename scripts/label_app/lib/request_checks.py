@@ -89,7 +89,7 @@ def integer(settings: Mapping[str, Any], name: str, default: int, least: int, mo
         raise RefusalError(BAD, f"{name} must be an integer from {least} to {most}, not {json.dumps(value)[:40]}")
     if not least <= int(value) <= most:
         bound = f"at least {least}" if int(value) < least else f"at most {most}"
-        raise RefusalError(BAD, f"{name} is {int(value):.40g}; it must be {bound}")
+        raise RefusalError(BAD, f"{name} is {value}; it must be {bound}")
     return int(value)
 
 
