@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
 import pytest
@@ -29,11 +30,17 @@ def test_the_card_names_this_very_file(model, repository_root):
     assert len(data) < LARGEST
 
 
-def test_their_description_is_of_this_file_and_stays_as_it_is(model):
+def test_their_description_is_of_this_file_and_stays_as_it_is(model, repository_root):
     """An evaluation writes its scores into no released description: the file is tracked."""
     content = read_description(model.with_name("model.json"))
     assert content["weights"] == {"file": "model.pt", "sha256": hashlib.sha256(model.read_bytes()).hexdigest()}
     assert content["released"]
+    shown = json.loads((repository_root / "docs" / "results.json").read_text(encoding="utf-8"))["entries"]["weights"]
+    (row,) = next(iter(shown["tables"].values()))["rows"].values()
+    scores = content["scores"]["evaluation"][0]["scores"]
+    assert {name: round(scores[name], 3) for name in row if name in scores} == {
+        name: value for name, value in row.items() if name in scores
+    }
 
 
 def test_they_are_plain_tensors_in_half_precision(model):

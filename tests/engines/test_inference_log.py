@@ -232,7 +232,7 @@ def test_an_evaluation_replaces_its_own_masks_and_no_others(tmp_path, images):
     evaluate(tmp_path / "scores", images)
 
 
-def test_the_config_of_an_evaluation_looks_first(repository_root):
+def test_the_config_of_an_evaluation_checks_its_folder_before_it_writes(repository_root):
     config = json.loads((repository_root / "configs" / "evaluate.json").read_text(encoding="utf-8"))
     handlers = [handler["_target_"].rpartition(".")[2] for handler in config["validate#handlers"]]
-    assert handlers[:3] == ["EvaluationFiles", "ModelCheckpointLoader", "OutputCheck"]
+    assert handlers[:3] == ["ModelCheckpointLoader", "EvaluationFiles", "OutputCheck"], "before any file is written"
