@@ -188,6 +188,7 @@ def test_a_wrong_setting_is_refused_before_the_run(key: str, value: Any, said: s
 def test_valid_settings_are_accepted() -> None:
     initialized("train.json", encoder_learning_rate=None, amp="off", crop_size=[64, 64], cache_rate=0.5, num_workers=2)
     initialized("inference.json", "inference/geojson.yaml", run_id="inference", mpp=0.25, data_list=None)
+    initialized("train.json", output_dir=Path("o#1"), device=torch.device("cpu"))
 
 
 def test_an_overlay_before_its_base_config_is_refused() -> None:

@@ -6,7 +6,6 @@ import contextlib
 import difflib
 import json
 import math
-import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -21,6 +20,8 @@ SETTINGS = Path(__file__).with_name("settings.json")
 """JSON schema of the settings, with the texts of docs/settings.md."""
 POWER = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
 """A number that YAML reads as a string, such as 5e-5."""
+PLAIN = (str, int, float, list, dict, type(None))
+"""Types of values that a config file or the command line can hold."""
 READ_BY_MONAI = {"imports", "_meta_"}
 READ_BY_TRACKING = {"tracking_uri", "experiment_name", "run_name", "save_execute_config", "is_not_rank0"}
 
@@ -65,7 +66,7 @@ def invalid_values(parser: ConfigParser) -> list[str]:
         if key not in parser or _is_expression(parser[key]):
             continue
         value = parser[key]
-        if isinstance(value, os.PathLike):  # made in Python, for example by the label app; it may contain #
+        if not isinstance(value, PLAIN):  # an object made in Python, such as a path or a device of the label app
             continue
         numbers = [number for number in (value if isinstance(value, list) else [value]) if isinstance(number, float)]
         finite = all(map(math.isfinite, numbers))
