@@ -25,7 +25,8 @@ def without_paths(content: Any) -> Any:
     if isinstance(content, str):
         return _pattern(tuple(_folders())).sub(_shortened, content)
     if isinstance(content, dict):
-        return {without_paths(key): without_paths(value) for key, value in content.items()}
+        # A copy, because another request may change the server's own dictionary meanwhile.
+        return {without_paths(key): without_paths(value) for key, value in list(content.items())}
     if isinstance(content, (list, tuple)) and not (content and isinstance(content[0], int | float)):
         return [without_paths(item) for item in content]
     return content
