@@ -96,8 +96,7 @@ def expected(schema: Mapping[str, Any]) -> str:
         count = f"{least} " if least == most else ""
         items = expected(schema["items"]).removeprefix("a ").removeprefix("an ") if "items" in schema else "values"
         return f"a list of {count}{items.replace('integer', 'integers').replace('number', 'numbers')}"
-    names = {"integer": "an integer", "number": "a number", "string": "a text", "object": "a mapping"}
-    names |= {"boolean": "True or False", "null": "None"}
+    names = {"integer": "an integer", "number": "a number", "string": "a text", "object": "a mapping", "null": "None"}
     limits = {
         "minimum": "at least",
         "exclusiveMinimum": "more than",

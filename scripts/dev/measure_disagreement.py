@@ -24,6 +24,8 @@ from numpy.typing import NDArray
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from scripts.dev.measure_robustness import configured as evaluation_config
+
 HEADS = {
     **{"fused_seg": "logits", "seg": "logits", "fused_sdf": "tanh", "sdf": "tanh"},
     **{"fused_boundary": "probability", "boundary": "probability"},
@@ -31,7 +33,6 @@ HEADS = {
 """Head -> form of its output; the first head is the prediction whose wrong pixels are detected."""
 UNCERTAIN = 0.05
 """Share of the most uncertain pixels, among which wrong ones are counted."""
-DATA = "validate#dataset#data"
 
 Plane = NDArray[np.float32]
 Maps = dict[str, Plane]
@@ -90,18 +91,7 @@ def configured(config_file: str, changes: dict[str, Any], part: str) -> Any:
     Raises:
         ValueError: if the overrides set the data, which ``--part`` selects.
     """
-    from fire.parser import DefaultParseValue
-    from monai.bundle import ConfigParser
-
-    if any(key.startswith(DATA) for key in changes):
-        raise ValueError(f"--part selects the images from the data list; omit --{DATA}")
-    parser = ConfigParser()
-    parser.read_config(DefaultParseValue(config_file))
-    parser.update(changes)
-    parser[DATA] = {"_target_": "bundle.data.required_part", "datalist": "@datalist", "part": part}
-    kept = ("CheckpointLoader", "RunProgress")  # the other handlers write files
-    handlers = [handler for handler in parser["validate#handlers"] if handler["_target_"].endswith(kept)]
-    parser["validate#handlers"] = handlers
+    parser = evaluation_config(config_file, changes, part)
     parser["validate#evaluator#key_val_metric"] = None
     parser["validate#evaluator#additional_metrics"] = None
     parser["answer"] = {"_target_": "bundle.inference.StackedHeads", "network": "@evaluated", "heads": HEADS}

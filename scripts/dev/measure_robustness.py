@@ -147,10 +147,16 @@ def measured(config_file: str, overrides: Mapping[str, Any], part: str) -> dict[
 
 
 def configured(config_file: str, overrides: Mapping[str, Any], part: str) -> Any:
-    """Return the config of the evaluating run without handlers that write files."""
+    """Return the config of the evaluating run on a part of the data list, without handlers that write files.
+
+    Raises:
+        ValueError: if the overrides set the data, which ``part`` selects.
+    """
     from fire.parser import DefaultParseValue
     from monai.bundle import ConfigParser
 
+    if any(key.startswith(DATA) for key in overrides):
+        raise ValueError(f"--part selects the images from the data list; omit --{DATA}")
     parser = ConfigParser()
     parser.read_config(DefaultParseValue(config_file))
     parser.update(dict(overrides))

@@ -68,6 +68,8 @@ def test_as_released_starts_with_equal_weights_and_little_gradient() -> None:
     gates = {kind: Gate(FEATURES, EXPERTS, kind, dropout=0.0) for kind in ("paper", "as_released")}
     weights = {kind: gate(features) for kind, gate in gates.items()}
     torch.testing.assert_close(weights["as_released"], torch.full((6, EXPERTS), 1 / 3), atol=0.01, rtol=0)
+    spread = {kind: value.std(dim=0).max() for kind, value in weights.items()}
+    assert spread["as_released"] < 0.15 * spread["paper"]
     norms = {kind: first_gradient(gate, features) for kind, gate in gates.items()}
     assert 0 < norms["as_released"] < 0.1 * norms["paper"]
 
