@@ -129,7 +129,7 @@ def line_chart(
         if diagonal:
             axes.plot((0, 1), (0, 1), "--", color=PALE, linewidth=1.2)
         axes.set(xlabel=x_title, ylabel=y_title)
-        axes.set(**{key: ends for key, ends in (("xlim", x), ("ylim", y)) if ends})
+        axes.set(**{key: ends for key, ends in (("xlim", x), ("ylim", y)) if ends and ends[0] != ends[1]})
         _set_ticks(axes)
         return _svg(figure, label)
 
