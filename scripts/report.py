@@ -15,6 +15,7 @@ import base64
 import contextlib
 import io
 import logging
+import re
 import sys
 from collections.abc import Sequence
 from datetime import datetime, timezone
@@ -105,12 +106,12 @@ def write_report(options: argparse.Namespace) -> None:
 
 
 def method_words(method: str) -> str:
-    """Return the first line of a method's overlay in ``configs/methods``; empty if there is none."""
+    """Return the title of a method's overlay, with its indented lines; empty if there is none."""
     overlay = ROOT / "configs" / "methods" / f"{method}.yaml"
     if not overlay.is_file():
         return ""
-    first = overlay.read_text(encoding="utf-8").partition("\n")[0]
-    return first.removeprefix("#").strip() if first.startswith("#") else ""
+    title = re.match(r"# ?(.*(?:\n#   .*)*)", overlay.read_text(encoding="utf-8"))
+    return re.sub(r"\n#\s+", " ", title[1]).strip() if title else ""
 
 
 def chosen_baseline(cells: Sequence[Cell], requested: str | None) -> str:

@@ -20,6 +20,11 @@ def program(load_program: Callable[[str], ModuleType]) -> ModuleType:
     return load_program("report")
 
 
+def test_the_description_of_a_method_is_its_whole_title(program: ModuleType) -> None:
+    assert program.method_words("semi_moe").endswith("the fused predictions label the experts on unlabeled images.")
+    assert program.method_words("none") == ""
+
+
 def test_a_report_is_written(
     make_cells: Callable[..., Path], repository_root: Path, python: Any, tmp_path: Path
 ) -> None:
