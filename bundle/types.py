@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from ignite.engine import Engine
 from torch import Tensor
 
 SEG = "seg"
@@ -97,6 +98,13 @@ class View(Protocol):
 
         Images are (B, 3, H, W), or (n B, 3, H, W) if ``transform_label`` repeats the labels n times.
         """
+
+
+class EngineHandler(Protocol):
+    """Handler of MONAI's or Ignite's kind."""
+
+    def attach(self, engine: Engine) -> None:
+        """Register the methods of this handler for events of an engine."""
 
 
 class PseudoLabeler(Protocol):

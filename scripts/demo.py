@@ -33,7 +33,7 @@ from bundle.handlers import drawing
 from scripts.benchmarking import code_state, processor, versions
 from scripts.reporting.cells import Cell, chosen, load_cells
 
-METHODS = ("supervised", "semi_moe")
+METHODS = ("supervised", "semi_moe_plus")
 LABELS, SEED = 10, 0
 DATA_LIST = f"heldout_{LABELS}_seed{SEED}.json"
 EPOCH = 23

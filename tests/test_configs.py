@@ -51,7 +51,8 @@ BELOW = POSTPROCESSING | INFERENCE | {name: below(name) for name in OVERLAYS if 
 """What overlays are laid over, where that may be more than train.json."""
 NAMES = {
     "data/phantom.yaml": "datalist#_target_",
-    "methods/semi_moe.yaml": "method",
+    "methods/semi_moe_plus.yaml": "method",
+    "encoders/lite0.yaml": "encoder#name",
     "protocols/heldout.yaml": "protocol",
     "postprocessing/components.yaml": "postprocessing",
 }
@@ -215,8 +216,9 @@ def test_the_inference_workflow_has_all_properties_from_another_folder(tiny, pha
 )
 def test_trainer_and_evaluator_are_made_with_every_overlay(names, tiny, tmp_path, monkeypatch):
     settings = dict(tiny)
-    for key in ("max_epochs", "crop_size"):  # those of schedules and sizes stay
-        if any(key in read(name) for name in names[1:]):
+    for key in ("max_epochs", "crop_size", "encoder", "network_def#output_stride"):  # those of overlays stay
+        own = {setting.split("#")[0] for name in names[1:] for setting in read(name)}
+        if key.split("#")[0].replace("network_def", "encoder") in own:
             del settings[key]
     if "evaluate.json" in names:  # made without the weights, which a test of the bundle has
         settings["validate#handlers#0#_disabled_"] = True
@@ -226,8 +228,7 @@ def test_trainer_and_evaluator_are_made_with_every_overlay(names, tiny, tmp_path
     trainer, evaluator = made.trainer, made.evaluator
     evaluated = evaluator.network.network if isinstance(evaluator.network, StackedHeads) else evaluator.network
     assert trainer.network is made.network_def
-    teaches = any("evaluated" in read(name) for name in names if name.endswith(".yaml"))  # a method's teacher
-    assert (evaluated is trainer.network) != teaches
+    assert (evaluated is trainer.network) == any(read(name).get("evaluated") == "@network" for name in names)
     assert evaluated.state_dict().keys() == trainer.network.state_dict().keys()
     assert trainer.step.network is trainer.network
     learned = {id(parameter) for group in trainer.optimizer.param_groups for parameter in group["params"]}
@@ -264,8 +265,9 @@ def test_all_configs_read_and_normalize_alike():
     validation = {step["_target_"]: step for step in train["validate"]["fixed_transforms"] if isinstance(step, dict)}
     assert steps["Spacingd"] == validation["Spacingd"]
     assert steps["bundle.transforms.SetPixelSized"]["default"] == "@pixel_size"
-    for key in ("pixel_size", "crop_size", "network_def", "network", "mean", "std", "image_reader"):
+    for key in ("pixel_size", "crop_size", "network", "mean", "std", "image_reader"):
         assert inference[key] == train[key], key
+    assert inference["network_def"].items() <= train["network_def"].items()
     assert inference["defaults"].items() <= train["defaults"].items()
     assert inference["model"] == read("evaluate.json")["model"]
     assert inference["inferer"] == train["window_inferer"]
@@ -383,7 +385,7 @@ def test_an_encoder_and_a_method_come_in_either_order(encoder, method):
         for names in ([*files, f"encoders/{encoder}.yaml"], [files[0], f"encoders/{encoder}.yaml", *files[1:]])
     )
     assert after == before
-    assert after["encoder_learning_rate"] == 0.001
+    assert after["encoder"]["name"] == {"lite0": "lite0", "timm": "resnet18"}[encoder]
 
 
 def test_a_plain_encoder_after_another_is_the_plain_network():
@@ -391,15 +393,14 @@ def test_a_plain_encoder_after_another_is_the_plain_network():
     made = parsed(["train.json", "encoders/lite0.yaml", "encoders/unet.yaml"], **settings)
     assert (
         made.get_parsed_content("network_def").state_dict().keys()
-        == SemiMoE(widths=(4, 8, 8, 8, 8)).state_dict().keys()
+        == SemiMoE(widths=(4, 8, 8, 8, 8), shared_encoder=True).state_dict().keys()
     )
 
 
 def test_the_papers_size_has_the_papers_parameters(tiny):
     with torch.device("meta"):
-        network = parsed(["train.json", "sizes/paper.yaml"], bundle_root=tiny["bundle_root"]).get_parsed_content(
-            "network_def"
-        )
+        made = parsed(["train.json", "methods/semi_moe.yaml", "sizes/paper.yaml"], bundle_root=tiny["bundle_root"])
+        network = made.get_parsed_content("network_def")
 
     def count(*parts: nn.Module) -> int:
         return sum(parameter.numel() for part in parts for parameter in part.parameters())

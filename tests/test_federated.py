@@ -72,7 +72,7 @@ def test_a_client_trains_another_encoder(copy_bundle):
     made = copy_bundle("encoder")
     files = [f"configs/{name}" for name in ("train.json", "methods/supervised.yaml", "encoders/lite0.yaml")]
     settings = {"device": "cpu", "amp": False, "network_def#widths": [4, 8, 8, 8, 8]}
-    settings |= {"network_def#encoder#pretrained": False, "encoder_learning_rate": 0.0}
+    settings |= {"encoder#pretrained": False, "encoder_learning_rate": 0.0}
     algo = MonaiAlgo(
         made.root.name,
         local_epochs=1,

@@ -27,7 +27,7 @@ NO_SETTINGS = {"bundle_root", "method", "protocol", "postprocessing", "rank", "w
 """Plain keys of the configs that no table has: the page tells of the first, overlays and torchrun set the others."""
 EXPECTED = {
     "training": {"dataset_dir", "data_list", "output_dir", "ckpt_dir", "device", "amp", "num_workers", "cache_gib"}
-    | {"network_def#widths", "objective#ramp#maximum", "objective#gamma", "teacher#decay", "crop_size", "classes"},
+    | {"network_def#widths", "objective#ramp#maximum", "objective#gamma", "ema#decay", "crop_size", "classes"},
     "evaluating": {"output_dir", "ckpt_dir", "components#min_area", "components#hole_area"},
     "inference": {"dataset_dir", "output_dir", "ckpt_dir", "device", "amp", "num_workers", "crop_size", "classes"}
     | {"network_def#widths", "glands#min_area", "glands#hole_area", "mpp", "overwrite"},

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pydoc import ErrorDuringImport, locate
 from types import FrameType
 from typing import Any, TypeVar
@@ -62,7 +63,9 @@ def plain_definition(parser: ConfigParser, key: str) -> Any:
     if isinstance(value, Mapping):
         names = [name for name in value if name == TARGET or name not in ConfigComponent.non_arg_keys]
         plain = {name: plain_definition(parser, f"{key}#{name}") for name in names}
-        if TARGET in plain and isinstance(plain[TARGET], str):
+        if isinstance(plain.get(TARGET), Mapping):  # a class with some of its arguments
+            plain = plain[TARGET] | {name: item for name, item in plain.items() if name != TARGET}
+        elif isinstance(plain.get(TARGET), str):
             component = ConfigComponent({TARGET: plain[TARGET]}, locator=parser.locator)
             plain[TARGET] = component.resolve_module_name()
         return plain
@@ -76,7 +79,7 @@ def plain_definition(parser: ConfigParser, key: str) -> Any:
 
 
 def as_json(value: Any, name: str) -> Any:
-    """Convert a value to JSON data, tuples to lists.
+    """Convert a value to JSON data, tuples to lists, a class with keyword arguments to a definition.
 
     Raises:
         ValueError: if JSON cannot represent it; the message starts with ``name``.
@@ -87,7 +90,16 @@ def as_json(value: Any, name: str) -> Any:
         return [as_json(item, name) for item in value]
     if value is None or isinstance(value, bool | int | float | str):
         return value
+    if isinstance(value, functools.partial) and not value.args:
+        return {TARGET: _public_name(value.func)} | as_json(value.keywords, name)
     raise ValueError(f"{name} is a {type(value).__name__}, which a JSON file cannot hold")
+
+
+def _public_name(component: Callable[..., Any]) -> str:
+    """Return the dotted name of a class or function, in the package that exports it if there is one."""
+    package = component.__module__.rpartition(".")[0]
+    exported = package and locate(f"{package}.{component.__qualname__}") is component
+    return f"{package if exported else component.__module__}.{component.__qualname__}"
 
 
 def check_definition(definition: Any, name: str) -> None:
@@ -145,18 +157,19 @@ class Builder:
         Args:
             **changes: arguments that differ from the definition; ``None`` means no change.
         """
-        return _instantiate(self.definition | {name: value for name, value in changes.items() if value is not None})
+        return instantiate(self.definition | {name: value for name, value in changes.items() if value is not None})
 
 
-def _instantiate(value: Any) -> Any:
+def instantiate(value: Any) -> Any:
+    """Instantiate the components in a checked definition; encoders without their pretrained weights."""
     if isinstance(value, dict):
-        parts = {name: _instantiate(item) for name, item in value.items()}
+        parts = {name: instantiate(item) for name, item in value.items()}
         if TARGET not in parts:
             return parts
         component = allowed_class(parts.pop(TARGET))
         parts |= {PRETRAINED: False} if PRETRAINED in inspect.signature(component).parameters else {}
         return component(**parts)
-    return [_instantiate(item) for item in value] if isinstance(value, list) else value
+    return [instantiate(item) for item in value] if isinstance(value, list) else value
 
 
 def _leaves(value: Any) -> Iterator[Any]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import jsonschema
 
-from bundle.engines.component_definitions import Builder, check_definition
+from bundle.engines.component_definitions import Builder, check_definition, instantiate
 from bundle.utils import atomic_path
 
 NAME = "model.json"
@@ -91,11 +91,13 @@ def trained_model(ckpt_dir: str | os.PathLike[str], defaults: Mapping[str, Any])
 
     Args:
         ckpt_dir: folder with ``model.pt`` and optionally ``model.json``.
-        defaults: setting -> value without ``model.json``. ``network`` and ``class_target`` are dotted names.
+        defaults: setting -> value without ``model.json``. ``network`` and ``class_target`` are dotted names or
+            callables.
 
     Returns:
         Settings as in ``defaults``. With ``model.json``, ``network`` and ``class_target`` are callables that take
-        the arguments that differ from the definition in the file, and ``widths`` may be ``None``.
+        the arguments that differ from the definition in the file, ``encoder`` is the encoder of that network, and
+        ``encoder``, ``output_stride`` and ``widths`` may be ``None``.
 
     Raises:
         ValueError: if the file is damaged, or names code outside this bundle and MONAI.
@@ -109,7 +111,9 @@ def trained_model(ckpt_dir: str | os.PathLike[str], defaults: Mapping[str, Any])
         if name in defaults and content.get(key) is not None:
             values[name] = Builder(content[key])
     if content["network_def"] is not None:
-        values["widths"] = content["network_def"].get("widths")
+        values |= {name: content["network_def"].get(name) for name in ("widths", "output_stride") if name in defaults}
+        if "encoder" in defaults:
+            values["encoder"] = instantiate(content["network_def"].get("encoder"))
     if "data_list" in defaults and content.get("data", {}).get("list"):
         values["data_list"] = content["data"]["list"]
     return Settings({name: value for name, value in values.items() if name != "pixel_size" or value is not None}, path)

@@ -17,7 +17,7 @@ from monai.utils import CommonKeys
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from bundle.types import FILE, IMAGE, Batch
+from bundle.types import FILE, IMAGE, Batch, EngineHandler
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +55,7 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         network: the bare network, shared with ``step``; it is saved, evaluated and sent to federated servers.
         step: ``bundle.semi_supervision.Step``, or DistributedDataParallel around it.
         optimizer: optimizer of the parameters of network and objective.
+        ema: moving average of the network, attached by this class; ``None`` for none.
         unlabeled_data_loader: unlabeled batches; restarts likewise; ``None`` for supervised training.
         epoch_length: iterations per epoch; default is the length of the longer loader.
         seed: if given, all random numbers of an epoch (crops, flips, dropout, order) are a function of the seed, the
@@ -77,6 +78,7 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         unlabeled_data_loader: DataLoader | None = None,
         epoch_length: int | None = None,
         seed: int | None = None,
+        ema: EngineHandler | None = None,
         loss_function: Callable | None = None,
         train_handlers: Sequence | None = None,
         **rest: Any,
@@ -101,6 +103,8 @@ class SemiSupervisedTrainer(SupervisedTrainer):
             **rest,
         )
         self.add_event_handler(Events.EPOCH_STARTED, self._restart_streams)
+        if ema is not None:
+            ema.attach(self)
 
     @property
     def progress(self) -> float:

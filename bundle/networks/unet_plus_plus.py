@@ -48,8 +48,8 @@ class UNetPlusPlus(NamedOutputs):
             raise ValueError(f"a U-Net++ needs five levels, got widths {tuple(widths)}")
         if encoder is not None or output_stride != 1:
             raise ValueError(
-                "U-Net++ cannot use another encoder or output stride; keep network_def#encoder at null "
-                "(configs/encoders/unet.yaml) and network_def#output_stride at 1, or choose another network"
+                "U-Net++ cannot use another encoder or output stride; use no encoder overlay "
+                "but configs/encoders/unet.yaml, or choose another network"
             )
         self.nested = BasicUNetPlusPlus(
             spatial_dims=2,

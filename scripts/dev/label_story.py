@@ -135,11 +135,11 @@ def prepare(given: argparse.Namespace) -> list[tuple[Path, Path]]:
     for name, more in (("inference", {}), ("train", TRAINING)):
         path = bundle / "configs" / f"{name}.json"
         content = json.loads(path.read_text(encoding="utf-8")) | {"crop_size": [given.crop] * 2, **more}
-        content["network_def"]["widths"] = given.widths
+        content["network_def"] |= {"widths": given.widths, "encoder": None, "output_stride": 1}
         path.write_text(json.dumps(content, indent=4), encoding="utf-8")
     torch.manual_seed(SEED)
     (bundle / "models").mkdir()
-    torch.save(SemiMoE(3, 2, widths=given.widths).state_dict(), bundle / "models" / "model.pt")
+    torch.save(SemiMoE(3, 2, widths=given.widths, shared_encoder=True).state_dict(), bundle / "models" / "model.pt")
     say(f"{given.tiles} tiles in {output / 'tiles'}, {HELD_BACK} held-out tiles of other patients; random weights")
     return [(Path(entry["image"]), Path(entry["label"])) for entry in entries["test"]]
 

@@ -59,7 +59,7 @@ def definitions() -> dict[str, Any]:
 def train(ladder: Mapping[str, Any], name: str, seed: int, given: argparse.Namespace) -> bool:
     """Train a rung on one labeled subset and save its scores; return whether the training succeeded."""
     common, rung = ladder["common"], ladder["rungs"][name]
-    files = ["train.json", *common["overlays"], *rung["overlays"]]
+    files = ["train.json", *common["overlays"], *rung.get("overlays", [])]
     folder = given.output / f"{name}-seed{seed}"
     settings = {
         **common["settings"],

@@ -44,7 +44,7 @@ def test_two_steps_teach_the_whole_network_and_its_folder_is_enough_to_use_it(
     """Trained for two steps at demo size, it predicts and is evaluated without overlays: ``model.json`` has them."""
     configs = repository_root / "configs"
     size = yaml.safe_load((configs / "sizes" / "demo.yaml").read_text(encoding="utf-8"))
-    made = method(name, val_interval=1, **{key: size[key] for key in ("network_def#widths", "crop_size")})
+    made = method(name, val_interval=1, **{key: size[key] for key in ("crop_size",)})
     groups = made.trainer.optimizer.param_groups
     assert len(groups) == 2, "a plain encoder keeps the optimizer of older resume files"
     assert [id(one) for one in groups[0]["params"]] == [id(one) for one in made.network.parameters()]
@@ -99,7 +99,7 @@ def test_two_steps_teach_the_whole_network_and_its_folder_is_enough_to_use_it(
 )
 def test_two_steps_with_another_encoder(name, method):
     """Encoders in a group of the optimizer with a rate of their own; a U-Net++ says that it takes none."""
-    settings = {"network_def#encoder#pretrained": False, "encoder_learning_rate": 0.0}
+    settings = {"encoder#pretrained": False, "encoder_learning_rate": 0.0}
     if name in WITHOUT_ENCODERS:
         with pytest.raises(RuntimeError) as refusal:
             method(name, encoder="lite0", **settings)
@@ -123,7 +123,7 @@ def test_two_steps_with_another_encoder(name, method):
 
 
 def test_a_training_with_another_encoder_resumes(method):
-    settings = {"network_def#encoder#pretrained": False, "encoder_learning_rate": 1e-4}
+    settings = {"encoder#pretrained": False, "encoder_learning_rate": 1e-4}
     first = method("supervised", encoder="lite0", **settings)
     first.parser.get_parsed_content("train#resume_file").attach(first.trainer)
     first.trainer.run()

@@ -101,7 +101,7 @@ def test_unimatch_v2_is_taught_and_evaluated_by_the_average(method):
     made = method("unimatch_v2")
     made.open_up()
     labeled, unlabeled = made.batches()
-    teacher = made.parser.get_parsed_content("teacher")
+    teacher = made.parser.get_parsed_content("ema")
     assert made.parser.get_parsed_content("evaluated") is teacher.average
     assert teacher.decay == 0.996
     written = labels_of(made, "strong")

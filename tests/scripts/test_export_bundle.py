@@ -40,7 +40,7 @@ def run(repository_root: Path, tmp_path: Path) -> Callable[..., tuple[nn.Module,
         parser.read_config(files)
         parser.update({"network_def#widths": [4, 8, 8, 8, 8], "bundle_root": str(repository_root)})
         if not pretrained:
-            parser.update({"network_def#encoder#pretrained": False})
+            parser.update({"encoder#pretrained": False})
         network = parser.get_parsed_content("network_def").eval()
         for part in network.modules():  # running statistics of a training, so that they cannot be lost unseen
             if isinstance(part, nn.BatchNorm2d):
