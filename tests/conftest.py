@@ -34,6 +34,7 @@ SMALL_PHANTOM: dict[str, Any] = {
 """Settings of the tests' phantom: oblong tiles, so that height and width cannot be taken for each other."""
 TINY: dict[str, Any] = {
     "encoder": None,
+    "defaults#network": "bundle.networks.SemiMoE",
     "network_def#output_stride": 1,
     "network_def#widths": [4, 8, 8, 8, 8],
     "crop_size": [32, 32],

@@ -87,7 +87,7 @@ def test_a_data_set(follow, tmp_path):
         shutil.copy(mask.parent.parent / "image" / mask.name, tmp_path / "source" / f"tile_{number}.png")
     places = {"SOURCE": str(tmp_path / "source"), "DIR": str(tmp_path / "made")}
     root = follow("A data set", places)
-    assert (root / "runs" / "semi_moe" / "model.pt").is_file()
+    assert (root / "runs" / "semi_moe_plus" / "model.pt").is_file()
     assert sorted(path.name for path in (tmp_path / "made").glob("*.json")) == [
         "heldout_100_seed0.json",
         "heldout_50_seed0.json",
@@ -99,7 +99,7 @@ def test_a_metric(follow, done):
     done("python -m monai.bundle run training --config_file configs/train.json --max_epochs 1", root)
     words = "\"['configs/train.json','configs/evaluate.json','configs/postprocessing/area.yaml']\""
     done(f"python -m monai.bundle run evaluating --config_file {words}", root)
-    folder = root / "runs" / "semi_moe" / "evaluation"
+    folder = root / "runs" / "semi_moe_plus" / "evaluation"
     with (folder / "per_image.csv").open(encoding="utf-8") as file:
         errors = [float(row["area_error"]) for row in csv.DictReader(file)]
     scores = dict(csv.reader((folder / "metrics.csv").read_text(encoding="utf-8").splitlines()))

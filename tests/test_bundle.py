@@ -48,7 +48,7 @@ def resumed(trained, elsewhere) -> Any:
     assert "2 epochs are done" in done.stderr
     (made.root / "models").mkdir()
     for name in ("model.pt", "model.json"):  # as people release a model of theirs
-        shutil.copy(made.root / "runs" / "semi_moe" / name, made.root / "models")
+        shutil.copy(made.root / "runs" / "semi_moe_plus" / name, made.root / "models")
     return made
 
 
@@ -85,7 +85,7 @@ def test_training_makes_its_data_and_says_so(trained):
 
 def test_training_leaves_a_plain_model_and_a_record(trained, elsewhere):
     made, said = trained
-    output = made.root / "runs" / "semi_moe"
+    output = made.root / "runs" / "semi_moe_plus"
     weights = weights_of(output / "model.pt")
     assert weights
     assert all(isinstance(value, torch.Tensor) for value in weights.values())
@@ -105,9 +105,9 @@ def test_training_leaves_a_plain_model_and_a_record(trained, elsewhere):
 
 
 def test_a_training_goes_on(resumed):
-    table = rows(resumed.root / "runs" / "semi_moe" / "training.csv")
+    table = rows(resumed.root / "runs" / "semi_moe_plus" / "training.csv")
     assert [row["epoch"] for row in table] == ["1", "2", "3"]
-    state = torch.load(resumed.root / "runs" / "semi_moe" / "checkpoints" / "resume.pt", weights_only=True)
+    state = torch.load(resumed.root / "runs" / "semi_moe_plus" / "checkpoints" / "resume.pt", weights_only=True)
     assert state["trainer"]["epoch"] == 3
     assert {"network", "objective", "optimizer", "lr_scheduler", "best_model"} <= set(state)
 
@@ -117,8 +117,8 @@ def test_an_empty_run_id_trains_once(copy_bundle, monkeypatch):
     made = copy_bundle("labeled")
     monkeypatch.chdir(made.root)
     monai_bundle.run("", config_file="configs/train.json", logging_file=False, max_epochs=1, device="cpu", amp=False)
-    assert [row["epoch"] for row in rows(made.root / "runs" / "semi_moe" / "training.csv")] == ["1"]
-    assert (made.root / "runs" / "semi_moe" / "model.pt").is_file()
+    assert [row["epoch"] for row in rows(made.root / "runs" / "semi_moe_plus" / "training.csv")] == ["1"]
+    assert (made.root / "runs" / "semi_moe_plus" / "model.pt").is_file()
 
 
 def test_without_a_validation_part_the_last_model_is_kept(copy_bundle, monkeypatch):
@@ -129,7 +129,7 @@ def test_without_a_validation_part_the_last_model_is_kept(copy_bundle, monkeypat
     monkeypatch.chdir(made.root)
     settings = {"data_list": "unvalidated.json", "max_epochs": 1, "device": "cpu", "amp": False}
     monai_bundle.run("training", config_file="configs/train.json", logging_file=False, **settings)
-    output = made.root / "runs" / "semi_moe"
+    output = made.root / "runs" / "semi_moe_plus"
     last = torch.load(output / "checkpoints" / "resume.pt", weights_only=True)["network"]
     kept = weights_of(output / "model.pt")
     described = json.loads((output / "model.json").read_text())
@@ -145,7 +145,7 @@ def test_without_a_validation_part_the_last_model_is_kept(copy_bundle, monkeypat
 def test_evaluating_writes_the_scores_of_the_test_part(resumed, elsewhere):
     words = ["run", "evaluating", "--config_file", resumed.configs("train.json", "evaluate.json")]
     done = resumed.run(*words, "--bundle_root", str(resumed.root), cwd=elsewhere)
-    output = resumed.root / "runs" / "semi_moe" / "evaluation"
+    output = resumed.root / "runs" / "semi_moe_plus" / "evaluation"
     found = metrics(output)
     for told in ("metrics.csv", "per_image.csv", "montage.png", "masks"):
         assert str(output / told) in done.stderr[done.stderr.index("Evaluation ended.") :]

@@ -18,6 +18,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow, ReferenceResolver, create
 from torch import nn
 
 from bundle.engines import SemiSupervisedTrainer
+from bundle.engines.component_definitions import Builder, check_definition, plain_definition
 from bundle.inference import StackedHeads
 from bundle.networks import SemiMoE
 
@@ -52,7 +53,7 @@ BELOW = POSTPROCESSING | INFERENCE | {name: below(name) for name in OVERLAYS if 
 NAMES = {
     "data/phantom.yaml": "datalist#_target_",
     "methods/semi_moe_plus.yaml": "method",
-    "encoders/lite0.yaml": "encoder#name",
+    "encoders/lite0.yaml": "encoder",
     "protocols/heldout.yaml": "protocol",
     "postprocessing/components.yaml": "postprocessing",
 }
@@ -395,6 +396,18 @@ def test_a_plain_encoder_after_another_is_the_plain_network():
         made.get_parsed_content("network_def").state_dict().keys()
         == SemiMoE(widths=(4, 8, 8, 8, 8), shared_encoder=True).state_dict().keys()
     )
+
+
+def test_the_default_network_is_described_with_all_its_arguments(tiny):
+    """``model.json`` holds the arguments of the class in ``defaults#network`` too; it builds the network again."""
+    made = parsed(["train.json"], bundle_root=tiny["bundle_root"], **{"encoder#pretrained": False})
+    definition = plain_definition(made, "network_def")
+    check_definition(definition, "network_def")
+    assert definition["_target_"] == "bundle.networks.SemiMoE"
+    assert definition["shared_encoder"] is True
+    assert definition["encoder"]["name"] == "lite0"
+    built = Builder(definition)(in_channels=3, widths=None)
+    assert built.state_dict().keys() == made.get_parsed_content("network_def").state_dict().keys()
 
 
 def test_the_papers_size_has_the_papers_parameters(tiny):

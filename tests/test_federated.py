@@ -18,7 +18,7 @@ def client(copy_bundle) -> Any:
     """A client that has trained one round, and the weights that the server had sent."""
     made = copy_bundle("federated")
     small = {"device": "cpu", "amp": False}
-    best = "runs/semi_moe/model.pt"
+    best = "runs/semi_moe_plus/model.pt"
     algo = MonaiAlgo(
         made.root.name, local_epochs=1, train_kwargs=dict(small), eval_kwargs=dict(small), best_model_filepath=best
     )

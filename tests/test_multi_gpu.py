@@ -50,7 +50,7 @@ def trained(copy_bundle) -> tuple[Any, str]:
 @pytest.fixture(scope="module")
 def ranks(trained) -> list[dict[str, Any]]:
     """What each process holds after training."""
-    folder = trained[0].root / "runs" / "semi_moe"
+    folder = trained[0].root / "runs" / "semi_moe_plus"
     return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(RANKS)]
 
 
@@ -61,7 +61,7 @@ def test_the_record_does_what_the_config_does(repository_root):
 
 def test_one_process_writes(trained):
     made, said = trained
-    output = made.root / "runs" / "semi_moe"
+    output = made.root / "runs" / "semi_moe_plus"
     with (output / "training.csv").open(newline="") as file:
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2"]
     assert len(list(output.rglob("events.out.tfevents.*"))) == 1

@@ -87,13 +87,13 @@ def train_evaluate_resume(made: Any, overlay: str, folder: Path, data_list: str,
     settings = {"dataset_dir": str(folder), "data_list": data_list, "device": "cpu", "amp": False}
     monai_bundle.run("training", config_file=configs, logging_file=False, max_epochs=1, **settings)
     monai_bundle.run("training", config_file=configs, logging_file=False, max_epochs=2, resume="true", **settings)
-    with (made.root / "runs" / "semi_moe" / "training.csv").open(newline="") as file:
+    with (made.root / "runs" / "semi_moe_plus" / "training.csv").open(newline="") as file:
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2"]
-    state = torch.load(made.root / "runs" / "semi_moe" / "checkpoints" / "resume.pt", weights_only=True)
+    state = torch.load(made.root / "runs" / "semi_moe_plus" / "checkpoints" / "resume.pt", weights_only=True)
     assert state["trainer"]["epoch"] == 2
     evaluate = [*configs, "configs/evaluate.json"]
     monai_bundle.run("evaluating", config_file=evaluate, logging_file=False, **settings)
-    lines = (made.root / "runs" / "semi_moe" / "evaluation" / "metrics.csv").read_text().splitlines()
+    lines = (made.root / "runs" / "semi_moe_plus" / "evaluation" / "metrics.csv").read_text().splitlines()
     scores = {name: float(value) for name, value in (line.split(",") for line in lines)}
     assert 0 <= scores["pooled_dice"] <= 1
     assert scores["pooled_jaccard"] == pytest.approx(scores["pooled_dice"] / (2 - scores["pooled_dice"]), abs=1e-6)

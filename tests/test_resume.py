@@ -108,7 +108,7 @@ def numbers(content: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 def saved(made: Any) -> dict[str, Any]:
     """Model, optimizer, schedule, objective, best score and early stopping, by their place."""
-    models = made.root / "runs" / "semi_moe"
+    models = made.root / "runs" / "semi_moe_plus"
     files = {name: torch.load(models / name, weights_only=True) for name in ("model.pt", "checkpoints/resume.pt")}
     return dict(numbers(files))
 
@@ -127,7 +127,7 @@ def assert_same_end(made: Any, other: Any) -> None:
 
 
 def rows(made: Any) -> list[dict[str, str]]:
-    with (made.root / "runs" / "semi_moe" / "training.csv").open(newline="") as file:
+    with (made.root / "runs" / "semi_moe_plus" / "training.csv").open(newline="") as file:
         return [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(file)]
 
 
@@ -137,7 +137,7 @@ def assert_each_epoch_is_told_once(made: Any, other: Any) -> None:
         assert {key: float(value) for key, value in row.items()} == pytest.approx(
             {key: float(value) for key, value in expected.items()}, rel=1e-4, abs=1e-5
         )
-    events = EventAccumulator(str(made.root / "runs" / "semi_moe" / "tensorboard"))
+    events = EventAccumulator(str(made.root / "runs" / "semi_moe_plus" / "tensorboard"))
     events.Reload()
     for name in ("labeled/seg", "pooled_dice"):
         assert [event.step for event in events.Scalars(name)] == list(range(1, EPOCHS + 1)), name
@@ -167,7 +167,7 @@ def unbroken(copies) -> Any:
 def test_a_killed_training_ends_where_the_unbroken_one_ends(workers, accidents, copies, unbroken, monkeypatch):
     """Killed in the first step of epoch 2, and half-way through the resume file of epoch 2."""
     made = copies(f"killed_{workers}")
-    folder = made.root / "runs" / "semi_moe" / "checkpoints"
+    folder = made.root / "runs" / "semi_moe_plus" / "checkpoints"
     for number, accident in enumerate(accidents):
         said = killed(made, "--num_workers", str(workers), "--accident", accident, "--resume", "TRUE")
         assert ("training starts from the beginning" if number == 0 else "1 epochs are done") in said
@@ -202,4 +202,4 @@ def test_kills_at_random_moments_change_nothing(copies, unbroken, monkeypatch):
     whole = unbroken(0, monkeypatch)
     assert_same_end(made, whole)
     assert_each_epoch_is_told_once(made, whole)
-    assert Path(made.root / "runs" / "semi_moe" / "model.pt").is_file()
+    assert Path(made.root / "runs" / "semi_moe_plus" / "model.pt").is_file()

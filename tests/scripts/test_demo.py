@@ -23,17 +23,17 @@ def test_the_demo_ends_with_a_table_a_picture_and_a_page(
     assert done.returncode == 0, done.stdout + done.stderr
     head, *rows = done.stdout[done.stdout.index("test, 3 tiles") :].splitlines()[:3]
     assert head.split()[3:] == ["pooled_dice", "pooled_jaccard", "mean_dice", "mean_jaccard", "training"]
-    assert [row.split()[0] for row in rows] == ["supervised", "semi_moe"]
+    assert [row.split()[0] for row in rows] == ["supervised", "semi_moe_plus"]
     assert all(0 <= float(score) <= 1 for row in rows for score in row.split()[1:5])
     picture, page = output / "comparison.png", output / "report" / "report.html"
     assert f"on test tiles: {picture}\n" in done.stdout
     assert f"Report (HTML): {page}\n" in done.stdout
     with Image.open(picture) as opened:
         assert opened.width > 3 * 48
-    for method in ("supervised", "semi_moe"):
+    for method in ("supervised", "semi_moe_plus"):
         assert len(list((output / "masks" / method).glob("*_mask.png"))) == 3
     text = page.read_text(encoding="utf-8")
-    assert re.search("<h1>supervised and semi_moe on phantom: .*(leads by|are tied)", text)
+    assert re.search("<h1>supervised and semi_moe_plus on phantom: .*(leads by|are tied)", text)
     assert "scores are computed on 3 test images." in text
     assert text.count("data:image/webp;base64,") == 4, "the worst and the best tile of each method"
 
