@@ -10,7 +10,8 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 
-from bundle.data import load_data_list, read_image, read_label
+from bundle.data import load_data_list, read_image, read_label, write_phantom
+from bundle.data.glas import PIXEL_SIZE
 from bundle.engines import ModelCheckpointLoader
 from bundle.engines.model_json_reader import read_description
 
@@ -36,11 +37,13 @@ def test_their_description_is_of_this_file_and_stays_as_it_is(model, repository_
     assert content["weights"] == {"file": "model.pt", "sha256": hashlib.sha256(model.read_bytes()).hexdigest()}
     assert content["released"]
     shown = json.loads((repository_root / "docs" / "results.json").read_text(encoding="utf-8"))["entries"]["weights"]
-    (row,) = next(iter(shown["tables"].values()))["rows"].values()
-    scores = content["scores"]["evaluation"][0]["scores"]
-    assert {name: round(scores[name], 3) for name in row if name in scores} == {
-        name: value for name, value in row.items() if name in scores
-    }
+    rows = shown["tables"]["scores"]["rows"]
+    scores = {evaluation["data"]["part"]: evaluation["scores"] for evaluation in content["scores"]["evaluation"]}
+    assert rows.keys() == scores.keys()
+    for part, row in rows.items():
+        compared = {name: value for name, value in row.items() if name in scores[part]}
+        assert len(compared) > 5
+        assert {name: round(scores[part][name], 3) for name in compared} == compared
 
 
 def test_they_are_plain_tensors_in_half_precision(model):
@@ -48,7 +51,9 @@ def test_they_are_plain_tensors_in_half_precision(model):
     assert {value.dtype for value in weights.values()} == {torch.float16, torch.int64}
 
 
-def test_the_default_network_takes_them_and_finds_drawn_glands(model, repository_root, phantom_dir):
+def test_the_default_network_takes_them_and_finds_drawn_glands(model, repository_root, tmp_path):
+    """Tiles of the embedded data set, which it has never seen, as wide as its windows."""
+    write_phantom(tmp_path, size=[192, 256], parts={"training": [1, 2], "validation": [1, 1], "test": [2, 2]})
     parser = ConfigParser()
     parser.read_config(str(repository_root / "configs" / "inference.json"))
     parser.update({"bundle_root": str(repository_root), "device": "cpu"})
@@ -56,7 +61,7 @@ def test_the_default_network_takes_them_and_finds_drawn_glands(model, repository
     ModelCheckpointLoader(network, model).load()
     normalize = parser.get_parsed_content("normalization")
     shared = total = 0.0
-    for entry in load_data_list(phantom_dir, "heldout_50_seed0.json")["test"]:
+    for entry in load_data_list(tmp_path, "heldout_50_seed0.json")["test"]:
         record = {"image": torch.tensor(read_image(entry["image"]).pixels.copy()).permute(2, 0, 1).float()}
         for step in normalize:
             record = step(record)
@@ -66,3 +71,17 @@ def test_the_default_network_takes_them_and_finds_drawn_glands(model, repository
         shared += 2 * float((found & truth).sum())
         total += float(found.sum() + truth.sum())
     assert shared / total > 0.8
+
+
+@pytest.mark.parametrize("name", ["testA_30", "testB_3"])
+def test_they_find_the_glands_of_real_tissue(name, model, repository_root, glas_dir, tmp_path):
+    """By the inference config as a user runs it, at the resolution of the images."""
+    parser = ConfigParser()
+    parser.read_config(str(repository_root / "configs" / "inference.json"))
+    (image,), (mask,) = (list(glas_dir.glob(f"{stem}.*")) for stem in (name, f"{name}_anno"))
+    parser.update({"bundle_root": str(repository_root), "device": "cpu", "amp": False, "mpp": PIXEL_SIZE})
+    parser.update({"dataset_dir": str(image), "output_dir": str(tmp_path)})
+    parser.get_parsed_content("evaluator").run()
+    found = read_label(str(tmp_path / f"{name}_mask.png")).pixels > 0
+    truth = read_label(str(mask)).pixels > 0
+    assert 2 * (found & truth).sum() / (found.sum() + truth.sum()) > 0.9
