@@ -111,7 +111,8 @@ def export(files: Sequence[str], changes: Mapping[str, Any], model: Path, output
     from scripts.benchmarking import merged
 
     config = merged(ROOT, files, {"bundle_root": str(ROOT), "ckpt_dir": str(model.parent), **changes})
-    parser = ConfigParser(config | {"network_def": without_pretrained(config["network_def"])})
+    defined = {key: without_pretrained(config[key]) for key in ("network_def", "encoder") if key in config}
+    parser = ConfigParser(config | defined)
     network = parser.get_parsed_content("network_def").eval()
     ModelCheckpointLoader(network, model).load()
     metadata = metadata_of(parser, Path(files[0]).with_name("metadata.json"), model, getattr(network, "answer", "seg"))

@@ -130,7 +130,7 @@ def test_without_a_validation_part_the_last_model_is_kept(copy_bundle, monkeypat
     settings = {"data_list": "unvalidated.json", "max_epochs": 1, "device": "cpu", "amp": False}
     monai_bundle.run("training", config_file="configs/train.json", logging_file=False, **settings)
     output = made.root / "runs" / "semi_moe_plus"
-    last = torch.load(output / "checkpoints" / "resume.pt", weights_only=True)["network"]
+    last = torch.load(output / "checkpoints" / "resume.pt", weights_only=True)["ema"]["average"]
     kept = weights_of(output / "model.pt")
     described = json.loads((output / "model.json").read_text())
     assert described["scores"] == {}

@@ -79,7 +79,7 @@ def test_a_client_trains_another_encoder(copy_bundle):
         config_train_filename=files,
         config_evaluate_filename=[*files, "configs/evaluate.json"],
         train_kwargs=settings,
-        eval_kwargs=dict(settings),
+        eval_kwargs={key: value for key, value in settings.items() if not key.startswith("encoder")},
     )
     algo.initialize({ExtraItems.CLIENT_NAME: "hospital", ExtraItems.APP_ROOT: str(made.root.parent)})
     sent = UNet(widths=(4, 8, 8, 8, 8), encoder=EfficientNetLite(pretrained=False)).state_dict()

@@ -43,14 +43,14 @@ def trained(copy_bundle) -> tuple[Any, str]:
     """A copy trained by two processes, and what they said."""
     made = copy_bundle("trained_by_two")
     (made.root / "configs" / "record.json").write_text(json.dumps(RECORD))
-    configs = made.configs("train.json", "multi_gpu_train.json", "record.json")
+    configs = made.configs("train.json", "methods/semi_moe.yaml", "multi_gpu_train.json", "record.json")
     return made, made.run("run", "training", "--config_file", configs, launcher=TORCHRUN).stderr
 
 
 @pytest.fixture(scope="module")
 def ranks(trained) -> list[dict[str, Any]]:
     """What each process holds after training."""
-    folder = trained[0].root / "runs" / "semi_moe_plus"
+    folder = trained[0].root / "runs" / "semi_moe"
     return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(RANKS)]
 
 
@@ -61,7 +61,7 @@ def test_the_record_does_what_the_config_does(repository_root):
 
 def test_one_process_writes(trained):
     made, said = trained
-    output = made.root / "runs" / "semi_moe_plus"
+    output = made.root / "runs" / "semi_moe"
     with (output / "training.csv").open(newline="") as file:
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2"]
     assert len(list(output.rglob("events.out.tfevents.*"))) == 1
@@ -119,7 +119,7 @@ def test_all_processes_hold_the_same_weights(ranks):
 def test_evaluation_by_two_equals_that_by_one(trained):
     """Three images for two processes: one of them has one more."""
     made, _ = trained
-    configs = made.configs("train.json", "evaluate.json", "multi_gpu_evaluate.json")
+    configs = made.configs("train.json", "methods/semi_moe.yaml", "evaluate.json", "multi_gpu_evaluate.json")
     by_two = made.root / "by_two"
     done = made.run("run", "evaluating", "--config_file", configs, "--output_dir", str(by_two), launcher=TORCHRUN)
     assert done.stderr.count("Epoch[1] Metrics --") == 1

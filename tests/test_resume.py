@@ -88,7 +88,7 @@ def train(made: Any, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> None:
 
 def killed(made: Any, *words: str) -> str:
     """Train in another process until the accident; what it said."""
-    configs = made.configs("train.json", "accident.json")
+    configs = made.configs("train.json", "methods/semi_moe.yaml", "accident.json")
     done = made.python("-m", "monai.bundle", "run", "training", "--config_file", configs, *words, cwd=made.root)
     assert done.returncode == -signal.SIGKILL, done.stderr
     return done.stderr
@@ -108,7 +108,7 @@ def numbers(content: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 def saved(made: Any) -> dict[str, Any]:
     """Model, optimizer, schedule, objective, best score and early stopping, by their place."""
-    models = made.root / "runs" / "semi_moe_plus"
+    models = made.root / "runs" / "semi_moe"
     files = {name: torch.load(models / name, weights_only=True) for name in ("model.pt", "checkpoints/resume.pt")}
     return dict(numbers(files))
 
@@ -118,6 +118,7 @@ def assert_same_end(made: Any, other: Any) -> None:
     assert one.keys() == two.keys()
     assert {"epoch", "score", "counter", "last_epoch", "exp_avg", "step"} <= {key.rpartition("/")[2] for key in one}
     assert any("/objective/" in key for key in one)
+    assert any("/ema/" in key for key in one)
     for key, value in one.items():
         if isinstance(value, torch.Tensor):
             assert torch.allclose(value.double(), two[key].double(), rtol=0, atol=1e-5), key
@@ -127,7 +128,7 @@ def assert_same_end(made: Any, other: Any) -> None:
 
 
 def rows(made: Any) -> list[dict[str, str]]:
-    with (made.root / "runs" / "semi_moe_plus" / "training.csv").open(newline="") as file:
+    with (made.root / "runs" / "semi_moe" / "training.csv").open(newline="") as file:
         return [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(file)]
 
 
@@ -137,7 +138,7 @@ def assert_each_epoch_is_told_once(made: Any, other: Any) -> None:
         assert {key: float(value) for key, value in row.items()} == pytest.approx(
             {key: float(value) for key, value in expected.items()}, rel=1e-4, abs=1e-5
         )
-    events = EventAccumulator(str(made.root / "runs" / "semi_moe_plus" / "tensorboard"))
+    events = EventAccumulator(str(made.root / "runs" / "semi_moe" / "tensorboard"))
     events.Reload()
     for name in ("labeled/seg", "pooled_dice"):
         assert [event.step for event in events.Scalars(name)] == list(range(1, EPOCHS + 1)), name
@@ -167,7 +168,7 @@ def unbroken(copies) -> Any:
 def test_a_killed_training_ends_where_the_unbroken_one_ends(workers, accidents, copies, unbroken, monkeypatch):
     """Killed in the first step of epoch 2, and half-way through the resume file of epoch 2."""
     made = copies(f"killed_{workers}")
-    folder = made.root / "runs" / "semi_moe_plus" / "checkpoints"
+    folder = made.root / "runs" / "semi_moe" / "checkpoints"
     for number, accident in enumerate(accidents):
         said = killed(made, "--num_workers", str(workers), "--accident", accident, "--resume", "TRUE")
         assert ("training starts from the beginning" if number == 0 else "1 epochs are done") in said
@@ -185,7 +186,9 @@ def test_kills_at_random_moments_change_nothing(copies, unbroken, monkeypatch):
     """Killed from outside again and again, wherever it is, until it ends."""
     made = copies("killed_at_random")
     chance = random.Random(time.time_ns())
-    command = made.command("run", "training", "--config_file", made.configs("train.json"), "--resume", "True")
+    command = made.command(
+        "run", "training", "--config_file", made.configs("train.json", "methods/semi_moe.yaml"), "--resume", "True"
+    )
     for _ in range(30):
         process = subprocess.Popen(
             command, cwd=made.root, stderr=subprocess.DEVNULL, env=os.environ | {"CUDA_VISIBLE_DEVICES": ""}
@@ -202,4 +205,4 @@ def test_kills_at_random_moments_change_nothing(copies, unbroken, monkeypatch):
     whole = unbroken(0, monkeypatch)
     assert_same_end(made, whole)
     assert_each_epoch_is_told_once(made, whole)
-    assert Path(made.root / "runs" / "semi_moe_plus" / "model.pt").is_file()
+    assert Path(made.root / "runs" / "semi_moe" / "model.pt").is_file()

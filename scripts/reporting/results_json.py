@@ -22,7 +22,7 @@ Rows = dict[str, dict[str, Any]]
 
 DEMO_FORMAT = "semi_moe.demo/1"
 """Format of the file of a finished demo."""
-SCORES = ("pooled_dice", "mean_dice", "object_f1", "object_dice", "object_hausdorff")
+SCORES = ("pooled_dice", "class_mean_dice", "mean_dice", "object_f1", "object_dice", "object_hausdorff")
 """Scores in a new entry, if its cells have them."""
 LASTING = ("max_epochs", "epoch_length", "patience", "bundle_root")
 """Settings of a cell that are set by the budget, not by ``--set``."""

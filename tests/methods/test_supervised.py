@@ -8,7 +8,7 @@ from bundle.networks import UNet
 
 
 def test_supervised_is_a_u_net_on_the_labeled_images_alone(method):
-    made = method("supervised")
+    made = method("supervised", **{"step#labeled_view": None})
     assert type(made.network) is UNet
     assert len(made.step.consistency) == len(made.step.regularizers) == 0
     assert list(made.step.objective.parameters()) == []

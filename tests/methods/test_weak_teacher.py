@@ -78,7 +78,7 @@ def test_annotations_teach_and_the_teacher_more_and_more(method):
 
 
 def test_with_full_labels_it_is_supervised_learning(method):
-    made = method("weak_teacher")
+    made = method("weak_teacher", **{"step#labeled_view": None})
     labeled, _ = made.batches()
     result = made.step.train()(labeled, None, 0.0)
     assert result["counted/fused/seg"] == 1.0

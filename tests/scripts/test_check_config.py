@@ -144,8 +144,8 @@ def test_a_run_that_is_not_there_is_named(check: Check) -> None:
         ("seed: 1\nseed: 2", ["FILE: Duplicate key: `seed`; keep one of them"]),
         ("optimzer#lr: 3", ["FILE: optimzer#lr: optimzer does not exist; did you mean optimizer#lr?"]),
         (
-            "my_number: 3\nloss_seg#smooth: 1",
-            ["FILE: my_number: this setting is unused", "loss_seg: DiceLoss has no argument smooth; did"],
+            "my_number: 3\nloss_boundary#smooth: 1",
+            ["FILE: my_number: this setting is unused", "loss_boundary: DiceLoss has no argument smooth; did"],
         ),
         ("my_number: 3\nbatch_size: '@my_number'\nmethod: mine", []),
         ("'+losses': {mine: '@loss_seg'}\n'+initialize': [\"$None\"]", []),

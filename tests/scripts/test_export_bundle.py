@@ -83,7 +83,7 @@ def test_the_bundle_of_a_pretrained_encoder_needs_no_package_of_weights(
     with torch.no_grad():
         assert torch.equal(exported(made)(image), network(image))
     train = json.loads((made / "configs" / "train.json").read_text(encoding="utf-8"))
-    assert train["network_def"]["encoder"]["pretrained"], "a new training starts from pretrained weights"
+    assert train["encoder"]["pretrained"], "a new training starts from pretrained weights"
     assert not (made / "configs" / "encoders").exists()
     configs = {f"--{kind}_file": made / "configs" / name for kind, name in FILES.items()}
     places = [word for pair in configs.items() for word in pair] + ["--bundle_root", made]
