@@ -16,6 +16,7 @@ from typing import Any
 
 from bundle.data.folder_writer import Progress, check_new, natural_order, write_set
 from bundle.data.label_maps import check_pair
+from bundle.data.lists import LARGEST_MPP
 from bundle.data.message_text import counted, some
 from bundle.data.splits import PERCENTS, draw_split, heldout_lists, nested_draws, share_count
 
@@ -138,8 +139,8 @@ def prepare_crag(
         ValueError: as ``check_crag``; or if ``output`` is not empty, ``mpp`` is not above 0, a picture is damaged, or a
             mask has colors.
     """
-    if not 0 < mpp < float("inf"):
-        raise ValueError(f"mpp is {mpp}; give the width of a pixel in um, above 0")
+    if not 0 < mpp <= LARGEST_MPP:
+        raise ValueError(f"mpp is {mpp}; give the width of a pixel in um, above 0 and at most {LARGEST_MPP}")
     check_new(output)
     images = check_crag(source)
     lists = crag_lists(mpp)

@@ -6,7 +6,6 @@ patient is in more than one of training, validation and test.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from bundle.data.folder_writer import Progress, check_new, new_folder, save_imag
 from bundle.data.label_maps import as_classes, as_instances, has_split_numbers
 from bundle.data.leakage import same_content
 from bundle.data.left_out import note_on_others
+from bundle.data.lists import LARGEST_MPP
 from bundle.data.message_text import some
 from bundle.data.pairs import Pair, check_rows, find_pairs, read_table
 from bundle.data.pictures import Picture, read_label, volume_slices
@@ -71,8 +71,8 @@ def prepare_folder(
         FileNotFoundError: if a folder or the table does not exist.
         ValueError: if names, table or plan do not match, or files are damaged or invalid; the first of them are named.
     """
-    if mpp is not None and not 0 < mpp < math.inf:
-        raise ValueError(f"--mpp is {mpp}; give the width of a pixel in um, above 0")
+    if mpp is not None and not 0 < mpp <= LARGEST_MPP:
+        raise ValueError(f"--mpp is {mpp}; give the width of a pixel in um, above 0 and at most {LARGEST_MPP}")
     plan = plan or Plan()
     plan.check()
     check_new(output)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 from collections import Counter
 from collections.abc import Callable
@@ -25,6 +24,8 @@ PARTS = ("training", "unlabeled", "validation", "test")
 """Keys of a data list; all entries except those of ``unlabeled`` need a label."""
 MPP = "mpp"
 """Key of the width of a pixel, um."""
+LARGEST_MPP = 100
+"""Largest width of a pixel, um; resampling from more would enlarge an image beyond all memory."""
 NAMES = ("patient", "grade", "domain")
 """Keys with text values."""
 
@@ -172,16 +173,29 @@ def read_object(path: Path) -> dict[str, Any]:
     """Read the JSON object of a data list; its entries are not checked.
 
     Raises:
-        ValueError: if the file is not a JSON object, or has none of the parts.
+        ValueError: if the file is not a JSON object, has a key twice or text that is not Unicode, or none of the parts.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_without_duplicates)
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON ({error}); create the data list again") from error
+    try:
+        os.fsencode(json.dumps(content, ensure_ascii=False))
+    except UnicodeEncodeError as error:
+        text = error.object[max(error.start - 30, 0) : error.end]
+        raise ValueError(f"{path} holds a text that is not Unicode ({text!r}); write it again") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds a {type(content).__name__}; a data list is an object with {', '.join(PARTS)}")
     if not any(part in content for part in PARTS):
         raise ValueError(f"{path} has none of {', '.join(PARTS)}; a data list needs at least one of them")
+    return content
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise ValueError(f"the key {twice!r} stands twice in one object; keep one of them")
     return content
 
 
@@ -226,8 +240,10 @@ def read_entry(entry: Any, location: str) -> Entry:
         if key in read:
             read[key] = str(value)
     mpp = read.get(MPP, 1)
-    if isinstance(mpp, bool) or not isinstance(mpp, int | float) or not 0 < mpp < math.inf:
-        raise ValueError(f"{location} has the mpp {mpp!r}; give the width of a pixel in um, a number above 0")
+    if isinstance(mpp, bool) or not isinstance(mpp, int | float) or not 0 < mpp <= LARGEST_MPP:
+        raise ValueError(
+            f"{location} has the mpp {mpp!r:.40}; give the width of a pixel in um, above 0 and at most {LARGEST_MPP}"
+        )
     return read
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bundle.data.left_out import is_dead_link
+from bundle.data.lists import LARGEST_MPP
 from bundle.data.message_text import counted, some
 from bundle.data.pictures import IMAGE_SUFFIXES, is_picture, stem_of
 
@@ -129,8 +130,10 @@ def _row_values(row: Mapping[str, str], path: str | Path) -> dict[str, Any]:
             known["mpp"] = float(known["mpp"].replace(",", "."))
         except ValueError:
             known["mpp"] = math.nan
-        if not 0 < known["mpp"] < math.inf:
-            raise ValueError(f"{path} has the mpp {row['mpp']} for {row[COLUMN]}; give um, a number above 0")
+        if not 0 < known["mpp"] <= LARGEST_MPP:
+            raise ValueError(
+                f"{path} has the mpp {row['mpp']} for {row[COLUMN]}; give um, above 0 and at most {LARGEST_MPP}"
+            )
     return known
 
 

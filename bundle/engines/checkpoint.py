@@ -101,8 +101,15 @@ class BestModel:
         return {"score": self.score, "epoch": self.epoch}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore the best score of an earlier run, also in the evaluator's state, which MONAI logs."""
-        self.score, self.epoch = state["score"], state["epoch"]
+        """Restore the best score of an earlier run, also in the evaluator's state, which MONAI logs.
+
+        Raises:
+            ValueError: if score and epoch are neither numbers nor both ``None``.
+        """
+        score, epoch = state["score"], state["epoch"]
+        if not (score is None and epoch is None) and not (is_number(score) and is_count(epoch)):
+            raise ValueError(f"score is {score!r} and epoch {epoch!r}; expected two numbers")
+        self.score, self.epoch = score, epoch
         if self._engine is not None and self.metric is None and self.score is not None:
             self._engine.state.best_metric, self._engine.state.best_metric_epoch = self.score, self.epoch
 
@@ -191,7 +198,8 @@ class ModelCheckpointLoader:
         weights = read_saved(self.path, "weights", "copy it again, or train again")
         if isinstance(weights, Mapping) and {"network", "trainer"} <= set(weights):
             raise ValueError(f"{self.path} is a resume file, not a model; give the model.pt in the folder above it")
-        if not isinstance(weights, Mapping) or not all(isinstance(value, Tensor) for value in weights.values()):
+        names = weights if isinstance(weights, Mapping) else [0]
+        if not all(isinstance(name, str) and isinstance(weights[name], Tensor) for name in names):
             raise ValueError(f"{self.path} is not a state dict; give the model.pt that a training wrote")
         weights = self._without_prefix(weights)
         faults = differences(self.network.state_dict(), weights)
@@ -220,7 +228,7 @@ class ModelCheckpointLoader:
 
     def _without_prefix(self, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Remove the prefix that DataParallel and DistributedDataParallel add to the names of all weights."""
-        if not weights or not all(str(name).startswith(WRAPPED) for name in weights):
+        if not weights or not all(name.startswith(WRAPPED) for name in weights):
             return weights
         if all(name.startswith(WRAPPED) for name in self.network.state_dict()):
             return weights
@@ -248,18 +256,39 @@ def read_saved(path: Path, content: str, advice: str) -> Any:
         raise ValueError(f"{path} cannot be read as {content}: {reason}; {advice}") from error
 
 
+def is_count(value: Any, least: int = 0, most: float = math.inf) -> bool:
+    """Return whether a value of a saved state is an integer from ``least`` to ``most``."""
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
+def is_number(value: Any) -> bool:
+    """Return whether a value of a saved state is a number, possibly NaN."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def differences(expected: Mapping[str, Any], loaded: Mapping[str, Any]) -> str:
-    """Describe how a state dict differs from the expected one: first names and shapes; empty if it fits."""
+    """Describe how a state dict differs from the expected one: first names, shapes and types; empty if it fits."""
     missing = [name for name in expected if name not in loaded]
-    extra = [name for name in loaded if name not in expected]
-    pairs = [(name, _shape(loaded[name]), _shape(value)) for name, value in expected.items() if name in loaded]
-    shapes = [f"{name} has shape {actual}, expected {shape}" for name, actual, shape in pairs if actual != shape]
-    faults = [("it lacks ", missing), ("it also has ", extra), ("", shapes)]
+    extra = [str(name) for name in loaded if name not in expected]
+    pairs = [(name, loaded[name], value) for name, value in expected.items() if name in loaded]
+    wrong = [f"{name} {fault}" for name, actual, value in pairs if (fault := _difference(actual, value))]
+    faults = [("it lacks ", missing), ("it also has ", extra), ("", wrong)]
     return ", ".join(f"{prefix}{_first_names(names)}" for prefix, names in faults if names)
 
 
-def _shape(value: Any) -> tuple[int, ...]:
-    return tuple(getattr(value, "shape", ()))
+def _difference(actual: Any, expected: Any) -> str:
+    """Describe how a value of a state dict differs in kind or shape; empty if it can be loaded."""
+    if not isinstance(expected, Tensor):
+        return "" if isinstance(actual, type(expected)) else f"is {type(actual).__name__}"
+    if not isinstance(actual, Tensor):
+        return f"is {type(actual).__name__}, expected a tensor"
+    if actual.is_meta or actual.is_nested or actual.layout != torch.strided:
+        return "is a tensor without plain values (sparse, nested or meta)"
+    if actual.is_floating_point() != expected.is_floating_point():
+        return f"holds {actual.dtype}, expected {expected.dtype}"
+    if actual.shape != expected.shape:
+        return f"has shape {tuple(actual.shape)}, expected {tuple(expected.shape)}"
+    return ""
 
 
 def _first_names(names: list[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 
 JOURNAL = "journal_*.jsonl"
 """Pattern of the journals of a folder, one for each process."""
+START = re.compile(r'\{"(?:settings|begun|image)": ')
+"""First characters of a record."""
 
 
 @dataclass
@@ -40,7 +43,7 @@ def read_journals(folder: Path, check: Callable[[Mapping[str, Any] | None], None
     for file in sorted(folder.glob(JOURNAL)):
         journals.files += 1
         settings: dict[str, Any] | None = None
-        for line in file.read_text(encoding="utf-8").splitlines():
+        for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
             record = _record(line)
             if record is None:
                 continue  # the run was killed while it wrote this line
@@ -50,7 +53,8 @@ def read_journals(folder: Path, check: Callable[[Mapping[str, Any] | None], None
                 begun[record["begun"]] = record["files"]
             else:
                 journals.owners.update(dict.fromkeys(record["files"], record["image"]))
-                if all((folder / name).is_file() for name in record["files"]):
+                # without the settings, which a damaged line held, the image is processed again
+                if settings is not None and all(os.path.isfile(folder / name) for name in record["files"]):
                     check(settings)
                     journals.done[record["image"]] = record["state"]
     # The files of an image that was begun and not finished may exist, all or some of them.
@@ -86,7 +90,19 @@ def state_of(path: str | os.PathLike[str]) -> list[int]:
 
 
 def _record(line: str) -> dict[str, Any] | None:
+    """Return the record of a line, or the last one of several that a killed run left in one; ``None`` if damaged."""
+    starts = [match.start() for match in START.finditer(line)]
     try:
-        return json.loads(line)
-    except json.JSONDecodeError:
+        record = json.loads(line[starts[-1] :]) if starts else None
+    except (ValueError, RecursionError):
         return None
+    return record if isinstance(record, dict) and _is_complete(record) else None
+
+
+def _is_complete(record: Mapping[str, Any]) -> bool:
+    """Return whether a record has all its values, of their types."""
+    if "settings" in record:
+        return isinstance(record["settings"], dict)
+    files, state = record.get("files"), record.get("state", [])
+    lists = isinstance(files, list) and isinstance(state, list) and all(isinstance(name, str) for name in files)
+    return lists and isinstance(record.get("begun", record.get("image")), str) and ("begun" in record or state != [])

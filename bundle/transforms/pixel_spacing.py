@@ -13,6 +13,9 @@ from monai.transforms import MapTransform
 
 logger = logging.getLogger(__name__)
 
+MOST_PIXELS = 2**26
+"""Largest number of pixels to which an image is enlarged."""
+
 
 class SetPixelSized(MapTransform):
     """Write the pixel size in um into the affine of images, so that ``Spacingd`` can resample them.
@@ -28,7 +31,8 @@ class SetPixelSized(MapTransform):
         allow_missing_keys: whether a key may be absent.
 
     Raises:
-        ValueError: if a resolution is not a number above 0.
+        ValueError: if a resolution is not a number above 0, or an image would be enlarged to more than
+            ``MOST_PIXELS``, or reduced to nothing.
     """
 
     def __init__(
@@ -62,6 +66,17 @@ class SetPixelSized(MapTransform):
         affine = torch.diag(torch.tensor([float(mpp), float(mpp), 1.0], dtype=torch.float64))
         for key in self.key_iterator(entry):
             image = entry[key]
+            self._check_size(image, float(mpp))
             meta = {name: value for name, value in getattr(image, "meta", {}).items() if name != "affine"}
             entry[key] = MetaTensor(image, affine=affine.clone(), meta={**meta, **known})
         return entry
+
+    def _check_size(self, image: Any, mpp: float) -> None:
+        height, width = (max(side * mpp / self.default, 0.0) for side in image.shape[-2:])
+        if (mpp <= self.default or height * width <= MOST_PIXELS) and max(height, width) >= 1:
+            return
+        name = getattr(image, "meta", {}).get("filename_or_obj", "the image")
+        raise ValueError(
+            f"{name} would have {width:.6g} x {height:.6g} px, resampled from {mpp:g} to {self.default:g} um/px; "
+            f"correct its {self.mpp_key}"
+        )

@@ -84,6 +84,13 @@ def test_class_names_are_not_a_part(tmp_path: Path) -> None:
     ("content", "words"),
     [
         ("{", "is not JSON"),
+        ("[" * 100_000, "is not JSON"),
+        ('{"training": [], "training": []}', "is not JSON .the key 'training' stands twice in one object; keep one"),
+        ('{"test": [{"image": "a.png", "image": "b.png"}]}', "the key 'image' stands twice in one object"),
+        ({"test": [{"image": "image/\ud800.png", "label": "a"}]}, "holds a text that is not Unicode .*image/.ud800"),
+        ({"test": [entry("a", mpp=10**400)]}, "entry 0 of test .* the mpp 10{39}; give the width"),
+        ({"test": [entry("a", mpp=1e300)]}, r"entry 0 of test .* the mpp 1e\+300; give .*, above 0 and at most 100"),
+        ({"test": [entry("a", mpp=1000)]}, "entry 0 of test .* the mpp 1000; give the width"),
         ([], "holds a list; a data list is an object"),
         ({"train": []}, "has none of training, unlabeled, validation, test"),
         ({"labels": ["gland"], "training": []}, "labels in .* does not name classes"),

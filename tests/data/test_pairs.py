@@ -115,7 +115,7 @@ def test_a_decimal_comma_is_read(tmp_path: Path) -> None:
         ("name,patient\na,1\n", "has the columns name, patient; give image and"),
         ("image,age\na,1\n", "has the columns image, age; give image and"),
         ("image,patient\na,1\na.png,2\n", "has several rows for a; give each image one row"),
-        ("image,mpp\na,-1\n", "has the mpp -1 for a; give um, a number above 0"),
+        ("image,mpp\na,-1\n", "has the mpp -1 for a; give um, above 0 and at most 100"),
         ("image,mpp\na,wide\n", "has the mpp wide for a; give um"),
     ],
 )

@@ -238,6 +238,31 @@ def test_another_file_is_refused_and_changes_nothing(tmp_path: Path, weights: An
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (lambda weights: {0: weights["weight"]}, "is not a state dict; give the model.pt that a training wrote"),
+        (
+            lambda weights: weights | {"weight": torch.ones(1, 2, dtype=torch.int64)},
+            "weight holds torch.int64, expected",
+        ),
+        (
+            lambda weights: weights | {"weight": weights["weight"].to_sparse()},
+            "weight is a tensor without plain values",
+        ),
+        (lambda weights: weights | {"weight": weights["weight"].to("meta")}, "weight is a tensor without plain values"),
+    ],
+    ids=["integer keys", "integers", "sparse", "meta"],
+)
+def test_tensors_without_plain_weights_are_refused(tmp_path: Path, change: Any, text: str) -> None:
+    network = nn.Linear(2, 1)
+    before = network.weight.detach().clone()
+    torch.save(change(weights_of(network)), tmp_path / "model.pt")
+    with pytest.raises(ValueError, match=rf"model\.pt .*{text}"):
+        load(network, tmp_path / "model.pt")
+    assert torch.equal(network.weight, before)
+
+
 @pytest.mark.parametrize("content", [b"", b"no model", "half"])
 def test_a_damaged_file_is_refused(tmp_path: Path, content: bytes | str) -> None:
     path = tmp_path / "model.pt"

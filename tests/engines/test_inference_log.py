@@ -129,6 +129,41 @@ def test_a_run_after_a_line_that_a_kill_cut_off_keeps_its_own_settings(tmp_path,
         journal(tmp_path, model).remaining(images)
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(b"3", b"null", b"[]", b"{}", b'"image"', b"\xff\xfe", b'{"image": "\xff"}', b"[" * 100_000, b"1" * 5000),
+        *(b'{"settings": 3}', b'{"begun": 1, "files": []}', b'{"begun": "a", "files": 3}', b'{"begun": "a"}'),
+        *(b'{"image": "a", "state": [], "files": [3]}', b'{"image": "a", "files": []}', b'{"image": null}'),
+        b'{"image": "a", "state": [1, 2], "files": ["' + b"n" * 5000 + b'", "\\u0000"]}',
+    ],
+    ids=lambda line: line[:30].decode(errors="replace"),
+)
+def test_a_line_of_a_wrong_shape_does_no_harm(tmp_path, model, images, line):
+    first = journal(tmp_path, model)
+    run(first, first.remaining(images[:3]))
+    file = tmp_path / "out" / "journal_0.jsonl"
+    lines = file.read_bytes().splitlines()
+    file.write_bytes(b"\n".join([lines[0], line, *lines[1:], line, b""]))
+    second = journal(tmp_path, model)
+    assert run(second, second.remaining(images)) == ["d"]
+
+
+def test_a_torn_first_line_to_which_the_next_is_glued_costs_one_more_run(tmp_path, model, images):
+    first = journal(tmp_path, model)
+    run(first, first.remaining(images))
+    file = tmp_path / "out" / "journal_0.jsonl"
+    settings, *lines = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(settings[:20] + b"".join(lines))
+    second = journal(tmp_path, model)
+    assert run(second, second.remaining(images)) == ["a", "b", "c", "d"], (
+        "nobody knows with which settings they were made"
+    )
+    assert journal(tmp_path, model).remaining(images) == []
+    file.write_bytes(file.read_bytes().replace(b'["a_mask.png"]}\n', b'["a_ma', 1))  # two records in one line
+    assert journal(tmp_path, model).remaining(images) == []
+
+
 def test_a_missing_picture_is_never_done(tmp_path, model, images):
     first = journal(tmp_path, model)
     run(first, first.remaining(images))

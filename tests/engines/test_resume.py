@@ -381,6 +381,75 @@ def test_a_state_that_an_item_refuses_is_said_with_its_name(tmp_path: Path) -> N
         training(tmp_path, resume=True, epochs=1)
 
 
+ONE = {"epoch": 1, "epoch_length": 3, "max_epochs": 1}
+WRONG_PARTS: list[tuple[dict[str, Any], str]] = [
+    ({"network": [1]}, r"is damaged: network is list; resume with"),
+    ({"network": {"conv": "text"}}, r"does not fit this training \(network\): it lacks "),
+    ({"setting": 3}, r"is damaged: setting is int"),
+    ({"setting": {"seed": torch.zeros(2)}}, r"is damaged: seed is a tensor"),
+    ({"trainer": ONE | {"kinds": []}}, r"is damaged: kinds is list"),
+    ({"trainer": {"epoch_length": 3}}, r"is damaged: epoch is None"),
+    *(
+        ({"trainer": ONE | {"epoch": epoch}}, r"is damaged: epoch is ")
+        for epoch in ("1", 1.0, None, True, -1, 0, 10**9)
+    ),
+    ({"trainer": ONE | {"max_epochs": "many"}}, r"is damaged: max_epochs is 'many'"),
+    (
+        {"best_model": {"score": "good", "epoch": 1}},
+        r"\(best_model\): score is 'good' and epoch 1; expected two numbers",
+    ),
+    ({"best_model": {"score": 0.5, "epoch": None}}, r"\(best_model\): score is 0.5 and epoch None"),
+    ({"best_model": None}, r"is damaged: best_model is NoneType"),
+    ({"early_stop": {"counter": "2", "best_score": 0.5}}, r"\(early_stop\): counter is '2' and best_score 0.5"),
+    ({"early_stop": {"counter": 1, "best_score": []}}, r"\(early_stop\): counter is 1 and best_score \[\]"),
+    *(
+        (
+            {"lr_scheduler": {"last_epoch": value}},
+            r"\(lr_scheduler\): last_epoch is .*, expected a number of steps up to 3",
+        )
+        for value in (float("nan"), 10**9, "1", None, -1)
+    ),
+    ({"optimizer": {"state": {}, "param_groups": 3}}, r"\(optimizer\): "),
+]
+
+
+@pytest.mark.parametrize(("change", "text"), WRONG_PARTS, ids=str)
+def test_a_part_of_a_wrong_type_is_refused(tmp_path: Path, change: dict[str, Any], text: str) -> None:
+    path = tmp_path / "checkpoints" / "resume.pt"
+    training(tmp_path, epochs=1).trainer.run()
+    torch.save(torch.load(path, weights_only=True) | change, path)
+    with pytest.raises(ValueError, match=rf"resume\.pt .*{text}"):
+        training(tmp_path, resume=True, epochs=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("exp_avg", "text", "exp_avg is str, expected numbers"),
+        ("exp_avg", torch.zeros(7), "exp_avg has not the shape"),
+        ("step", [], r"float\(\) argument must be .*, not .list.; resume with"),
+    ],
+)
+def test_moments_of_a_wrong_kind_are_refused(tmp_path: Path, name: str, value: Any, text: str) -> None:
+    path = tmp_path / "checkpoints" / "resume.pt"
+    training(tmp_path, epochs=1).trainer.run()
+    content = torch.load(path, weights_only=True)
+    content["optimizer"]["state"][0][name] = value
+    torch.save(content, path)
+    with pytest.raises(ValueError, match=rf"does not fit this training \(optimizer\): {text}"):
+        training(tmp_path, resume=True, epochs=1)
+
+
+def test_another_number_of_loader_processes_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It may be needed, where memory is full, and changes the random numbers."""
+    kill(training(tmp_path), 4)
+    with caplog.at_level(logging.WARNING, logger="bundle.engines"):
+        training(tmp_path, resume=True)
+        assert "num_workers" not in caplog.text
+        training(tmp_path, resume=True, workers=2)
+    assert "num_workers was 0 and is now 2: crops and flips differ from here on" in caplog.text
+
+
 def test_what_a_killed_run_left_is_taken_away(tmp_path: Path) -> None:
     folder = tmp_path / "checkpoints"
     folder.mkdir()
