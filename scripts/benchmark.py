@@ -29,10 +29,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
+
+from scripts.interruption import end_without_traceback
+
+end_without_traceback()
+
+import yaml
 
 LISTS = {"authors": "authors"}
 """Protocol -> prefix of its data lists, if that is not `heldout`."""

@@ -20,15 +20,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from scripts.interruption import end_without_traceback
+
+end_without_traceback()
+
 import fire
 import yaml
 from fire.core import FireExit
 from monai.bundle import ComponentLocator, ConfigComponent, ConfigParser, ReferenceResolver, update_kwargs
 from monai.utils import ensure_tuple
 from monai.utils.module import locate
-
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
 
 from bundle.engines.config_check import (
     POWER,
@@ -47,6 +51,8 @@ Findings = list[str]
 IMPORT = re.compile(r"\$\s*(import|from)\s")
 """An import, which MONAI runs at any key."""
 LOCATOR = ComponentLocator()  # scans all of MONAI on first use
+MOST_VALUES = 100_000
+MOST_LEVELS = 100
 METHOD = "method"  # name of an overlay
 
 
@@ -135,11 +141,33 @@ def _contents(files: Sequence[Path], findings: Findings) -> Iterator[tuple[str, 
             except (ValueError, yaml.YAMLError) as error:
                 findings.append(f"{file}: not a valid config ({_line(error)})")
                 continue
+            except (RecursionError, TypeError) as error:  # of brackets, and of a key that is a list or a mapping
+                findings.append(f"{file}: not a valid config (nested too deep, or a key is no text: {_line(error)})")
+                continue
         findings += [f"{file}: {_line(warning.message)}; keep one of them" for warning in caught]
-        if isinstance(content, dict):
-            yield str(file), content
+        if not isinstance(content, dict):
+            kind = "nothing" if content is None else f"a {type(content).__name__}"
+            findings.append(f"{file}: contains {kind}; a config must map names to values")
+        elif fault := _malformed(content):
+            findings.append(f"{file}: {fault}")
         else:
-            findings.append(f"{file}: contains a {type(content).__name__}; a config must map names to values")
+            yield str(file), content
+
+
+def _malformed(content: Mapping[Any, Any]) -> str:
+    """Describe a key that is no text, or an excess of values, as aliases make it; empty if there is none."""
+    level: list[Any] = [content]
+    count = 0
+    for _ in range(MOST_LEVELS):
+        level = [child for value in level for child in (value.values() if isinstance(value, dict) else value)]
+        level = [value for value in level if isinstance(value, dict | list)]
+        count += sum(map(len, level))
+        if not level:
+            names = [key for key in content if not isinstance(key, str)]
+            return f"the key {names[0]!r} is no text; write it in quotes" if names else ""
+        if count > MOST_VALUES:
+            return f"holds more than {MOST_VALUES} values, with those of its aliases (*); write fewer"
+    return f"is nested more than {MOST_LEVELS} levels deep, or an alias (*) holds itself; write it flatter"
 
 
 def _merge(

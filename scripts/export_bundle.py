@@ -25,6 +25,10 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from scripts.interruption import end_without_traceback
+
+end_without_traceback()
+
 PREPARES = ("image_reader", "validate#fixed_transforms")
 """Preprocessing in validation, which inference.json repeats."""
 OWN = ("bundle_root", "device", "dataset_dir", "output_dir", "ckpt_dir", "resume", "num_workers", "cache_gib", "amp")

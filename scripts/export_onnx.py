@@ -20,11 +20,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from scripts.interruption import end_without_traceback
+
+end_without_traceback()
+
 if TYPE_CHECKING:
     from monai.bundle import ConfigParser
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
 
 MODEL = "model.pt"
 METADATA_KEYS = ("method", "classes", "pixel_size", "crop_size", "mean", "std")

@@ -15,6 +15,10 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from scripts.interruption import end_without_traceback
+
+end_without_traceback()
+
 from bundle.data import crag, glas
 
 

@@ -5,8 +5,6 @@ Run: python scripts/prepare_data.py folder --images DIR --masks DIR --output DIR
      python scripts/prepare_data.py glas --source DIR --output DIR [--mpp 0.62]
      python scripts/prepare_data.py phantom --output DIR [--seed 0]
      python scripts/prepare_data.py check LIST [--json FILE] [--sheet FILE.png] [--classes N] [--workers 2]
-
-Each subcommand has two functions: ``add_NAME`` defines its options and ``run_NAME`` runs it.
 """
 
 from __future__ import annotations
@@ -23,10 +21,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
+
+from scripts.interruption import end_without_traceback
+
+end_without_traceback()
+
+from tqdm import tqdm
 
 DEFAULT_LIST = "heldout_10_seed0.json"
 """Default data list of ``configs/train.json``."""
@@ -209,8 +211,7 @@ def run_check(options: argparse.Namespace) -> None:
     from scripts.dataset_check.pictures import to_show
     from scripts.dataset_check.report import as_data, table, verdict
 
-    parser = ConfigParser()
-    parser.read_config(str(ROOT / "configs" / "train.json"))
+    parser = ConfigParser(ConfigParser.load_config_file(ROOT / "configs" / "train.json"))
     crop, pixel_size = (parser.get_parsed_content(key) for key in ("crop_size", "pixel_size"))
     with Bar("check", unit="file") as progress:
         checked = check_list(options.list, options.classes, options.workers, progress)
@@ -270,9 +271,9 @@ def _amount(text: str) -> str:
 
 def _positive(text: str) -> int:
     """Parse a positive integer."""
-    if not re.fullmatch(r"0*[1-9]\d*", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive integer")
-    return int(text)
+    if re.fullmatch(r"0*[1-9]\d*", text):
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a positive integer")
 
 
 def _print_command(output: str, lists: Sequence[str], name: str, classes: int = 2) -> None:
@@ -280,8 +281,8 @@ def _print_command(output: str, lists: Sequence[str], name: str, classes: int = 
     folder = shlex.quote(str(Path(output).expanduser().absolute()))
     configs = f"\"['configs/train.json','configs/data/{name}.yaml']\""
     data_list = DEFAULT_LIST if DEFAULT_LIST in lists else lists[0]
-    command = f"python -m monai.bundle run training --config_file {configs} --dataset_dir {folder}"
-    command += f" --classes {classes}" if classes > 2 else ""
+    words = f"{folder} --classes {classes}" if classes > 2 else folder
+    command = f"python -m monai.bundle run training --config_file {configs} --dataset_dir {words}"
     which = f"one of {len(lists)} data lists" if len(lists) > 1 else "the only data list"
     print(f"To train on {data_list}, {which} in {folder}, run in the root of the repository:")
     print(command if data_list == DEFAULT_LIST else f"{command} --data_list {data_list}")
@@ -291,8 +292,7 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         advice = "free disk space, or write to another disk" if full else "check that it is readable and writable"
-        path = f": {error.filename}" if error.filename else ""
-        return f"{error.strerror}{path}; {advice}"
+        return f"{error.strerror}{f': {error.filename}' if error.filename else ''}; {advice}"
     return " ".join(str(error).split())
 
 

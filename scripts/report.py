@@ -21,11 +21,15 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
+
+from scripts.interruption import end_without_traceback
+
+end_without_traceback()
+
+import numpy as np
+from PIL import Image
 
 from bundle.data import load_data_list
 from bundle.data.pictures import read_image, read_label, stem_of

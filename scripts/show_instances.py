@@ -21,11 +21,15 @@ from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
+
+from scripts.interruption import end_without_traceback
+
+end_without_traceback()
+
+import numpy as np
+from numpy.typing import NDArray
 
 COLORS = ((255, 238, 0), (86, 180, 233), (0, 255, 80), (230, 159, 0), (255, 255, 255), (204, 121, 167))
 """Colors of glands; neighbors get different colors if possible."""

@@ -28,15 +28,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from scripts.interruption import end_without_traceback
+
+end_without_traceback()
+
 import pandas as pd
 from fire.parser import DefaultParseValue
 from matplotlib.figure import Figure
 from matplotlib.transforms import ScaledTranslation
 from monai.bundle import ConfigParser
 from monai.utils import ensure_tuple
-
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
 
 from bundle.data import images_digest
 from bundle.engines.error_summary import sentence

@@ -18,10 +18,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
+
+from scripts.interruption import end_without_traceback
+
+end_without_traceback()
+
+from tqdm import tqdm
 
 GRID = {"seed_level": [0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.9], "boundary_level": [0.1, 0.3, 1.0]}
 """Default grid; other settings are those of the config."""

@@ -59,7 +59,8 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         unlabeled_data_loader: unlabeled batches; restarts likewise; ``None`` for supervised training.
         epoch_length: iterations per epoch; default is the length of the longer loader.
         seed: if given, all random numbers of an epoch (crops, flips, dropout, order) are a function of the seed, the
-            epoch and the rank. Not supported with ``persistent_workers``, which keep random states over epochs.
+            epoch, the rank and the number of loader workers. Not supported with ``persistent_workers``, which keep
+            random states over epochs.
         **rest: as for MONAI's ``SupervisedTrainer``.
 
     Raises:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -60,6 +61,44 @@ def files(*names: str | Path) -> list[str]:
 )
 def test_no_shipped_config_has_a_fault(check: Check, run_id: str, names: list[str]) -> None:
     assert check(run_id, *files(*names)) == (0, ["check_config: no problems found"], "")
+
+
+BOMB = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
+    f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]\n" for old, new in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.yaml", b"", "contains nothing; a config must map names to values"),
+        ("a.yaml", b"- 1", "contains a list; a config must map names to values"),
+        ("a.yaml", b"text", "contains a str; a config must map names to values"),
+        ("a.json", b"[1]", "contains a list; a config must map names to values"),
+        ("a.json", b"", r"not a valid config .*line 1 column 1"),
+        ("a.json", b'{"a": 1,\n"b": ', r"not a valid config .*line 2 column 6"),
+        ("a.yaml", b"a: 1\nb: [1\nc: {", r"not a valid config .*line 3, column"),
+        ("a.yaml", bytes(range(128, 256)), r"not a valid config .*can't decode byte"),
+        ("a.yaml", b"a: 1\nb: *no", r"not a valid config .*undefined alias 'no' .*line 2, column 4"),
+        ("a.yaml", b"a: !!python/object/apply:os.system [exit]", r"not a valid config .*line 1, column 4"),
+        ("a.yaml", BOMB.encode(), r"holds more than 100000 values, with those of its aliases"),
+        ("a.yaml", b"a: &a [*a]", r"is nested more than 100 levels deep, or an alias .* holds itself"),
+        ("a.yaml", b"a: " + b"[" * 5000, r"not a valid config \(nested too deep"),
+        ("a.json", b"[" * 100_000, r"not a valid config \(nested too deep"),
+        ("a.yaml", b"3: 4", r"the key 3 is no text; write it in quotes"),
+        ("a.yaml", b"[1, 2]: 3", r"not a valid config \(nested too deep, or a key is no text: "),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_an_overlay_that_is_no_mapping_is_said_with_its_file(
+    check: Check, tmp_path: Path, name: str, content: bytes, said: str
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    code, findings, _ = check("training", *files("train.json", path))
+    assert code == 1
+    assert len(findings) == 1
+    assert re.match(rf"{path}: {said}", findings[0])
 
 
 def test_overrides_that_are_promised_have_no_fault(check: Check) -> None:

@@ -1,0 +1,34 @@
+"""Ctrl-C while a program imports its modules: one line, no traceback."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+PROGRAMS = [path for path in sorted(SCRIPTS.glob("*.py")) if path.name != "interruption.py"]
+SLOW = ("numpy", "torch", "monai", "yaml", "tqdm", "fire", "pandas", "matplotlib")
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda path: path.stem)
+def test_a_program_stopped_during_its_imports_says_one_line(program: Path, tmp_path: Path) -> None:
+    for name in SLOW:
+        (tmp_path / f"{name}.py").write_text("raise KeyboardInterrupt")
+    words = ["--cells", "x", "--output", "x", "--methods", "x", "--dataset", "x", "--ckpt_dir", "x"]
+    if program.stem in ("prepare_data", "make_splits", "demo", "check_config"):
+        words = []
+    done = subprocess.run(
+        [sys.executable, str(program), *words],
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode in (-signal.SIGINT, 130), done.stderr
+    assert re.fullmatch(rf"{program.stem}: stopped[^\n]*\n", done.stderr)
