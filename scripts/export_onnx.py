@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         files = _paths(given.config_file)
         if given.outputs != "pred":  # not all networks have this argument
             changes["network_def#outputs"] = given.outputs
-        print(export(files, changes, model, given.output or model.with_suffix(".onnx"), given.opset))
+        print(export(files, changes, model, given.output or model.with_suffix(".onnx"), given.opset, given.overwrite))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         print(f"export_onnx: {sentence(error)}", file=sys.stderr)
         return 1
@@ -78,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
         "--outputs", choices=("pred", "all"), default="pred", help="the prediction only, or all maps (default: pred)"
     )
     parser.add_argument("--opset", type=int, default=18, choices=range(13, 21), help="ONNX opset version (default: 18)")
+    parser.add_argument("--overwrite", action="store_true", help="replace an output that is not an export of a network")
     return parser
 
 
@@ -89,7 +90,9 @@ def _paths(config_file: str) -> list[str]:
     return [str(Path(file).absolute()) for file in (value if isinstance(value, list | tuple) else [value])]
 
 
-def export(files: Sequence[str], changes: Mapping[str, Any], model: Path, output: Path, opset: int) -> str:
+def export(
+    files: Sequence[str], changes: Mapping[str, Any], model: Path, output: Path, opset: int, overwrite: bool = False
+) -> str:
     """Write the file; nothing is written after an error.
 
     Args:
@@ -98,6 +101,7 @@ def export(files: Sequence[str], changes: Mapping[str, Any], model: Path, output
         model: weights file, a plain state dict.
         output: output file.
         opset: ONNX opset version.
+        overwrite: whether to replace any file, and not only an earlier export.
 
     Returns:
         One line that describes the file.
@@ -105,16 +109,19 @@ def export(files: Sequence[str], changes: Mapping[str, Any], model: Path, output
     Raises:
         FileNotFoundError: if there are no weights.
         RuntimeError: if ``onnx`` or ``onnxruntime`` is missing.
-        ValueError: if the weights do not fit the network, or the file's outputs differ from the network's.
+        ValueError: if the output is another file, the weights do not fit the network, or the outputs of file and
+            network differ.
     """
     from monai.bundle import ConfigParser
 
     from bundle.engines import ModelCheckpointLoader
-    from bundle.export import check_onnx, write_onnx
+    from bundle.export import check_onnx, is_own_export, write_onnx
     from bundle.networks import without_pretrained
     from bundle.utils import atomic_path
     from scripts.benchmarking import merged
 
+    if not overwrite and output.is_file() and not is_own_export(output):
+        raise ValueError(f"{output} is not an export of a network; give another --output, or --overwrite to replace it")
     config = merged(ROOT, files, {"bundle_root": str(ROOT), "ckpt_dir": str(model.parent), **changes})
     defined = {key: without_pretrained(config[key]) for key in ("network_def", "encoder") if key in config}
     parser = ConfigParser(config | defined)

@@ -1,4 +1,4 @@
-"""Handler that keeps an evaluation from replacing masks that no evaluation wrote."""
+"""Handler that keeps an evaluation from replacing files that no evaluation wrote."""
 
 from __future__ import annotations
 
@@ -18,20 +18,21 @@ from bundle.types import IMAGE, to_bool
 
 
 class EvaluationFiles:
-    """Handler that stops an evaluation before it would replace a mask that no evaluation wrote.
+    """Handler that stops an evaluation before it would replace a file that no evaluation wrote.
 
     It must come before the handlers that write files, and after the one that loads the weights.
 
-    The names of the masks are written to ``journal_0.jsonl`` before the first one, so that a later evaluation may
+    The names of all files are written to ``journal_0.jsonl`` before the first one, so that a later evaluation may
     replace them.
 
     Args:
         output_dir: folder of the evaluation; masks are in its folder ``masks``.
         images: entries of the evaluated images.
         overwrite: whether to replace all files: a bool or a string such as ``true``.
+        files: names of the other files that the evaluation writes.
 
     Raises:
-        ValueError: when the evaluation starts, if a mask exists that no journal in ``output_dir`` names.
+        ValueError: when the evaluation starts, if a file exists that no journal in ``output_dir`` names.
     """
 
     def __init__(
@@ -39,10 +40,12 @@ class EvaluationFiles:
         output_dir: str | os.PathLike[str],
         images: Sequence[Mapping[str, Any]],
         overwrite: bool | str = False,
+        files: Sequence[str] = (),
     ) -> None:
         self.folder = Path(output_dir)
         self.images = [str(entry[IMAGE]) for entry in images]
         self.overwrite = to_bool(overwrite, "overwrite")
+        self.files = list(files)
 
     def attach(self, engine: Engine) -> None:
         """Attach to an evaluator."""
@@ -51,7 +54,8 @@ class EvaluationFiles:
     def _start(self) -> None:
         names = {image: os.path.join("masks", _mask_name(image)) for image in self.images}
         own = read_journals(self.folder, lambda _: None).owners
-        foreign = [name for name in names.values() if name not in own and (self.folder / name).exists()]
+        written = [*names.values(), *self.files]
+        foreign = [name for name in written if name not in own and os.path.lexists(self.folder / name)]
         if foreign and not self.overwrite:
             raise ValueError(
                 f"{self.folder / foreign[0]} would be replaced, but it was not written by an evaluation; "
@@ -60,6 +64,7 @@ class EvaluationFiles:
         shares = gathered(names)  # after this, all ranks have looked
         if idist.get_rank() == 0:
             self.folder.mkdir(parents=True, exist_ok=True)
+            append(self.folder / JOURNAL.replace("*", "0"), {"begun": "", "files": self.files})
             for image, name in dict(chain.from_iterable(share.items() for share in shares)).items():
                 if name not in own:
                     append(self.folder / JOURNAL.replace("*", "0"), {"begun": image, "files": [name]})

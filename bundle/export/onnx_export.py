@@ -43,6 +43,15 @@ def import_required(name: str) -> Any:
         raise RuntimeError(f'ONNX files need {name}, which is missing; pip install "{name}", or .[onnx]') from error
 
 
+def is_own_export(path: str | os.PathLike[str]) -> bool:
+    """Return whether a file is an ONNX file with the metadata of :func:`write_onnx`."""
+    try:
+        model = import_required("onnx").load(os.fspath(path), load_external_data=False)
+    except (OSError, ValueError, import_required("google.protobuf.message").Error):
+        return False
+    return {"outputs", "weights"} <= {entry.key for entry in model.metadata_props}
+
+
 class TraceableUpCat(nn.Module):
     """MONAI's ``UpCat`` without its branch on odd sides, which a trace would fix for all images.
 

@@ -246,9 +246,10 @@ def evaluate(folder, images, overwrite=False) -> None:
     def step(_, entry):
         (folder / "masks").mkdir(exist_ok=True)
         (folder / "masks" / f"{Path(entry[IMAGE]).stem}_mask.png").write_bytes(b"mask")
+        (folder / "metrics.csv").write_bytes(b"scores")
 
     engine = Engine(step)
-    EvaluationFiles(folder, images, overwrite).attach(engine)
+    EvaluationFiles(folder, images, overwrite, ["metrics.csv"]).attach(engine)
     engine.run(images)
 
 
@@ -267,7 +268,22 @@ def test_an_evaluation_replaces_its_own_masks_and_no_others(tmp_path, images):
     evaluate(tmp_path / "scores", images)
 
 
+def test_an_evaluation_does_not_replace_a_table_of_somebody(tmp_path, images):
+    table = tmp_path / "scores" / "metrics.csv"
+    table.parent.mkdir()
+    table.write_bytes(b"of another program")
+    with pytest.raises(ValueError, match=r"metrics.csv would be replaced, but it was not written by an evaluation"):
+        evaluate(tmp_path / "scores", images)
+    assert [path.name for path in table.parent.iterdir()] == ["metrics.csv"]
+    assert table.read_bytes() == b"of another program"
+    evaluate(tmp_path / "scores", images, "True")
+    evaluate(tmp_path / "scores", images)
+    assert table.read_bytes() == b"scores"
+
+
 def test_the_config_of_an_evaluation_checks_its_folder_before_it_writes(repository_root):
     config = json.loads((repository_root / "configs" / "evaluate.json").read_text(encoding="utf-8"))
     handlers = [handler["_target_"].rpartition(".")[2] for handler in config["validate#handlers"]]
     assert handlers[:3] == ["ModelCheckpointLoader", "EvaluationFiles", "OutputCheck"], "before any file is written"
+    (own,) = [handler["files"] for handler in config["validate#handlers"] if "EvaluationFiles" in handler["_target_"]]
+    assert own == ["metrics.csv", "per_image.csv", "calibration.csv", "montage.png"]

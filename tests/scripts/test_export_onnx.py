@@ -99,6 +99,22 @@ def test_the_file_answers_like_the_weights_and_says_what_it_is(
     assert {one.name for one in path.parent.iterdir()} == {"model.pt", "model.onnx"}
 
 
+def test_only_an_earlier_export_is_replaced(program, trained, words, tmp_path, capsys):
+    trained()
+    path = tmp_path / "mine.onnx"
+    for content in (b"", b"of another program"):
+        path.write_bytes(content)
+        assert program.main([*words, "--output", str(path)]) == 1
+        assert last_line(capsys) == (
+            f"export_onnx: {path} is not an export of a network; give another --output, or --overwrite to replace it"
+        )
+        assert path.read_bytes() == content
+    assert program.main([*words, "--output", str(path), "--overwrite"]) == 0
+    size = path.stat().st_size
+    assert size > 10_000
+    assert program.main([*words, "--output", str(path)]) == 0
+
+
 def test_a_training_with_its_overlays_gives_all_maps(program, trained, words, repository_root, tmp_path):
     names = ("train.json", "data/phantom_classes.yaml", "methods/cgs.yaml")
     network = trained(*names)
