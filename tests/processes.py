@@ -64,6 +64,12 @@ class Child:
                 raise TimeoutError(f"process {self.pid} took more than {timeout} s and is killed") from None
 
 
+def send(pid: int, number: int) -> None:
+    """Send a signal to a process, which may have ended."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
 class Python:
     """Runs what ``python WORDS`` runs, on the CPU, in a process of its own that has its imports already."""
 
@@ -79,6 +85,7 @@ class Python:
         merged: bool = False,
         limit: int = 0,
         timeout: float = 300,
+        stop: tuple[int, float] | None = None,
         **environment: str,
     ) -> Run:
         """Run it to its end.
@@ -89,6 +96,7 @@ class Python:
             merged: Whether errors go to standard output, between the lines where they occur.
             limit: Bytes of the largest file that it can write; 0 is no limit.
             timeout: Seconds after which it is killed.
+            stop: A signal, and the seconds after which it is sent.
             environment: What differs from the environment of the tests.
         """
         if self._warm is None:
@@ -113,7 +121,12 @@ class Python:
         readers = [threading.Thread(target=read, args=(place,)) for place in range(len(pipes))]
         for reader in readers:
             reader.start()
+        timer = threading.Timer(stop[1], send, (child.pid, stop[0])) if stop else None
+        if timer is not None:
+            timer.start()
         code = child.exit_code(timeout)
+        if timer is not None:
+            timer.cancel()
         for reader in readers:
             reader.join()
         return Run(given, code, texts[0], "" if merged else texts[1])

@@ -26,6 +26,8 @@ MPP = "mpp"
 """Key of the width of a pixel, um."""
 LARGEST_MPP = 100
 """Largest width of a pixel, um; resampling from more would enlarge an image beyond all memory."""
+LONGEST_NAME = 255
+"""Longest name of a file or folder, in bytes."""
 NAMES = ("patient", "grade", "domain")
 """Keys with text values."""
 
@@ -137,7 +139,10 @@ def images_to_predict(dataset_dir: str | Path, data_list: str | None = None, par
         return image_files(dataset_dir)
     folder = Path(os.path.abspath(Path(dataset_dir).expanduser()))
     path = _find_list(folder, data_list)
-    content = required_part({part: read_object(path).get(part) or []}, part)
+    listed = read_object(path).get(part) or []
+    if not isinstance(listed, list):
+        raise ValueError(f"{part} in {path} is not a list; write entries such as [{{'image': ...}}]")
+    content = required_part({part: listed}, part)
     entries = [read_entry(entry, f"entry {number} of {part} in {path}") for number, entry in enumerate(content)]
     _resolve_paths(entries, folder, part, path)
     _check_stems([Path(entry[IMAGE]) for entry in entries])
@@ -232,6 +237,9 @@ def read_entry(entry: Any, location: str) -> Entry:
         raise ValueError(f"{location} has no image; give every entry the path of an image")
     if LABEL in entry and not isinstance(entry[LABEL], str):
         raise ValueError(f"{location} has a label that is not a path; give a path or remove it")
+    for file in (entry[IMAGE], entry.get(LABEL, "")):
+        if "\0" in file or any(len(name.encode(errors="replace")) > LONGEST_NAME for name in file.split("/")):
+            raise ValueError(f"{location} has a path that no file can have ({file!r:.60}); correct it")
     read = {key: value for key, value in entry.items() if key not in (*NAMES, MPP) or value not in (None, "")}
     for key in NAMES:
         value = read.get(key, "")

@@ -216,8 +216,10 @@ def load_moments(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
         group.update(own)
     for parameter, moments in optimizer.state.items():
         for name, value in moments.items():
-            if not (torch.is_tensor(value) or value is None or is_number(value)):
+            if not (torch.is_tensor(value) or is_number(value) or (name == "momentum_buffer" and value is None)):
                 raise ValueError(f"{name} is {type(value).__name__}, expected numbers")
+            if name == "step" and not (torch.as_tensor(value).numel() == 1 and value >= 1):
+                raise ValueError(f"step is {value}, expected the number of steps")
             if name in MOMENTS and value is not None and getattr(value, "shape", ()) != parameter.shape:
                 raise ValueError(f"{name} has not the shape {tuple(parameter.shape)} of its weights")
 

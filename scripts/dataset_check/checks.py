@@ -178,6 +178,11 @@ def _read(entry: Any, location: str, part: str, path: Path, faults: list[tuple[s
     if not isinstance(entry, dict) or not isinstance(entry.get(IMAGE), str) or not entry[IMAGE]:
         faults.append((BAD_ENTRY, f"{location} has no image path"))
         return None
+    try:
+        read_entry({IMAGE: entry[IMAGE]}, location)
+    except ValueError as error:
+        faults.append((BAD_ENTRY, str(error)))
+        return None
     read: dict[str, Any] = {}
     for key in (LABEL, *NAMES, MPP):
         if key not in entry:

@@ -88,6 +88,11 @@ def test_class_names_are_not_a_part(tmp_path: Path) -> None:
         ('{"training": [], "training": []}', "is not JSON .the key 'training' stands twice in one object; keep one"),
         ('{"test": [{"image": "a.png", "image": "b.png"}]}', "the key 'image' stands twice in one object"),
         ({"test": [{"image": "image/\ud800.png", "label": "a"}]}, "holds a text that is not Unicode .*image/.ud800"),
+        (
+            {"test": [{"image": "a\0b.png"}]},
+            r"entry 0 of test .* a path that no file can have \('a.x00b.png'\); correct",
+        ),
+        ({"test": [entry("a") | {"label": "n" * 5000}]}, "entry 0 of test .* has a path that no file can have"),
         ({"test": [entry("a", mpp=10**400)]}, "entry 0 of test .* the mpp 10{39}; give the width"),
         ({"test": [entry("a", mpp=1e300)]}, r"entry 0 of test .* the mpp 1e\+300; give .*, above 0 and at most 100"),
         ({"test": [entry("a", mpp=1000)]}, "entry 0 of test .* the mpp 1000; give the width"),
@@ -198,6 +203,12 @@ def test_a_list_without_patients_has_no_warning(tmp_path: Path, caplog: pytest.L
     content = {"training": [entry("a"), entry("b", patient="1")], "validation": [entry("c")], "test": [entry("d")]}
     load_data_list(make_folder(tmp_path, content), "list.json")
     assert caplog.records == []
+
+
+@pytest.mark.parametrize("part", [3, True, 1e300, {"a": 1}, "text"])
+def test_a_part_to_predict_that_is_no_list_is_refused(tmp_path: Path, part: Any) -> None:
+    with pytest.raises(ValueError, match=rf"test in {tmp_path}/list.json is not a list; write entries"):
+        images_to_predict(make_folder(tmp_path, {"test": part}), "list.json")
 
 
 def test_a_protocol_selects_from_the_list(tmp_path: Path) -> None:

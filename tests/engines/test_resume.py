@@ -426,6 +426,9 @@ def test_a_part_of_a_wrong_type_is_refused(tmp_path: Path, change: dict[str, Any
     ("name", "value", "text"),
     [
         ("exp_avg", "text", "exp_avg is str, expected numbers"),
+        ("exp_avg", None, "exp_avg is NoneType, expected numbers"),
+        ("step", -1, "step is -1.*, expected the number of steps"),
+        ("step", torch.zeros(2), "step is tensor.*, expected the number of steps"),
         ("exp_avg", torch.zeros(7), "exp_avg has not the shape"),
         ("step", [], r"float\(\) argument must be .*, not .list.; resume with"),
     ],

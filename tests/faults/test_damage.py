@@ -1,0 +1,68 @@
+"""Damaged files of all kinds: each ends in a result or in one sentence that names the file."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from tests.faults.counts import add_counts
+from tests.faults.damage import MARKER, Case, all_cases, sample
+from tests.faults.readers import read_all
+
+
+@pytest.fixture(scope="module")
+def cases() -> list[Case]:
+    return all_cases()
+
+
+@pytest.mark.parametrize(
+    "share", [pytest.param(12, id="every twelfth"), pytest.param(1, id="all", marks=pytest.mark.slow)]
+)
+def test_damaged_files_end_in_a_result_or_a_sentence(
+    share: int, cases: list[Case], load_program: Callable[[str], ModuleType], tmp_path: Path
+) -> None:
+    chosen = sample(cases, share)
+    outcomes = read_all(chosen, tmp_path, load_program("check_config"))
+    assert len(outcomes) == len(chosen)
+    if share == 1:
+        assert len(chosen) >= 500
+        for kind in dict.fromkeys(case.kind for case in chosen):
+            ended = Counter(outcome.ended for outcome in outcomes if outcome.case.kind == kind)
+            add_counts(
+                f"damaged {kind.replace('_', ' ')}",
+                sum(ended.values()),
+                result=ended["result"],
+                sentence=ended["sentence"],
+            )
+    faults = [f"{one.case.kind}: {one.case.fault}: {one.said[:300]}" for one in outcomes if one.ended == "fault"]
+    assert faults == []
+    undamaged = [one for one in outcomes if one.case.fault == "none"]
+    assert {one.case.kind for one in undamaged} == {case.kind for case in cases} - {"journals"}
+    assert {one.ended for one in undamaged if not one.case.name.endswith((".svs", ".ndpi", ".mrxs", ".scn"))} == {
+        "result"
+    }
+
+
+def test_the_campaign_finds_faults(
+    tmp_path: Path, load_program: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Readers that hang, crash, take memory, execute code or say nothing are counted as faults."""
+    from tests.faults import readers
+
+    bodies = {
+        "hang": lambda path: [None for _ in iter(int, 1)],
+        "memory": lambda path: bytes(3 * 2**30),
+        "code": lambda path: path.with_name(MARKER).touch(),
+        "silence": lambda path: [][0],
+        "no name": lambda path: path.read_text(encoding="ascii"),
+        "fine": lambda path: None,
+    }
+    monkeypatch.setattr(readers, "SECONDS", 1)
+    monkeypatch.setattr(readers, "readers", lambda _: {kind: [body] for kind, body in bodies.items()})
+    outcomes = read_all([Case(kind, kind, "a", b"\xff") for kind in bodies], tmp_path, load_program("check_config"))
+    assert [one.ended for one in outcomes] == ["fault"] * 5 + ["result"]
+    assert outcomes[0].said == "hangs for 1 s"

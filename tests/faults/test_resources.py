@@ -1,0 +1,151 @@
+"""Whole runs over damaged files, over many tiles, and on full disks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from PIL import Image
+
+from tests.faults.counts import add_counts
+from tests.faults.damage import all_cases
+from tests.faults.readers import read_all
+from tests.faults.test_kills import COLOR_RULE, content, intact
+
+pytestmark = pytest.mark.slow
+
+SAMPLER = '''
+import os
+
+from ignite.engine import Events
+
+
+class Sampler:
+    """Handler that writes resident memory (KiB) and the number of open files after each image."""
+
+    def attach(self, engine):
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+
+    def __call__(self):
+        with open("/proc/self/status") as status:
+            (memory,) = [line.split()[1] for line in status if line.startswith("VmRSS")]
+        with open("samples.txt", "a") as file:
+            print(memory, len(os.listdir("/proc/self/fd")), file=file)
+'''
+
+
+@pytest.fixture(scope="module")
+def made(copy_bundle: Callable[..., Any]) -> Any:
+    """A bundle whose network calls gland what is darker than the mean in green."""
+    bundle = copy_bundle("resources")
+    weight = torch.zeros(2, 3, 1, 1)
+    weight[0, 1] = 1.0
+    (bundle.root / "models").mkdir()
+    torch.save({"weight": weight, "bias": torch.zeros(2)}, bundle.root / "models" / "model.pt")
+    bundle.edit("inference.json", {"network_def": COLOR_RULE})
+    return bundle
+
+
+def infer(made: Any, folder: Path, output: Path, *overlays: str, limit: int = 0, more: tuple[str, ...] = ()) -> Any:
+    words = ["run", "inference", "--config_file", made.configs("inference.json", *overlays)]
+    words += ["--dataset_dir", str(folder), "--output_dir", str(output), *more]
+    return made.python("-m", "monai.bundle", *words, cwd=made.root, limit=limit, merged=True)
+
+
+def tiles(folder: Path, count: int) -> Path:
+    folder.mkdir()
+    for number in range(count):
+        pixels = np.full((200, 200, 3), 230, np.uint8)
+        pixels[10 : 100 + number % 90, 5:150] = (120, 40, 120)
+        Image.fromarray(pixels).save(folder / f"tile_{number}.png")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("kind", "overlay"), [("pictures", "inference/geojson.yaml"), ("slides", "inference/slides.yaml")]
+)
+def test_one_run_over_all_damaged_files(
+    kind: str, overlay: str, made: Any, load_program: Callable[[str], ModuleType], tmp_path: Path
+) -> None:
+    """It names each file that cannot be read, and does all others."""
+    cases = [case for case in all_cases() if case.kind == kind]
+    folder = tmp_path / "input"
+    folder.mkdir()
+    names = [case.name.replace(".", f"_{number}.", 1) for number, case in enumerate(cases)]
+    for name, case in zip(names, cases, strict=True):
+        (folder / name).write_bytes(case.content)
+    done = infer(made, folder, tmp_path / "out", overlay, more=("--mpp", "0.5"))
+    last = done.stdout.rstrip().splitlines()[-1]
+    assert done.returncode == 1, done.stdout[-2000:]
+    assert last.startswith("semi-moe: ")
+    assert f"of {len(cases)} files were skipped" in last
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))
+    failed = {Path(entry["image"]).name: entry["reason"] for entry in summary["failed"]}
+    assert summary["written"] + len(failed) == len(cases)
+    assert all(name in reason and "\n" not in reason for name, reason in failed.items())
+    assert summary["written"] >= len(cases) // 10
+    intact(tmp_path / "out")
+    assert not list((tmp_path / "out").rglob("*.partial*"))
+    (tmp_path / "read").mkdir()
+    outcomes = read_all(cases, tmp_path / "read", load_program("check_config"))
+    unreadable = {name for name, one in zip(names, outcomes, strict=True) if one.ended == "sentence"}
+    assert failed.keys() <= unreadable, "what can be read is predicted"
+    if kind == "pictures":  # of slides, levels and tiles without tissue are not read
+        assert failed.keys() == unreadable
+    add_counts(f"one run over damaged {kind}", len(cases), result=summary["written"], sentence=len(failed))
+
+
+def test_memory_and_open_files_stay_the_same_over_200_tiles(made: Any, tmp_path: Path) -> None:
+    (made.root / "sampler.py").write_text(SAMPLER)
+    overlay = {"+handlers": [{"_target_": "sampler.Sampler"}]}
+    (made.root / "configs" / "sampler.json").write_text(json.dumps(overlay))
+    (made.root / "samples.txt").unlink(missing_ok=True)
+    done = infer(made, tiles(tmp_path / "input", 200), tmp_path / "out", "inference/geojson.yaml", "sampler.json")
+    assert done.returncode == 0, done.stdout
+    samples = np.loadtxt(made.root / "samples.txt")
+    assert len(samples) == 200
+    early, late = samples[20:60].mean(axis=0), samples[160:].mean(axis=0)
+    assert late[0] - early[0] < 30 * 1024, "KiB"
+    assert late[1] <= early[1] + 1
+    add_counts("tiles with flat memory and open files", 200, result=200)
+
+
+def test_a_full_disk_at_any_moment(made: Any, tmp_path: Path) -> None:
+    """No file may be larger than a limit, as on a full disk; the next run, without a limit, completes the results."""
+    folder = tiles(tmp_path / "input", 6)
+    pixels = np.full((400, 500, 3), 243, np.uint8)
+    pixels[50:350:3, 60:400:2] = (150, 60, 150)
+    told: dict[str, Any] = {"resolution": (2e4, 2e4), "resolutionunit": "CENTIMETER", "tile": (64, 64)}
+    (tmp_path / "slides").mkdir()
+    tifffile.imwrite(tmp_path / "slides" / "one.tif", pixels, photometric="rgb", compression="zlib", **told)
+    cases = [(folder, ("inference/geojson.yaml", "inference/contours.yaml"))]
+    cases += [(tmp_path / "slides", ("inference/slides.yaml",))]
+    count = 0
+    for place, (source, overlays) in enumerate(cases):
+        whole = infer(made, source, tmp_path / f"whole_{place}", *overlays)
+        assert whole.returncode == 0, whole.stdout
+        expected = content(tmp_path / f"whole_{place}")
+        largest = max(path.stat().st_size for path in (tmp_path / f"whole_{place}").iterdir())
+        for limit in (1, 100, 300, 600, 1000, largest // 2, largest - 1):
+            output = tmp_path / f"out_{place}_{limit}"
+            done = infer(made, source, output, *overlays, limit=limit)
+            last = done.stdout.rstrip().splitlines()[-1]
+            assert done.returncode == 1, (limit, done.stdout)
+            assert last.startswith("semi-moe: File too large: "), (limit, last)
+            assert "; free disk space, or give another --output_dir or --ckpt_dir" in last
+            if output.exists():
+                intact(output)
+                assert not list(output.rglob(".*.partial*"))
+                assert content(output).items() <= expected.items()
+            again = infer(made, source, output, *overlays)
+            assert again.returncode == 0, (limit, again.stdout)
+            assert content(output) == expected
+            count += 1
+    add_counts("full disks", count, sentence=count)
