@@ -12,6 +12,8 @@ PINS := scripts/requirements.txt
 PARALLEL := --numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 # One thread per process; more would compete for the cores.
 ONE_THREAD := OMP_NUM_THREADS=1
+# Counts of the campaign of faults, one JSON object a line.
+FAULT_COUNTS := $(CURDIR)/output/fault_counts.jsonl
 STAMP := $(VENV)/.installed
 RUN := $(VENV)/bin/python
 
@@ -33,7 +35,7 @@ define environment
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow lint check label-install label test-label benchmark-targets clean
+.PHONY: help install demo test test-slow test-faults lint check label-install label test-label benchmark-targets clean
 
 help: ## list the targets
 	@echo "usage: make TARGET [VENV=folder] [LABEL_VENV=folder] [PYTHON=python3.12] [PIP_FLAGS=...] [PYTEST_FLAGS=...]"
@@ -54,6 +56,14 @@ test: install ## run the tests
 
 test-slow: install ## run all tests, including the slow ones
 	$(ONE_THREAD) $(RUN) -m pytest $(PARALLEL) -m "slow or not slow" $(PYTEST_FLAGS)
+
+test-faults: install label-install ## stop, damage and overload everything (30 to 60 minutes; docs/reliability.md)
+	@mkdir -p output
+	@rm -f $(FAULT_COUNTS)
+	$(ONE_THREAD) FAULT_COUNTS=$(FAULT_COUNTS) $(RUN) -m pytest $(PARALLEL) -m slow $(PYTEST_FLAGS) tests/faults
+	$(ONE_THREAD) FAULT_COUNTS=$(FAULT_COUNTS) $(LABEL_RUN) -m pytest -m slow $(PYTEST_FLAGS) \
+		tests/label_app/test_faults.py tests/label_app/test_server.py
+	@echo "counts: $(FAULT_COUNTS); scripts/dev/list_faults.py --counts writes them to docs/reliability.md"
 
 lint: install ## check style, format and types
 	$(RUN) -m ruff check .

@@ -9,6 +9,7 @@ import hmac
 import io
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -225,6 +226,19 @@ def test_a_host_must_be_known(monkeypatch: pytest.MonkeyPatch, host: str, given:
 )
 def test_without_a_token_nothing_is_done(guarded: tuple[Ask, int], path: str) -> None:
     assert guarded[0](*path.split()).status_code in (401, 403)
+
+
+def test_every_route_that_writes_asks_for_a_token(guarded: tuple[Ask, int]) -> None:
+    ask, _ = guarded
+    paths = ask("GET", "/openapi.json").json()["paths"]
+    routes = [(method.upper(), path) for path, methods in paths.items() for method in methods if method != "get"]
+    assert len(routes) > 15
+    open_to_all = [
+        (method, path)
+        for method, path in routes
+        if ask(method, re.sub(r"{\w+}", "a", path)).status_code not in (401, 403, 404, 405)
+    ]
+    assert open_to_all == [("POST", "/auth/token")]
 
 
 def test_tokens_of_others_old_ones_and_unsigned_ones_are_refused(guarded: tuple[Ask, int], keys: Any) -> None:

@@ -25,6 +25,7 @@ from lib.datastore import TileDatastore
 
 from bundle.annotation import Annotation, write_asap
 from bundle.inference.polygons import outlines
+from tests.faults.counts import add_counts
 
 with warnings.catch_warnings():
     warnings.filterwarnings("ignore", "'cgi' is deprecated", DeprecationWarning)
@@ -149,8 +150,11 @@ def test_a_training_shows_its_progress_and_stops_when_told(
     assert mask_of(web, "oblong_1") == quiet
 
 
+@pytest.mark.parametrize(
+    "seconds", [0.0, *(pytest.param(number / 2, marks=pytest.mark.slow) for number in (1, 2, 3, 5, 8))]
+)
 def test_a_training_that_is_killed_loses_nothing(
-    client: Any, web: Callable[..., Any], labeled: None, server: Any, tiny_bundle: Path, studies: Path
+    seconds: float, client: Any, web: Callable[..., Any], labeled: None, server: Any, tiny_bundle: Path, studies: Path
 ) -> None:
     """Started as DSA starts it."""
     before, objects, quiet = model_files(tiny_bundle, studies), client.datastore()["objects"], mask_of(web, "oblong_1")
@@ -158,6 +162,7 @@ def test_a_training_that_is_killed_loses_nothing(
     web("POST", f"/train/{MODEL}", json=body | {"train_batch_size": 1, "val_batch_size": 1, "client_id": None})
     process = running(client)["process"]
     assert process in [child.pid for child in psutil.Process(server.process.pid).children(recursive=True)]
+    time.sleep(seconds)
     os.kill(process, signal.SIGKILL)
     assert ended(client)["status"] == "ERROR"
     assert stats(client)["state"] == "stopped"
@@ -168,6 +173,8 @@ def test_a_training_that_is_killed_loses_nothing(
         name: sorted(one["labels"]) for name, one in objects.items()
     }
     assert mask_of(web, "oblong_1") == quiet
+    if seconds:
+        add_counts("killed training in the label server", 1, result=1)
 
 
 def test_a_training_ends_with_both_figures_and_batch_inference_labels_all(
