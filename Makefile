@@ -35,7 +35,7 @@ define environment
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-faults lint check label-install label test-label benchmark-targets clean
+.PHONY: help install demo test test-slow test-faults lint check label-install label label-page test-label benchmark-targets clean
 
 help: ## list the targets
 	@echo "usage: make TARGET [VENV=folder] [LABEL_VENV=folder] [PYTHON=python3.12] [PIP_FLAGS=...] [PYTEST_FLAGS=...]"
@@ -81,8 +81,11 @@ $(LABEL_STAMP): $(LABEL_PINS) $(LABEL_NO_DEPS) $(PINS)
 	$(LABEL_RUN) $(PIP_INSTALL) --no-deps $(PIP_FLAGS) --requirement $(LABEL_NO_DEPS)
 	@touch $@
 
-label: label-install ## serve synthetic tiles with MONAI Label on localhost until Ctrl-C (docs/monai_label.md)
-	$(LABEL_RUN) scripts/label_app/start.py --studies output/label --embedded
+label: label-install ## label synthetic tiles in the browser; serves on localhost until Ctrl-C (docs/monai_label.md)
+	$(LABEL_RUN) scripts/label_app/start.py --studies output/label --embedded --open
+
+label-page: ## build the labeling page from its sources; requires Node 20 or newer (the build is committed)
+	cd scripts/label_app/page && npm ci --ignore-scripts && npm run build
 
 test-label: label-install ## run the tests that require MONAI Label
 	$(ONE_THREAD) $(LABEL_RUN) -m pytest $(PARALLEL) $(PYTEST_FLAGS) tests/label_app

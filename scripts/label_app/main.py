@@ -28,6 +28,7 @@ from lib.batch import BatchAnswers
 from lib.config_lock import PARSING
 from lib.datastore import TileDatastore
 from lib.infer import SegmentationTask
+from lib.label_versions import label_version
 from lib.models import MODEL, ModelFolder
 from lib.request_errors import BAD, NOT_FOUND, RefusalError, refusing
 from lib.scores import DisagreementScoring
@@ -103,7 +104,7 @@ class SemiMoELabel(MONAILabelApp):
 
     def init_strategies(self) -> dict[str, Strategy]:
         """Return the strategies that select the next image."""
-        return strategies(self._scoring, self.pixel_size, self._default_mpp)
+        return strategies(self._scoring, self.pixel_size, self.default_mpp)
 
     def init_batch_infer(self) -> Callable[..., Any]:
         """Return the batch inference task."""
@@ -134,7 +135,7 @@ class SemiMoELabel(MONAILabelApp):
         if request.get("mpp") is None:
             stored = store.get_image_info(name).get("mpp") if name is not None else None
             is_file = isinstance(image, str)
-            request["mpp"] = resolution(image, stored, self._default_mpp) if is_file else stored or self._default_mpp
+            request["mpp"] = resolution(image, stored, self.default_mpp) if is_file else stored or self.default_mpp
         file, params = self._task(request)
         saves = bool(request.get("save_label")) and name is not None and file is not None
         label = file
@@ -261,8 +262,18 @@ class SemiMoELabel(MONAILabelApp):
         print(f"start: ready, serving {self.studies}", flush=True)
         super().on_init_complete()
 
+    def on_save_label(self, image_id: str, label_id: str) -> dict[str, str]:
+        """Return the version of a new label, for the response."""
+        return {"version": label_version(self.datastore().get_label_uri(label_id, DefaultLabelTag.FINAL))}
+
     @property
-    def _default_mpp(self) -> float | None:
+    def colors(self) -> dict[str, list[int]]:
+        """Colors of the classes, RGB in [0, 255]."""
+        return dict(self._task.colors)
+
+    @property
+    def default_mpp(self) -> float | None:
+        """Pixel size of images without a known one, um/px."""
         return float(self.conf["mpp"]) if self.conf.get("mpp") else None
 
 

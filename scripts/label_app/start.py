@@ -3,8 +3,8 @@
     python scripts/label_app/start.py --studies FOLDER
     python scripts/label_app/start.py --studies FOLDER --embedded      # fill an empty folder with synthetic tiles
 
-Requires MONAI Label (`make label-install`). The server listens on localhost unless --host is given; stop it with
-Ctrl-C. docs/monai_label.md describes how to connect a viewer.
+Requires MONAI Label (`make label-install`). The server listens on localhost unless --host is given, and has a labeling
+page at its address; stop it with Ctrl-C. docs/monai_label.md describes the page, and how to connect other viewers.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ import importlib.util
 import os
 import socket
 import sys
+import threading
+import time
+import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,6 +26,8 @@ sys.path[:0] = [str(ROOT), str(APP)]
 
 HERE = "127.0.0.1"
 PORT = 8000
+LONGEST_START = 120
+"""Seconds after which --open gives up."""
 TILES = {"training": (6, 24), "validation": (1, 1), "test": (1, 1)}
 """Numbers of patients and of synthetic tiles; the training part is served."""
 
@@ -78,8 +83,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     conf = dict(options.conf or [])
     for setting in (conf | {"hosts": _hosts(names, conf.get("hosts"))}).items():
         words += ["--conf", *setting]
-    print(f"start: serving {folder} at http://{host}:{options.port} in some seconds; Ctrl-C stops", flush=True)
+    url = f"http://{f'[{host}]' if ':' in host else host}:{options.port}"
+    print(f"start: serving {folder}; in some seconds the labeling page is at {url} (Ctrl-C stops)", flush=True)
+    if options.open and _has_display():
+        threading.Thread(target=open_page, args=(host, options.port, url), daemon=True).start()
     return serve(words)
+
+
+def open_page(host: str, port: int, url: str) -> None:
+    """Open the labeling page in a browser when the server answers."""
+    end = time.monotonic() + LONGEST_START
+    while time.monotonic() < end:
+        try:
+            socket.create_connection((host, port), timeout=1).close()
+        except OSError:
+            time.sleep(0.5)
+        else:
+            webbrowser.open(url)
+            return
 
 
 def serve(words: Sequence[str]) -> int:
@@ -120,6 +141,11 @@ def _hosts(names: Sequence[str], others: str | None) -> str:
     return ",".join([*names, *([socket.gethostname()] if listens_to_all else []), *([others] if others else [])])
 
 
+def _has_display() -> bool:
+    """Return whether a browser could open a window; else ``webbrowser`` would start one in the terminal."""
+    return sys.platform in ("darwin", "win32") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
 def _requires_login() -> bool:
     return os.environ.get("MONAI_LABEL_AUTH_ENABLE", "").lower() in ("1", "true", "yes", "on")
 
@@ -130,6 +156,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--studies", required=True, help="folder of tiles or slides, or URL of a DSA server")
     parser.add_argument("--embedded", action="store_true", help="fill the folder with synthetic tiles if it is empty")
+    parser.add_argument("--open", action="store_true", help="open the labeling page in a browser")
     parser.add_argument(
         "--host",
         action="append",

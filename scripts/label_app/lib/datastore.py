@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
+from lib.label_versions import check_replaced
 from lib.request_errors import BAD, CONFLICT, NOT_FOUND, RefusalError
 from lib.uploads import (
     MASKS,
@@ -102,7 +103,8 @@ class TileDatastore(LocalDatastore):
             Its name, that of its image.
 
         Raises:
-            RefusalError: if the image does not exist, or the tag or the label is invalid.
+            RefusalError: if the image does not exist, the tag or the label is invalid, or ``replaces`` in the metadata
+                is not the version of the label that would be replaced.
         """
         tag = str(getattr(label_tag, "value", label_tag))
         with clearing(label_filename):
@@ -110,8 +112,9 @@ class TileDatastore(LocalDatastore):
             check_label(Path(label_filename), image_id, self._image(image_id), self.classes)
         with self._changing():
             self._image(image_id)  # another thread may have removed it meanwhile
-            self._keep(image_id, tag, move=False)
             before = self.get_label_uri(image_id, tag)
+            label_info = check_replaced(label_info, before, image_id)
+            self._keep(image_id, tag, move=False)
             ending = self._to_id(Path(label_filename).name)[1]
             path = Path(self._datastore.label_path(tag)) / f"{image_id}{ending}"
             _copy_whole(Path(label_filename), path)

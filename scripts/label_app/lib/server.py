@@ -19,6 +19,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse, Response
 from lib.endpoints import run_in_threads
 from lib.middleware import BodyLimit, JSONByDefault, TrustedHosts
+from lib.page import router
 from lib.request_errors import BAD, NOT_FOUND, UNREADABLE
 from lib.server_paths import without_paths
 from monailabel.app import app
@@ -59,7 +60,7 @@ async def _invalid(_: Request, error: Exception) -> Response:
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path")) or "the body"
     status = UNREADABLE if isinstance(error, RequestValidationError) else BAD
-    return _detail(status, f"the request is invalid at {where}: {first['msg']}; / describes all requests")
+    return _detail(status, f"the request is invalid at {where}: {first['msg']}; /docs describes all requests")
 
 
 async def _no_json(_: Request, error: Exception) -> Response:
@@ -123,4 +124,6 @@ def put_model(
     return result
 
 
+app.router.routes[:] = [route for route in app.router.routes if getattr(route, "path", None) != "/"]
 run_in_threads(app)  # after put_model, so that MONAI Label's own route, which does not check the file, is not used
+app.include_router(router, prefix=settings.MONAI_LABEL_API_STR)  # the page, instead of MONAI Label's list of requests

@@ -1,0 +1,77 @@
+/** Training: progress, time left and decision. */
+
+import { attempt, element, onClick, say, seconds } from "./dom";
+import type { Server, Training } from "./server";
+
+export class TrainingPanel {
+  /** Called when a training ends while the page is open. */
+  onEnd: (training: Training) => void = () => {};
+  running = false;
+
+  private readonly start = element<HTMLButtonElement>("train");
+  private readonly stop = element<HTMLButtonElement>("stop");
+  private readonly bar = element<HTMLProgressElement>("progress");
+
+  constructor(private readonly server: Server) {
+    onClick("train", () => this.train());
+    onClick("stop", () => server.stop());
+  }
+
+  async train(): Promise<void> {
+    const epochs = element<HTMLInputElement>("epochs");
+    if (!epochs.reportValidity()) return;
+    this.start.disabled = true;
+    try {
+      await this.server.train({ max_epochs: epochs.valueAsNumber });
+      this.show({ state: "starting" });
+    } finally {
+      this.start.disabled = this.running;
+    }
+  }
+
+  /** Show the state of the training that the server reports. */
+  show(training: Training): void {
+    const ran = this.running;
+    this.running = training.state === "starting" || training.state === "running";
+    this.start.disabled = this.running;
+    this.stop.hidden = this.bar.hidden = !this.running;
+    element("training").textContent = this.running ? this.progress(training) : this.summary(training);
+    const decision = element("decision");
+    decision.textContent = this.running ? "" : this.decision(training);
+    decision.dataset["taken"] = String(training.taken ?? "");
+    if (ran && !this.running) {
+      say(`Training: ${training.reason ?? training.state}`, training.state === "done" ? "info" : "error");
+      void attempt(() => this.onEnd(training));
+    }
+  }
+
+  private progress(training: Training): string {
+    const { progress } = training;
+    if (!progress?.steps || progress.step === undefined) {
+      this.bar.removeAttribute("value");
+      if (training.state === "starting") return "Starting …";
+      return "Preparing: reading labels, evaluating the model of now …";
+    }
+    this.bar.value = progress.step / progress.steps;
+    const loss = progress.loss === undefined ? "" : `, loss ${progress.loss.toPrecision(3)}`;
+    if (progress.step >= progress.steps) return `All ${progress.epochs} epochs done${loss}; evaluating the new model …`;
+    const left = progress.seconds_left === undefined ? "" : `, ${seconds(progress.seconds_left)} left`;
+    return `Epoch ${progress.epoch} of ${progress.epochs}${loss}${left}`;
+  }
+
+  private summary(training: Training): string {
+    if (!training.state) return "No training yet.";
+    if (training.labeled === undefined) return `Last training: ${training.state}.`;
+    const duration = training.seconds === undefined ? "" : ` in ${seconds(training.seconds)}`;
+    const { labeled, validation, unlabeled } = training;
+    return `Last training${duration}: ${labeled} labeled, ${unlabeled} unlabeled, ${validation} for validation.`;
+  }
+
+  private decision(training: Training): string {
+    if (training.state === "done" && typeof training.before === "number" && typeof training.after === "number") {
+      const outcome = training.taken ? "The new model is used" : "The model of before is kept";
+      return `${outcome}: Dice ${training.before.toFixed(3)} before, ${training.after.toFixed(3)} after.`;
+    }
+    return training.reason ?? "";
+  }
+}
