@@ -167,8 +167,9 @@ def start_server(
         env: Mapping[str, str] | None = None,
         program: Sequence[str] = (sys.executable, "-m", "monailabel.main", "start_server"),
         more: Sequence[str] = (),
+        port: int | None = None,
     ) -> Server:
-        port, log = free_port(), tmp_path_factory.mktemp("server") / "server.log"
+        port, log = port or free_port(), tmp_path_factory.mktemp("server") / "server.log"
         words = [*program, *(["--app", str(app)] if app else []), "--studies", str(studies)]
         words += [word for key, value in (conf or {}).items() for word in ("--conf", key, str(value))]
         words += ["--host", HERE, "--port", str(port), *more]

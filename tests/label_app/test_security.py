@@ -222,7 +222,8 @@ def test_a_host_must_be_known(monkeypatch: pytest.MonkeyPatch, host: str, given:
     + ["DELETE /datastore/image?id=one", "GET /datastore/dataset", f"POST /train/{MODEL}", "GET /train/"]
     + ["DELETE /train/", f"POST /batch/infer/{MODEL}", "POST /scoring/disagreement", "POST /activelearning/first"]
     + [f"{method} /model/{MODEL}" for method in ("GET", "PUT", "DELETE")]
-    + ["GET /logs/", "GET /proxy/dicom/a", "PUT /session/"],
+    + ["GET /logs/", "GET /proxy/dicom/a", "PUT /session/"]
+    + ["GET /view/image?image=one", "GET /view/tile?image=one&level=0&x=0&y=0", "GET /view/label?image=one"],
 )
 def test_without_a_token_nothing_is_done(guarded: tuple[Ask, int], path: str) -> None:
     assert guarded[0](*path.split()).status_code in (401, 403)
@@ -239,6 +240,17 @@ def test_every_route_that_writes_asks_for_a_token(guarded: tuple[Ask, int]) -> N
         if ask(method, re.sub(r"{\w+}", "a", path)).status_code not in (401, 403, 404, 405)
     ]
     assert open_to_all == [("POST", "/auth/token")]
+
+
+def test_the_page_itself_needs_no_token(guarded: tuple[Ask, int]) -> None:
+    """It asks for the login; it holds no data, runs no script but its own, and is shown in no other page."""
+    for path in ("/", "/page/page.js", "/page/page.css", "/page/LICENSES.txt"):
+        answer = guarded[0]("GET", path)
+        assert answer.status_code == 200
+        policy = answer.headers["content-security-policy"]
+        assert "default-src 'self'" in policy
+        assert "frame-ancestors 'none'" in policy
+        assert "script" not in policy
 
 
 def test_tokens_of_others_old_ones_and_unsigned_ones_are_refused(guarded: tuple[Ask, int], keys: Any) -> None:

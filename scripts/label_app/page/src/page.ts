@@ -1,5 +1,6 @@
 /** The labeling page: connects the server, the list of images, the viewer, the editor and the training. */
 
+import { askConflict, askLogin } from "./dialogs";
 import { attempt, busy, element, fill, onClick, say } from "./dom";
 import { onOtherTab } from "./drafts";
 import { Editor } from "./editor";
@@ -46,7 +47,7 @@ class Page {
   private connect(): void {
     const { editor, list, server, training } = this;
     server.onReachable = (reachable) => this.setReachable(reachable);
-    server.onLogin = () => this.askLogin();
+    server.onLogin = () => askLogin(server, () => void attempt(() => this.refresh()));
     editor.onChange = () => this.showOutlines();
     editor.onFull = () => say("This browser has no room for a draft: save now, or the outlines may be lost.", "error");
     list.onOpen = (name) => void attempt(() => this.open(name));
@@ -125,6 +126,7 @@ class Page {
       this.versions.clear();
       const shapes = fromCollection(label, false, editor.className);
       const draft = editor.open(name, facts.stamp, shapes, label.version ?? "");
+      if (editor.corners.length) this.setTool("outline");
       if (draft) {
         const other = draft.base === label.version ? "" : " Somebody has saved another label meanwhile.";
         say(`The draft of ${name} is open; it is not saved yet.${other}`);
@@ -171,7 +173,6 @@ class Page {
   }
 
   setTool(tool: Tool): void {
-    if (this.editor.corners.length && tool !== this.viewer.tool) this.editor.dropCorners();
     this.viewer.tool = tool;
     element("viewer").dataset["tool"] = tool;
     element("hint").textContent = HINTS[tool];
@@ -246,15 +247,12 @@ class Page {
 
   /** Ask what to do if somebody else has saved a label of this image meanwhile. */
   private async settle(reason: string): Promise<void> {
-    const dialog = element<HTMLDialogElement>("conflict");
-    const sentence = reason.charAt(0).toUpperCase() + reason.slice(1);
-    dialog.querySelector("p")!.textContent = `${sentence}. A replaced label stays in the history of the folder.`;
-    dialog.returnValue = "";
-    dialog.showModal();
-    await new Promise((done) => dialog.addEventListener("close", done, { once: true }));
-    if (dialog.returnValue === "mine") await this.save(true);
-    if (dialog.returnValue !== "theirs") return;
-    const label = await this.server.label(this.editor.name);
+    const { name } = this.editor;
+    const choice = await askConflict(reason);
+    if (this.editor.name !== name) return;
+    if (choice === "mine") await this.save(true);
+    if (choice !== "theirs") return;
+    const label = await this.server.label(name);
     this.editor.takeLabel(fromCollection(label, false, this.editor.className), label.version ?? "");
     say("This is their label; undo brings back yours.");
   }
@@ -286,25 +284,6 @@ class Page {
     this.reachable = reachable;
     element("gone").hidden = reachable;
     if (reachable) say(this.editor.dirty ? "The server is back. Your outlines are not saved yet." : "The server is back.");
-  }
-
-  private askLogin(): void {
-    const dialog = element<HTMLDialogElement>("login");
-    if (dialog.open) return;
-    const form = dialog.querySelector("form")!;
-    form.onsubmit = (event) => {
-      event.preventDefault();
-      const data = new FormData(form);
-      void this.server.login(String(data.get("user")), String(data.get("password"))).then(
-        () => {
-          dialog.close();
-          form.reset();
-          void attempt(() => this.refresh());
-        },
-        (error: Error) => (form.querySelector("p")!.textContent = `No login: ${error.message}`),
-      );
-    };
-    dialog.showModal();
   }
 }
 

@@ -2,16 +2,15 @@
 
 import OpenSeadragon from "openseadragon";
 import type { Editor } from "./editor";
-import type { Color, ImageFacts, Point } from "./server";
-import { REGION, type Shape } from "./shapes";
+import { COMPARED, drawShape, line, pathOf, tracePath } from "./drawing";
+import type { ImageFacts, Point } from "./server";
+import type { Shape } from "./shapes";
 
 export type Tool = "move" | "outline" | "brush" | "eraser" | "hole";
 
 /** Distance of two clicks at one place, and of a click from the first corner that closes an outline; px of the screen. */
 const CLOSE = 9;
-const PREDICTED = "#ffd400";
-const COMPARED = "#00b7ff";
-const OTHER: Color = [230, 230, 230];
+const OTHER = "rgb(230 230 230)";
 
 export class Viewer {
   tool: Tool = "move";
@@ -27,7 +26,6 @@ export class Viewer {
 
   private readonly osd: OpenSeadragon.Viewer;
   private readonly canvas = document.createElement("canvas");
-  private readonly paths = new WeakMap<Shape, Path2D>();
   private drawn: Point[] | null = null;
   private pointer: Point | null = null;
 
@@ -210,6 +208,11 @@ export class Viewer {
     return [(position.x - x) / zoom, (position.y - y) / zoom];
   }
 
+  private colorOf(name: string): string {
+    const color = this.facts?.classes[name];
+    return color ? `rgb(${color.join(" ")})` : OTHER;
+  }
+
   /** Draw all outlines. */
   draw(): void {
     const { canvas, element, editor } = this;
@@ -227,24 +230,10 @@ export class Viewer {
     context.setTransform(zoom * ratio, 0, 0, zoom * ratio, x * ratio, y * ratio);
     const unit = 1 / zoom;
     if (this.shown) {
-      for (const shape of editor.shapes) this.drawShape(context, shape, unit);
-      for (const shape of this.compared) this.line(context, this.path(shape), COMPARED, 2 * unit, []);
+      for (const shape of editor.shapes) drawShape(context, shape, this.colorOf(shape.name), shape === editor.selected, unit);
+      for (const shape of this.compared) line(context, pathOf(shape), COMPARED, 2 * unit, []);
     }
     this.drawStroke(context, unit);
-  }
-
-  private drawShape(context: CanvasRenderingContext2D, shape: Shape, unit: number): void {
-    const path = this.path(shape);
-    const color = shape.predicted ? PREDICTED : css(this.facts?.classes[shape.name] ?? OTHER);
-    const isSelected = shape === this.editor.selected;
-    context.globalAlpha = isSelected ? 0.35 : 0.15;
-    context.fillStyle = color;
-    if (shape.name !== REGION) context.fill(path, "evenodd");
-    context.globalAlpha = 1;
-    this.line(context, path, "rgb(0 0 0 / 60%)", 4 * unit, []);
-    if (isSelected) this.line(context, path, "#ffffff", 6 * unit, []);
-    const dashes = shape.predicted || shape.name === REGION ? [6 * unit, 4 * unit] : [];
-    this.line(context, path, color, 2 * unit, dashes);
   }
 
   /** Draw what is being drawn: corners, the line of the pointer, and the brush. */
@@ -252,29 +241,27 @@ export class Viewer {
     const { drawn, editor, pointer, radius, tool } = this;
     const paints = tool === "brush" || tool === "eraser";
     const here = pointer && this.toImage(new OpenSeadragon.Point(pointer[0], pointer[1]));
-    const color = tool === "eraser" || tool === "hole" ? "#ff4d4d" : css(this.facts?.classes[editor.className] ?? OTHER);
+    const color = tool === "eraser" || tool === "hole" ? "#ff4d4d" : this.colorOf(editor.className);
     context.lineJoin = context.lineCap = "round";
     if (drawn && paints) {
       context.globalAlpha = 0.45;
-      const path = new Path2D();
-      drawn.forEach(([px, py], at) => (at ? path.lineTo(px, py) : path.moveTo(px, py)));
+      const path = tracePath(drawn);
       path.lineTo(...drawn[drawn.length - 1]!);
-      this.line(context, path, color, 2 * radius * unit, []);
+      line(context, path, color, 2 * radius * unit, []);
       context.globalAlpha = 1;
     }
     if (paints && here) {
       const circle = new Path2D();
       circle.arc(here[0], here[1], radius * unit, 0, 2 * Math.PI);
-      this.line(context, circle, "rgb(0 0 0 / 70%)", 3 * unit, []);
-      this.line(context, circle, "#ffffff", 1.5 * unit, []);
+      line(context, circle, "rgb(0 0 0 / 70%)", 3 * unit, []);
+      line(context, circle, "#ffffff", 1.5 * unit, []);
     }
     const open = [...editor.corners, ...(paints ? [] : (drawn ?? []))];
     if (!open.length) return;
-    const path = new Path2D();
-    open.forEach(([px, py], at) => (at ? path.lineTo(px, py) : path.moveTo(px, py)));
+    const path = tracePath(open);
     if (here && !paints && tool !== "move" && !drawn) path.lineTo(...here);
-    this.line(context, path, "rgb(0 0 0 / 60%)", 4 * unit, []);
-    this.line(context, path, color, 2 * unit, []);
+    line(context, path, "rgb(0 0 0 / 60%)", 4 * unit, []);
+    line(context, path, color, 2 * unit, []);
     context.fillStyle = "#ffffff";
     for (const [px, py] of editor.corners) {
       context.beginPath();
@@ -286,32 +273,8 @@ export class Viewer {
       context.stroke();
     }
   }
-
-  private line(context: CanvasRenderingContext2D, path: Path2D, color: string, width: number, dashes: number[]): void {
-    context.setLineDash(dashes);
-    context.lineWidth = width;
-    context.strokeStyle = color;
-    context.stroke(path);
-  }
-
-  private path(shape: Shape): Path2D {
-    let path = this.paths.get(shape);
-    if (!path) {
-      path = new Path2D();
-      for (const ring of shape.rings) {
-        ring.forEach(([x, y], at) => (at ? path!.lineTo(x, y) : path!.moveTo(x, y)));
-        path.closePath();
-      }
-      this.paths.set(shape, path);
-    }
-    return path;
-  }
 }
 
 function distance(one: Point, other: Point): number {
   return Math.hypot(one[0] - other[0], one[1] - other[1]);
-}
-
-function css([red, green, blue]: Color): string {
-  return `rgb(${red} ${green} ${blue})`;
 }
