@@ -218,9 +218,15 @@ class Person:
             self.page.close()
         self.page = self.context.new_page()
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("console", self._hear)
         self.page.goto(f"{self.url}/#{image}")
         self.shows(image)
         return self
+
+    def _hear(self, message: Any) -> None:
+        """Note an error that the page reports; that a request fails is no error of the page."""
+        if message.type == "error" and not message.text.startswith("Failed to load resource"):
+            self.errors.append(message.text)
 
     def shows(self, image: str) -> None:
         """Wait until an image is open, and its pixels are shown."""

@@ -72,6 +72,7 @@ def view_image(image: str) -> dict[str, Any]:
         "width": picture.size[0],
         "height": picture.size[1],
         "stamp": file_stamp(path),
+        "bytes": os.path.getsize(path),
         "classes": instance.colors,
     }
 

@@ -13,20 +13,20 @@ export interface Draft {
 
 const PREFIX = "semi_moe:draft:";
 
-/** Key of an image; the stamp tells images of the same name apart. */
-function key(name: string, stamp: string): string {
-  return `${PREFIX}${stamp}:${name}`;
+/** Key of an image; its size in bytes tells images of the same name in other folders apart. */
+function key(name: string, bytes: number): string {
+  return `${PREFIX}${bytes}:${name}`;
 }
 
-export function readDraft(name: string, stamp: string): Draft | null {
-  const text = localStorage.getItem(key(name, stamp));
+export function readDraft(name: string, bytes: number): Draft | null {
+  const text = localStorage.getItem(key(name, bytes));
   return text === null ? null : (JSON.parse(text) as Draft);
 }
 
 /** Keep a draft; returns false if the browser has no room for it. */
-export function writeDraft(name: string, stamp: string, draft: Draft): boolean {
+export function writeDraft(name: string, bytes: number, draft: Draft): boolean {
   try {
-    localStorage.setItem(key(name, stamp), JSON.stringify(draft));
+    localStorage.setItem(key(name, bytes), JSON.stringify(draft));
     return true;
   } catch (error) {
     if (error instanceof DOMException) return false;
@@ -34,8 +34,8 @@ export function writeDraft(name: string, stamp: string, draft: Draft): boolean {
   }
 }
 
-export function removeDraft(name: string, stamp: string): void {
-  localStorage.removeItem(key(name, stamp));
+export function removeDraft(name: string, bytes: number): void {
+  localStorage.removeItem(key(name, bytes));
 }
 
 /** Names of all images with a draft. */

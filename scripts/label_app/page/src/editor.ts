@@ -35,15 +35,15 @@ export class Editor {
   /** Called when the browser has no room for a draft. */
   onFull: () => void = () => {};
 
-  private stamp = "";
+  private bytes = 0;
   private saved: readonly Shape[] = [];
   private past: (readonly Shape[])[] = [];
   private future: (readonly Shape[])[] = [];
 
   /** Open an image with its label, or with its draft, if there is one. Returns the draft. */
-  open(name: string, stamp: string, label: readonly Shape[], version: string): Draft | null {
-    const draft = readDraft(name, stamp);
-    [this.name, this.stamp, this.base, this.saved] = [name, stamp, draft?.base ?? version, label];
+  open(name: string, bytes: number, label: readonly Shape[], version: string): Draft | null {
+    const draft = readDraft(name, bytes);
+    [this.name, this.bytes, this.base, this.saved] = [name, bytes, draft?.base ?? version, label];
     this.shapes = draft?.shapes ?? label;
     this.corners = draft?.corners ?? [];
     [this.past, this.future, this.selected] = [draft ? [label] : [], [], null];
@@ -203,10 +203,10 @@ export class Editor {
   /** Keep the draft: in the browser, until it is saved. */
   private changed(): void {
     if (!this.name) return;
-    if (!this.dirty) removeDraft(this.name, this.stamp);
+    if (!this.dirty) removeDraft(this.name, this.bytes);
     else {
       const draft = { base: this.base, shapes: [...this.accepted], corners: this.corners };
-      if (!writeDraft(this.name, this.stamp, draft)) this.onFull();
+      if (!writeDraft(this.name, this.bytes, draft)) this.onFull();
     }
     this.onChange();
   }

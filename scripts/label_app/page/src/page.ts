@@ -117,15 +117,16 @@ class Page {
     try {
       const [facts, label] = await Promise.all([server.image(name), server.label(name)]);
       if (turn !== this.opening) return; // another image was opened meanwhile
-      const classes = Object.keys(facts.classes);
-      fill(element<HTMLSelectElement>("class"), Object.fromEntries([...classes, REGION].map((one) => [one, one])));
-      this.setClass(classes[0] ?? "");
+      const classes = [...Object.keys(facts.classes), ...(facts.slide ? [REGION] : [])];
+      fill(element<HTMLSelectElement>("class"), Object.fromEntries(classes.map((one) => [one, one])));
+      editor.select(null);
+      if (!classes.includes(editor.className)) this.setClass(classes[0] ?? "");
       list.current = name;
       history.replaceState(null, "", `#${encodeURIComponent(name)}`);
       viewer.open(facts, (level, x, y) => server.tile(name, facts.stamp, level, x, y), server.headers);
       this.versions.clear();
       const shapes = fromCollection(label, false, editor.className);
-      const draft = editor.open(name, facts.stamp, shapes, label.version ?? "");
+      const draft = editor.open(name, facts.bytes, shapes, label.version ?? "");
       if (editor.corners.length) this.setTool("outline");
       if (draft) {
         const other = draft.base === label.version ? "" : " Somebody has saved another label meanwhile.";

@@ -3,7 +3,10 @@
 export type Point = [number, number];
 export type Color = [number, number, number];
 
-/** What `/view/image` says of an image; `first` and `deepest` are its zoom levels, `side` that of a tile in px. */
+/**
+ * What `/view/image` says of an image; `first` and `deepest` are its zoom levels, `side` that of a tile in px, `stamp`
+ * changes with the file, and `bytes`, its size, tells images of the same name apart.
+ */
 export interface ImageFacts {
   width: number;
   height: number;
@@ -13,6 +16,7 @@ export interface ImageFacts {
   slide: boolean;
   mpp: number | null;
   stamp: string;
+  bytes: number;
   classes: Record<string, Color>;
 }
 
@@ -28,7 +32,15 @@ export interface Training {
   unlabeled?: number;
   started?: number;
   seconds?: number;
-  progress?: { epoch?: number; epochs?: number; step?: number; steps?: number; loss?: number; seconds_left?: number };
+  /** Null: not known yet. Without steps: the training has not started yet. */
+  progress?: {
+    epoch?: number;
+    epochs?: number;
+    step?: number;
+    steps?: number;
+    loss?: number | null;
+    seconds_left?: number | null;
+  };
 }
 
 export interface Info {

@@ -53,9 +53,9 @@ export class TrainingPanel {
       return "Preparing: reading labels, evaluating the model of now …";
     }
     this.bar.value = progress.step / progress.steps;
-    const loss = progress.loss === undefined ? "" : `, loss ${progress.loss.toPrecision(3)}`;
+    const loss = typeof progress.loss !== "number" ? "" : `, loss ${progress.loss.toPrecision(3)}`;
     if (progress.step >= progress.steps) return `All ${progress.epochs} epochs done${loss}; evaluating the new model …`;
-    const left = progress.seconds_left === undefined ? "" : `, ${seconds(progress.seconds_left)} left`;
+    const left = typeof progress.seconds_left !== "number" ? "" : `, ${seconds(progress.seconds_left)} left`;
     return `Epoch ${progress.epoch} of ${progress.epochs}${loss}${left}`;
   }
 
