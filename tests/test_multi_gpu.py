@@ -124,7 +124,7 @@ def test_evaluation_by_two_equals_that_by_one(trained):
     done = made.run("run", "evaluating", "--config_file", configs, "--output_dir", str(by_two), launcher=TORCHRUN)
     assert done.stderr.count("Epoch[1] Metrics --") == 1
     workflow = ConfigWorkflow(
-        [str(made.root / "configs" / name) for name in ("train.json", "evaluate.json")],
+        [str(made.root / "configs" / name) for name in ("train.json", "methods/semi_moe.yaml", "evaluate.json")],
         logging_file=False,
         bundle_root=str(made.root),
         output_dir=str(made.root / "by_one"),

@@ -83,7 +83,8 @@ def train(made: Any, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> None:
     """Train to the end, in this process."""
     monkeypatch.chdir(made.root)
     settings |= {"device": "cpu", "amp": False}
-    monai_bundle.run("training", config_file="configs/train.json", logging_file=False, **settings)
+    files = ["configs/train.json", "configs/methods/semi_moe.yaml"]
+    monai_bundle.run("training", config_file=files, logging_file=False, **settings)
 
 
 def killed(made: Any, *words: str) -> str:

@@ -236,7 +236,7 @@ def test_code_in_a_model_json_goes_into_no_bundle(words, said, program, trained,
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (["--network_def#widths", "[8,8,8,8,8]"], r"model\.pt does not fit this"),
+        (["--network_def#widths", "[4,4,8,8,8]"], r"model\.pt does not fit this"),
         (["--config_file", "configs/train.json"], r"model\.pt does not fit this"),
         (["--ckpt_dir", "nowhere"], r"no weights at nowhere"),
         (["--output", "."], r"holds|not empty"),

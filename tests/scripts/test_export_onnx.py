@@ -45,7 +45,9 @@ def trained(repository_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         parser = ConfigParser()
         parser.read_config([str(repository_root / "configs" / file) for file in files or ("inference.json",)])
         parser.update({"network_def#widths": [4, 8, 8, 8, 8], "bundle_root": str(repository_root)})
-        parser["network_def"] = without_pretrained(parser["network_def"])
+        parser.update({"ckpt_dir": str(tmp_path / "models")})
+        for key in {"network_def", "encoder"} & parser.get().keys():
+            parser[key] = without_pretrained(parser[key])
         network = parser.get_parsed_content("network_def").eval()
         (tmp_path / "models").mkdir()
         torch.save(network.state_dict(), tmp_path / "models" / "model.pt")
@@ -144,7 +146,7 @@ def test_a_file_that_answers_otherwise_does_not_appear(program, trained, words, 
         return names
 
     monkeypatch.setattr(bundle.export, "write_onnx", changed)
-    assert program.main(words) == 1
+    assert program.main([*words, "--overwrite"]) == 1
     assert re.search(r"^export_onnx: the output pred of the ONNX file differs from SemiMoE", last_line(capsys))
     assert {one.name for one in (tmp_path / "models").iterdir()} == {"model.pt", "model.onnx"}
     assert (tmp_path / "models" / "model.onnx").read_text() == "of yesterday"
@@ -246,6 +248,7 @@ def test_torchscript_by_monai_has_all_maps_where_asked(trained, repository_root,
         meta_file=str(repository_root / "configs" / "metadata.json"),
         config_file=str(repository_root / "configs" / "inference.json"),
         bundle_root=str(repository_root),
+        ckpt_dir=str(tmp_path / "models"),
         **{"network_def#widths": [4, 8, 8, 8, 8], "network_def#outputs": "all"},
     )
     image = torch.randn(1, 3, 48, 33)
