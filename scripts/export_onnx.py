@@ -128,7 +128,7 @@ def export(
     network = parser.get_parsed_content("network_def").eval()
     ModelCheckpointLoader(network, model).load()
     metadata = metadata_of(parser, Path(files[0]).with_name("metadata.json"), model, getattr(network, "answer", "seg"))
-    with atomic_path(output) as partial:
+    with atomic_path(output, clean=True) as partial:
         names = write_onnx(network, partial, metadata, opset)
         largest = check_onnx(network, partial)
         size = partial.stat().st_size

@@ -101,7 +101,7 @@ def write_report(options: argparse.Namespace) -> None:
     table = markdown_tables(cells, metrics, against, notes)
     options.output.mkdir(parents=True, exist_ok=True)
     for name, text in (("table.md", table), ("report.html", page)):
-        with atomic_path(options.output / name) as temporary:
+        with atomic_path(options.output / name, clean=True) as temporary:
             temporary.write_text(text, encoding="utf-8")
     for sentence in notes:
         print(f"note: {sentence}", file=sys.stderr)

@@ -191,7 +191,7 @@ class InferenceLog:
                 "processes": len(seconds),
                 "settings": self._setting,
             }
-            with atomic_path(self.folder / SUMMARY) as file:
+            with atomic_path(self.folder / SUMMARY, clean=True) as file:
                 file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
             counts = (written, self.folder, self.kept, len(failed))
             logger.info("%d files done, results in %s; %d were done before, %d skipped", *counts)

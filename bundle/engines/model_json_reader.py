@@ -147,7 +147,7 @@ _ADVICE = "copy it again, or remove it and give the configs of the training"
 
 def write_description(path: Path, content: Mapping[str, Any]) -> None:
     """Write a ``model.json`` atomically."""
-    with atomic_path(path) as partial:
+    with atomic_path(path, clean=True) as partial:
         partial.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 

@@ -125,7 +125,7 @@ class ValidationMontage:
         sheet = drawing.in_palette(picture)
         latest = re.sub(r"\{epoch[^}]*\}", "latest", self.name)
         for name in dict.fromkeys([self.name.format(epoch=engine.state.epoch), latest]):
-            with atomic_path(self.output_dir / name) as unfinished:
+            with atomic_path(self.output_dir / name, clean=True) as unfinished:
                 sheet.save(unfinished, format="PNG", optimize=True)
         if self.writer is not None:
             self.writer.add_image("montage", picture, engine.state.epoch, dataformats="HWC")

@@ -67,7 +67,7 @@ class ProgressFile:
             "loss": self._loss(state),
             "best_score": self._best(),
         }
-        with atomic_path(self.path) as partial:
+        with atomic_path(self.path, clean=True) as partial:
             partial.write_text(json.dumps(content) + "\n", encoding="utf-8")
 
     def _loss(self, state: Any) -> float | None:

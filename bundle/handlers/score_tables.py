@@ -108,7 +108,7 @@ def write_table(path: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]
     Raises:
         OSError: if it cannot be written; the error names the file.
     """
-    with atomic_path(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
+    with atomic_path(path, clean=True) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(columns)
         table.writerows([_cell(value) for value in row] for row in rows)

@@ -218,7 +218,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write a table atomically as a whole, so that new columns can be added in any epoch."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    with atomic_path(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
+    with atomic_path(path, clean=True) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, columns)
         table.writeheader()
         table.writerows(rows)

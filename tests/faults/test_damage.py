@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,8 @@ import pytest
 from tests.faults.counts import add_counts
 from tests.faults.damage import MARKER, Case, all_cases, sample
 from tests.faults.readers import read_all
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the limit of memory needs /proc")
 
 
 @pytest.fixture(scope="module")

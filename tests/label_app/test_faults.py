@@ -97,6 +97,7 @@ def changed(place: Path, before: dict[str, bytes]) -> list[str]:
 def test_paths_in_every_parameter(ask: Ask, place: Path) -> None:
     from urllib.parse import quote
 
+    ask("GET", f"/model/{MODEL}")  # the first download copies the model to the folder of images
     before, statuses = files_of(place), Counter[int]()
     for (method, path, names), text in itertools.product(list(routes(ask)), PATHS):
         inner = [part[1:-1] for part in path.split("/") if part.startswith("{")]
