@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import socket
 from pathlib import Path
 
+import pytest
 import start
 
 
@@ -26,3 +28,22 @@ def test_a_folder_that_holds_something_is_left_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "mine.png").write_bytes(b"")
     start.embed(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.png"]
+
+
+def test_the_page_is_opened_when_the_server_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr("webbrowser.open", seen.append)
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        port = listening.getsockname()[1]
+        monkeypatch.setattr("time.sleep", lambda _: listening.listen())  # it starts to listen after the first attempt
+        start.open_page("127.0.0.1", port, "address")
+    assert seen == ["address"]
+
+
+def test_a_server_that_never_answers_opens_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("webbrowser.open", lambda _: pytest.fail("a browser was opened"))
+    monkeypatch.setattr(start, "LONGEST_START", 0.5)
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        start.open_page("127.0.0.1", bound.getsockname()[1], "address")
