@@ -29,13 +29,10 @@ from scripts.interruption import end_without_traceback
 
 end_without_traceback()
 
-import numpy as np
-from PIL import Image
-
 from bundle.data import load_data_list
-from bundle.handlers import drawing
 from scripts.benchmarking import code_state, processor, versions
 from scripts.reporting.cells import Cell, chosen, load_cells
+from scripts.reporting.comparison import draw_comparison
 
 METHODS = ("supervised", "semi_moe_plus")
 LABELS, SEED = 10, 0
@@ -159,29 +156,9 @@ def compare(output: Path, count: int) -> Path:
     """Draw some test tiles: the image, and ground truth and prediction of each method as contours."""
     entries = load_data_list(output / "dataset", DATA_LIST)["test"]
     chosen = entries[:: max(len(entries) // count, 1)][:count]
-    rows = []
-    for entry in chosen:
-        photo = read(entry["image"])
-        truth = read(entry["label"]) > 0
-        pictures, scores = [photo], []
-        for method in METHODS:
-            name = Path(entry["image"]).stem
-            predicted = read(output / "masks" / method / f"{name}_mask.png") > 0
-            overlap = 2 * (predicted & truth).sum() / max(predicted.sum() + truth.sum(), 1)
-            scores.append(f"{method} {overlap:.3f}")
-            outlined = drawing.outlined((photo * 0.85).astype(np.uint8), truth, drawing.TRUTH, thick=True)
-            pictures.append(drawing.outlined(outlined, predicted, drawing.PREDICTION))
-        rows.append((f"{name}    Dice: {', '.join(scores)}", pictures))
-    sheet = drawing.sheet("test tiles", ("image", *METHODS), rows, rows[0][1][0].shape[1])
     path = output / "comparison.png"
-    drawing.in_palette(sheet).save(path, optimize=True)
+    draw_comparison(chosen, {method: output / "masks" / method for method in METHODS}, path)
     return path
-
-
-def read(path: str | Path) -> np.ndarray:
-    """Read an RGB image (H, W, 3) or a label map (H, W)."""
-    with Image.open(path) as picture:
-        return np.asarray(picture)
 
 
 if __name__ == "__main__":
