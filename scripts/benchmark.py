@@ -126,8 +126,8 @@ def _setting(word: str) -> tuple[str, Any]:
     key, equals, value = word.partition("=")
     if not equals or not key:
         raise ValueError(f"--set {word} must have the form KEY=VALUE")
-    fixed = ("seed", "data_list", "epoch_length", "patience", "resume", "output_dir", "ckpt_dir")
-    if key in (*fixed, "dataset_dir", "device", "bundle_root"):
+    fixed = ("train#trainer#epoch_length", "train#early_stop#patience", "seed", "data_list", "resume", "output_dir")
+    if key in (*fixed, "ckpt_dir", "dataset_dir", "device", "bundle_root"):
         raise ValueError(f"--set {key}: the benchmark sets this; use --budget, --seeds, --output or --devices")
     try:
         return key, yaml.safe_load(value)

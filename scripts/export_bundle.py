@@ -29,9 +29,12 @@ from scripts.interruption import end_without_traceback
 
 end_without_traceback()
 
-PREPARES = ("image_reader", "validate#fixed_transforms")
+PREPARES = ("data#image_reader", "validate#fixed_transforms")
 """Preprocessing in validation, which inference.json repeats."""
-OWN = ("bundle_root", "device", "dataset_dir", "output_dir", "ckpt_dir", "resume", "num_workers", "cache_gib", "amp")
+OWN = (
+    *("bundle_root", "device", "dataset_dir", "output_dir", "ckpt_dir"),
+    *("resume", "num_workers", "data#cache_gib", "amp"),
+)
 """Settings that depend on the machine or its paths, not on the method."""
 LEFT_OUT = ("methods", "encoders", "sizes")
 """Folders of overlays that would change the trained network."""
@@ -170,7 +173,7 @@ def export(files: Sequence[str], changes: Mapping[str, Any], model: Path, output
     run = merged(ROOT, files, changes)
     shipped = merged(ROOT, ["configs/train.json"], {})
     check_preparation(run, shipped)
-    training = {key: shipped[key] if key in OWN and key in shipped else value for key, value in run.items()}
+    training = merged(ROOT, files, {**changes, **{key: _at(shipped, key) for key in OWN}})
     handlers = [_as_component(handler) for handler in training["train"]["handlers"]]
     training["train"] = training["train"] | {"handlers": handlers}
     if not model.is_file():
@@ -218,9 +221,9 @@ def describe(run: Mapping[str, Any], model: Path) -> None:
 
     parser = ConfigParser(dict(run))
     facts = {"method": run["method"], "protocol": run["protocol"], "seed": run["seed"]}
-    parser.update({"bundle_root": str(ROOT), "ckpt_dir": str(model.parent), "description#command": None})
-    parser.update({"description#data": {}, "description#training": facts})
-    parser.get_parsed_content("description").write(model)
+    parser.update({"bundle_root": str(ROOT), "ckpt_dir": str(model.parent), "train#description#command": None})
+    parser.update({"train#description#data": {}, "train#description#training": facts})
+    parser.get_parsed_content("train#description").write(model)
 
 
 def check_prediction(folder: Path) -> None:

@@ -123,8 +123,7 @@ def export(
     if not overwrite and output.is_file() and not is_own_export(output):
         raise ValueError(f"{output} is not an export of a network; give another --output, or --overwrite to replace it")
     config = merged(ROOT, files, {"bundle_root": str(ROOT), "ckpt_dir": str(model.parent), **changes})
-    defined = {key: without_pretrained(config[key]) for key in ("network_def", "encoder") if key in config}
-    parser = ConfigParser(config | defined)
+    parser = ConfigParser(config | {"network_def": without_pretrained(config["network_def"])})
     network = parser.get_parsed_content("network_def").eval()
     ModelCheckpointLoader(network, model).load()
     metadata = metadata_of(parser, Path(files[0]).with_name("metadata.json"), model, getattr(network, "answer", "seg"))

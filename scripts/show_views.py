@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config_file", default=CONFIGS, help="configs of the training (default: configs/train.json)")
     parser.add_argument("--picture", required=True, type=Path, help="output PNG")
-    parser.add_argument("--view", default="strong_view", help="key of the view in the configs (default: strong_view)")
+    parser.add_argument("--view", default="train#strong_view", help="key of the view (default: train#strong_view)")
     parser.add_argument("--tiles", type=int, default=6, help="number of tiles (default: 6)")
     parser.add_argument("--draws", type=int, default=5, help="draws of the view per tile (default: 5)")
     parser.add_argument("--cell", type=int, default=256, help="width of a tile in the figure, px (default: 256)")

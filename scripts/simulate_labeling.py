@@ -56,8 +56,9 @@ from scripts.reporting.tables import markdown, shown
 
 FORM, START = "semi_moe.labeling/1", "start"
 """Format of the results, and name of the first round of a seed, which all strategies share."""
-FIXED = ("seed", "epoch_length", "patience", "resume", "output_dir", "ckpt_dir", "bundle_root")
-PARTS = ("train#dataset#data", "train#unlabeled_dataset#data", "unlabeled")
+EPOCH_LENGTH, PATIENCE = "train#trainer#epoch_length", "train#early_stop#patience"
+FIXED = ("seed", EPOCH_LENGTH, PATIENCE, "resume", "output_dir", "ckpt_dir", "bundle_root")
+PARTS = ("train#dataset#data", "train#unlabeled_dataset#data")
 """Settings that this program sets: fixed ones, and the training data of a round."""
 LOOKS = {"disagreement": ("#d55e00", "o"), "random": ("#0072b2", "s"), "first": ("#008264", "^")}
 """Strategy -> color (Okabe and Ito's palette, distinguishable by color-blind readers) and marker."""
@@ -135,11 +136,11 @@ class Simulation:
         self.files = [os.path.abspath(file) for file in ensure_tuple(DefaultParseValue(given.config_file))]
         epochs = ConfigParser(benchmark.merged(ROOT, self.files, changes)).get_parsed_content("max_epochs")
         length = self.length = benchmark.length_of(given.iterations, epochs)
-        lasting = {"max_epochs": length.epochs, "epoch_length": length.epoch_length, "patience": length.epochs + 1}
+        lasting = {"max_epochs": length.epochs, EPOCH_LENGTH: length.epoch_length, PATIENCE: length.epochs + 1}
         where = {"bundle_root": str(ROOT), "dataset_dir": str(given.dataset_dir), "data_list": given.data_list}
         self.settings = {**changes, **where, **lasting, "resume": False}
         self.config = benchmark.merged(ROOT, self.files, self.settings)
-        self.parts = ConfigParser(copy.deepcopy(self.config)).get_parsed_content("datalist")
+        self.parts = ConfigParser(copy.deepcopy(self.config)).get_parsed_content("data#datalist")
         pool, tests = self.parts["training"], len(self.parts["test"])
         if given.budget > len(pool) or not tests:
             raise ValueError(
@@ -232,10 +233,11 @@ def evaluate(
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Return the metrics of a network on test tiles, the protocol's metric first, and the scores of the candidates."""
     parser, model = ConfigParser(copy.deepcopy(config)), str(ckpt_dir / "model.pt")
-    loader = {"_target_": "bundle.engines.ModelCheckpointLoader", "network": "@evaluated", "path": model}
+    loader = {"_target_": "bundle.engines.ModelCheckpointLoader", "network": "@validate#network", "path": model}
     parser.update({"validate#handlers": [loader], "validate#dataset#data": test, "validate#dataset#cache_rate": 0.0})
     scoring = ConfigParser.load_config_file(ROOT / "configs" / "inference" / "scoring.yaml")
-    names = {"preprocessing": "@validate#preprocessing", "inferer": "@window_inferer", "scorer#network": "@evaluated"}
+    names = {"preprocessing": "@validate#preprocessing", "inferer": "@validate#inferer"}
+    names["scorer#network"] = "@validate#network"
     parser.update({**scoring, **names, "score": score})
     evaluator, scorer = (parser.get_parsed_content(key) for key in ("validate#evaluator", "scorer"))
     evaluator.run()

@@ -134,13 +134,13 @@ def configured(config_file: str, changes: dict[str, Any]) -> Any:
             "'configs/postprocessing/watershed.yaml' at the end of --config_file"
         )
     parser.update(changes)
-    parser[DATA] = {"_target_": "bundle.data.required_part", "datalist": "@datalist", "part": "validation"}
+    parser[DATA] = {"_target_": "bundle.data.required_part", "datalist": "@data#datalist", "part": "validation"}
     kept = ("CheckpointLoader", "RunProgress")  # the other handlers write files
     handlers = [handler for handler in parser["validate#handlers"] if handler["_target_"].endswith(kept)]
     parser["validate#handlers"] = handlers
     parser["validate#evaluator#key_val_metric"] = None
     parser["validate#evaluator#additional_metrics"] = None
-    lists = parser.get_parsed_content("datalist")
+    lists = parser.get_parsed_content("data#datalist")
     shared = {entry["image"] for entry in lists["validation"]} & {entry["image"] for entry in lists["test"]}
     if shared:
         raise ValueError(

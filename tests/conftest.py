@@ -33,8 +33,8 @@ SMALL_PHANTOM: dict[str, Any] = {
 }
 """Settings of the tests' phantom: oblong tiles, so that height and width cannot be taken for each other."""
 TINY: dict[str, Any] = {
-    "encoder": None,
-    "defaults#network": "bundle.networks.SemiMoE",
+    "network_def#encoder": None,
+    "model#network": "bundle.networks.SemiMoE",
     "network_def#output_stride": 1,
     "network_def#widths": [4, 8, 8, 8, 8],
     "crop_size": [32, 32],
@@ -206,7 +206,7 @@ def copy_bundle(
         for folder in ("bundle", "configs"):
             shutil.copytree(repository_root / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
         made = Bundle(root, python)
-        made.edit("train.json", TINY | {f"datalist#{key}": value for key, value in SMALL_PHANTOM.items()})
+        made.edit("train.json", TINY | {f"data#datalist#{key}": value for key, value in SMALL_PHANTOM.items()})
         made.edit("inference.json", {"num_workers": 0})
         if data:
             shutil.copytree(phantom_dir, root / "dataset")

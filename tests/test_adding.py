@@ -49,9 +49,9 @@ def follow(page: dict[str, str], copy_bundle: Callable, repository_root: Path, d
             left = shutil.ignore_patterns("__pycache__", "test_*.py")
             shutil.copytree(repository_root / name, root / name, ignore=left, dirs_exist_ok=True)
         shutil.copy(repository_root / "pyproject.toml", root)
-        if "datalist#_target_" in page[section]:  # the copy's settings of the embedded tiles are none of another set
+        if "data#datalist#_target_" in page[section]:  # the settings of the embedded tiles are none of another set
             config = json.loads((root / "configs" / "train.json").read_text(encoding="utf-8"))
-            config["datalist"] = {key: config["datalist"][key] for key in ORDINARY}
+            config["data"]["datalist"] = {key: config["data"]["datalist"][key] for key in ORDINARY}
             (root / "configs" / "train.json").write_text(json.dumps(config), encoding="utf-8")
         files = FILE.findall(page[section])
         assert files, section

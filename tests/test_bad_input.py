@@ -243,7 +243,7 @@ def test_bad_data_is_said_before_anything_is_written(name: str, case: Case) -> N
 
 def test_a_loader_process_says_what_it_cannot_read(case: Case) -> None:
     truncated("unlabeled")(case)
-    last = case.fails("training", "--num_workers", "2", "--cache_rate", "0")
+    last = case.fails("training", "--num_workers", "2", "--data#cache_rate", "0")
     assert re.match(r"/data/image/.*\.png is not a readable picture \(.*truncated\); export it again", last)
     assert case.written() == []
 
@@ -330,7 +330,7 @@ def test_images_smaller_than_crop_and_stride_are_used(case: Case) -> None:
         (["--resume", "maybe"], r"resume is 'maybe'; it must be True or False"),
         (["--data_list", "no.json"], r"no data list no\.json in /data; it holds heldout_"),
         (
-            ["--loss_seg#smooth", "1"],
+            ["--train#loss_seg#smooth", "1"],
             r"a config gives an unknown setting; scripts/check_config\.py shows where \(",
         ),
     ],
@@ -414,7 +414,7 @@ def test_a_full_disk_is_said_with_the_file_and_leaves_nothing_by_halves(case: Ca
     (case.folder / "models").mkdir()
     (case.folder / "models" / "model.pt").write_bytes(b"the old one")
     advice = "free disk space, or give another --output_dir or --ckpt_dir"
-    words = ["--tensorboard#_disabled_", "True"]
+    words = ["--train#tensorboard#_disabled_", "True"]
     assert case.fails("training", limit=20_000) == f"File too large: '/output'; {advice}"
     last = case.fails("training", *words, limit=size - 1000)
     assert last == f"File too large: '/models/model.pt'; {advice}"
@@ -459,7 +459,7 @@ def test_a_run_that_is_stopped_says_how_to_go_on(case: Case) -> None:
     command = case.bundle.command(
         *("run", "training", "--config_file", case.bundle.configs("train.json"), "--max_epochs", "1000"),
         *("--dataset_dir", str(case.data), "--output_dir", str(case.folder / "output")),
-        *("--ckpt_dir", str(case.folder / "models"), "--patience", "2000"),
+        *("--ckpt_dir", str(case.folder / "models"), "--train#early_stop#patience", "2000"),
     )
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
     process = subprocess.Popen(

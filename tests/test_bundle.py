@@ -292,7 +292,11 @@ def test_a_perfect_network_scores_1_at_the_size_of_the_file(by_color, copy_bundl
         "bundle_root": str(made.root),
         "dataset_dir": str(folder),
         "data_list": "list.json",
-        "datalist": {"_target_": "bundle.data.load_data_list", "dataset_dir": "@dataset_dir", "name": "@data_list"},
+        "data#datalist": {
+            "_target_": "bundle.data.load_data_list",
+            "dataset_dir": "@dataset_dir",
+            "name": "@data_list",
+        },
         "output_dir": str(tmp_path / "scores"),
     }
     files = [str(made.root / "configs" / name) for name in ("train.json", "evaluate.json")]

@@ -51,9 +51,9 @@ def below(name: str) -> list[str]:
 BELOW = POSTPROCESSING | INFERENCE | {name: below(name) for name in OVERLAYS if name.startswith("methods/")}
 """What overlays are laid over, where that may be more than train.json."""
 NAMES = {
-    "data/phantom.yaml": "datalist#_target_",
+    "data/phantom.yaml": "data#datalist#_target_",
     "methods/semi_moe_plus.yaml": "method",
-    "encoders/lite0.yaml": "encoder",
+    "encoders/lite0.yaml": "network_def#encoder",
     "protocols/heldout.yaml": "protocol",
     "postprocessing/components.yaml": "postprocessing",
 }
@@ -115,6 +115,12 @@ def test_json_parses_and_repeats_no_key(path):
     content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=unique)
     assert isinstance(content, dict)
     assert content
+
+
+def test_the_config_of_a_training_stays_short():
+    """What people change is at the top, the rest in groups."""
+    assert len(read("train.json")) <= 35
+    assert len((CONFIGS / "train.json").read_text(encoding="utf-8").splitlines()) <= 350
 
 
 @pytest.mark.parametrize("names", STACKS, ids=label)
@@ -217,9 +223,9 @@ def test_the_inference_workflow_has_all_properties_from_another_folder(tiny, pha
 )
 def test_trainer_and_evaluator_are_made_with_every_overlay(names, tiny, tmp_path, monkeypatch):
     settings = dict(tiny)
-    for key in ("max_epochs", "crop_size", "encoder", "network_def#output_stride"):  # those of overlays stay
-        own = {setting.split("#")[0] for name in names[1:] for setting in read(name)}
-        if key.split("#")[0].replace("network_def", "encoder") in own:
+    for key in ("max_epochs", "crop_size", "network_def#encoder", "network_def#output_stride"):  # of overlays
+        own = {"#".join(setting.split("#")[:2]) for name in names[1:] for setting in read(name)}
+        if key.replace("output_stride", "encoder") in own:
             del settings[key]
     if "evaluate.json" in names:  # made without the weights, which a test of the bundle has
         settings["validate#handlers#0#_disabled_"] = True
@@ -229,7 +235,7 @@ def test_trainer_and_evaluator_are_made_with_every_overlay(names, tiny, tmp_path
     trainer, evaluator = made.trainer, made.evaluator
     evaluated = evaluator.network.network if isinstance(evaluator.network, StackedHeads) else evaluator.network
     assert trainer.network is made.network_def
-    assert (evaluated is trainer.network) == any(read(name).get("evaluated") == "@network" for name in names)
+    assert (evaluated is trainer.network) == any(read(name).get("validate#network") == "@network" for name in names)
     assert evaluated.state_dict().keys() == trainer.network.state_dict().keys()
     assert trainer.step.network is trainer.network
     learned = {id(parameter) for group in trainer.optimizer.param_groups for parameter in group["params"]}
@@ -258,21 +264,23 @@ def test_run_is_another_name_for_what_the_config_does(name, list_name):
 
 def test_all_configs_read_and_normalize_alike():
     train, inference = read("train.json"), read("inference.json")
-    steps = {step["_target_"]: step for step in inference["image_reading"]}
-    image_reading = train["image_reading"][0]
+    steps = {step["_target_"]: step for step in inference["data"]["image_reading"]}
+    image_reading = train["data"]["image_reading"][0]
     assert steps["LoadImaged"] == image_reading
-    assert steps["LoadImaged"]["reader"] == "@image_reader"
-    assert inference["normalization"] == train["normalization"]
+    assert steps["LoadImaged"]["reader"] == "@data#image_reader"
+    assert inference["data"]["normalization"] == train["data"]["normalization"]
     validation = {step["_target_"]: step for step in train["validate"]["fixed_transforms"] if isinstance(step, dict)}
     assert steps["Spacingd"] == validation["Spacingd"]
     assert steps["bundle.transforms.SetPixelSized"]["default"] == "@pixel_size"
-    for key in ("pixel_size", "crop_size", "network", "mean", "std", "image_reader"):
+    for key in ("pixel_size", "crop_size", "network", "mean", "std"):
         assert inference[key] == train[key], key
+    assert inference["data"]["image_reader"] == train["data"]["image_reader"]
     assert inference["network_def"].items() <= train["network_def"].items()
-    own = {"network", "widths"}  # without model.json, inference expects a network with plain U-Net encoders
-    assert all(train["defaults"][key] == value for key, value in inference["defaults"].items() if key not in own)
-    assert inference["model"] == read("evaluate.json")["model"]
-    assert inference["inferer"] == train["window_inferer"]
+    own = {"_target_", "ckpt_dir", "network", "widths"}  # without model.json, inference expects plain U-Net encoders
+    assert all(train["model"][key] == value for key, value in inference["model"].items() if key not in own)
+    evaluated = parsed(["train.json", "evaluate.json"])["model"]
+    assert {key: evaluated[key] for key in ("_target_", "ckpt_dir")}.items() <= inference["model"].items()
+    assert inference["inferer"] == train["validate"]["inferer"]
     assert inference["inverted"] == [
         train["validate"]["postprocessing"]["transforms"][0] | {"transform": "@preprocessing"}
     ]
@@ -281,7 +289,7 @@ def test_all_configs_read_and_normalize_alike():
 def test_the_network_sees_the_same_picture_in_validation_and_inference(tiny, phantom_dir):
     train = parsed(["train.json"], **tiny)
     inference = parsed(["inference.json"], bundle_root=tiny["bundle_root"])
-    entry = train.get_parsed_content("datalist")["test"][0]
+    entry = train.get_parsed_content("data#datalist")["test"][0]
     seen = train.get_parsed_content("validate#preprocessing")(entry)["image"]
     served = inference.get_parsed_content("preprocessing")({"image": entry["image"]})["image"]
     assert torch.equal(seen.as_tensor(), served.as_tensor())
@@ -291,7 +299,7 @@ def test_the_network_sees_the_same_picture_in_validation_and_inference(tiny, pha
 
 def test_the_normalization_is_that_of_the_metadata():
     low, high = read("metadata.json")["network_data_format"]["inputs"]["image"]["value_range"]
-    defaults = read("train.json")["defaults"]
+    defaults = read("train.json")["model"]
     for mean, deviation in zip(defaults["mean"], defaults["std"], strict=True):
         assert low <= (0 - mean) / deviation
         assert (1 - mean) / deviation <= high
@@ -301,7 +309,8 @@ def test_the_normalization_is_that_of_the_metadata():
 
 
 def test_training_stops_where_validation_no_longer_improves(tiny, tmp_path, monkeypatch):
-    settings = tiny | {"max_epochs": 6, "patience": 2, "train#early_stop#score_function": "$lambda evaluator: 0.5"}
+    early_stop = {"train#early_stop#patience": 2, "train#early_stop#score_function": "$lambda evaluator: 0.5"}
+    settings = tiny | {"max_epochs": 6} | early_stop
     made = workflow("train", settings, ["train.json", "methods/supervised.yaml"], tmp_path, monkeypatch)
     made.run()
     assert made.trainer.state.epoch == 3
@@ -329,20 +338,20 @@ def test_labeled_crops_do_not_depend_on_the_unlabeled_stream(tiny):
 
 def test_somebody_elses_labels_are_never_mixed_with_the_lists_unlabeled_images(tiny):
     """MONAI Label and federated clients replace `train#dataset#data` and know nothing of a second stream."""
-    own = parsed(["train.json"], **tiny).get_parsed_content("datalist")["training"][:3]
+    own = parsed(["train.json"], **tiny).get_parsed_content("data#datalist")["training"][:3]
     parser = parsed(["train.json"], **tiny)
     parser["train#dataset#data"] = own
     assert parser.get_parsed_content("train#unlabeled_dataset#data") == []
     assert parser.get_parsed_content("train#unlabeled_dataloader") is None
-    assert parser.get_parsed_content("epoch_length") == 2
+    assert parser.get_parsed_content("train#trainer#epoch_length") == 2
     assert parser.get_parsed_content("train#trainer").unlabeled_data_loader is None
 
 
 @pytest.mark.parametrize(("batch_size", "ranks", "length"), [(2, 1, 4), (4, 1, 2), (2, 2, 2), (3, 1, 3), (100, 4, 1)])
 def test_an_epoch_runs_once_over_the_longer_stream(tiny, batch_size, ranks, length):
-    changes = {"batch_size": batch_size, "world_size": ranks, "data_list": "heldout_10_seed0.json"}
+    changes = {"batch_size": batch_size, "train#world_size": ranks, "data_list": "heldout_10_seed0.json"}
     parser = parsed(["train.json"], **(tiny | changes))
-    assert parser.get_parsed_content("epoch_length") == length
+    assert parser.get_parsed_content("train#trainer#epoch_length") == length
 
 
 # Switches
@@ -387,7 +396,7 @@ def test_an_encoder_and_a_method_come_in_either_order(encoder, method):
         for names in ([*files, f"encoders/{encoder}.yaml"], [files[0], f"encoders/{encoder}.yaml", *files[1:]])
     )
     assert after == before
-    assert after["encoder"]["name"] == {"lite0": "lite0", "timm": "resnet18"}[encoder]
+    assert after["network_def"]["encoder"]["name"] == {"lite0": "lite0", "timm": "resnet18"}[encoder]
 
 
 def test_a_plain_encoder_after_another_is_the_plain_network():
@@ -400,8 +409,8 @@ def test_a_plain_encoder_after_another_is_the_plain_network():
 
 
 def test_the_default_network_is_described_with_all_its_arguments(tiny):
-    """``model.json`` holds the arguments of the class in ``defaults#network`` too; it builds the network again."""
-    made = parsed(["train.json"], bundle_root=tiny["bundle_root"], **{"encoder#pretrained": False})
+    """``model.json`` holds the arguments of the class in ``model#network`` too; it builds the network again."""
+    made = parsed(["train.json"], bundle_root=tiny["bundle_root"], **{"network_def#encoder#pretrained": False})
     definition = plain_definition(made, "network_def")
     check_definition(definition, "network_def")
     assert definition["_target_"] == "bundle.networks.SemiMoE"
@@ -440,7 +449,7 @@ def schedule(tiny) -> Callable[..., Any]:
         settings = {key: value for key, value in tiny.items() if key != "max_epochs"}
         parser = parsed(["train.json", *overlays], **settings)
         assert parser.get_parsed_content("train#trainer").state.max_epochs == parser["max_epochs"]
-        return parser.get_parsed_content("optimizer"), parser.get_parsed_content("lr_scheduler")
+        return parser.get_parsed_content("train#optimizer"), parser.get_parsed_content("train#lr_scheduler")
 
     return make
 
@@ -493,11 +502,11 @@ def test_a_schedule_goes_on_from_a_file_of_plain_values(overlays, schedule):
 
 def test_a_batch_may_mix_images_of_which_more_and_less_is_known(tiny):
     parser = parsed(["train.json"], **tiny | {"batch_size": 4})
-    entries = parser.get_parsed_content("datalist")["training"]
+    entries = parser.get_parsed_content("data#datalist")["training"]
     known = [{"patient": "1", "mpp": 1.0}, {}, {"grade": "benign"}, {"domain": "a", "mpp": 2.0}]
     bare = [{key: entry[key] for key in ("image", "label")} for entry in entries]
     parser["train#dataset#data"] = [entry | more for entry, more in zip(bare, known, strict=True)]
-    parser["unlabeled"] = []
+    parser["train#unlabeled_dataset#data"] = []
     (batch,) = parser.get_parsed_content("train#dataloader")
     assert batch["image"].shape == (4, 3, 32, 32)
     assert {"label", "sdf", "boundary"} <= batch.keys()

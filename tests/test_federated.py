@@ -72,14 +72,14 @@ def test_a_client_trains_another_encoder(copy_bundle):
     made = copy_bundle("encoder")
     files = [f"configs/{name}" for name in ("train.json", "methods/supervised.yaml", "encoders/lite0.yaml")]
     settings = {"device": "cpu", "amp": False, "network_def#widths": [4, 8, 8, 8, 8]}
-    settings |= {"encoder#pretrained": False, "encoder_learning_rate": 0.0}
+    settings |= {"network_def#encoder#pretrained": False, "train#optimizer#params#encoder_learning_rate": 0.0}
     algo = MonaiAlgo(
         made.root.name,
         local_epochs=1,
         config_train_filename=files,
         config_evaluate_filename=[*files, "configs/evaluate.json"],
         train_kwargs=settings,
-        eval_kwargs={key: value for key, value in settings.items() if not key.startswith("encoder")},
+        eval_kwargs={key: value for key, value in settings.items() if "encoder" not in key},
     )
     algo.initialize({ExtraItems.CLIENT_NAME: "hospital", ExtraItems.APP_ROOT: str(made.root.parent)})
     sent = UNet(widths=(4, 8, 8, 8, 8), encoder=EfficientNetLite(pretrained=False)).state_dict()

@@ -114,7 +114,7 @@ def training(tiny: dict[str, Any]) -> Callable[..., dict[str, Any]]:
             lambda engine: steps.append(numbers_of(engine.state.step)),
         )
         trainer.run()
-        step, optimizer = trainer.step, parser.get_parsed_content("optimizer")
+        step, optimizer = trainer.step, parser.get_parsed_content("train#optimizer")
         return {
             "steps": steps,
             "validation": dict(parser.get_parsed_content("validate#evaluator").state.metrics),
@@ -126,8 +126,8 @@ def training(tiny: dict[str, Any]) -> Callable[..., dict[str, Any]]:
             ),
             "transforms": [type(one).__name__ for one in parser.get_parsed_content("train#preprocessing").transforms],
             "settings": {
-                key: settings_of(parser.get_parsed_content(key))
-                for key in ("epoch_length", "batch_size", "crop_size", "classes")
+                key.rpartition("#")[2]: settings_of(parser.get_parsed_content(key))
+                for key in ("train#trainer#epoch_length", "batch_size", "crop_size", "classes")
             },
         }
 

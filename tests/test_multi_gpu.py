@@ -23,16 +23,16 @@ RECORD = {
     "record": {
         "_target_": "torch.save",
         "obj": {
-            "rank": "@rank",
+            "rank": "@train#rank",
             "wrapper": "$type(@train#trainer.step).__name__",
             "same_network": "$@train#trainer.step.module.network is @network",
-            "weights": "$@step.state_dict()",
+            "weights": "$@train#step.state_dict()",
             "labeled": "$list(@train#dataloader.sampler)",
             "unlabeled": "$list(@train#unlabeled_dataloader.sampler)",
             "steps": "$@train#trainer.state.iteration",
             "dice": "$@validate#evaluator.state.metrics['pooled_dice']",
         },
-        "f": "$os.path.join(@output_dir, 'rank' + str(@rank) + '.pt')",
+        "f": "$os.path.join(@output_dir, 'rank' + str(@train#rank) + '.pt')",
     },
 }
 """What the training does, and a look into each process after it."""
@@ -87,13 +87,13 @@ def test_the_streams_are_shared_out_without_overlap(ranks):
 def test_uneven_streams_share_no_image(tiny, repository_root, world, sizes):
     """4 labeled and 4 unlabeled images; only six processes, more than images, have to repeat some."""
     configs = [str(repository_root / "configs" / name) for name in ("train.json", "multi_gpu_train.json")]
-    for stream, sampler in (("dataset", "sampler"), ("unlabeled_dataset", "unlabeled_sampler")):
+    for stream, sampler in (("dataset", "dataloader#sampler"), ("unlabeled_dataset", "unlabeled_dataloader#sampler")):
         shares = []
         for rank in range(world):
             parser = ConfigParser()
             parser.read_config(configs)
             places = {f"train#{sampler}#num_replicas": world, f"train#{sampler}#rank": rank}
-            parser.update(tiny | places | {"world_size": world, "rank": rank})
+            parser.update(tiny | places | {"train#world_size": world, "train#rank": rank})
             shares.append(list(parser.get_parsed_content(f"train#{sampler}")))
         assert len(parser.get_parsed_content(f"train#{stream}")) == 4
         assert sorted(len(share) for share in shares) == sizes

@@ -81,7 +81,9 @@ def train_evaluate_resume(made: Any, overlay: str, folder: Path, data_list: str,
     """One epoch, then one more by resuming, then scores of the test part, in the folder of a copy of the bundle."""
     monkeypatch.chdir(made.root)
     train = json.loads((made.root / "configs" / "train.json").read_text())
-    train["datalist"] = {key: value for key, value in train["datalist"].items() if key not in ("size", "parts")}
+    train["data"]["datalist"] = {
+        key: value for key, value in train["data"]["datalist"].items() if key not in ("size", "parts")
+    }
     (made.root / "configs" / "train.json").write_text(json.dumps(train))
     configs = ["configs/train.json", f"configs/data/{overlay}.yaml"]
     settings = {"dataset_dir": str(folder), "data_list": data_list, "device": "cpu", "amp": False}

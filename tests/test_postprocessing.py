@@ -61,7 +61,7 @@ def test_both_postprocessings_show_the_same_glands_with_the_same_areas(tiny):
 
 def test_the_adapter_stands_in_the_evaluator_alone(tiny):
     parser = parsed(WATERSHED, tiny)
-    evaluator, network = parser.get_parsed_content("validate#evaluator"), parser.get_parsed_content("evaluated")
+    evaluator, network = parser.get_parsed_content("validate#evaluator"), parser.get_parsed_content("validate#network")
     assert isinstance(evaluator.network, StackedHeads)
     assert evaluator.network.network is network
     assert not any(key.startswith("network.") for key in network.state_dict())

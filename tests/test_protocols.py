@@ -185,7 +185,7 @@ def parsed(tiny: dict[str, Any], three_laboratories: Path) -> Callable[..., Conf
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_each_protocol_trains_and_keeps_the_checkpoint_that_it_chose(protocol, parsed, tmp_path):
     parser = parsed(protocol, data_list=f"{'authors' if protocol == 'authors' else 'heldout'}_50_seed0.json")
-    parser.update({"max_epochs": 1, "epoch_length": 1})
+    parser.update({"max_epochs": 1, "train#trainer#epoch_length": 1})
     trainer, evaluator = (parser.get_parsed_content(key) for key in ("train#trainer", "validate#evaluator"))
     trainer.run()
     assert trainer.state.iteration == 1
@@ -216,9 +216,9 @@ def test_a_list_that_cannot_serve_ends_the_run_with_the_reason(protocol, parsed,
     (tmp_path / "dataset" / "image").mkdir(parents=True)
     (tmp_path / "dataset" / "list.json").write_text('{"training": [], "test": []}')
     parser = parsed(protocol, dataset_dir=str(tmp_path / "dataset"), data_list="list.json")
-    parser["datalist#_target_"] = "bundle.data.load_data_list"
+    parser["data#datalist#_target_"] = "bundle.data.load_data_list"
     with pytest.raises(RuntimeError) as caught:
-        parser.get_parsed_content("datalist")
+        parser.get_parsed_content("data#datalist")
     assert "chooses the checkpoint on validation images" in str(caught.value.__cause__)
 
 
@@ -252,7 +252,7 @@ def test_authors_squeeze_whole_images_for_training(parsed):
 
 def test_authors_choose_checkpoint_and_threshold_on_the_test_part(parsed):
     parser = parsed("authors", **AUTHORS)
-    datalist = parser.get_parsed_content("datalist")
+    datalist = parser.get_parsed_content("data#datalist")
     assert parser.get_parsed_content("validate#dataset#data") == datalist["test"]
     evaluator = parser.get_parsed_content("validate#evaluator")
     seen = []

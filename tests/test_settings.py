@@ -23,11 +23,11 @@ from bundle.engines.error_summary import sentence
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
 COMMAND = re.compile(r"^    python -m monai\.bundle run (\w+) --config_file (.+)$", re.MULTILINE)
-NO_SETTINGS = {"bundle_root", "method", "protocol", "postprocessing", "rank", "world_size"}
+NO_SETTINGS = {"bundle_root", "method", "protocol", "postprocessing"}
 """Plain keys of the configs that no table has: the page tells of the first, overlays and torchrun set the others."""
 EXPECTED = {
-    "training": {"dataset_dir", "data_list", "output_dir", "ckpt_dir", "device", "amp", "num_workers", "cache_gib"}
-    | {"network_def#widths", "objective#ramp#maximum", "objective#gamma", "ema#decay", "crop_size", "classes"},
+    "training": {"dataset_dir", "data_list", "output_dir", "ckpt_dir", "device", "amp", "num_workers", "data#cache_gib"}
+    | {"network_def#widths", "objective#ramp#maximum", "objective#gamma", "train#ema#decay", "crop_size", "classes"},
     "evaluating": {"output_dir", "ckpt_dir", "components#min_area", "components#hole_area"},
     "inference": {"dataset_dir", "output_dir", "ckpt_dir", "device", "amp", "num_workers", "crop_size", "classes"}
     | {"network_def#widths", "glands#min_area", "glands#hole_area", "mpp", "overwrite"},
@@ -186,7 +186,8 @@ def test_a_wrong_setting_is_refused_before_the_run(key: str, value: Any, said: s
 
 
 def test_valid_settings_are_accepted() -> None:
-    initialized("train.json", encoder_learning_rate=None, amp="off", crop_size=[64, 64], cache_rate=0.5, num_workers=2)
+    rates = {"train#optimizer#params#encoder_learning_rate": None, "data#cache_rate": 0.5}
+    initialized("train.json", **rates, amp="off", crop_size=[64, 64], num_workers=2)
     initialized("inference.json", "inference/geojson.yaml", run_id="inference", mpp=0.25, data_list=None)
     initialized("train.json", output_dir=Path("o#1"), device=torch.device("cpu"))
 

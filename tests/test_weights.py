@@ -59,7 +59,7 @@ def test_the_default_network_takes_them_and_finds_drawn_glands(model, repository
     parser.update({"bundle_root": str(repository_root), "device": "cpu"})
     network = parser.get_parsed_content("network")
     ModelCheckpointLoader(network, model).load()
-    normalize = parser.get_parsed_content("normalization")
+    normalize = parser.get_parsed_content("data#normalization")
     shared = total = 0.0
     for entry in load_data_list(tmp_path, "heldout_50_seed0.json")["test"]:
         record = {"image": torch.tensor(read_image(entry["image"]).pixels.copy()).permute(2, 0, 1).float()}

@@ -16,6 +16,7 @@ from ignite import distributed as idist
 from monai.data import CacheDataset, DataLoader
 from monai.utils import ensure_tuple_rep
 from PIL import Image, UnidentifiedImageError
+from torch.utils.data import RandomSampler
 
 from bundle.data.decoding import FORMATS
 from bundle.data.lists import MPP, Entry
@@ -43,8 +44,12 @@ class TileCache(CacheDataset):
     Decoding fragments the heap. The allocator of Linux (glibc) keeps the free memory, a third of the size of the cache
     for GlaS, until ``malloc_trim`` is called. Other systems have no such function and do not need it.
 
-    Arguments and errors are those of ``CacheDataset``.
+    Arguments and errors are those of ``CacheDataset``, by default without progress bar and without copies: transforms
+    of this bundle do not change their input.
     """
+
+    def __init__(self, data: Sequence[Any], transform: Any, **settings: Any) -> None:
+        super().__init__(data, transform, **({"progress": False, "copy_cache": False} | settings))
 
     def _load_cache_item(self, idx: int) -> Any:
         item = super()._load_cache_item(idx)
@@ -61,10 +66,17 @@ class TileCache(CacheDataset):
 class TileLoader(DataLoader):
     """MONAI's ``DataLoader`` that forks its workers on Linux and pins memory for CUDA.
 
-    Args, errors: as for ``DataLoader``.
+    Args:
+        dataset: as for ``DataLoader``.
+        num_workers: as for ``DataLoader``.
+        num_samples: images of an epoch, drawn at random, each once before any is repeated; not used if ``settings``
+            has a sampler.
+        **settings: as for ``DataLoader``.
     """
 
-    def __init__(self, dataset: Any, num_workers: int = 0, **settings: Any) -> None:
+    def __init__(self, dataset: Any, num_workers: int = 0, num_samples: int | None = None, **settings: Any) -> None:
+        if num_samples is not None and settings.get("sampler") is None:
+            settings["sampler"] = RandomSampler(dataset, num_samples=num_samples)
         context = "fork" if num_workers > 0 and sys.platform == "linux" else None
         usual = {"multiprocessing_context": context, "pin_memory": torch.cuda.is_available()}
         super().__init__(dataset, num_workers=num_workers, **(usual | settings))
@@ -180,7 +192,7 @@ def _log_summary(counts: dict[str, int], share: float, cached_bytes: Callable[[f
     total = sum(counts.values())
     cached = sum(int(count * share) for count in counts.values())
     part_counts = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
-    memory_used = f"in about {cached_bytes(share) / GIB:.2g} GiB of at most {memory / GIB:g} (--cache_gib)"
+    memory_used = f"in about {cached_bytes(share) / GIB:.2g} GiB of at most {memory / GIB:g} (--data#cache_gib)"
     ranks = f" in each of {idist.get_world_size()} processes" if idist.get_world_size() > 1 else ""
     if cached == total:
         logger.info("Cached: all %s (%s) %s%s.", counted(total, "tile"), part_counts, memory_used, ranks)

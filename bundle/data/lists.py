@@ -94,8 +94,13 @@ def image_files(folder: str | Path) -> list[Entry]:
     return [{IMAGE: str(file)} for file in files]
 
 
-def images_digest(datalist: dict[str, list[Entry]]) -> str:
-    """Return a short hash of the file names of each part, which does not depend on the location of the folder."""
+def images_digest(images: dict[str, list[Entry]] | list[Entry]) -> str:
+    """Return a short hash of the file names of each part, which does not depend on the location of the folder.
+
+    Args:
+        images: a data list; or a part of one, which stands for the whole list; or other training images.
+    """
+    datalist = images if isinstance(images, dict) else getattr(images, "datalist", {"training": images})
     names = {part: sorted(Path(entry[IMAGE]).name for entry in entries) for part, entries in sorted(datalist.items())}
     return hashlib.sha256(json.dumps(names).encode()).hexdigest()[:12]
 

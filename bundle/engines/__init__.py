@@ -4,7 +4,7 @@ from bundle.engines.checkpoint import BestModel, LastModel, ModelCheckpointLoade
 from bundle.engines.config_check import check_config
 from bundle.engines.error_summary import install_exception_hooks
 from bundle.engines.evaluation_files import EvaluationFiles
-from bundle.engines.file_writers import WholePictureWriter, check_writable, save_whole
+from bundle.engines.file_writers import WholePictureWriter, save_whole, tensorboard_writer
 from bundle.engines.inference_log import InferenceLog
 from bundle.engines.model_json_reader import trained_model
 from bundle.engines.model_json_writer import ModelDescription, SaveScores, data_facts
@@ -32,12 +32,12 @@ __all__ = [
     "TrainingSummary",
     "WholePictureWriter",
     "check_config",
-    "check_writable",
     "data_facts",
     "install_exception_hooks",
     "join_ranks",
     "leave_ranks",
     "parameter_groups",
     "save_whole",
+    "tensorboard_writer",
     "trained_model",
 ]

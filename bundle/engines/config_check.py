@@ -168,10 +168,22 @@ def normalized(key: str) -> str:
 def nearest(key: str, content: Any) -> str:
     """Return a suggestion of a similar key of a config, starting with a semicolon; empty if there is none."""
     keys = {name for name, _ in walk(content) if not name.rpartition("#")[2].startswith("_")} - {key}
+    deeper = sorted((name for name in keys if name.endswith(f"#{key}")), key=len)
+    if deeper:  # the same setting, given without its group
+        return f"; did you mean {deeper[0]}?"
+    if "#" not in key:
+        by_last = {name.rpartition("#")[2]: name for name in sorted(keys, key=lambda name: -name.count("#"))}
+        match = closest_name(key, set(by_last))
+        return f"; did you mean {by_last[match]}?" if match else ""
     return closest(key, keys) or closest(key.rpartition("#")[2], {name for name in keys if "#" not in name})
 
 
 def closest(name: str, known: set[str]) -> str:
     """Return a suggestion of the most similar name, starting with a semicolon; empty if there is none."""
-    matches = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.7)
-    return f"; did you mean {matches[0]}?" if matches else ""
+    match = closest_name(name, known)
+    return f"; did you mean {match}?" if match else ""
+
+
+def closest_name(name: str, known: set[str]) -> str:
+    """Return the most similar name; empty if there is none."""
+    return next(iter(difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.7)), "")

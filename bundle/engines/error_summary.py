@@ -32,7 +32,7 @@ SENTENCE_TYPES = {
 """Errors whose text is a sentence; for other errors, the type is shown too."""
 KNOWN = (
     ("out of memory", "the memory of the GPU is full; lower --batch_size or --crop_size"),
-    ("can't allocate memory", "the memory is full; lower --batch_size, --crop_size or --cache_gib"),
+    ("can't allocate memory", "the memory is full; lower --batch_size, --crop_size or --data#cache_gib"),
     ("is killed by signal", "a loader process was killed, usually because memory is full; lower --num_workers"),
     ("exited unexpectedly", "a loader process ended; continue with --resume True, or without workers: --num_workers 0"),
     ("shared memory", "the shared memory is full; lower --num_workers, 0 needs none"),

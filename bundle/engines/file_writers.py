@@ -1,4 +1,4 @@
-"""Atomic writing of weights and images, and a check that a folder is writable."""
+"""Atomic writing of weights and images, a check that a folder is writable, and the writer of TensorBoard."""
 
 from __future__ import annotations
 
@@ -39,6 +39,18 @@ def check_writable(folder: str | os.PathLike[str]) -> None:
             file.flush()
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(folder)) from error
+
+
+def tensorboard_writer(output_dir: str | os.PathLike[str]) -> Any:
+    """Return TensorBoard's ``SummaryWriter`` of the subfolder ``tensorboard``.
+
+    Raises:
+        OSError: if ``output_dir`` is not writable.
+    """
+    from torch.utils.tensorboard import SummaryWriter  # slow to import, and only trainings need it
+
+    check_writable(output_dir)
+    return SummaryWriter(log_dir=os.path.join(output_dir, "tensorboard"))
 
 
 class WholePictureWriter(PILWriter):

@@ -16,7 +16,8 @@ from bundle.utils import atomic_path
 
 NAME = "model.json"
 FORMAT = "semi-moe model 1"
-DEFINED = ("network_def", "class_target")
+DEFINED = {"network_def": "network_def", "class_target": "data#class_target"}
+"""Components in the file -> their keys in the configs."""
 """Components that the file stores as definitions."""
 
 _COUNT = {"type": "integer", "minimum": 1}
@@ -86,12 +87,12 @@ class Settings(dict[str, Any]):
         )
 
 
-def trained_model(ckpt_dir: str | os.PathLike[str], defaults: Mapping[str, Any]) -> Settings:
+def trained_model(ckpt_dir: str | os.PathLike[str], **defaults: Any) -> Settings:
     """Return the settings of the model in a folder: the defaults, updated from its ``model.json``.
 
     Args:
         ckpt_dir: folder with ``model.pt`` and optionally ``model.json``.
-        defaults: setting -> value without ``model.json``. ``network`` and ``class_target`` are dotted names or
+        **defaults: values of the settings without ``model.json``. ``network`` and ``class_target`` are dotted names or
             callables.
 
     Returns:

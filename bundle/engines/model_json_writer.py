@@ -53,7 +53,7 @@ class ModelDescription:
         parser = current_parser()
         self.content: dict[str, Any] = {
             "format": FORMAT,
-            **{key: _definition(parser, key) for key in DEFINED},
+            **{name: _definition(parser, key) for name, key in DEFINED.items()},
             "settings": as_json(settings, "settings"),
             "training": as_json(training or {}, "training") | _command(command),
             "data": as_json(data or {}, "data"),

@@ -33,6 +33,7 @@ WORKERS = "num_workers"
 MOMENTS = {"exp_avg", "exp_avg_sq", "momentum_buffer"}
 """Parts of the states of torch's optimizers that have the shape of their weights."""
 SETTING = "setting"
+PATIENCE = "--train#early_stop#patience"
 
 
 class ResumeFile:
@@ -112,7 +113,7 @@ class ResumeFile:
             trainer.add_event_handler(Events.STARTED, lambda: self._load("scaler", trainer.scaler, content["scaler"]))
         self._log_summary(content, trainer)
         if any(isinstance(item, EarlyStopping) and item.counter >= item.patience for item in self.items.values()):
-            logger.info("Early stopping ended this training, no epoch is left; raise --patience to continue.")
+            logger.info("Early stopping ended this training, no epoch is left; raise %s to continue.", PATIENCE)
             trainer.add_event_handler(Events.STARTED, trainer.terminate)
 
     def _check(self, content: Any, trainer: Any) -> None:

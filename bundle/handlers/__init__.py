@@ -3,6 +3,7 @@
 None of them changes the trained network; moving average and snapshot are separate networks.
 """
 
+from bundle.handlers.early_stop import EarlyStop
 from bundle.handlers.last_validation import LastValidation
 from bundle.handlers.montage import ValidationMontage
 from bundle.handlers.moving_average import MovingAverage
@@ -13,6 +14,7 @@ from bundle.handlers.score_tables import ScoreTables
 from bundle.handlers.training_log import TrainingLog
 
 __all__ = [
+    "EarlyStop",
     "GrowingSnapshot",
     "LastValidation",
     "MovingAverage",

@@ -5,7 +5,7 @@ from bundle.inference.disagreement import consensus_entropy, disagreement
 from bundle.inference.multi_head import StackedHeads, UnstackHeadsd
 from bundle.inference.outputs_maps import Disagreementd, SaveDisagreementd, SaveProbabilityd, SaveUncertaintyd
 from bundle.inference.outputs_objects import SaveContoursd, SaveGeoJSONd, SaveInstancesd
-from bundle.inference.postprocessing import ComponentInstancesd, WatershedInstancesd
+from bundle.inference.postprocessing import ComponentInstancesd, ForegroundProbabilityd, WatershedInstancesd
 from bundle.inference.scoring import DisagreementScorer, annotation_order
 from bundle.inference.tta import TTAInferer
 from bundle.inference.tuning import collect_predictions, postprocessing_scores
@@ -15,6 +15,7 @@ __all__ = [
     "ComponentInstancesd",
     "DisagreementScorer",
     "Disagreementd",
+    "ForegroundProbabilityd",
     "SaveContoursd",
     "SaveDisagreementd",
     "SaveGeoJSONd",

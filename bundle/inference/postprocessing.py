@@ -1,4 +1,4 @@
-"""Dictionary transforms that turn a prediction into instances."""
+"""Dictionary transforms that turn a prediction into probabilities and instances."""
 
 from __future__ import annotations
 
@@ -12,6 +12,27 @@ from monai.utils import convert_to_dst_type, convert_to_numpy, ensure_tuple_rep
 
 from bundle.inference.components import Plane, check_areas, component_instances
 from bundle.inference.watershed import check_levels, watershed_instances
+from bundle.types import PRED
+
+
+class ForegroundProbabilityd(MapTransform):
+    """Dictionary transform that adds the probability of each foreground class of a prediction.
+
+    Args:
+        keys: logits (classes, H, W), background first.
+        target_key: key of the probabilities (classes - 1, H, W), float32, one for each of ``keys``.
+    """
+
+    def __init__(self, keys: KeysCollection = PRED, target_key: KeysCollection = "probability") -> None:
+        super().__init__(keys)
+        self.target_keys = ensure_tuple_rep(target_key, len(self.keys))
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return a copy of the record with the probabilities."""
+        record = dict(data)
+        for key, target in self.key_iterator(record, self.target_keys):
+            record[target] = record[key].float().softmax(0)[1:]
+        return record
 
 
 class ComponentInstancesd(MapTransform):

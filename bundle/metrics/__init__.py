@@ -2,6 +2,7 @@
 
 from bundle.metrics.calibration import Calibration, CalibrationMetric
 from bundle.metrics.inputs import known_from_engine
+from bundle.metrics.mean import MeanOverlap
 from bundle.metrics.objects import ObjectScores, ObjectScoresMetric
 from bundle.metrics.pooled import PooledOverlap, PooledOverlapMetric
 from bundle.metrics.sweep import SweptOverlap, SweptOverlapMetric
@@ -9,6 +10,7 @@ from bundle.metrics.sweep import SweptOverlap, SweptOverlapMetric
 __all__ = [
     "Calibration",
     "CalibrationMetric",
+    "MeanOverlap",
     "ObjectScores",
     "ObjectScoresMetric",
     "PooledOverlap",

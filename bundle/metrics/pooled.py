@@ -6,15 +6,18 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
+from monai.handlers import from_engine
 from monai.metrics import CumulativeIterationMetric
 from monai.utils import convert_to_tensor
 from torch import Tensor
 
 from bundle.metrics.handler import DetailedMetricHandler
 from bundle.metrics.inputs import in_file, known_pixels, require_counted, require_same_size, require_truth
-from bundle.types import IGNORE
+from bundle.types import IGNORE, LABEL, PRED
 
 OverlapName = Literal["dice", "jaccard"]
+PAIR = from_engine([PRED, LABEL])
+"""Output transform: (predictions, labels) of an engine."""
 
 
 class PooledOverlapMetric(CumulativeIterationMetric):
@@ -125,8 +128,7 @@ def overlap_of(counts: Tensor, metric: OverlapName) -> Tensor:
 class PooledOverlap(DetailedMetricHandler):
     """Ignite handler of :class:`PooledOverlapMetric`, for configs.
 
-    For example ``{"_target_": "bundle.metrics.PooledOverlap", "metric": "dice", "output_transform":
-    "$monai.handlers.from_engine(['pred', 'label'])"}`` as key metric of an evaluator.
+    For example ``{"_target_": "bundle.metrics.PooledOverlap", "metric": "dice"}`` as key metric of an evaluator.
     """
 
     def __init__(
@@ -134,7 +136,7 @@ class PooledOverlap(DetailedMetricHandler):
         metric: OverlapName = "dice",
         num_classes: int = 2,
         include_background: bool = False,
-        output_transform: Callable[[Any], Any] = lambda output: output,
+        output_transform: Callable[[Any], Any] = PAIR,
         save_details: bool = False,
     ) -> None:
         """Initialize the handler.
@@ -143,7 +145,8 @@ class PooledOverlap(DetailedMetricHandler):
             metric: ``dice`` or ``jaccard``.
             num_classes: number of classes, including the background.
             include_background: whether to include class 0 in the mean over classes.
-            output_transform: maps the output of the engine to (prediction, label).
+            output_transform: maps the output of the engine to (prediction, label); the default takes ``pred`` and
+                ``label``.
             save_details: whether to save the overlap of each image, (images, classes), in
                 ``engine.state.metric_details``.
         """

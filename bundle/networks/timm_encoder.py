@@ -91,7 +91,7 @@ def _create(name: str, pretrained: bool, weights: str | None, options: Mapping[s
         raise ValueError("checkpoint_path is not allowed in the options of an encoder; set the file as weights")
     source = {"pretrained_cfg_overlay": {"file": weights}} if pretrained and weights is not None else {}
     if source and not Path(str(weights)).is_file():
-        raise FileNotFoundError(f"no weights at {weights}; set encoder#weights to a file, or to null")
+        raise FileNotFoundError(f"no weights at {weights}; set network_def#encoder#weights to a file, or to null")
     try:
         return timm.create_model(name, features_only=True, pretrained=pretrained, **source, **options)
     except Exception as error:  # timm and its libraries raise many classes

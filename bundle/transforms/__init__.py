@@ -18,6 +18,7 @@ from bundle.transforms.targets import (
     foreground_class,
     signed_distance,
 )
+from bundle.transforms.unlabeled import allow_missing_keys
 from bundle.transforms.views import ConcatenateViews, ViewChain
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "ToPlainTensors",
     "ToUint8d",
     "ViewChain",
+    "allow_missing_keys",
     "boundary_band",
     "class_index",
     "foreground_class",

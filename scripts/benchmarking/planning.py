@@ -113,7 +113,7 @@ class Experiment:
         parser = ConfigParser(merged(self.root, self.files(None), self._common))
         parser.update({"bundle_root": str(self.root), "dataset_dir": str(self.dataset_dir), "data_list": name})
         try:
-            self._served[name] = parser.get_parsed_content("datalist")
+            self._served[name] = parser.get_parsed_content("data#datalist")
         except RuntimeError as error:
             cause: BaseException = error
             while cause.__cause__ is not None:
@@ -199,7 +199,8 @@ class Experiment:
 
 def _length_settings(length: Length) -> dict[str, Any]:
     """Return the settings of a length; patience exceeds the epochs, so that early stopping never ends a training."""
-    return {"max_epochs": length.epochs, "epoch_length": length.epoch_length, "patience": length.epochs + 1}
+    train = {"train#trainer#epoch_length": length.epoch_length, "train#early_stop#patience": length.epochs + 1}
+    return {"max_epochs": length.epochs, **train}
 
 
 def _relative(parts: Mapping[str, Sequence[Mapping[str, Any]]], folder: Path) -> dict[str, Any]:

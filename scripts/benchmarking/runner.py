@@ -190,7 +190,7 @@ def write_overlay(root: Path, cell: Cell, stage: str) -> Path:
                 "_target_": "scripts.benchmarking.RunMeasure",
                 "path": str(folder / "measure.json"),
                 "network": "@network",
-                "optimizer": "@optimizer",
+                "optimizer": "@train#optimizer",
                 "best_model": "@validate#best_model",
                 "evaluator": "@validate#evaluator",
             }

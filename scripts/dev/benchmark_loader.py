@@ -85,7 +85,7 @@ def run(options: argparse.Namespace) -> None:
 
     config = configured(options)
     set_determinism(seed=config.get_parsed_content("seed"))
-    config.get_parsed_content("datalist")  # may draw the phantom
+    config.get_parsed_content("data#datalist")  # may draw the phantom
     started = time.perf_counter()
     streams = loaders(config)
     spent = time.perf_counter() - started
@@ -97,11 +97,11 @@ def run(options: argparse.Namespace) -> None:
     per_core = {name: core_seconds(alone(loader), options.seconds) for name, loader in streams.items()}
     for name, seconds in per_core.items():
         print(f"{'one core':18s} {1 / seconds:.1f} {name} crops/s ({1000 * seconds:.2f} ms each)")
-    steps = config.get_parsed_content("epoch_length")
+    steps = config.get_parsed_content("train#trainer#epoch_length")
     loaded = crops_a_second(streams, steps, options.seconds)
     workers = config.get_parsed_content("num_workers")
     print(f"{'loader, cached':18s} {loaded:.1f} crops/s ({workers or 'no'} workers per stream)", flush=True)
-    uncached = crops_a_second(loaders(configured(options, cache_rate=0.0)), steps, options.seconds)
+    uncached = crops_a_second(loaders(configured(options, **{"data#cache_rate": 0.0})), steps, options.seconds)
     print(f"{'loader, uncached':18s} {uncached:.1f} crops/s", flush=True)
     trained, seconds = training_speed(config, streams, options.seconds)
     device = config.get_parsed_content("device")
@@ -197,8 +197,8 @@ def training_speed(config: Any, streams: dict[str, Any], seconds: float) -> tupl
         unlabeled_data_loader=[batches["unlabeled"]] if "unlabeled" in batches else None,  # type: ignore[arg-type]
         epoch_length=sys.maxsize // 2,
         network=config.get_parsed_content("network"),
-        step=config.get_parsed_content("step"),
-        optimizer=config.get_parsed_content("optimizer"),
+        step=config.get_parsed_content("train#step"),
+        optimizer=config.get_parsed_content("train#optimizer"),
         non_blocking=True,
         amp=to_bool(config.get_parsed_content("amp"), "amp"),
     )

@@ -27,8 +27,8 @@ Each method is an overlay of `configs/train.json` and uses the same trainer:
 
 In the column "consistency", the head left of an arrow is trained with pseudo-labels from the heads right of it, on
 unlabeled images unless stated otherwise. The moving average of the trained network is evaluated unless stated
-otherwise. The default training stops early when validation no longer improves (`patience`), possibly before a late part
-of a method starts; the benchmark gives all methods the same number of steps, without early stopping. See also
+otherwise. The default training stops early when validation no longer improves (`train#early_stop`), possibly before a
+late part of a method starts; the benchmark gives all methods the same number of steps, without early stopping. See also
 [architecture.md](architecture.md), [adding a method](adding.md) and [results.md](results.md).
 
 | name | method | consistency | cost |

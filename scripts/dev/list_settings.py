@@ -71,8 +71,8 @@ def values(keys: Sequence[str], files: Sequence[Path], cuda: bool) -> dict[str, 
     with patch("torch.cuda.is_available", lambda: cuda), patch("torch.cuda.device_count", lambda: int(cuda)):
         parser = ConfigParser()
         parser.read_config([str(file) for file in files])
-        if "datalist" in parser:  # otherwise the embedded data set would be drawn
-            parser["datalist"] = {part: [{}] for part in ("training", "unlabeled", "validation", "test")}
+        if "data#datalist" in parser:  # otherwise the embedded data set would be drawn
+            parser["data#datalist"] = {part: [{}] for part in ("training", "unlabeled", "validation", "test")}
         return {key: str(parser.get_parsed_content(key)).removeprefix("./") for key in keys}
 
 

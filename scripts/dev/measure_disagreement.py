@@ -94,7 +94,7 @@ def configured(config_file: str, changes: dict[str, Any], part: str) -> Any:
     parser = evaluation_config(config_file, changes, part)
     parser["validate#evaluator#key_val_metric"] = None
     parser["validate#evaluator#additional_metrics"] = None
-    parser["answer"] = {"_target_": "bundle.inference.StackedHeads", "network": "@evaluated", "heads": HEADS}
+    parser["answer"] = {"_target_": "bundle.inference.StackedHeads", "network": "@validate#network", "heads": HEADS}
     parser["validate#evaluator#network"] = "@answer"
     parts = {name: "@classes" if form == "logits" else 1 for name, form in HEADS.items()}
     unstacked = {"_target_": "bundle.inference.UnstackHeadsd", "key": "pred", "parts": parts}

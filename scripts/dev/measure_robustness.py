@@ -160,7 +160,7 @@ def configured(config_file: str, overrides: Mapping[str, Any], part: str) -> Any
     parser = ConfigParser()
     parser.read_config(DefaultParseValue(config_file))
     parser.update(dict(overrides))
-    parser[DATA] = {"_target_": "bundle.data.required_part", "datalist": "@datalist", "part": part}
+    parser[DATA] = {"_target_": "bundle.data.required_part", "datalist": "@data#datalist", "part": part}
     kept = ("CheckpointLoader", "RunProgress")
     parser["validate#handlers"] = [
         handler for handler in parser["validate#handlers"] if handler["_target_"].endswith(kept)

@@ -14,9 +14,9 @@ FORMAT = "semi_moe.cell/1"
 """Format of a cell's file."""
 FREE = (
     *("seed", "data_list", "method", "dataset_dir", "output_dir", "ckpt_dir", "device", "num_workers", "resume"),
-    *("cache_gib", "cache_rate"),
+    *("data#cache_gib", "data#cache_rate", "cache_gib", "cache_rate"),
 )
-"""Settings that may differ between the cells of a table, such as seed and paths."""
+"""Settings that may differ between the cells of a table, such as seed and paths; the last two had other names."""
 
 CHOICES = ("methods", "postprocessing")
 """Folders of overlays that may differ: methods, and postprocessing, which needs the heads of some methods."""

@@ -24,8 +24,11 @@ DEMO_FORMAT = "semi_moe.demo/1"
 """Format of the file of a finished demo."""
 SCORES = ("pooled_dice", "class_mean_dice", "mean_dice", "object_f1", "object_dice", "object_hausdorff")
 """Scores in a new entry, if its cells have them."""
-LASTING = ("max_epochs", "epoch_length", "patience", "bundle_root")
-"""Settings of a cell that are set by the budget, not by ``--set``."""
+LASTING = (
+    *("max_epochs", "train#trainer#epoch_length", "train#early_stop#patience", "bundle_root"),
+    *("epoch_length", "patience"),
+)
+"""Settings of a cell that are set by the budget, not by ``--set``; the last two are the names in older cells."""
 FIGURE = "docs/figures/demo.png"
 """Path of the picture of the demo in the documentation."""
 WIDTH = 112

@@ -105,7 +105,7 @@ def test_all_tiles_are_cached_if_they_fit(tile, caplog):
         assert cached_share(**parts, **SIZE, memory_gib=1) == 1.0
     assert len(caplog.messages) == 1
     assert caplog.messages[0].startswith("Cached: all 2 tiles (1 labeled, 1 validation) in about ")
-    assert caplog.messages[0].endswith(" GiB of at most 1 (--cache_gib).")
+    assert caplog.messages[0].endswith(" GiB of at most 1 (--data#cache_gib).")
 
 
 def test_empty_parts_are_allowed():
@@ -147,7 +147,7 @@ def test_the_config_caches_as_logged(train, tiny, caplog):
     """8 training and 2 validation tiles of 48 x 64 px: estimated and actual bytes."""
     parser = train()
     with caplog.at_level(logging.INFO, logger="bundle.data.caching"):
-        share = parser.get_parsed_content("cache_rate")
+        share = parser.get_parsed_content("data#cache_rate")
     assert share == 1.0
     assert "all 10 tiles (4 labeled, 4 unlabeled, 2 validation)" in caplog.text
     pixels, expected = 48 * 64, {"train#dataset": 4 * 4, "train#unlabeled_dataset": 4 * 3, "validate#dataset": 2 * 13}
@@ -155,7 +155,7 @@ def test_the_config_caches_as_logged(train, tiny, caplog):
         assert cached_bytes(parser.get_parsed_content(key)) == pixels * bytes_a_pixel, key
 
 
-@pytest.mark.parametrize(("changes", "share"), [({"cache_gib": 0}, 0.0), ({"cache_rate": 0.5}, 0.5)])
+@pytest.mark.parametrize(("changes", "share"), [({"data#cache_gib": 0}, 0.0), ({"data#cache_rate": 0.5}, 0.5)])
 def test_share_and_memory_can_be_set(changes, share, train):
     parser = train(**changes)
     for key in ("train#dataset", "train#unlabeled_dataset", "validate#dataset"):
@@ -173,7 +173,7 @@ def test_unused_unlabeled_tiles_take_no_memory(train, caplog):
 def test_replaced_training_data_is_counted(train, phantom_dir, tmp_path, caplog):
     """MONAI Label and federated clients put a list of dicts in place of the training data."""
     shutil.copytree(phantom_dir, tmp_path / "theirs")
-    entries = train().get_parsed_content("datalist")["training"][:3]
+    entries = train().get_parsed_content("data#datalist")["training"][:3]
     theirs = [
         {key: entry[key].replace(str(phantom_dir), str(tmp_path / "theirs")) for key in ("image", "label")}
         for entry in entries
@@ -204,7 +204,7 @@ def batches(parser: ConfigParser, key: str, epochs: int = 2) -> list[dict[str, A
     "changes", [{}, {"pixel_size": 0.7}, {"crop_size": [64, 64]}], ids=["plain", "resampled", "padded"]
 )
 def test_crops_are_the_same_without_a_cache(key, changes, train):
-    cached, read = (batches(train(**changes, cache_rate=rate), key) for rate in (1.0, 0.0))
+    cached, read = (batches(train(**changes, **{"data#cache_rate": rate}), key) for rate in (1.0, 0.0))
     assert len(cached) == len(read) == 4
     for one, other in zip(cached, read, strict=True):
         assert one.keys() == other.keys()
@@ -231,7 +231,7 @@ def test_training_and_validation_values_differ_only_by_rounding(train):
     """At most half a step of 256, divided by the standard deviation of the color."""
     changes = {"pixel_size": 0.7, "crop_size": [8, 8], "train#random_transforms": []}
     parser = train(**changes)
-    entry = parser.get_parsed_content("datalist")["training"][0]
+    entry = parser.get_parsed_content("data#datalist")["training"][0]
     learned = parser.get_parsed_content("train#preprocessing")(entry)["image"]
     judged = parser.get_parsed_content("validate#preprocessing")(entry)["image"].as_tensor()
     step = torch.tensor([1 / 0.168, 1 / 0.248, 1 / 0.132])[:, None, None] / 255
@@ -261,13 +261,13 @@ def test_a_short_stream_lasts_an_epoch(train):
     """Workers are started once an epoch, not each time the few images are used up, because that is slow."""
     parser = train(data_list="heldout_5_seed0.json", batch_size=2)
     labeled, unlabeled = (parser.get_parsed_content(f"train#{stream}dataset") for stream in ("", "unlabeled_"))
-    steps = parser.get_parsed_content("epoch_length")
+    steps = parser.get_parsed_content("train#trainer#epoch_length")
     assert len(labeled) < len(unlabeled)
     for stream in ("", "unlabeled_"):
         loader = parser.get_parsed_content(f"train#{stream}dataloader")
         assert len(loader) == steps
         assert all(len(batch["image"]) == 2 for batch in loader)
-    drawn = list(parser.get_parsed_content("train#sampler"))
+    drawn = list(parser.get_parsed_content("train#dataloader").sampler)
     count = len(labeled)
     passes = [drawn[start : start + count] for start in range(0, len(drawn) - count + 1, count)]
     assert len(passes) >= 2

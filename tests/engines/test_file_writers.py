@@ -15,7 +15,7 @@ import torch
 from monai.transforms import SaveImage
 from PIL import Image
 
-from bundle.engines.file_writers import check_writable, save_whole
+from bundle.engines.file_writers import check_writable, save_whole, tensorboard_writer
 from bundle.utils import atomic_path, remove_partials
 
 
@@ -104,6 +104,16 @@ def test_a_folder_that_cannot_be_written_is_found_before_the_first_file(tmp_path
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="file"):
         check_writable(tmp_path / "file" / "folder")
+
+
+def test_logs_of_tensorboard_are_written_to_a_folder_of_their_own(tmp_path: Path) -> None:
+    made = tensorboard_writer(tmp_path / "run")
+    made.add_scalar("loss", 1.0)
+    made.close()
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["tensorboard"]
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        tensorboard_writer(tmp_path / "file" / "run")
 
 
 # Pictures

@@ -51,7 +51,9 @@ CONFIG: dict[str, Any] = {
             },
         },
     },
-    "class_target": {"_target_": "bundle.transforms.ClassFromGraded", "keys": "label", "grades": {"a": 1, "b": 2}},
+    "data": {
+        "class_target": {"_target_": "bundle.transforms.ClassFromGraded", "keys": "label", "grades": {"a": 1, "b": 2}}
+    },
     "description": {
         "_target_": "bundle.engines.ModelDescription",
         "path": "here",
@@ -116,7 +118,7 @@ def test_the_description_is_plain_and_complete(described):
 
 def test_the_folder_gives_the_network_and_its_settings_and_changes_win(described):
     _, folder = described
-    model = trained_model(folder, DEFAULTS)
+    model = trained_model(folder, **DEFAULTS)
     assert {name: model[name] for name in SETTINGS} == SETTINGS
     assert (model["widths"], model["data_list"]) == ([4, 8, 8, 8, 8], "their.json")
     network = model["network"](in_channels=3, out_channels=3, widths=None)
@@ -129,7 +131,7 @@ def test_the_folder_gives_the_network_and_its_settings_and_changes_win(described
 
 
 def test_without_a_description_the_defaults_hold(tmp_path):
-    assert trained_model(tmp_path, DEFAULTS) == DEFAULTS
+    assert trained_model(tmp_path, **DEFAULTS) == DEFAULTS
 
 
 @pytest.mark.parametrize(
@@ -166,7 +168,7 @@ def test_what_is_not_safe_or_not_whole_is_refused(key, value, said, described):
     _, folder = described
     change(folder, key, value)
     with pytest.raises(ValueError, match=rf"model\.json does not describe a model: .*{said}.*copy it again"):
-        trained_model(folder, DEFAULTS)
+        trained_model(folder, **DEFAULTS)
 
 
 def test_a_damaged_file_is_refused(described):
@@ -174,7 +176,7 @@ def test_a_damaged_file_is_refused(described):
     for text in ('{"format": ', "[" * 100_000):
         (folder / "model.json").write_text(text)
         with pytest.raises(ValueError, match=r"model\.json does not describe a model"):
-            trained_model(folder, DEFAULTS)
+            trained_model(folder, **DEFAULTS)
 
 
 @pytest.mark.parametrize("asked", [{"pretrained": True}, {}])
@@ -187,7 +189,7 @@ def test_an_encoder_of_a_trained_model_asks_for_no_weights_of_its_own(asked, des
     change(folder, "network_def", {"_target_": "bundle.networks.UNet", "encoder": encoder | asked})
     EfficientNetLite(name="lite0")
     assert asks == ["lite0"]
-    assert isinstance(trained_model(folder, DEFAULTS)["network"](widths=[4, 4, 4, 4, 4]), UNet)
+    assert isinstance(trained_model(folder, **DEFAULTS)["network"](widths=[4, 4, 4, 4, 4]), UNet)
     assert asks == ["lite0"]
 
 
@@ -218,7 +220,7 @@ def test_values_without_a_form_in_json_are_named():
 def test_squeezed_images_have_no_pixel_size(described):
     _, folder = described
     change(folder, "settings#pixel_size", None)
-    model = trained_model(folder, DEFAULTS)
+    model = trained_model(folder, **DEFAULTS)
     with pytest.raises(ValueError, match=r"gives no pixel_size: .*resized to one size.*give --pixel_size"):
         model["pixel_size"]
 

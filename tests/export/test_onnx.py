@@ -46,7 +46,7 @@ def distinct() -> dict[str, ConfigParser]:
     methods: dict[str, tuple[str, ConfigParser]] = {}
     for path in sorted((ROOT / "configs" / "methods").glob("*.yaml")):
         parser = configured(path.stem)
-        about = json.dumps([parser.get(key) for key in ("network_def", "experts", "classes")], default=str)
+        about = json.dumps([parser.get(key) for key in ("network_def", "train#experts", "classes")], default=str)
         methods.setdefault(about, (path.stem, parser))
     return dict(methods.values())
 

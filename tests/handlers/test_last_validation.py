@@ -15,8 +15,8 @@ from bundle.handlers import LastValidation
 class Judge(Evaluator):
     """Evaluator that records its calls."""
 
-    def __init__(self) -> None:
-        super().__init__(device="cpu", val_data_loader=[0])
+    def __init__(self, images: int = 1) -> None:
+        super().__init__(device="cpu", val_data_loader=[0] * images)
         self.asked: list[int] = []
 
     def run(self, global_epoch: int = 1) -> None:
@@ -33,3 +33,11 @@ def test_each_training_ends_with_one_validation(epochs: int, interval: int, judg
     LastValidation(interval=interval, validator=judge).attach(trainer)
     trainer.run([0], max_epochs=epochs)
     assert judge.asked == judged
+
+
+def test_a_training_without_validation_images_validates_nothing() -> None:
+    judge = Judge(images=0)
+    trainer: Any = Engine(lambda engine, batch: None)
+    LastValidation(interval=5, validator=judge).attach(trainer)
+    trainer.run([0], max_epochs=1)
+    assert judge.asked == []

@@ -7,7 +7,13 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from bundle.inference import ComponentInstancesd, WatershedInstancesd, component_instances, watershed_instances
+from bundle.inference import (
+    ComponentInstancesd,
+    ForegroundProbabilityd,
+    WatershedInstancesd,
+    component_instances,
+    watershed_instances,
+)
 
 
 @pytest.fixture
@@ -66,6 +72,14 @@ def test_the_settings_reach_the_postprocessing(record):
     for name, value in {**more, "seed_level": -1, "boundary_level": 0.2, "min_seed_area": 0, "hole_area": 0}.items():
         if more[name] != value:
             assert not np.array_equal(read, watershed_instances(*planes, **{**more, name: value})), name
+
+
+def test_a_probability_is_the_softmax_of_each_foreground_class():
+    logits = torch.log(torch.tensor([0.2, 0.5, 0.3]))[:, None, None].half()
+    made = ForegroundProbabilityd(target_key="chance")({"pred": logits})
+    assert made["pred"] is logits
+    assert made["chance"].dtype == torch.float32
+    torch.testing.assert_close(made["chance"].flatten(), torch.tensor([0.5, 0.3]), atol=1e-3, rtol=0)
 
 
 def test_a_missing_prediction_may_be_allowed_and_a_missing_map_never(record):

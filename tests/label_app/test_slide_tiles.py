@@ -183,8 +183,8 @@ def test_unknown_pixels_pass_the_preprocessing_of_a_training(slide, tmp_path, ti
     parser.update(tiny | {"pixel_size": 0.5, "crop_size": [64, 64], "classes": classes})
     parser["train#annotation"] = [forget | {"dtype": "$__import__('numpy').int32", "allow_missing_keys": True}]
     if classes == 3:
-        parser["label_classes"] = 256
-        parser["class_target#_target_"] = "bundle.transforms.ClassIndexd"
+        parser["data#label_classes"] = 256
+        parser["data#class_target#_target_"] = "bundle.transforms.ClassIndexd"
     prepared = parser.get_parsed_content("train#preprocessing")
     found = set()
     for record in records:
@@ -202,7 +202,7 @@ def test_the_numbers_of_a_label_are_read_by_a_training(slide, tmp_path, tiny):
     parser = ConfigParser()
     parser.read_config(str(ROOT / "configs" / "train.json"))
     parser.update(tiny | {"crop_size": [8, 8]})
-    steps = parser.get_parsed_content("image_reading") + parser.get_parsed_content("train#fixed_transforms")
+    steps = parser.get_parsed_content("data#image_reading") + parser.get_parsed_content("train#fixed_transforms")
     item = {key: record[key] for key in ("image", "label", "mpp")}
     for step in steps:
         item = step(item)

@@ -81,7 +81,7 @@ def method(tiny: dict[str, Any], repository_root: Path) -> Callable[..., Method]
         files = [first, *([f"configs/data/{data}.yaml"] if data else []), *rest]
         encoders = [f"configs/encoders/{encoder}.yaml"] if encoder else []
         parser.read_config([str(repository_root / file) for file in [*files, *encoders]])
-        own = {"encoder", "network_def#output_stride"} if encoder else set()
+        own = {"network_def#encoder", "network_def#output_stride"} if encoder else set()
         parser.update({key: value for key, value in tiny.items() if key not in own} | {"max_epochs": 1} | changes)
         trainer = parser.get_parsed_content("train#trainer")
         return Method(parser, trainer, trainer.step, trainer.network)

@@ -31,7 +31,7 @@ def test_the_consistency_terms_reach_generalist_and_specialists_and_no_teacher(
     generalist = made.network.expert_heads["seg"] if name == "cgs_semi_moe" else made.network.head
     for head in (generalist, *made.network.specialists.values()):
         assert head.weight.grad.abs().max() > 0
-    average = made.parser.get_parsed_content("ema").average
+    average = made.parser.get_parsed_content("train#ema").average
     assert all(value.grad is None and not value.requires_grad for value in average.parameters())
     assert not {id(value) for value in average.parameters()} & {id(value) for value in made.step.parameters()}
 
@@ -50,7 +50,7 @@ def test_specialists_count_as_their_mean(method: Callable[..., Any]) -> None:
 
 
 def test_labeled_images_hold_each_specialist_to_its_own_class(method: Callable[..., Any]) -> None:
-    made = method("cgs", **{"step#labeled_view": None})
+    made = method("cgs", **{"train#step#labeled_view": None})
     labeled, _ = made.batches()
     found = labeled["label"].unique().tolist()
     assert 0 in found
@@ -68,7 +68,7 @@ def test_labeled_images_hold_each_specialist_to_its_own_class(method: Callable[.
 def test_the_student_sees_a_strong_view_of_what_the_teacher_sees_once(method: Callable[..., Any]) -> None:
     made = method("cgs")
     labeled, unlabeled = made.batches()
-    average = made.parser.get_parsed_content("ema").average
+    average = made.parser.get_parsed_content("train#ema").average
     shown: dict[str, list[Tensor]] = {"teacher": [], "student": []}
 
     def note(who: str, network: nn.Module) -> None:

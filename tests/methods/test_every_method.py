@@ -79,11 +79,11 @@ def test_two_steps_teach_the_whole_network_and_its_folder_is_enough_to_use_it(
     given = ("bundle_root", "ckpt_dir", "dataset_dir", "device", "amp")
     evaluation.update({key: tiny[key] for key in given} | {"output_dir": str(tmp_path / "evaluation")})
     assert evaluation.get_parsed_content("data_list") == tiny["data_list"]
-    same = [one.get_parsed_content("class_target") for one in (made.parser, evaluation)]
+    same = [one.get_parsed_content("data#class_target") for one in (made.parser, evaluation)]
     assert type(same[0]) is type(same[1])
     assert vars(same[0]).get("grades") == vars(same[1]).get("grades")
     evaluated = evaluation.get_parsed_content("validate#evaluator").network
-    trained = made.parser.get_parsed_content("evaluated")
+    trained = made.parser.get_parsed_content("validate#network")
     for network in (evaluated, trained):
         ModelCheckpointLoader(network, tmp_path / "models" / "model.pt").load()
     image = torch.randn(1, 3, 128, 128)
@@ -99,7 +99,7 @@ def test_two_steps_teach_the_whole_network_and_its_folder_is_enough_to_use_it(
 )
 def test_two_steps_with_another_encoder(name, method):
     """Encoders in a group of the optimizer with a rate of their own; a U-Net++ says that it takes none."""
-    settings = {"encoder#pretrained": False, "encoder_learning_rate": 0.0}
+    settings = {"network_def#encoder#pretrained": False, "train#optimizer#params#encoder_learning_rate": 0.0}
     if name in WITHOUT_ENCODERS:
         with pytest.raises(RuntimeError) as refusal:
             method(name, encoder="lite0", **settings)
@@ -123,7 +123,7 @@ def test_two_steps_with_another_encoder(name, method):
 
 
 def test_a_training_with_another_encoder_resumes(method):
-    settings = {"encoder#pretrained": False, "encoder_learning_rate": 1e-4}
+    settings = {"network_def#encoder#pretrained": False, "train#optimizer#params#encoder_learning_rate": 1e-4}
     first = method("supervised", encoder="lite0", **settings)
     first.parser.get_parsed_content("train#resume_file").attach(first.trainer)
     first.trainer.run()

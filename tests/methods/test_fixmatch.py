@@ -33,7 +33,7 @@ def passes(network: Any, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Tensor, 
 
 
 def test_the_label_is_of_the_image_as_it_is_and_the_student_sees_another(method, monkeypatch):
-    made = method("fixmatch", **{"step#labeled_view": None})
+    made = method("fixmatch", **{"train#step#labeled_view": None})
     labeled, unlabeled = made.batches()
     written, seen = asked(made.step.consistency["strong"].pseudo_labeler), passes(made.network, monkeypatch)
     made.step.train()(labeled, unlabeled, 0.5)["loss"].backward()

@@ -15,7 +15,7 @@ from bundle.networks import UNet
 
 def test_the_teacher_follows_the_student_and_is_never_taught(method):
     made = method("mean_teacher", max_epochs=2)
-    teacher: MovingAverage = made.parser.get_parsed_content("ema")
+    teacher: MovingAverage = made.parser.get_parsed_content("train#ema")
     assert made.step.consistency["teacher"].pseudo_labeler._teacher[0] is teacher.average
     learned = {id(one) for group in made.trainer.optimizer.param_groups for one in group["params"]}
     inside = {id(one) for one in made.step.parameters()}
@@ -62,7 +62,7 @@ def test_student_and_teacher_see_different_noise(method):
 def test_the_teacher_is_validated_saved_and_evaluated(last, method, tiny, repository_root, tmp_path):
     made = method("mean_teacher")
     evaluator = made.parser.get_parsed_content("validate#evaluator")
-    teacher = made.parser.get_parsed_content("ema").average
+    teacher = made.parser.get_parsed_content("train#ema").average
     assert evaluator.network is teacher
     made.trainer.run()
     saved = torch.load(tmp_path / "models" / "model.pt", weights_only=True)

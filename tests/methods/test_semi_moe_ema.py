@@ -18,7 +18,7 @@ def test_the_average_writes_what_semi_moe_writes_itself(method):
     assert type(plain) is HeadPseudoLabeler
     assert type(pseudo_labeler) is TeacherPseudoLabeler
     assert (pseudo_labeler.sources, pseudo_labeler.forms) == (plain.sources, plain.forms)
-    teacher = made.parser.get_parsed_content("ema")
+    teacher = made.parser.get_parsed_content("train#ema")
     average = teacher.average
     assert made.parser.get_parsed_content("validate#evaluator").network is average
     last: dict[str, Any] = {}

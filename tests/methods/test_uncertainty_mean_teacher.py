@@ -13,7 +13,7 @@ from bundle.networks import UNet
 
 def teacher_saying(made, logit: float) -> UNet:
     """The teacher, made to answer this logit of foreground everywhere."""
-    teacher = made.parser.get_parsed_content("ema").average
+    teacher = made.parser.get_parsed_content("train#ema").average
     with torch.no_grad():
         teacher.head.weight.zero_()
         teacher.head.bias.copy_(torch.tensor([0.0, logit]))
@@ -33,8 +33,8 @@ def test_the_mask_follows_its_threshold(method):
 
 
 def test_eight_passes_with_noise_of_their_own(method):
-    made = method("uncertainty_mean_teacher", **{"step#labeled_view": None})
-    teacher = made.parser.get_parsed_content("ema").average
+    made = method("uncertainty_mean_teacher", **{"train#step#labeled_view": None})
+    teacher = made.parser.get_parsed_content("train#ema").average
     assert made.parser.get_parsed_content("validate#evaluator").network is teacher
     seen: list[Tensor] = []
     modes: list[bool] = []

@@ -101,8 +101,8 @@ def test_unimatch_v2_is_taught_and_evaluated_by_the_average(method):
     made = method("unimatch_v2")
     made.open_up()
     labeled, unlabeled = made.batches()
-    teacher = made.parser.get_parsed_content("ema")
-    assert made.parser.get_parsed_content("evaluated") is teacher.average
+    teacher = made.parser.get_parsed_content("train#ema")
+    assert made.parser.get_parsed_content("validate#network") is teacher.average
     assert teacher.decay == 0.996
     written = labels_of(made, "strong")
     with torch.no_grad():
@@ -116,7 +116,10 @@ def test_unimatch_v2_is_taught_and_evaluated_by_the_average(method):
 
 
 def test_two_copies_of_the_strong_view_are_two_draws_and_one_object_is_one(method):
-    shared = {"consistency#strong_1#student_view": "@strong_view", "consistency#strong_2#student_view": "@strong_view"}
+    shared = {
+        "consistency#strong_1#student_view": "@train#strong_view",
+        "consistency#strong_2#student_view": "@train#strong_view",
+    }
     made = method("unimatch", **shared)
     made.open_up()
     result = made.step.train()(*made.batches(), 0.5)

@@ -78,7 +78,7 @@ def test_annotations_teach_and_the_teacher_more_and_more(method):
 
 
 def test_with_full_labels_it_is_supervised_learning(method):
-    made = method("weak_teacher", **{"step#labeled_view": None})
+    made = method("weak_teacher", **{"train#step#labeled_view": None})
     labeled, _ = made.batches()
     result = made.step.train()(labeled, None, 0.0)
     assert result["counted/fused/seg"] == 1.0
@@ -118,7 +118,7 @@ def test_an_ablation_of_the_header_is_a_setting(key, value, method):
     made = method("weak_teacher", **NOT_JUDGED, **{key: value if value.startswith("$") else yaml.safe_load(value)})
     pseudo_labeler = made.step.consistency["fused"].pseudo_labeler
     teacher = made.parser.get_parsed_content("teacher")
-    if key == "evaluated":
+    if key == "validate#network":
         assert made.parser.get_parsed_content("validate#evaluator").network is teacher.average
     elif key == "teacher#decay":
         made.trainer.run()

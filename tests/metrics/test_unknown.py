@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from ignite.engine import Engine
 from monai.data import MetaTensor
 from monai.metrics import CumulativeIterationMetric, DiceMetric, MeanIoU
 from monai.networks import one_hot
@@ -13,11 +14,13 @@ from torch import Tensor
 
 from bundle.metrics import (
     CalibrationMetric,
+    MeanOverlap,
     ObjectScoresMetric,
     PooledOverlapMetric,
     SweptOverlapMetric,
     known_from_engine,
 )
+from bundle.metrics.pooled import OverlapName
 from bundle.types import IGNORE
 
 Images = list[Tensor]
@@ -70,6 +73,18 @@ def test_metrics_of_monai_get_background_at_unknown_pixels() -> None:
     channels = [[one_hot(item, 2, dim=0) for item in items] for items in (predicted, truth)]
     assert score(MeanIoU(include_background=False), *channels).item() == pytest.approx(1 / 2)
     assert output[0]["label"].max() == IGNORE, "the output is not changed"
+
+
+@pytest.mark.parametrize(("name", "expected"), [("dice", (2 / 3 + 1) / 2), ("jaccard", (1 / 2 + 1) / 2)])
+def test_a_mean_overlap_is_that_of_monai_on_the_known_pixels(name: OverlapName, expected: float) -> None:
+    """As above, and an image without glands in prediction and label, which scores 1."""
+    empty = torch.zeros(1, 1, 4, dtype=torch.int64)
+    pairs = [(torch.tensor([[[1, 1, 1, 0]]]), torch.tensor([[[1, 0, IGNORE, IGNORE]]])), (empty, empty)]
+    engine = Engine(lambda engine, batch: [dict(zip(("pred", "label"), pair, strict=True)) for pair in batch])
+    MeanOverlap(name).attach(engine, name)
+    assert engine.run([pairs]).metrics[name] == pytest.approx(expected)
+    with pytest.raises(ValueError, match="metric is 'f1'; choose 'dice' or 'jaccard'"):
+        MeanOverlap("f1")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("metric", [PooledOverlapMetric(), SweptOverlapMetric([0.5]), CalibrationMetric()])

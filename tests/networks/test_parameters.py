@@ -22,7 +22,7 @@ SIZES: dict[str, tuple[list[str], dict[str, object]]] = {
     "narrow": (["encoders/unet.yaml"], {"network_def#widths": [8, 16, 32, 64, 128]}),
     "unet": (["encoders/unet.yaml"], {}),
     "paper": (["sizes/paper.yaml"], {}),
-    "default": ([], {"encoder#pretrained": False}),
+    "default": ([], {"network_def#encoder#pretrained": False}),
 }
 RATIO = re.compile(r"([\d.]+) times (?:its|the) parameters")
 

@@ -142,7 +142,9 @@ def test_wrong_arguments_are_refused(timm: Any, tmp_path: Any, monkeypatch: pyte
         TimmEncoder("odd")
     with pytest.raises(ValueError, match=r"5 maps of stride 8 are too many for a pyramid; set fewer"):
         TimmEncoder("many")
-    with pytest.raises(FileNotFoundError, match=r"no weights at .*none\.pth; set encoder#weights to a file"):
+    with pytest.raises(
+        FileNotFoundError, match=r"no weights at .*none\.pth; set network_def#encoder#weights to a file"
+    ):
         TimmEncoder("late", pretrained=True, weights=str(tmp_path / "none.pth"))
     timm.calls.clear()
     with pytest.raises(

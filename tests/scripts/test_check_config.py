@@ -116,7 +116,16 @@ def test_overrides_that_are_promised_have_no_fault(check: Check) -> None:
         "cpu",
     ]
     words += ["--network_def#widths", "[8,8,8,8,8]", "--network_def#dropout", "0.1", "--train#trainer#amp_kwargs", "{}"]
-    words += ["--losses#new", "@loss_seg", "--learning_rate", "5e-5", "--tracking", "mlflow", "--run_name", "mine"]
+    words += [
+        "--losses#new",
+        "@train#loss_seg",
+        "--learning_rate",
+        "5e-5",
+        "--tracking",
+        "mlflow",
+        "--run_name",
+        "mine",
+    ]
     words += ["--meta_file", str(CONFIGS / "metadata.json"), "--init_id", "initialize"]
     assert check("training", *files("train.json"), *words)[0] == 0
 
@@ -133,11 +142,16 @@ def test_overrides_that_are_promised_have_no_fault(check: Check) -> None:
         (["--train#xyzzy", "3"], "--train#xyzzy: this setting is unused"),
         (["--seed#next", "3"], "--seed#next: seed cannot have this entry"),
         (["--run_name", "mine"], "--run_name: this setting is unused"),
+        (["--patience", "3"], "--patience: this setting is unused; did you mean train#early_stop#patience?"),
+        (["--optimiser#lr", "3"], "--optimiser#lr: optimiser does not exist; did you mean train#optimizer#lr?"),
         (
             ["--method", "supervised"],
             f"--method: this only names an overlay; add {CONFIGS}/methods/NAME.yaml to --config_file",
         ),
-        (["--loss_seg", "@loss_sgd"], "loss_seg: refers to @loss_sgd, which does not exist; did you mean loss_seg?"),
+        (
+            ["--train#loss_seg", "@loss_sgd"],
+            "train#loss_seg: refers to @loss_sgd, which does not exist; did you mean train#loss_seg?",
+        ),
         (["--device", "$torch.device(@cpu)"], "device: refers to @cpu, which does not exist"),
         (
             ["--device", "$torch.device((1"],
@@ -155,7 +169,7 @@ def test_overrides_that_are_promised_have_no_fault(check: Check) -> None:
             ["--train#dataloader#shufle", "1"],
             "train#dataloader: bundle.data.TileLoader has no argument shufle; did you mean shuffle?",
         ),
-        (["--loss_sdf#_target_", "bundle.losses.No"], "loss_sdf: no class or function bundle.losses.No"),
+        (["--train#loss_sdf#_target_", "bundle.losses.No"], "train#loss_sdf: no class or function bundle.losses.No"),
         (["--init_id", "start"], "start: the configs have no entry of this name to run"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
@@ -181,18 +195,21 @@ def test_a_run_that_is_not_there_is_named(check: Check) -> None:
             ["learning_rate is '5e-5'; it must be a number, more than 0 (YAML reads 5e-5 as a string; write a"],
         ),
         ("seed: 1\nseed: 2", ["FILE: Duplicate key: `seed`; keep one of them"]),
-        ("optimzer#lr: 3", ["FILE: optimzer#lr: optimzer does not exist; did you mean optimizer#lr?"]),
+        ("optimzer#lr: 3", ["FILE: optimzer#lr: optimzer does not exist; did you mean train#optimizer#lr?"]),
         (
-            "my_number: 3\nloss_boundary#smooth: 1",
-            ["FILE: my_number: this setting is unused", "loss_boundary: DiceLoss has no argument smooth; did"],
+            "my_number: 3\ntrain#loss_boundary#smooth: 1",
+            ["FILE: my_number: this setting is unused", "train#loss_boundary: DiceLoss has no argument smooth; did"],
         ),
         ("my_number: 3\nbatch_size: '@my_number'\nmethod: mine", []),
-        ("'+losses': {mine: '@loss_seg'}\n'+initialize': [\"$None\"]", []),
+        ("'+losses': {mine: '@train#loss_seg'}\n'+initialize': [\"$None\"]", []),
         (
             "my_number: 3\nbatch_size: '%my_number'\nval_interval: '%your_number'",
             ["val_interval: refers to @your_number"],
         ),
-        ("loss_seg: '@##validate#evaluator'", ["loss_seg: refers to @##validate#evaluator, which does not exist; did"]),
+        (
+            "train#loss_seg: '@###validate#evaluator'",
+            ["train#loss_seg: refers to @###validate#evaluator, which does not exist; did"],
+        ),
         ("a: [1\nb: 2", ["FILE: not a valid config (while parsing a flow sequence"]),
         ("- 1", ["FILE: contains a list; a config must map names to values"]),
     ],

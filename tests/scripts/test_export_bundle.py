@@ -40,7 +40,7 @@ def run(repository_root: Path, tmp_path: Path) -> Callable[..., tuple[nn.Module,
         parser.read_config(files)
         parser.update({"network_def#widths": [4, 8, 8, 8, 8], "bundle_root": str(repository_root)})
         if not pretrained:
-            parser.update({"encoder#pretrained": False})
+            parser.update({"network_def#encoder#pretrained": False})
         network = parser.get_parsed_content("network_def").eval()
         for part in network.modules():  # running statistics of a training, so that they cannot be lost unseen
             if isinstance(part, nn.BatchNorm2d):
@@ -83,7 +83,7 @@ def test_the_bundle_of_a_pretrained_encoder_needs_no_package_of_weights(
     with torch.no_grad():
         assert torch.equal(exported(made)(image), network(image))
     train = json.loads((made / "configs" / "train.json").read_text(encoding="utf-8"))
-    assert train["encoder"]["pretrained"], "a new training starts from pretrained weights"
+    assert train["network_def"]["encoder"]["pretrained"], "a new training starts from pretrained weights"
     assert not (made / "configs" / "encoders").exists()
     configs = {f"--{kind}_file": made / "configs" / name for kind, name in FILES.items()}
     places = [word for pair in configs.items() for word in pair] + ["--bundle_root", made]
@@ -110,7 +110,7 @@ def test_the_bundle_has_the_method_as_its_default(program, run, tmp_path):
     configs = tmp_path / "made" / "configs"
     training = json.loads((configs / "train.json").read_text(encoding="utf-8"))
     assert training["method"] == "semi_moe_seg_sdf"
-    assert training["experts"] == ["seg", "sdf"]
+    assert training["train"]["experts"] == ["seg", "sdf"]
     assert training["network_def"]["widths"] == [4, 8, 8, 8, 8]
     assert "elsewhere" not in json.dumps(training), "places of the run are no part of the bundle"
     assert not (configs / "methods").exists()
@@ -181,12 +181,16 @@ def trained(run, repository_root, tmp_path, monkeypatch) -> Callable[..., nn.Mod
         parser = ConfigParser()
         parser.read_config([str(repository_root / file) for file in files])
         parser.update({"network_def#widths": [4, 8, 8, 8, 8], "crop_size": [32, 32], "seed": 7})
-        parser.update({"bundle_root": str(repository_root), "ckpt_dir": str(tmp_path / "models"), "epoch_length": 3})
+        parser.update(
+            {"bundle_root": str(repository_root), "ckpt_dir": str(tmp_path / "models"), "train#trainer#epoch_length": 3}
+        )
         words = ["/monai/bundle/__main__.py", "run", "training", "--config_file", str(files), *SETTINGS, "--seed", "7"]
         facts = {"list": "own.json", "sha256": "a", "images": {"training": 4}}
-        parser.update({"description#data": facts})
+        parser.update({"train#description#data": facts})
         monkeypatch.setattr(sys, "argv", [*words, *more])
-        parser.get_parsed_content("description").write(tmp_path / "models" / "model.pt", 2, {"pooled_dice": 0.51234})
+        parser.get_parsed_content("train#description").write(
+            tmp_path / "models" / "model.pt", 2, {"pooled_dice": 0.51234}
+        )
         return network
 
     return make
@@ -212,7 +216,7 @@ def test_the_folder_of_a_training_is_enough(program, trained, tmp_path, monkeypa
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--patience", "$__import__('os').system('true')"], "patience holds the expression"),
+        (["--train#early_stop#patience", "$__import__('os').system('true')"], "patience holds the expression"),
         (["--train#inferer#_target_", "os.system"], r"train#inferer#_target_ names 'os\.system'"),
         (["--losses", "{'seg': {'_target_': 'os.system'}}"], r"losses names 'os\.system'"),
         (None, r"other\.yaml is not a config of this bundle"),

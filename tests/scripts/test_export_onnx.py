@@ -46,8 +46,7 @@ def trained(repository_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         parser.read_config([str(repository_root / "configs" / file) for file in files or ("inference.json",)])
         parser.update({"network_def#widths": [4, 8, 8, 8, 8], "bundle_root": str(repository_root)})
         parser.update({"ckpt_dir": str(tmp_path / "models")})
-        for key in {"network_def", "encoder"} & parser.get().keys():
-            parser[key] = without_pretrained(parser[key])
+        parser["network_def"] = without_pretrained(parser["network_def"])
         network = parser.get_parsed_content("network_def").eval()
         (tmp_path / "models").mkdir()
         torch.save(network.state_dict(), tmp_path / "models" / "model.pt")
@@ -89,7 +88,7 @@ def test_the_file_answers_like_the_weights_and_says_what_it_is(
     with torch.no_grad():
         assert torch.allclose(OnnxNetwork(path)(image), network(image), atol=1e-4)
     configs = repository_root / "configs"
-    defaults = json.loads((configs / "inference.json").read_text(encoding="utf-8"))["defaults"]
+    defaults = json.loads((configs / "inference.json").read_text(encoding="utf-8"))["model"]
     weights = hashlib.sha256((tmp_path / "models" / "model.pt").read_bytes()).hexdigest()
     assert OnnxNetwork(path).written_for == {
         "bundle_version": json.loads((configs / "metadata.json").read_text(encoding="utf-8"))["version"],

@@ -140,7 +140,7 @@ def test_disagreement_picks_the_highest_scores_and_all_begin_alike(finished):
 def test_a_round_trains_on_the_outlined_tiles_and_hides_all_other_masks(finished):
     for name, one in results(finished)["rounds"].items():
         content = json.loads((finished / "rounds" / name / "training.json").read_text())
-        labeled, unlabeled = content["train#dataset#data"], content["unlabeled"]
+        labeled, unlabeled = content["train#dataset#data"], content["train#unlabeled_dataset#data"]
         assert sorted(entry["image"].split("image/")[1] for entry in labeled) == sorted(
             tile.removeprefix("image/") for tile in one["outlined"]
         )

@@ -77,7 +77,7 @@ def test_the_scores_are_those_of_the_validation_part(program, words, tiny, capsy
     parser = ConfigParser()
     parser.read_config(FILES)
     parser.update({**tiny, "components#min_area": 5, "watershed#min_seed_area": 0, "watershed#seed_level": 0.2})
-    parser["validate#dataset#data"] = "$@datalist['validation']"
+    parser["validate#dataset#data"] = "$@data#datalist['validation']"
     parser["validate#handlers"] = parser["validate#handlers"][:1]
     evaluator = parser.get_parsed_content("validate#evaluator")
     evaluator.run()
@@ -95,7 +95,7 @@ def said(program: ModuleType, words: list[str], capsys: pytest.CaptureFixture[st
 
 
 def test_the_test_part_is_refused(program, words, tiny, capsys, phantom_dir):
-    data = ["--validate#dataset#data", "$@datalist['test']"]
+    data = ["--validate#dataset#data", "$@data#datalist['test']"]
     assert "tuned on the validation part of the data list; omit --validate#dataset#data" in said(
         program, [*words, *data], capsys
     )
@@ -103,10 +103,10 @@ def test_the_test_part_is_refused(program, words, tiny, capsys, phantom_dir):
     entries = [{key: str(phantom_dir / entry[key]) for key in ("image", "label")} for entry in entries]
     lists = {"training": [], "unlabeled": [], "validation": entries[:1], "test": entries}
     assert f"1 validation images are also test images, for example {entries[0]['image']}; tuning on them" in said(
-        program, [*words, "--datalist", str(lists)], capsys
+        program, [*words, "--data#datalist", str(lists)], capsys
     )
     lists = {**lists, "validation": []}
-    assert "validation" in said(program, [*words, "--datalist", str(lists)], capsys)
+    assert "validation" in said(program, [*words, "--data#datalist", str(lists)], capsys)
 
 
 def test_what_is_wrong_is_the_last_line(program, words, capsys, tmp_path):

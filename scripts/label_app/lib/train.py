@@ -226,8 +226,7 @@ class TeachingTask(BundleTrainTask):
             "train#handlers": handlers,
             "max_epochs": overrides["train#trainer#max_epochs"],
             "train#unlabeled_dataset#data": self._collected.unlabeled,
-            "unlabeled": self._collected.unlabeled,
-            "datalist": {
+            "data#datalist": {
                 "training": self._records[TRAINING],
                 "unlabeled": self._collected.unlabeled,
                 "validation": self._records[VALIDATION],

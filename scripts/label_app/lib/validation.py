@@ -39,12 +39,12 @@ def dice(bundle: Path, weights: Path, records: Sequence[Mapping[str, Any]], devi
             "bundle_root": str(bundle),
             "device": torch.device(device),
             "output_dir": folder,  # a Path: in texts, MONAI's parser would replace # by ::
-            "datalist": {"training": entries, "unlabeled": [], "validation": entries, "test": []},
+            "data#datalist": {"training": entries, "unlabeled": [], "validation": entries, "test": []},
             "validate#dataset#cache_rate": 0.0,
             "validate#handlers": [
                 {
                     "_target_": "bundle.engines.ModelCheckpointLoader",
-                    "network": "@evaluated",
+                    "network": "@validate#network",
                     "path": weights,
                 }
             ],

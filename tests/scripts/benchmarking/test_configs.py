@@ -41,9 +41,9 @@ def test_an_override_without_a_place_is_refused(key, repository_root):
 
 def test_overrides_reach_dictionaries_and_lists(repository_root):
     files = overlay_files(repository_root, {"method": "semi_moe"})
-    content = merged(repository_root, files, {"network_def#gate": "equal", "defaults#widths#0": 4, "seed": 3})
+    content = merged(repository_root, files, {"network_def#gate": "equal", "model#widths#0": 4, "seed": 3})
     assert content["network_def"]["gate"] == "equal"
-    assert content["defaults"]["widths"][0] == 4
+    assert content["model"]["widths"][0] == 4
     assert content["seed"] == 3
 
 

@@ -50,8 +50,8 @@ def test_all_cells_make_the_same_steps_and_none_stops_early(experiment):
     assert {cell.plan["steps"] for cell in cells} == {50}
     for cell in cells:
         overrides = cell.plan["config"]["overrides"]
-        assert overrides["max_epochs"] * overrides["epoch_length"] == 50
-        assert overrides["patience"] > overrides["max_epochs"]
+        assert overrides["max_epochs"] * overrides["train#trainer#epoch_length"] == 50
+        assert overrides["train#early_stop#patience"] > overrides["max_epochs"]
         assert overrides["seed"] == cell.plan["seed"]
     assert cells[0].plan["counts"] == {"training": 1, "unlabeled": 7, "validation": 2, "test": 3}
     assert cells[2].plan["counts"] == {"training": 8, "unlabeled": 0, "validation": 2, "test": 3}

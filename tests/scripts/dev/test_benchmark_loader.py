@@ -43,7 +43,7 @@ def test_it_prints_speed_of_loader_and_training_and_their_ratio(program, phantom
 
 
 def test_a_method_without_unlabeled_images_has_one_stream(program, phantom_dir, capsys):
-    assert program.main([*words(phantom_dir, "cache_gib=0"), "--overlays", "methods/supervised.yaml"]) == 0
+    assert program.main([*words(phantom_dir, "data#cache_gib=0"), "--overlays", "methods/supervised.yaml"]) == 0
     found = figures(capsys.readouterr().out)
     assert found["labeled tiles"] == "4, none cached"
     assert "unlabeled tiles" not in found
@@ -66,8 +66,8 @@ def test_a_wrong_command_line_is_refused(program, more, said, capsys):
 
 
 def test_an_error_is_one_sentence(program, phantom_dir, capsys):
-    assert program.main(words(phantom_dir, "cache_gib=much")) == 1
+    assert program.main(words(phantom_dir, "data#cache_gib=much")) == 1
     assert capsys.readouterr().err.splitlines()[-1].startswith("benchmark_loader: cache_gib is 'much'; give the memory")
-    changed = ["data_list=missing.json", "datalist#_target_=bundle.data.load_data_list"]
+    changed = ["data_list=missing.json", "data#datalist#_target_=bundle.data.load_data_list"]
     assert program.main(words(phantom_dir, *changed)) == 1
     assert f"no data list missing.json in {phantom_dir}" in capsys.readouterr().err

@@ -26,12 +26,12 @@ def test_a_rung_is_a_training_that_evaluates_what_it_says(name: str, tiny: dict[
     rung = LADDER["rungs"][name]
     parser = ConfigParser()
     parser.read_config([str(ROOT / "configs" / file) for file in ["train.json", *rung.get("overlays", [])]])
-    small = {"max_epochs": 1, "epoch_length": 1, "encoder#pretrained": False}
-    parser.update({key: value for key, value in tiny.items() if "network_def" not in key and key != "encoder"})
+    small = {"max_epochs": 1, "train#trainer#epoch_length": 1, "network_def#encoder#pretrained": False}
+    parser.update({key: value for key, value in tiny.items() if "network_def" not in key})
     parser.update({**rung.get("settings", {}), **small})
     trainer = parser.get_parsed_content("train#trainer")
     assert (trainer.step.labeled_view is not None) == ("color" in name)
-    evaluated = parser.get_parsed_content("evaluated")
+    evaluated = parser.get_parsed_content("validate#network")
     assert (evaluated is not trainer.network) == ("ema" in name)
     if name == "supervised+ema+color":
         trainer.run()
