@@ -59,7 +59,7 @@ def test_balance_turns_a_collapsing_gate_back(method):
 
 
 def test_another_number_of_experts_is_another_list(method):
-    made = method("k_experts", experts=["one", "two"])
+    made = method("k_experts", **{"train#experts": ["one", "two"]})
     assert list(made.network.experts) == ["one", "two"]
     labeled, unlabeled = made.batches()
     numbers = made.step.train()(labeled, unlabeled, 0.5)
