@@ -114,7 +114,7 @@ def test_memory_and_open_files_stay_the_same_over_200_tiles(made: Any, tmp_path:
     early, late = samples[20:60].mean(axis=0), samples[160:].mean(axis=0)
     assert late[0] - early[0] < 30 * 1024, "KiB"
     assert late[1] <= early[1] + 1
-    add_counts("tiles with flat memory and open files", 200, result=200)
+    add_counts("run over 200 tiles with flat memory and open files", 1, result=1)
 
 
 def test_a_full_disk_at_any_moment(made: Any, tmp_path: Path) -> None:
