@@ -276,7 +276,13 @@ def test_all_configs_read_and_normalize_alike():
         assert inference[key] == train[key], key
     assert inference["data"]["image_reader"] == train["data"]["image_reader"]
     assert inference["network_def"].items() <= train["network_def"].items()
-    own = {"_target_", "ckpt_dir", "network", "widths"}  # without model.json, inference expects plain U-Net encoders
+    own = {
+        "_target_",
+        "_requires_",
+        "ckpt_dir",
+        "network",
+        "widths",
+    }  # without model.json, inference expects plain U-Net encoders
     assert all(train["model"][key] == value for key, value in inference["model"].items() if key not in own)
     evaluated = parsed(["train.json", "evaluate.json"])["model"]
     assert {key: evaluated[key] for key in ("_target_", "ckpt_dir")}.items() <= inference["model"].items()

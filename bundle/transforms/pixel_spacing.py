@@ -73,7 +73,8 @@ class SetPixelSized(MapTransform):
 
     def _check_size(self, image: Any, mpp: float) -> None:
         height, width = (max(side * mpp / self.default, 0.0) for side in image.shape[-2:])
-        if (mpp <= self.default or height * width <= MOST_PIXELS) and max(height, width) >= 1:
+        vanishes = max(height, width) < 1 < max(image.shape[-2:])  # an image of one pixel stays one
+        if (mpp <= self.default or height * width <= MOST_PIXELS) and not vanishes:
             return
         name = getattr(image, "meta", {}).get("filename_or_obj", "the image")
         raise ValueError(

@@ -53,9 +53,9 @@ COLUMNS = ("outlined", "judging", "unlabeled", "dice", "seconds", "reason")
 DEADLINE, SHOWN_EVERY, STOPPED = 180, 10, 20
 """Seconds until the server must respond and between progress messages; epochs of the training that is stopped."""
 TRAINING = {"learning_rate": 0.003, "batch_size": 4, "val_interval": 3}  # for a short training
+PLAIN = {"_target_": "bundle.networks.SemiMoE", "encoder": None, "output_stride": 1}  # a small network
 SEED, SAME = 5, 0.95
-"""Seed of the random weights; with most others the first masks are all foreground, with a Dice of 0.6. Minimum share of
-pixels where polygons and mask agree; polygons are smoothed by half a pixel."""
+"""Seed of the random weights (with most others the first masks are all foreground); minimum share of equal pixels."""
 
 Record = dict[str, Any]
 say = functools.partial(print, flush=True)
@@ -135,11 +135,11 @@ def prepare(given: argparse.Namespace) -> list[tuple[Path, Path]]:
     for name, more in (("inference", {}), ("train", TRAINING)):
         path = bundle / "configs" / f"{name}.json"
         content = json.loads(path.read_text(encoding="utf-8")) | {"crop_size": [given.crop] * 2, **more}
-        content["network_def"] |= {"widths": given.widths, "encoder": None, "output_stride": 1}
+        content["network_def"] |= PLAIN | {"widths": given.widths}
         path.write_text(json.dumps(content, indent=4), encoding="utf-8")
     torch.manual_seed(SEED)
     (bundle / "models").mkdir()
-    torch.save(SemiMoE(3, 2, widths=given.widths, shared_encoder=True).state_dict(), bundle / "models" / "model.pt")
+    torch.save(SemiMoE(3, 2, widths=given.widths).state_dict(), bundle / "models" / "model.pt")
     say(f"{given.tiles} tiles in {output / 'tiles'}, {HELD_BACK} held-out tiles of other patients; random weights")
     return [(Path(entry["image"]), Path(entry["label"])) for entry in entries["test"]]
 

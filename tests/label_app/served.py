@@ -31,7 +31,8 @@ def tiny_bundle(repository_root: Path, tmp_path_factory: pytest.TempPathFactory)
     for name in ("train.json", "inference.json"):
         path = root / "configs" / name
         content = json.loads(path.read_text(encoding="utf-8"))
-        content["network_def"]["widths"], content["crop_size"] = WIDTHS, [32, 32]
+        content["network_def"] |= {"widths": WIDTHS, "encoder": None, "output_stride": 1}
+        content["model"]["network"], content["crop_size"] = "bundle.networks.SemiMoE", [32, 32]
         path.write_text(json.dumps(content), encoding="utf-8")
     torch.manual_seed(0)
     (root / "models").mkdir()

@@ -271,7 +271,7 @@ def unknown_mpp(folder: Path, parts: Parts) -> None:
 
 
 def odd_mpp(folder: Path, parts: Parts) -> None:
-    parts["test"][0]["mpp"] = 250
+    parts["test"][0]["mpp"] = 90
 
 
 def empty(folder: Path, parts: Parts) -> None:
@@ -330,7 +330,7 @@ WARNINGS: list[tuple[Callable[[Path, Parts], None], str, str]] = [
     (known_patients, "test_patient_validated", "1 of 2 test images of patients that are also in validation (6)"),
     (small, "small_image", "1 image smaller at 1 um/px than a crop of 32 x 32 px (image_7.png: 32 x 24 px)"),
     (unknown_mpp, "unknown_mpp", "1 of 9 images without um/px (image_7.png)"),
-    (odd_mpp, "odd_mpp", "1 image with unusual um/px (image_7.png: 250)"),
+    (odd_mpp, "odd_mpp", "1 image with unusual um/px (image_7.png: 90)"),
     (empty, "empty_mask", "1 mask with background only (label_0.png)"),
     (full, "full_mask", "1 mask without background (label_0.png)"),
     (one_number, "split_numbers", "1 mask with one number on separate pieces (label_0.png: 1 number, 2 pieces)"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,10 +57,10 @@ def cell_content(method: str, labels: str, seed: int, names: list[str], dataset_
 def make_cells(phantom_dir: Path, tmp_path: Path) -> Callable[..., Path]:
     """Return a function that writes a benchmark folder: two methods, two shares of labels, two seeds, with masks."""
 
-    def make(folder: str = "benchmark", **changes: Any) -> Path:
+    def make(folder: str = "benchmark", methods: Sequence[str] = ("supervised", "semi_moe"), **changes: Any) -> Path:
         entries = load_data_list(phantom_dir, "heldout_50_seed0.json")["test"]
         names = [Path(entry["image"]).stem for entry in entries]
-        for method in ("supervised", "semi_moe"):
+        for method in methods:
             for labels in ("10", "100"):
                 for seed in (0, 1):
                     content = cell_content(method, labels, seed, names, phantom_dir) | changes

@@ -46,17 +46,17 @@ def test_the_demo_shows_its_cells_as_a_table_and_as_the_page(
 ) -> None:
     demo = load_program("demo")
     scores = {"pooled_dice": 0.8, "pooled_jaccard": 0.7, "mean_dice": 0.75, "mean_jaccard": 0.65}
-    output = make_cells(metrics=scores)
+    output = make_cells(methods=demo.METHODS, metrics=scores)
     lines = demo.table(demo.finished(output)).splitlines()
     assert [line.split() for line in lines] == [
         ["test,", "3", "tiles", "pooled_dice", "pooled_jaccard", "mean_dice", "mean_jaccard", "training"],
         ["supervised", "0.8000", "0.7000", "0.7500", "0.6500", "60", "s"],
-        ["semi_moe", "0.8000", "0.7000", "0.7500", "0.6500", "60", "s"],
+        ["semi_moe_plus", "0.8000", "0.7000", "0.7500", "0.6500", "60", "s"],
     ]
     page = demo.report(output)
     assert page == output / "report" / "report.html"
     text = page.read_text(encoding="utf-8")
-    assert "<h1>supervised and semi_moe on phantom: supervised and semi_moe are tied" in text
+    assert "<h1>supervised and semi_moe_plus on phantom: supervised and semi_moe_plus are tied" in text
     assert "<dt>supervised</dt><dd>Supervised: " in text
 
 
