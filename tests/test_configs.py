@@ -485,10 +485,10 @@ def test_the_papers_schedule_warms_up_from_above_zero_and_halves_every_50_epochs
 
 
 def test_the_default_schedule_falls_to_near_zero(schedule):
-    network, objective = rates(*schedule(), 100)
+    network, objective = rates(*schedule(), 30)
     assert network[0] == pytest.approx(0.001)
-    assert network[50] == pytest.approx(0.001 * 0.5**0.9)
-    assert 0 < network[99] < 2e-5
+    assert network[15] == pytest.approx(0.001 * 0.5**0.9)
+    assert network[29] == pytest.approx(0.001 * (1 / 30) ** 0.9)
     assert objective == pytest.approx([10 * rate for rate in network])
 
 
