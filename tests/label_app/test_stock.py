@@ -39,10 +39,8 @@ def bundle(repository_root: Path, tmp_path_factory: pytest.TempPathFactory) -> P
         patch.setattr("sys.argv", ["monailabel", *words])
         Main().run()
     root = folder / "apps" / "monaibundle" / "model" / MODEL
-    for name in ("bundle", "configs"):
+    for name in ("bundle", "configs", "models"):
         shutil.copytree(repository_root / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
-    (root / "models").mkdir()
-    shutil.copy(repository_root / "models" / "model.pt", root / "models")
     for name in ("train.json", "inference.json"):
         config = json.loads((root / "configs" / name).read_text(encoding="utf-8"))
         (root / "configs" / name).write_text(json.dumps(config | {"crop_size": CROP}), encoding="utf-8")
