@@ -7,10 +7,11 @@ Takes the arguments of the evaluating run: its configs and overrides. Shows the 
 of glands, one per patient; colors only separate neighbors. docs/figures/instances.png shows a network trained on the
 phantom:
 
+    TRAINING="'configs/train.json','configs/methods/semi_moe.yaml','configs/sizes/demo.yaml'"
     CHANGES="--objective#ramp#maximum 0.5 --network_def#gate equal --ckpt_dir runs/demo"
-    python -m monai.bundle run training --config_file "['configs/train.json','configs/sizes/demo.yaml']" $CHANGES
-    python scripts/show_instances.py --picture docs/figures/instances.png $CHANGES --config_file \
-        "['configs/train.json','configs/sizes/demo.yaml','configs/evaluate.json','configs/postprocessing/watershed.yaml']"
+    python -m monai.bundle run training --config_file "[$TRAINING]" $CHANGES
+    python scripts/show_instances.py --picture docs/figures/instances.png $CHANGES \
+        --config_file "[$TRAINING,'configs/evaluate.json','configs/postprocessing/watershed.yaml']"
 """
 
 from __future__ import annotations
