@@ -46,6 +46,8 @@ TINY: dict[str, Any] = {
 """Top-level settings of a training of seconds: 4 labeled and 4 unlabeled tiles, 2 epochs of 2 steps."""
 
 
+COLOR_RULE = {"_target_": "torch.nn.Conv2d", "in_channels": 3, "out_channels": 2, "kernel_size": 1}
+"""A network that needs no training: what is dark is gland. With it, each step from file to mask has a known answer."""
 LoggerState = tuple[list[logging.Handler], int, bool]
 """Handlers, level and whether messages go on to the parent."""
 LONGEST = (
@@ -91,6 +93,14 @@ class Bundle:
                 place = place[folder]
             place[last] = value
         path.write_text(json.dumps(content, indent=4), encoding="utf-8")
+
+    def predict_by_color(self) -> None:
+        """Give inference a network, with weights, that calls gland what is darker than the mean in green."""
+        weight = torch.zeros(2, 3, 1, 1)
+        weight[0, 1] = 1.0
+        (self.root / "models").mkdir()
+        torch.save({"weight": weight, "bias": torch.zeros(2)}, self.root / "models" / "model.pt")
+        self.edit("inference.json", {"network_def": COLOR_RULE})
 
     def command(self, *words: str) -> list[str]:
         """A command line of ``monai.bundle``."""

@@ -18,11 +18,10 @@ from monai.inferers import SlidingWindowInferer
 from PIL import Image
 
 from bundle.networks import SemiMoE
+from tests.conftest import COLOR_RULE
 
 OVERLAPS = {f"{kind}_{name}" for kind in ("pooled", "mean", "class_mean") for name in ("dice", "jaccard")}
 OBJECTS = {"object_f1", "object_dice", "object_hausdorff"}
-COLOR_RULE = {"_target_": "torch.nn.Conv2d", "in_channels": 3, "out_channels": 2, "kernel_size": 1}
-"""A network that needs no training: what is dark is gland. With it, each step from file to mask has a known answer."""
 
 
 @pytest.fixture(scope="module")

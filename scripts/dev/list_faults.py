@@ -60,7 +60,7 @@ def table(record: Mapping[str, Any]) -> str:
         rows.append(f"| {count['what']} | {' | '.join(f'{number:,}' for number in numbers)} |\n")
     total = sum(count["cases"] for count in record["counts"])
     provenance = f"{record['date']}, commit {record['commit']}, {record['machine']}"
-    return f"{HEAD}{''.join(rows)}\n{total:,} cases by `{record['command']}`: {provenance}.\n"
+    return f"{HEAD}{''.join(rows)}\n{total:,} cases of the campaign (`{record['command']}`): {provenance}.\n"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -30,7 +30,6 @@ ROOT = Path(__file__).resolve().parents[2]
 KILL, TERM, INTERRUPT = signal.SIGKILL, signal.SIGTERM, signal.SIGINT
 MANY = [KILL] * 20 + [TERM] * 5 + [INTERRUPT] * 5
 FEW = [KILL, INTERRUPT]
-COLOR_RULE = {"_target_": "torch.nn.Conv2d", "in_channels": 3, "out_channels": 2, "kernel_size": 1}
 
 slow = pytest.mark.slow
 
@@ -117,11 +116,7 @@ def test_a_training(copy_bundle: Callable[..., Any]) -> None:
 def predicting(copy_bundle: Callable[..., Any]) -> Any:
     """A bundle whose network calls gland what is darker than the mean in green."""
     made = copy_bundle("predicting", data=False)
-    weight = torch.zeros(2, 3, 1, 1)
-    weight[0, 1] = 1.0
-    (made.root / "models").mkdir()
-    torch.save({"weight": weight, "bias": torch.zeros(2)}, made.root / "models" / "model.pt")
-    made.edit("inference.json", {"network_def": COLOR_RULE})
+    made.predict_by_color()
     return made
 
 
@@ -265,10 +260,7 @@ def test_no_worker_is_left_after_ctrl_c(run_id: str, copy_bundle: Callable[..., 
             Image.new("RGB", (300, 300), (number % 250, 0, 0)).save(made.root / "input" / f"{number}.png")
         words += [made.configs("inference.json"), "--dataset_dir", str(made.root / "input")]
         words += ["--output_dir", str(made.root / "out")]
-        weight = torch.zeros(2, 3, 1, 1)
-        (made.root / "models").mkdir()
-        torch.save({"weight": weight, "bias": torch.zeros(2)}, made.root / "models" / "model.pt")
-        made.edit("inference.json", {"network_def": COLOR_RULE})
+        made.predict_by_color()
     for _ in range(3):
         process = subprocess.Popen(
             made.command(*words), cwd=made.root, stderr=subprocess.PIPE, text=True, start_new_session=True

@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-import torch
 from PIL import Image
 
 from tests.faults.counts import add_counts
 from tests.faults.damage import all_cases
 from tests.faults.readers import read_all
-from tests.faults.test_kills import COLOR_RULE, content, intact
+from tests.faults.test_kills import content, intact
 
 pytestmark = pytest.mark.slow
 
@@ -45,11 +44,7 @@ class Sampler:
 def made(copy_bundle: Callable[..., Any]) -> Any:
     """A bundle whose network calls gland what is darker than the mean in green."""
     bundle = copy_bundle("resources")
-    weight = torch.zeros(2, 3, 1, 1)
-    weight[0, 1] = 1.0
-    (bundle.root / "models").mkdir()
-    torch.save({"weight": weight, "bias": torch.zeros(2)}, bundle.root / "models" / "model.pt")
-    bundle.edit("inference.json", {"network_def": COLOR_RULE})
+    bundle.predict_by_color()
     return bundle
 
 

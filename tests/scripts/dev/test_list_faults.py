@@ -37,7 +37,7 @@ def test_counts_of_a_campaign_become_the_table(
     assert text.startswith(
         f"Before\n<!-- faults -->\n{program.HEAD}| a | 6 | 6 | 0 | 0 |\n| b | 4,000 | 3,000 | 996 | 4 |\n"
     )
-    assert "\n4,006 cases by `make test-faults`: " in text
+    assert "\n4,006 cases of the campaign (`make test-faults`): " in text
     assert text.endswith("<!-- /faults -->\nAfter\n")
     assert program.main(["--check"]) == 0
     page.write_text(text.replace("3,000", "3,001"))
