@@ -35,7 +35,7 @@ define environment
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-faults lint check label-install label label-page test-label benchmark-targets clean
+.PHONY: help install demo test test-slow test-cuda test-faults lint check label-install label label-page test-label benchmark-targets clean
 
 help: ## list the targets
 	@echo "usage: make TARGET [VENV=folder] [LABEL_VENV=folder] [PYTHON=python3.12] [PIP_FLAGS=...] [PYTEST_FLAGS=...]"
@@ -56,6 +56,10 @@ test: install ## run the tests
 
 test-slow: install ## run all tests, including the slow ones
 	$(ONE_THREAD) $(RUN) -m pytest $(PARALLEL) -m "slow or not slow" $(PYTEST_FLAGS)
+
+test-cuda: install ## run the tests that need a GPU, and measure the training step on it (under 10 minutes)
+	$(RUN) -m pytest -m cuda $(PYTEST_FLAGS) tests/test_cuda.py
+	$(RUN) scripts/benchmark_speed.py --steps 20 --output output/speed.json
 
 test-faults: install label-install ## stop, damage and overload everything (30 to 60 minutes; docs/reliability.md)
 	@mkdir -p output

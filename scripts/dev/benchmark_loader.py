@@ -19,7 +19,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +83,8 @@ def run(options: argparse.Namespace) -> None:
     """Run the benchmark and print each result as soon as it is measured."""
     from monai.utils import set_determinism
 
+    from scripts.benchmarking.speed import alone, loaders
+
     config = configured(options)
     set_determinism(seed=config.get_parsed_content("seed"))
     config.get_parsed_content("data#datalist")  # may draw the phantom
@@ -114,20 +116,10 @@ def run(options: argparse.Namespace) -> None:
 
 def configured(options: argparse.Namespace, **more: Any) -> Any:
     """Return the training config with overlays and settings; nothing is instantiated."""
-    from monai.bundle import ConfigParser
+    from scripts.benchmarking import speed
 
-    parser = ConfigParser()
-    parser.read_config([str(ROOT / "configs" / name) for name in ("train.json", *options.overlays)])
-    parser.update({"bundle_root": str(ROOT), "dataset_dir": str(options.dataset_dir.expanduser().absolute())})
-    parser.update({**options.overrides, **more})
-    return parser
-
-
-def loaders(config: Any) -> dict[str, Any]:
-    """Return the loaders of the labeled stream and, if the method has one, of the unlabeled stream."""
-    made = {"labeled": config.get_parsed_content("train#dataloader")}
-    made["unlabeled"] = config.get_parsed_content("train#unlabeled_dataloader")
-    return {name: loader for name, loader in made.items() if loader is not None}
+    dataset_dir = str(options.dataset_dir.expanduser().absolute())
+    return speed.configured(options.overlays, {"dataset_dir": dataset_dir, **options.overrides, **more})
 
 
 def bytes_a_tile(dataset: Any) -> float:
@@ -138,21 +130,16 @@ def bytes_a_tile(dataset: Any) -> float:
     return sum(value.untyped_storage().nbytes() for value in tensors) / max(dataset.cache_num, 1)
 
 
-def alone(loader: Any) -> Any:
-    """Return the same loader without workers."""
-    from monai.data import DataLoader
-
-    return DataLoader(loader.dataset, batch_size=loader.batch_size, sampler=loader.sampler, num_workers=0)
-
-
 def core_seconds(loader: Any, seconds: float) -> float:
     """Return the CPU time of one crop on one core, s."""
     import torch
 
+    from scripts.benchmarking.speed import endless
+
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     crops, until, start = 0, time.perf_counter() + seconds, time.thread_time()
-    for batch in _endless(loader):
+    for batch in endless(loader):
         crops += len(batch["image"])
         if time.perf_counter() > until:
             break
@@ -162,9 +149,11 @@ def core_seconds(loader: Any, seconds: float) -> float:
 
 def crops_a_second(streams: dict[str, Any], steps: int, seconds: float) -> float:
     """Return the crops per second of both streams together, in epochs of ``steps`` steps with a batch of each."""
+    from scripts.benchmarking.speed import endless
+
     crops, start = 0, time.perf_counter()
     while True:
-        iterators = [_endless(loader) for loader in streams.values()]
+        iterators = [endless(loader) for loader in streams.values()]
         for _ in range(steps):
             crops += sum(len(next(batches)["image"]) for batches in iterators)
             if time.perf_counter() - start > seconds:
@@ -178,6 +167,7 @@ def training_speed(config: Any, streams: dict[str, Any], seconds: float) -> tupl
 
     from bundle.engines import SemiSupervisedTrainer
     from bundle.types import to_bool
+    from scripts.benchmarking.speed import alone
 
     batches = {name: next(iter(alone(loader))) for name, loader in streams.items()}
     device = torch.device(config.get_parsed_content("device"))
@@ -206,11 +196,6 @@ def training_speed(config: Any, streams: dict[str, Any], seconds: float) -> tupl
     trainer.run()
     a_step = (clock[-1] - clock[WARM_UP]) / (len(clock) - 1 - WARM_UP)
     return sum(len(batch["image"]) for batch in batches.values()) / a_step, a_step
-
-
-def _endless(loader: Any) -> Iterator[Any]:
-    while True:
-        yield from loader
 
 
 def _sentence(error: BaseException) -> str:

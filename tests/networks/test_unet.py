@@ -9,6 +9,7 @@ from monai.networks.nets import BasicUNet
 from torch import Tensor, nn
 
 from bundle.networks import UNet, UNetDecoder, UNetEncoder
+from bundle.networks.unet import WIDEST_TRANSPOSED, UpsampledConvolution
 
 FULL = (64, 128, 256, 512, 1024)
 TINY = (4, 6, 8, 10, 12)
@@ -56,6 +57,27 @@ def test_it_equals_basic_unet_of_monai_with_other_up_blocks() -> None:
     image = images()
     torch.testing.assert_close(network.eval()(image), twin.eval()(image))
     torch.testing.assert_close(network.train()(image), twin.train()(image))
+
+
+@pytest.mark.parametrize(("below", "width"), [(5, 3), (WIDEST_TRANSPOSED + 1, 2)])
+def test_upsampling_with_a_convolution_equals_that_of_monai(below: int, width: int) -> None:
+    """Output, gradients and running statistics, at the border too."""
+    ours = UpsampledConvolution(below, width).double()
+    after = Convolution(2, below, width, kernel_size=3, act=("relu", {"inplace": True}), norm="batch")
+    nearest = {"mode": "nontrainable", "pre_conv": None, "interp_mode": "nearest", "align_corners": None}
+    theirs = UpSample(2, below, below, 2, post_conv=after, **nearest).double()
+    theirs.load_state_dict(ours.state_dict())
+    assert ours.transposed == (below == 5)
+    image = torch.randn(2, below, 3, 4, dtype=torch.float64)
+    outputs = [module(image.requires_grad_()) for module in (ours, theirs)]
+    assert outputs[0].shape == (2, width, 6, 8)
+    torch.testing.assert_close(*outputs)
+    seen = [
+        torch.autograd.grad(output.square().sum(), [image, *module.parameters()])
+        for output, module in zip(outputs, (ours, theirs), strict=True)
+    ]
+    torch.testing.assert_close(*seen)
+    torch.testing.assert_close(ours.state_dict(), theirs.state_dict())
 
 
 def test_heads_contain_the_output_of_forward() -> None:
