@@ -24,6 +24,8 @@ DEMO_FORMAT = "semi_moe.demo/1"
 """Format of the file of a finished demo."""
 SCORES = ("pooled_dice", "class_mean_dice", "mean_dice", "object_f1", "object_dice", "object_hausdorff")
 """Scores in a new entry, if its cells have them."""
+SINGLE = ("class_mean_dice", "object_dice")
+"""Scores of the table of single draws."""
 LASTING = (
     *("max_epochs", "train#trainer#epoch_length", "train#early_stop#patience", "bundle_root"),
     *("epoch_length", "patience"),
@@ -69,10 +71,13 @@ def record_of_cells(folder: str | Path, name: str, before: Mapping[str, Any] | N
     content = cells[0].content
     hardware = content.get("hardware") or {}
     threads = hardware.get("threads")
-    devices = [str(hardware.get("cpu") or "unknown CPU"), str(hardware.get("device") or "unknown device")]
+    processors = sorted({str((cell.content.get("hardware") or {}).get("cpu") or "unknown CPU") for cell in cells})
+    devices = [" or ".join(processors), str(hardware.get("device") or "unknown device")]
     tables = {"scores": _scores(cells, before)}
     if differences := _differences(cells):
         tables["images"] = {"columns": DIFFERENCES, "rows": differences}
+    if draws := _draws(cells):
+        tables["draws"] = draws
     return {
         "what": before["what"] if before else f"{', '.join(methods_of(cells))} on {content['data']}",
         **{key: content[key] for key in ("data", "protocol", "size", "steps")},
@@ -203,12 +208,29 @@ def _scores(cells: Sequence[Cell], before: Mapping[str, Any] | None) -> dict[str
                     if value is not None and (not postprocessing or is_object_score(key))
                 }
                 if values:
-                    label = f"`{method}`" + (f", read by {title}" if postprocessing else "")
+                    label = f"`{method}`" + (f", {title}" if postprocessing else "")
                     key = " ".join([method, labels, *([title] if postprocessing else [])])
                     rows[key] = {"labels": labels, "method": label, **values}
     columns = {"labels": {"title": "labels, %"}, "method": {"title": "method"}}
     kept_columns = {name: column for name, column in old.items() if name in (*columns, *names)}
     return {"columns": kept_columns or columns | {name: _column(name) for name in names}, "rows": rows}
+
+
+def _draws(cells: Sequence[Cell]) -> dict[str, Any]:
+    """Return the table of the single draws of the labels; empty if there is one draw, or none of its scores."""
+    seeds = sorted({cell.seed for cell in cells})
+    names = [name for name in SINGLE if name in metrics_of(cells)]
+    columns: Rows = {"labels": {"title": "labels, %"}, "method": {"title": "method"}}
+    for name in names:
+        column = _column(name)
+        columns |= {f"{name}_{seed}": {**column, "title": f"{column['title']}, draw {seed}"} for seed in seeds}
+    rows: Rows = {}
+    for labels in labels_of(cells):
+        for method in methods_of(cells):
+            runs = group(cells, method, labels)
+            values = {f"{name}_{run.seed}": round(run.metrics[name], 5) for run in runs for name in names}
+            rows[f"{method} {labels}"] = {"labels": labels, "method": f"`{method}`", **values}
+    return {"columns": columns, "rows": rows} if len(seeds) > 1 and names else {}
 
 
 def _differences(cells: Sequence[Cell]) -> Rows:

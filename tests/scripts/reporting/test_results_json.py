@@ -36,6 +36,20 @@ def test_scores_and_differences_equal_those_of_the_cells(
     )
 
 
+def test_single_draws_are_those_of_the_cells(
+    make_cells: Callable[..., Path], repository_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_cells()
+    assert "draws" not in record_of_cells(folder, "first", None, repository_root)["tables"]
+    monkeypatch.setattr("scripts.reporting.results_json.SINGLE", ("mean_dice", "object_dice"))
+    draws = record_of_cells(folder, "first", None, repository_root)["tables"]["draws"]
+    assert list(draws["columns"]) == ["labels", "method", "mean_dice_0", "mean_dice_1"]
+    assert draws["columns"]["mean_dice_1"]["title"] == "mean Dice, draw 1"
+    for cell in load_cells(folder):
+        value = draws["rows"][f"{cell.method} {cell.labels}"][f"mean_dice_{cell.seed}"]
+        assert value == pytest.approx(cell.metrics["mean_dice"], abs=1e-5)
+
+
 def test_the_entry_has_its_origin(make_cells: Callable[..., Path], repository_root: Path) -> None:
     made = record_of_cells(make_cells(), "first", None, repository_root)
     assert (made["commit"], made["date"], made["seeds"], made["steps"]) == ("0123456", "2026-01-01", [0, 1], 100)
