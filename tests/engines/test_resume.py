@@ -179,6 +179,23 @@ def differences(one: dict[str, Tensor], other: dict[str, Tensor]) -> dict[str, f
     return {name: value for name, value in largest.items() if value > 1e-6}
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Resume file of a training of one epoch; tests must not change it."""
+    folder = tmp_path_factory.mktemp("finished")
+    training(folder, epochs=1).trainer.run()
+    return folder / "checkpoints" / "resume.pt"
+
+
+@pytest.fixture
+def resume_file(finished: Path, tmp_path: Path) -> Path:
+    """Copy of that file, where a training in `tmp_path` looks for it."""
+    path = tmp_path / "checkpoints" / "resume.pt"
+    path.parent.mkdir()
+    shutil.copy(finished, path)
+    return path
+
+
 # Going on
 
 
@@ -334,8 +351,7 @@ def test_without_being_asked_nothing_is_resumed(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_another_training_is_refused(tmp_path: Path, settings: dict[str, Any], text: str) -> None:
-    training(tmp_path, epochs=1).trainer.run()
+def test_another_training_is_refused(tmp_path: Path, resume_file: Path, settings: dict[str, Any], text: str) -> None:
     with pytest.raises(ValueError, match=rf"(?s)resume\.pt .*{text}"):
         training(tmp_path, resume=True, epochs=1, **settings)
 
@@ -356,19 +372,18 @@ def test_a_file_that_lacks_a_part_is_refused(tmp_path: Path) -> None:
     ],
     ids=["empty", "truncated", "model", "tensor"],
 )
-def test_what_is_no_resume_file_is_refused_and_stays(tmp_path: Path, content: Any, text: str) -> None:
-    path = tmp_path / "checkpoints" / "resume.pt"
+def test_what_is_no_resume_file_is_refused_and_stays(
+    tmp_path: Path, resume_file: Path, content: Any, text: str
+) -> None:
     if content == b"half":
-        training(tmp_path, epochs=1).trainer.run()
-        path.write_bytes(path.read_bytes()[:5000])
+        resume_file.write_bytes(resume_file.read_bytes()[:5000])
     else:
-        path.parent.mkdir()
-        path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
-    before = path.read_bytes()
+        resume_file.write_bytes(content) if isinstance(content, bytes) else torch.save(content, resume_file)
+    before = resume_file.read_bytes()
     with pytest.raises(ValueError, match=rf"resume\.pt {text}"):
         training(tmp_path, resume=True)
-    assert path.read_bytes() == before
-    assert list(path.parent.iterdir()) == [path]
+    assert resume_file.read_bytes() == before
+    assert list(resume_file.parent.iterdir()) == [resume_file]
 
 
 def test_a_state_that_an_item_refuses_is_said_with_its_name(tmp_path: Path) -> None:
@@ -414,10 +429,10 @@ WRONG_PARTS: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("change", "text"), WRONG_PARTS, ids=str)
-def test_a_part_of_a_wrong_type_is_refused(tmp_path: Path, change: dict[str, Any], text: str) -> None:
-    path = tmp_path / "checkpoints" / "resume.pt"
-    training(tmp_path, epochs=1).trainer.run()
-    torch.save(torch.load(path, weights_only=True) | change, path)
+def test_a_part_of_a_wrong_type_is_refused(
+    tmp_path: Path, resume_file: Path, change: dict[str, Any], text: str
+) -> None:
+    torch.save(torch.load(resume_file, weights_only=True) | change, resume_file)
     with pytest.raises(ValueError, match=rf"resume\.pt .*{text}"):
         training(tmp_path, resume=True, epochs=1)
 
@@ -433,12 +448,12 @@ def test_a_part_of_a_wrong_type_is_refused(tmp_path: Path, change: dict[str, Any
         ("step", [], r"float\(\) argument must be .*, not .list.; resume with"),
     ],
 )
-def test_moments_of_a_wrong_kind_are_refused(tmp_path: Path, name: str, value: Any, text: str) -> None:
-    path = tmp_path / "checkpoints" / "resume.pt"
-    training(tmp_path, epochs=1).trainer.run()
-    content = torch.load(path, weights_only=True)
+def test_moments_of_a_wrong_kind_are_refused(
+    tmp_path: Path, resume_file: Path, name: str, value: Any, text: str
+) -> None:
+    content = torch.load(resume_file, weights_only=True)
     content["optimizer"]["state"][0][name] = value
-    torch.save(content, path)
+    torch.save(content, resume_file)
     with pytest.raises(ValueError, match=rf"does not fit this training \(optimizer\): {text}"):
         training(tmp_path, resume=True, epochs=1)
 
