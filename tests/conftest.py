@@ -208,13 +208,14 @@ def copy_bundle(
 ) -> Callable[..., Bundle]:
     """Copies the bundle, as a user has it, to a new folder, and makes its settings tiny there.
 
-    With ``data=False`` the data set is left to be drawn by the first run.
+    With ``data=False`` the data set is left to be drawn by the first run. Compiled modules are copied too (but none
+    that is being written), so that no copy compiles the bundle again.
     """
 
     def copy(name: str, data: bool = True) -> Bundle:
         root = tmp_path_factory.mktemp("bundles") / name
         for folder in ("bundle", "configs"):
-            shutil.copytree(repository_root / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(repository_root / folder, root / folder, ignore=shutil.ignore_patterns("*.pyc.*"))
         made = Bundle(root, python)
         made.edit("train.json", TINY | {f"data#datalist#{key}": value for key, value in SMALL_PHANTOM.items()})
         made.edit("inference.json", {"num_workers": 0})

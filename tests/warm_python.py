@@ -27,7 +27,7 @@ from typing import Any
 CHUNK = 1 << 16
 """Bytes of a message that are read at once."""
 LIBRARIES = ["monai.bundle", "nibabel", "scipy.ndimage", "skimage.segmentation", "tifffile"]
-LIBRARIES += ["torch._dynamo", "torch.utils.tensorboard"]
+LIBRARIES += ["shapely", "skimage.morphology", "torch._dynamo", "torch.utils.tensorboard"]
 """What the bundle and its programs import of others, and takes long."""
 
 
