@@ -64,9 +64,11 @@ test-cuda: install ## run the tests that need a GPU, and measure the training st
 test-faults: install label-install ## stop, damage and overload everything (30 to 60 minutes; docs/reliability.md)
 	@mkdir -p output
 	@rm -f $(FAULT_COUNTS)
-	$(ONE_THREAD) FAULT_COUNTS=$(FAULT_COUNTS) $(RUN) -m pytest $(PARALLEL) -m slow $(PYTEST_FLAGS) tests/faults
+	ended=0; \
+	$(ONE_THREAD) FAULT_COUNTS=$(FAULT_COUNTS) $(RUN) -m pytest $(PARALLEL) -m slow $(PYTEST_FLAGS) tests/faults || ended=1; \
 	$(ONE_THREAD) FAULT_COUNTS=$(FAULT_COUNTS) $(LABEL_RUN) -m pytest -m slow $(PYTEST_FLAGS) \
-		tests/label_app/test_faults.py tests/label_app/test_server.py
+		tests/label_app/test_faults.py tests/label_app/test_server.py || ended=1; \
+	exit $$ended
 	@echo "counts: $(FAULT_COUNTS); scripts/dev/list_faults.py --counts writes them to docs/reliability.md"
 
 lint: install ## check style, format and types

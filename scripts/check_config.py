@@ -51,8 +51,7 @@ Findings = list[str]
 IMPORT = re.compile(r"\$\s*(import|from)\s")
 """An import, which MONAI runs at any key."""
 LOCATOR = ComponentLocator()  # scans all of MONAI on first use
-MOST_VALUES = 100_000
-MOST_LEVELS = 100
+MOST_VALUES, MOST_LEVELS = 100_000, 100
 METHOD = "method"  # name of an overlay
 
 
@@ -109,6 +108,9 @@ def check(settings: Mapping[str, Any]) -> Findings:
     contents = list(_contents(files, findings))
     if len(list(_contents(meta, findings))) + len(contents) < len(meta) + len(files):
         return findings
+    late = [source for source, content in contents[1:] if "imports" in content]
+    if late and "imports" not in contents[0][1]:
+        return [f"{contents[0][0]}: is before the base config; give {late[0]} first"]
     for number, (source, content) in enumerate([*contents, ("--", overrides)]):
         added |= _merge(parser, source, content, findings, first=number == 0)
     for name in (run_id, *filter(None, runs)):

@@ -162,7 +162,8 @@ def export(files: Sequence[str], changes: Mapping[str, Any], model: Path, output
 
     Raises:
         FileNotFoundError: if there are no weights.
-        ValueError: if the weights do not fit the network, or inference does not support the run's preprocessing.
+        ValueError: if the weights do not fit the network, inference does not support the run's preprocessing, or a
+            config cannot name the output folder.
     """
     from bundle.data.folder_writer import new_folder
     from bundle.engines.model_json_reader import NAME, read_description
@@ -178,6 +179,8 @@ def export(files: Sequence[str], changes: Mapping[str, Any], model: Path, output
     training["train"] = training["train"] | {"handlers": handlers}
     if not model.is_file():
         raise FileNotFoundError(f"no weights at {model}; train first, or give the --ckpt_dir of the run")
+    if "#" in str(output) or "::" in str(output):
+        raise ValueError(f"the path of --output {output} holds #, which MONAI reads as a separator; give another")
     with new_folder(output) as folder:
         for name in ("bundle", "configs"):
             excluded = shutil.ignore_patterns("__pycache__", *LEFT_OUT)

@@ -8,9 +8,9 @@ from types import TracebackType
 
 
 def end_without_traceback() -> None:
-    """Set the exception hook of this process, if it is a program of this folder; call it before slow imports."""
+    """Set the exception hook of this process, if it is a program below this folder; call it before slow imports."""
     program = getattr(sys.modules["__main__"], "__file__", None) or ""
-    if Path(program).resolve().parent == Path(__file__).resolve().parent:
+    if Path(program).resolve().is_relative_to(Path(__file__).resolve().parent):
         sys.excepthook = _excepthook
 
 

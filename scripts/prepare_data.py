@@ -38,6 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program. Exit codes: 0 success, 1 error, 2 invalid command line, 130 interrupted."""
     options = _parser().parse_args(arguments)
     try:
+        output = getattr(options, "output", None)
+        if output and re.search("#|::", str(Path(output).expanduser().absolute())):
+            raise ValueError(f"the path of --output {output} holds #, which MONAI reads as a separator; give another")
         options.run(options)
     except (OSError, ValueError) as error:
         print(f"prepare_data: {_sentence(error)}", file=sys.stderr)
@@ -67,12 +70,7 @@ def add_folder(sources: Any) -> None:
     add("--images", required=True, metavar="DIR", help="folder of images; images without a mask are unlabeled")
     add("--masks", metavar="DIR", help="folder of masks (default: the folder of images)")
     add("--output", required=True, metavar="DIR", help="output folder; must be new or empty")
-    add(
-        "--mask-suffix",
-        default="",
-        metavar="TEXT",
-        help="suffix of mask names, for example _mask (default: none)",
-    )
+    add("--mask-suffix", default="", metavar="TEXT", help="suffix of mask names, for example _mask (default: none)")
     add("--table", metavar="CSV", help="metadata: column image, and any of patient, grade, domain, mpp")
     add(
         "--classes",

@@ -24,6 +24,10 @@ APP = Path(__file__).resolve().parent
 ROOT = APP.parents[1]
 sys.path[:0] = [str(ROOT), str(APP)]
 
+from scripts.interruption import end_without_traceback
+
+end_without_traceback()
+
 HERE = "127.0.0.1"
 PORT = 8000
 LONGEST_START = 120

@@ -188,6 +188,13 @@ def test_a_change_of_another_process_is_not_undone(store: TileDatastore, tmp_pat
     third = TileDatastore(str(folder_of(store)), ["Gland"])
     assert third.get_labeled_images() == ["one"]
     assert third.get_image_info("two.v1")["note"] == 1
+    other.save_label("two.v1", str(mask(tmp_path / "m.png")), "original", {"model": "a"})
+    with pytest.raises(RefusalError, match="there is no label final"):
+        store.remove_label("two.v1", "final")  # reads the change, and is refused
+    store.update_image_info("one", {"note": 2})
+    index = json.loads((folder_of(store) / INDEX).read_text(encoding="utf-8"))["objects"]
+    assert index["two.v1"]["labels"]["original"]["info"]["model"] == "a"
+    assert index["one"]["image"]["info"]["note"] == 2
 
 
 def test_a_damaged_index_is_set_aside_and_made_anew_with_all_labels(store: TileDatastore, tmp_path: Path) -> None:

@@ -101,6 +101,15 @@ def test_an_overlay_that_is_no_mapping_is_said_with_its_file(
     assert re.match(rf"{path}: {said}", findings[0])
 
 
+@pytest.mark.parametrize(
+    ("overlay", "base"), [("inference/slides.yaml", "inference.json"), ("methods/cps.yaml", "train.json")]
+)
+def test_an_overlay_before_its_base_config_is_said(check: Check, overlay: str, base: str) -> None:
+    code, findings, _ = check("run", *files(overlay, base))
+    assert code == 1
+    assert findings == [f"{CONFIGS / overlay}: is before the base config; give {CONFIGS / base} first"]
+
+
 def test_overrides_that_are_promised_have_no_fault(check: Check) -> None:
     words = [
         "--bundle_root",

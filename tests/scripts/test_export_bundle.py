@@ -244,6 +244,7 @@ def test_code_in_a_model_json_goes_into_no_bundle(words, said, program, trained,
         (["--config_file", "configs/train.json"], r"model\.pt does not fit this"),
         (["--ckpt_dir", "nowhere"], r"no weights at nowhere"),
         (["--output", "."], r"holds|not empty"),
+        (["--output", "made#1"], r"--output made#1 holds #, which MONAI reads as a separator"),
     ],
 )
 def test_what_does_not_fit_is_one_sentence_and_leaves_nothing(

@@ -13,7 +13,8 @@ import pytest
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 PROGRAMS = [path for path in sorted(SCRIPTS.glob("*.py")) if path.name != "interruption.py"]
-SLOW = ("numpy", "torch", "monai", "yaml", "tqdm", "fire", "pandas", "matplotlib")
+PROGRAMS.append(SCRIPTS / "label_app" / "start.py")
+SLOW = ("numpy", "torch", "monai", "monailabel", "torchvision", "yaml", "tqdm", "fire", "pandas", "matplotlib")
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda path: path.stem)
@@ -23,6 +24,8 @@ def test_a_program_stopped_during_its_imports_says_one_line(program: Path, tmp_p
     words = ["--cells", "x", "--output", "x", "--methods", "x", "--dataset", "x", "--ckpt_dir", "x"]
     if program.stem in ("prepare_data", "make_splits", "demo", "check_config"):
         words = []
+    if program.stem == "start":
+        words = ["--studies", str(tmp_path), "--port", "0"]
     done = subprocess.run(
         [sys.executable, str(program), *words],
         env=os.environ | {"PYTHONPATH": str(tmp_path)},

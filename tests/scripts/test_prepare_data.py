@@ -146,6 +146,7 @@ def test_errors_are_one_sentence_and_leave_nothing(
         ("bare", "new", "no Grade.csv in"),
         ("source", "new", "train_5_anno.bmp is 4 x 4 px"),
         ("source", "used", "used exists and is not empty"),
+        ("source", "new#1", "new#1 holds #, which MONAI reads as a separator"),
     ):
         assert program.main(["glas", "--source", str(tmp_path / folder), "--output", str(tmp_path / output)]) == 1
         last = capsys.readouterr().err.splitlines()[-1]

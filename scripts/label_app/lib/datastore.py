@@ -61,6 +61,7 @@ class TileDatastore(LocalDatastore):
     def __init__(self, path: str, classes: Sequence[str], auto_reload: bool = False, read_only: bool = False) -> None:
         self.classes = list(classes)
         self._own = threading.local()
+        self._config_ts: float = 0  # of the index that was read last
         os.makedirs(path, exist_ok=True)
         self._turn = FileLock(os.path.join(path, ".lock_changes"))  # one object, so that a thread may acquire it twice
         _set_aside_damaged(Path(path) / INDEX)
@@ -189,10 +190,8 @@ class TileDatastore(LocalDatastore):
         """Return the path of an existing image."""
         path = self.get_image_uri(image_id)
         if not path:
-            raise RefusalError(
-                NOT_FOUND,
-                f"there is no image {image_id[:80]!r} in the folder; GET /datastore/?output=all lists all images",
-            )
+            what = f"there is no image {image_id[:80]!r} in the folder; GET /datastore/?output=all lists all images"
+            raise RefusalError(NOT_FOUND, what)
         return Path(path)
 
     def _keep(self, image_id: str, tag: str, move: bool) -> None:
@@ -236,11 +235,12 @@ class TileDatastore(LocalDatastore):
             yield
             return
         self._own.draft = self._index.model_copy(deep=True)
+        read_before = self._config_ts
         try:
             yield
-            self._index = self._own.draft
+            self._index, read_before = self._own.draft, self._config_ts
         finally:
-            self._own.draft = None
+            self._own.draft, self._config_ts = None, read_before  # an error drops also what was read from disk
 
     def _init_from_datastore_file(self, throw_exception: bool = False) -> None:
         """Read the index if another process changed it; also called by the thread that watches the folder."""
