@@ -15,6 +15,7 @@ import monai.bundle
 import numpy as np
 import pytest
 import tifffile
+import torch
 from PIL import Image
 
 pytest.importorskip("monailabel", reason="MONAI Label is not installed: make test-label")
@@ -319,6 +320,17 @@ def test_a_model_that_is_moved_away_or_uploaded_never_touches_that_of_the_bundle
     broken = client.put(f"/model/{MODEL}", files={"file": ("model.pt", b"no weights")})
     assert broken.status_code == 422
     assert "cannot be read as weights" in broken.json()["detail"]
+    diverged = io.BytesIO()
+    weights = torch.load(shipped, weights_only=True)
+    torch.save(
+        {name: value * 1e30 if value.is_floating_point() else value for name, value in weights.items()}, diverged
+    )
+    assert client.put(f"/model/{MODEL}", files={"file": ("model.pt", diverged.getvalue())}).status_code == 422
+    (studies / "model" / "model.pt").write_bytes(diverged.getvalue())  # put there by hand
+    answer = client.post(f"{INFER}?image={first}&output=image")
+    assert answer.status_code == 422, "its outputs are no numbers, and no empty mask"
+    assert "its training diverged" in answer.json()["detail"]
+    client.put(f"/model/{MODEL}", files={"file": ("model.pt", before)})
     again = client.put(f"/model/{MODEL}", files={"file": ("model.pt", before)}).json()
     assert (studies / "model" / again["kept"]).read_bytes() == before, "what was there is kept"
     assert client.post(f"{INFER}?image={first}&output=image").status_code == 200

@@ -27,6 +27,7 @@ from bundle.data import picture_size
 from bundle.engines import ModelCheckpointLoader
 from bundle.inference.polygons import pieces
 from bundle.slides import SlideError, open_slide
+from bundle.utils import check_output
 
 SETTINGS = (
     *("model", "image", "description", "output", "location", "size", "wsi_tiles", "mpp", "min_poly_area"),
@@ -108,10 +109,15 @@ class SegmentationTask(BundleInferTask):
             return super().__call__(request, callbacks)
 
     def run_inferer(self, data: dict[str, Any], convert_to_batch: bool = True, device: str = "cuda") -> dict[str, Any]:
-        """Run the network, in mixed precision on CUDA."""
+        """Run the network, in mixed precision on CUDA.
+
+        Raises:
+            ValueError: if its output holds no plausible numbers.
+        """
         with torch.autocast("cuda", enabled=str(device).startswith("cuda")):
             data = super().run_inferer(data, convert_to_batch, device)
         data[self.output_label_key] = data[self.output_label_key].float()
+        check_output(data[self.output_label_key], "the image")
         return data
 
     def writer(
