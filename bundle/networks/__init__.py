@@ -1,6 +1,7 @@
 """Networks with named heads, one architecture per file."""
 
 from bundle.networks.auxiliary import AuxiliaryUNet, FeatureDrop, FeatureNoise, PyramidUNet
+from bundle.networks.dual_task import DualTaskUNet
 from bundle.networks.efficientnet_lite import EfficientNetLite
 from bundle.networks.encoders import Encoder, PretrainableEncoder, UNetEncoder, without_pretrained
 from bundle.networks.feature_dropout import ComplementaryDropout, DroppedUNet, FeatureDropout
@@ -19,6 +20,7 @@ __all__ = [
     "AuxiliaryUNet",
     "ComplementaryDropout",
     "DroppedUNet",
+    "DualTaskUNet",
     "EfficientNetLite",
     "Encoder",
     "FeatureDrop",

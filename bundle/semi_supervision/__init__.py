@@ -12,7 +12,12 @@ from bundle.semi_supervision.pseudo_labelers import (
     to_target,
 )
 from bundle.semi_supervision.ramps import ConstantRamp, CosineRamp, LinearRamp, SigmoidRamp
-from bundle.semi_supervision.regularizers import BalanceRegularizer, EntropyRegularizer, Regularizer
+from bundle.semi_supervision.regularizers import (
+    BalanceRegularizer,
+    CrossTaskRegularizer,
+    EntropyRegularizer,
+    Regularizer,
+)
 from bundle.semi_supervision.step import Step
 from bundle.semi_supervision.uncertainty import UncertaintyPseudoLabeler
 
@@ -23,6 +28,7 @@ __all__ = [
     "ConsistencyTerm",
     "ConstantRamp",
     "CosineRamp",
+    "CrossTaskRegularizer",
     "EntropyRegularizer",
     "FusionPseudoLabeler",
     "HeadPseudoLabeler",

@@ -56,8 +56,11 @@ class HeadPseudoLabeler(nn.Module):
             ``soft``.
         agreement: heads that must agree with the source on foreground or background, as logits or as the sign of a
             distance; pixels where one does not get weight 0. Only for ``hard`` and ``soft``.
+        reweighted: whether the other pixels get the weight (p - 1/C) / (1 - 1/C), p their largest of C probabilities:
+            1 if it is 1, and 0 if all classes are equally probable. Otherwise their weight is 1. Only for ``hard`` and
+            ``soft``.
 
-    A label has no weight if neither ``confidence`` nor ``agreement`` is given.
+    A label has no weight if none of ``confidence``, ``agreement`` and ``reweighted`` is given.
 
     Raises:
         ValueError: if ``sources`` and ``forms`` do not name the same heads.
@@ -78,6 +81,7 @@ class HeadPseudoLabeler(nn.Module):
         forms: Mapping[str, str],
         confidence: float = 0.0,
         agreement: Sequence[str] = (),
+        reweighted: bool = False,
     ) -> None:
         super().__init__()
         if set(sources) != set(forms):
@@ -86,6 +90,7 @@ class HeadPseudoLabeler(nn.Module):
         self.forms = dict(forms)
         self.confidence = confidence
         self.agreement = tuple(agreement)
+        self.reweighted = reweighted
 
     @torch.no_grad()
     def forward(self, batch: Batch, heads: Heads, progress: float) -> dict[str, PseudoLabel]:
@@ -95,12 +100,14 @@ class HeadPseudoLabeler(nn.Module):
 
     def _label(self, logits: Tensor, form: str, others: Sequence[Tensor]) -> PseudoLabel:
         logits = logits.detach()
-        counted: list[Tensor] = []
-        if form != "tanh":
-            counted += [foreground(other) == foreground(logits) for other in others]
-        if form != "tanh" and self.confidence > 0.0:
-            counted.append(logits.float().softmax(dim=1).amax(dim=1, keepdim=True) >= self.confidence)
-        weight = torch.stack(counted).all(dim=0).float() if counted else None
+        if form == "tanh":
+            return PseudoLabel(to_target(logits, form))
+        weights = [(foreground(other) == foreground(logits)).float() for other in others]
+        if self.confidence > 0.0 or self.reweighted:
+            largest = logits.float().softmax(dim=1).amax(dim=1, keepdim=True)
+            weights += [(largest >= self.confidence).float()] if self.confidence > 0.0 else []
+            weights += [(largest * logits.shape[1] - 1.0) / (logits.shape[1] - 1.0)] if self.reweighted else []
+        weight = torch.stack(weights).prod(dim=0) if weights else None
         return PseudoLabel(to_target(logits, form), weight)
 
 
@@ -114,6 +121,7 @@ class TeacherPseudoLabeler(HeadPseudoLabeler):
         forms: student head -> ``hard``, ``soft`` or ``tanh``.
         confidence: as for :class:`HeadPseudoLabeler`.
         agreement: as for :class:`HeadPseudoLabeler`; heads of the teacher.
+        reweighted: as for :class:`HeadPseudoLabeler`.
     """
 
     needs_heads = False
@@ -125,8 +133,9 @@ class TeacherPseudoLabeler(HeadPseudoLabeler):
         forms: Mapping[str, str],
         confidence: float = 0.0,
         agreement: Sequence[str] = (),
+        reweighted: bool = False,
     ) -> None:
-        super().__init__(sources, forms, confidence, agreement)
+        super().__init__(sources, forms, confidence, agreement, reweighted)
         # A tuple hides the teacher from `nn.Module`: neither DDP nor the student's train() may touch it.
         self._teacher = (teacher,)
 

@@ -126,7 +126,7 @@ class Step(nn.Module):
         self.unlabeled_first = unlabeled_first
         students = {("labeled", id(None))}
         students |= {(term.stream, id(term.student_view)) for term in self._consistency.values()}
-        students |= {(term.stream, id(None)) for term in self._regularizers.values()}
+        students |= {(term.stream, id(term.student_view)) for term in self._regularizers.values()}
         self._student_passes = frozenset(students)
 
     @property
@@ -161,7 +161,7 @@ class Step(nn.Module):
         total, weights = self.objective(labeled_losses, unlabeled_losses, progress)
         for name, term in self._regularizers.items():
             if term.stream in streams:
-                value = term(passes.student(term.stream, None), progress)
+                value = term(passes.student(term.stream, term.student_view), progress)
                 log[f"regularizer/{name}"] = value
                 total = total + term.ramp(progress) * value
         log |= {f"labeled/{name}": loss for name, loss in labeled_losses.items()} | weights | self._gates(passes)

@@ -10,7 +10,7 @@ import torch
 from monai.losses import DiceLoss
 from torch import Tensor, nn
 
-from bundle.losses import CrossEntropy, CrossEntropyDice, Dice, SoftmaxSquaredError
+from bundle.losses import CrossEntropy, CrossEntropyDice, Dice, PixelContrast, SoftmaxSquaredError
 from bundle.types import IGNORE
 
 # Three classes, two pixels: probabilities (0.5, 0.25, 0.25) and (0.2, 0.3, 0.5), classes 0 and 1.
@@ -170,3 +170,61 @@ def test_shapes_never_broadcast(make: Make) -> None:
 def test_dice_needs_smoothing() -> None:
     with pytest.raises(ValueError, match="smooth"):
         Dice(smooth=0.0)
+
+
+# Contrast of embeddings: classes 0, 0 and 1; the mean directions are (1, 0) and (0, 1).
+EMBEDDINGS = torch.tensor([[3.0, 0.0], [1.0, 0.0], [0.0, 2.0]]).T.reshape(1, 2, 1, 3)
+CLASSES = torch.tensor([0, 0, 1]).reshape(1, 1, 1, 3)
+
+
+def test_contrast_by_hand() -> None:
+    """Every pixel has cosine 1 to its own class and 0 to the other, whatever its length: log(1 + exp(-1 / t))."""
+    for temperature in (1.0, 0.1):
+        expected = math.log1p(math.exp(-1.0 / temperature))
+        assert PixelContrast(temperature)(EMBEDDINGS, CLASSES).item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_contrast_counts_classes_equally_and_pixels_by_weight() -> None:
+    """The third pixel of class 0 lies on the mean of class 1; with weight 0 it does not exist."""
+    prediction = torch.cat([EMBEDDINGS, torch.tensor([0.0, 1.0]).reshape(1, 2, 1, 1)], dim=3)
+    target = torch.cat([CLASSES, torch.zeros(1, 1, 1, 1, dtype=torch.int64)], dim=3)
+    weight = torch.tensor([1.0, 1.0, 1.0, 0.0]).reshape(1, 1, 1, 4)
+    loss = PixelContrast(1.0)
+    assert loss(prediction, target, weight).item() == pytest.approx(math.log1p(math.exp(-1.0)), abs=1e-6)
+    ignored = target.clone()
+    ignored[..., 3] = IGNORE
+    assert loss(prediction, ignored).item() == pytest.approx(math.log1p(math.exp(-1.0)), abs=1e-6)
+    length = math.sqrt(5.0)  # mean of class 0: (2, 1) / sqrt(5)
+    first = math.log1p(math.exp((0.0 - 2.0) / length))
+    wrong = math.log1p(math.exp(1.0 - 1.0 / length))
+    second = math.log1p(math.exp(1.0 / length - 1.0))
+    assert loss(prediction, target).item() == pytest.approx(((2 * first + wrong) / 3 + second) / 2, abs=1e-6)
+
+
+def test_contrast_separates_the_classes() -> None:
+    embeddings = torch.randn(2, 4, 6, 5, requires_grad=True)
+    target = torch.randint(0, 3, (2, 1, 6, 5))
+    loss = PixelContrast(0.5)
+    optimizer = torch.optim.SGD([embeddings], lr=5.0)
+    first = loss(embeddings, target).item()
+    for _ in range(20):
+        optimizer.zero_grad()
+        loss(embeddings, target).backward()
+        optimizer.step()
+    assert loss(embeddings, target).item() < 0.5 * first
+
+
+@pytest.mark.parametrize("value", [0, IGNORE])
+def test_contrast_of_one_class_or_none_is_zero_without_gradient(value: int) -> None:
+    prediction = torch.randn(1, 4, 3, 3, requires_grad=True)
+    result = PixelContrast()(prediction, torch.full((1, 1, 3, 3), value))
+    (gradient,) = torch.autograd.grad(result, prediction)
+    assert result.item() == 0.0
+    assert not gradient.any()
+
+
+def test_contrast_refuses_soft_targets_and_a_temperature_of_zero() -> None:
+    with pytest.raises(ValueError, match="the target of a contrastive loss is"):
+        PixelContrast()(EMBEDDINGS, EMBEDDINGS)
+    with pytest.raises(ValueError, match="must be above 0, got 0"):
+        PixelContrast(0.0)

@@ -14,6 +14,7 @@ from monai.bundle import ConfigParser
 from torch import Tensor, nn
 
 from bundle.engines import ModelCheckpointLoader
+from bundle.semi_supervision import CrossTaskRegularizer
 from bundle.types import PseudoLabel
 
 METHODS = sorted(path.stem for path in (Path(__file__).resolve().parents[2] / "configs" / "methods").glob("*.yaml"))
@@ -154,7 +155,8 @@ def test_consistency_terms_teach_the_student_and_no_source_in_steps_as_many_as_t
     labeled, unlabeled = made.batches()
     heads = made.network.heads((unlabeled or labeled)["image"])
     taught = {head for term in made.step.consistency.values() for head in term.losses}
-    taught |= {term.head for term in made.step.regularizers.values()}
+    for term in made.step.regularizers.values():
+        taught |= {term.seg, term.sdf} if isinstance(term, CrossTaskRegularizer) else {term.head}
     parameters = dict(made.network.named_parameters())
     reached = torch.autograd.grad(
         sum(heads[head].sum() for head in sorted(taught)), list(parameters.values()), allow_unused=True

@@ -17,6 +17,7 @@ from bundle.networks import (
     AuxiliaryUNet,
     ComplementaryDropout,
     DroppedUNet,
+    DualTaskUNet,
     EfficientNetLite,
     Encoder,
     FeatureNoise,
@@ -49,6 +50,7 @@ NETWORKS: dict[str, Callable[..., NamedOutputs]] = {
     "peers": Peers,
     "xnet": XNet,
     "pyramid": PyramidUNet,
+    "dual_task": DualTaskUNet,
     "auxiliary": lambda **rest: AuxiliaryUNet([FeatureNoise(0.3)], **rest),
     "dropped": lambda **rest: DroppedUNet(ComplementaryDropout(0.0), **rest),
 }

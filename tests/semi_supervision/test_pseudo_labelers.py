@@ -48,6 +48,23 @@ def test_numbers_are_written_in_float32(form: str) -> None:
     assert to_target(LOGITS.half(), form).dtype == torch.float32
 
 
+@pytest.mark.parametrize(("confidence", "weights"), [(0.0, [0.0, 0.7616, 0.0, 1.0]), (0.9, [0.0, 0.0, 0.0, 1.0])])
+def test_certainty_weights_the_pixels_that_pass_the_filter(confidence: float, weights: list[float]) -> None:
+    """Largest probabilities of 1/2, 0.8808, 1/2 and 1: the weights are 2 p - 1, and 0 below the confidence."""
+    logits = torch.tensor([[[[0.0, 2.0, 5.0, 99.0]], [[0.0, 0.0, 5.0, 0.0]]]], requires_grad=True)
+    labeler = HeadPseudoLabeler({"seg": "peer"}, {"seg": "hard"}, confidence, reweighted=True)
+    label = labeler({}, {"peer": logits}, 0.0)["seg"]
+    assert label.weight is not None
+    assert not label.weight.requires_grad
+    torch.testing.assert_close(label.weight.flatten(), torch.tensor(weights), atol=1e-4, rtol=0)
+    distance = HeadPseudoLabeler({"sdf": "peer"}, {"sdf": "tanh"}, confidence, reweighted=True)
+    assert distance({}, {"peer": logits[:, :1]}, 0.0)["sdf"].weight is None
+    three = HeadPseudoLabeler({"seg": "peer"}, {"seg": "hard"}, reweighted=True)
+    undecided = three({}, {"peer": torch.zeros(1, 3, 1, 1)}, 0.0)["seg"].weight
+    assert undecided is not None
+    assert undecided.item() == pytest.approx(0.0, abs=1e-6)
+
+
 def test_another_form_is_refused() -> None:
     with pytest.raises(ValueError, match="'hard', 'soft' or 'tanh', got 'sharp'"):
         to_target(LOGITS, "sharp")

@@ -8,7 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from bundle.semi_supervision import BalanceRegularizer, ConstantRamp, EntropyRegularizer, Regularizer
+from bundle.semi_supervision import (
+    BalanceRegularizer,
+    ConstantRamp,
+    CrossTaskRegularizer,
+    EntropyRegularizer,
+    Regularizer,
+)
 
 
 def entropy(logits: Tensor) -> Tensor:
@@ -83,3 +89,34 @@ def test_balance_moves_the_gate_to_the_neglected() -> None:
 def test_a_regularizer_that_says_nothing_is_refused() -> None:
     with pytest.raises(TypeError, match="Regularizer does not implement forward"):
         Regularizer(ConstantRamp())({}, 0.0)
+
+
+def cross_task(seg: Tensor, sdf: Tensor, steepness: float = 20.0) -> Tensor:
+    return CrossTaskRegularizer(ConstantRamp(), steepness)({"seg": seg, "sdf": sdf}, 0.5)
+
+
+def test_cross_task_by_hand() -> None:
+    """Foreground with probability 3/4, in two classes, against sigmoid(20 tanh(0)) = 1/2 and about 1."""
+    seg = torch.tensor([0.25, 0.5, 0.25]).log().reshape(1, 3, 1, 1).expand(1, 3, 1, 2)
+    assert cross_task(seg, torch.tensor([[[[0.0, 9.0]]]])).item() == pytest.approx(0.25**2, abs=1e-6)
+
+
+def test_cross_task_is_zero_if_both_tasks_agree_and_one_if_they_contradict_each_other() -> None:
+    seg = torch.tensor([[[[99.0, 0.0]], [[0.0, 99.0]]]])
+    sdf = torch.tensor([[[[-9.0, 9.0]]]])
+    assert cross_task(seg, sdf).item() == pytest.approx(0.0, abs=1e-6)
+    assert cross_task(seg, -sdf).item() == pytest.approx(1.0, abs=1e-6)
+
+
+def test_cross_task_pulls_both_heads_together() -> None:
+    seg = torch.zeros(1, 2, 1, 1, requires_grad=True)
+    sdf = torch.full((1, 1, 1, 1), 0.05, requires_grad=True)
+    cross_task(seg, sdf).backward()
+    assert seg.grad is not None
+    assert sdf.grad is not None
+    assert seg.grad[0, 1] < 0 < sdf.grad.squeeze()  # downhill: more foreground, a smaller distance
+
+
+def test_a_steepness_of_zero_is_refused() -> None:
+    with pytest.raises(ValueError, match="steepness of a cross-task consistency must be above 0, got 0"):
+        CrossTaskRegularizer(ConstantRamp(), 0.0)
