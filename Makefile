@@ -1,9 +1,10 @@
 # Semi-MoE: `make demo` installs everything and runs the demo; `make help` lists all targets.
-# Requires make and Python 3.10 or newer. Settings: VENV, LABEL_VENV, PYTHON, PIP_FLAGS, PYTEST_FLAGS.
+# Requires make and Python 3.10 or newer. Settings: VENV, LABEL_VENV, FORMATS_VENV, PYTHON, PIP_FLAGS, PYTEST_FLAGS.
 
 PYTHON ?= python3
 VENV ?= .venv
 LABEL_VENV ?= .venv-label
+FORMATS_VENV ?= .venv-formats
 PIP_FLAGS ?=
 PYTEST_FLAGS ?=
 
@@ -22,6 +23,12 @@ LABEL_PINS := scripts/label_app/requirements.txt
 LABEL_NO_DEPS := scripts/label_app/requirements-no-deps.txt
 LABEL_STAMP := $(LABEL_VENV)/.installed
 LABEL_RUN := $(LABEL_VENV)/bin/python
+
+# Libraries of the formats of scripts/export_bundle.py: an environment of these alone, which also imports those of VENV.
+FORMATS_PINS := scripts/requirements-formats.txt
+FORMATS_STAMP := $(FORMATS_VENV)/.installed
+FORMATS_RUN := $(FORMATS_VENV)/bin/python
+SITE_PACKAGES := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
 PIP_INSTALL := -m pip install --disable-pip-version-check
 
 # Create an empty environment in the folder $(1), if there is none, with Python 3.$(2) or newer.
@@ -35,7 +42,7 @@ define environment
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-cuda test-faults lint check label-install label label-page test-label benchmark-targets clean
+.PHONY: help install demo test test-slow test-cuda test-faults lint check label-install label label-page test-label formats-install test-formats benchmark-targets clean
 
 help: ## list the targets
 	@echo "usage: make TARGET [VENV=folder] [LABEL_VENV=folder] [PYTHON=python3.12] [PIP_FLAGS=...] [PYTEST_FLAGS=...]"
@@ -96,9 +103,20 @@ label-page: ## build the labeling page from its sources; requires Node 20 or new
 test-label: label-install ## run the tests that require MONAI Label
 	$(ONE_THREAD) $(LABEL_RUN) -m pytest $(PARALLEL) $(PYTEST_FLAGS) tests/label_app
 
+formats-install: $(FORMATS_STAMP) ## create the environment of bioimage.io and Hugging Face (Python 3.11 or newer)
+
+$(FORMATS_STAMP): $(FORMATS_PINS) $(STAMP)
+	$(RUN) -m venv $(FORMATS_VENV)
+	$(RUN) $(SITE_PACKAGES) > "$$($(FORMATS_RUN) $(SITE_PACKAGES))/project.pth"
+	$(FORMATS_RUN) $(PIP_INSTALL) --no-deps $(PIP_FLAGS) --requirement $(FORMATS_PINS)
+	@touch $@
+
+test-formats: formats-install ## run the tests of exports to bioimage.io and Hugging Face
+	$(ONE_THREAD) $(FORMATS_RUN) -m pytest $(PYTEST_FLAGS) tests/scripts/test_export_formats.py
+
 benchmark-targets: install ## time the signed distance and boundary targets on one CPU core
 	$(RUN) scripts/dev/benchmark_targets.py
 
-clean: ## remove the environments .venv and .venv-label and all caches; keep data, models and results
-	rm -rf .venv .venv-label .mypy_cache .pytest_cache .ruff_cache build semi_moe.egg-info
+clean: ## remove the environments .venv, .venv-label and .venv-formats and all caches; keep data, models and results
+	rm -rf .venv .venv-label .venv-formats .mypy_cache .pytest_cache .ruff_cache build semi_moe.egg-info
 	find . -name .git -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +

@@ -2,25 +2,28 @@
 
     python scripts/export_bundle.py --output FOLDER --ckpt_dir runs/cps
     python scripts/export_bundle.py --output FOLDER --cell OUTPUT/cells/cps-10-seed0
+    python scripts/export_bundle.py --output FOLDER --ckpt_dir runs/cps --format bioimageio
 
 The input is the folder of a training, whose model.json contains its configs and overrides, or a benchmark cell. Weights
 without a model.json also require the arguments of their training (--config_file and overrides). The new bundle
 supports training, evaluation, inference and serving like this one, with that method as its default: its train.json
 contains the configs of the run, and models/ the best network of the run (the teacher, if the method evaluates its
 teacher) with its model.json. The folder is created only after a test prediction succeeds.
+
+--format huggingface adds the files of a repository of the Hugging Face Hub; --format bioimageio writes a bioimage.io
+model package instead (docs/exports.md).
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
-import shlex
 import shutil
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -29,13 +32,13 @@ from scripts.interruption import end_without_traceback
 
 end_without_traceback()
 
+if TYPE_CHECKING:
+    from torch import nn
+
 PREPARES = ("data#image_reader", "validate#fixed_transforms")
 """Preprocessing in validation, which inference.json repeats."""
-OWN = (
-    *("bundle_root", "device", "dataset_dir", "output_dir", "ckpt_dir"),
-    *("resume", "num_workers", "data#cache_gib", "amp"),
-)
-"""Settings that depend on the machine or its paths, not on the method."""
+FORMATS = ("monai", "bioimageio", "huggingface")
+"""Values of --format."""
 LEFT_OUT = ("methods", "encoders", "sizes")
 """Folders of overlays that would change the trained network."""
 MODEL = "model.pt"
@@ -45,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program. Exit codes: 0 success, 1 error, 2 invalid command line, 130 interrupted."""
     from bundle.engines.error_summary import sentence
     from scripts.benchmarking import settings_of
+    from scripts.exporting import paths_of, read_cell, training_arguments
 
     options = _parser()
     given, words = options.parse_known_args(arguments)
@@ -60,13 +64,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 files, settings = training_arguments(given.ckpt_dir)
                 changes = settings | changes
             else:
-                files = _paths(given.config_file)
-            export(files, changes, given.ckpt_dir / MODEL, given.output, {})
+                files = paths_of(given.config_file)
+            export(files, changes, given.ckpt_dir / MODEL, given.output, {}, given.format)
         else:
-            plan, result = _cell(given.cell)
+            plan, result = read_cell(given.cell)
             changes = plan["config"]["overrides"] | changes
             files = [str(ROOT / file) for file in plan["config"]["files"]]
-            export(files, changes, given.cell / "models" / MODEL, given.output, result)
+            export(files, changes, given.cell / "models" / MODEL, given.output, result, given.format)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         print(f"export_bundle: {sentence(error)}", file=sys.stderr)
         return 1
@@ -81,77 +85,20 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", required=True, type=Path, help="output folder; it must be new or empty")
     parser.add_argument("--ckpt_dir", type=Path, help=f"folder with {MODEL} and model.json of the training run")
     parser.add_argument("--config_file", help="configs of the training run, if it has no model.json")
+    parser.add_argument("--format", choices=FORMATS, default=FORMATS[0], help="what to write (default: monai)")
     parser.add_argument("--cell", type=Path, help="folder of a finished cell of scripts/benchmark.py")
     return parser
 
 
-def _paths(config_file: str) -> list[str]:
-    """Return the absolute paths of the configs in a command line."""
-    from fire.parser import DefaultParseValue
-
-    value = DefaultParseValue(config_file)
-    return [str(Path(file).absolute()) for file in (value if isinstance(value, list | tuple) else [value])]
-
-
-def training_arguments(folder: Path) -> tuple[list[str], dict[str, Any]]:
-    """Return configs and overrides of a training from the model.json in its folder.
-
-    Configs and expressions are code, and a model.json may be untrusted: only configs of this bundle and plain values
-    are accepted.
-
-    Raises:
-        ValueError: where it tells none, a config is no longer there, or one of them would have to be trusted.
-    """
-    from bundle.engines.component_definitions import TARGET, check_definition
-    from bundle.engines.model_json_reader import NAME, read_description
-    from scripts.benchmarking import settings_of
-
-    if not (folder / NAME).is_file():
-        raise ValueError(f"{folder} has no {NAME}; give --config_file and the overrides of the training")
-    training = read_description(folder / NAME).get("training", {})
-    words = shlex.split(training.get("command", ""))
-    files = [
-        next((str(path) for path in (Path(file), ROOT / file) if path.is_file()), None) for file in _files(training)
-    ]
-    if not words or not files or None in files:
-        raise ValueError(
-            f"{folder / NAME} names no existing configs; give --config_file and the overrides of the training"
-        )
-    words = words[words.index("run") + 1 :] if "run" in words else words
-    settings = settings_of(words if words[:1] and words[0].startswith("--") else words[1:])
-    settings = {key: value for key, value in settings.items() if key not in ("config_file", *OWN)}
-    try:
-        for file in map(str, files):
-            if not Path(file).resolve().is_relative_to(ROOT / "configs"):
-                raise ValueError(f"{file} is not a config of this bundle")
-        for key, value in settings.items():
-            check_definition({TARGET: value} if key.endswith(f"#{TARGET}") else value, key)
-    except ValueError as error:
-        raise ValueError(
-            f"{folder / NAME}: {error}; if you trust it, give --config_file and the overrides of the training"
-        ) from error
-    return [str(file) for file in files], settings
-
-
-def _files(training: Mapping[str, Any]) -> list[str]:
-    return [str(file) for file in training.get("config_files") or []]
-
-
-def _cell(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the plan and the result of a cell.
-
-    Raises:
-        ValueError: if the folder is not a finished cell.
-    """
-    for name in ("plan.json", "cell.json"):
-        if not (folder / name).is_file():
-            raise ValueError(f"{folder} is not a finished cell of scripts/benchmark.py: it has no {name}")
-    plan, cell = (json.loads((folder / name).read_text(encoding="utf-8")) for name in ("plan.json", "cell.json"))
-    return plan, cell
-
-
-def export(files: Sequence[str], changes: Mapping[str, Any], model: Path, output: Path, result: dict[str, Any]) -> None:
-    """Write the bundle.
+def export(
+    files: Sequence[str],
+    changes: Mapping[str, Any],
+    model: Path,
+    output: Path,
+    result: dict[str, Any],
+    form: str = FORMATS[0],
+) -> None:
+    """Write the bundle, or the package of another format.
 
     Args:
         files: configs of the training run.
@@ -159,17 +106,42 @@ def export(files: Sequence[str], changes: Mapping[str, Any], model: Path, output
         model: weights of the training run.
         output: output folder.
         result: benchmark results for the model card; may be empty.
+        form: one of ``FORMATS``.
 
     Raises:
         FileNotFoundError: if there are no weights.
+        RuntimeError: if the format needs a library that is missing.
         ValueError: if the weights do not fit the network, inference does not support the run's preprocessing, or a
             config cannot name the output folder.
     """
     from bundle.data.folder_writer import new_folder
-    from bundle.engines.model_json_reader import NAME, read_description
     from bundle.engines.run_summary import command_line
+
+    if "#" in str(output) or "::" in str(output):
+        raise ValueError(f"the path of --output {output} holds #, which MONAI reads as a separator; give another")
+    with new_folder(output) as folder, tempfile.TemporaryDirectory() as temporary:
+        bundle = folder if form != "bioimageio" else Path(temporary)
+        title = write_bundle(bundle, files, changes, model, result)
+        network, settings = check_prediction(bundle)
+        if form != "monai":
+            convert(bundle, folder, network, settings, form)
+    print(f"wrote {title}, format {form}, to {output}.", end=" ")
+    if form == "bioimageio":
+        print("To test it:", command_line(["bioimageio", "test", str(output)]), sep="\n")
+        return
+    print(f"Its card is {output / 'docs' / 'README.md'}. To predict:")
+    words = ["python", "-m", "monai.bundle", "run", "inference", "--bundle_root", str(output), "--config_file"]
+    print(command_line([*words, str(output / "configs" / "inference.json"), "--dataset_dir", "FOLDER_OF_IMAGES"]))
+
+
+def write_bundle(
+    folder: Path, files: Sequence[str], changes: Mapping[str, Any], model: Path, result: dict[str, Any]
+) -> str:
+    """Write the files of the bundle into an existing folder and return the name of the method; see :func:`export`."""
+    from bundle.engines.model_json_reader import NAME, read_description
     from bundle.export import model_card, model_metadata
     from scripts.benchmarking import merged
+    from scripts.exporting import OWN, title_of
 
     run = merged(ROOT, files, changes)
     shipped = merged(ROOT, ["configs/train.json"], {})
@@ -179,29 +151,38 @@ def export(files: Sequence[str], changes: Mapping[str, Any], model: Path, output
     training["train"] = training["train"] | {"handlers": handlers}
     if not model.is_file():
         raise FileNotFoundError(f"no weights at {model}; train first, or give the --ckpt_dir of the run")
-    if "#" in str(output) or "::" in str(output):
-        raise ValueError(f"the path of --output {output} holds #, which MONAI reads as a separator; give another")
-    with new_folder(output) as folder:
-        for name in ("bundle", "configs"):
-            excluded = shutil.ignore_patterns("__pycache__", *LEFT_OUT)
-            shutil.copytree(ROOT / name, folder / name, ignore=excluded)
-        shutil.copy(ROOT / "LICENSE", folder)
-        (folder / "models").mkdir()
-        shutil.copy(model, folder / "models" / MODEL)
-        if model.with_name(NAME).is_file():
-            shutil.copy(model.with_name(NAME), folder / "models")
-        else:
-            describe(run, folder / "models" / MODEL)
-        description = read_description(folder / "models" / NAME)
-        _write(folder / "configs" / "train.json", training)
-        metadata = json.loads((ROOT / "configs" / "metadata.json").read_text(encoding="utf-8"))
-        _write(folder / "configs" / "metadata.json", model_metadata(metadata, description, _title(run)))
-        (folder / "docs").mkdir()
-        (folder / "docs" / "README.md").write_text(model_card(description, _title(run), result), encoding="utf-8")
-        check_prediction(folder)
-    print(f"wrote the bundle of {_title(run)[0]} to {output}; its card is {output / 'docs' / 'README.md'}. To predict:")
-    words = ["python", "-m", "monai.bundle", "run", "inference", "--bundle_root", str(output), "--config_file"]
-    print(command_line([*words, str(output / "configs" / "inference.json"), "--dataset_dir", "FOLDER_OF_IMAGES"]))
+    for name in ("bundle", "configs"):
+        excluded = shutil.ignore_patterns("__pycache__", *LEFT_OUT)
+        shutil.copytree(ROOT / name, folder / name, ignore=excluded)
+    shutil.copy(ROOT / "LICENSE", folder)
+    (folder / "models").mkdir()
+    shutil.copy(model, folder / "models" / MODEL)
+    if model.with_name(NAME).is_file():
+        shutil.copy(model.with_name(NAME), folder / "models")
+    else:
+        describe(run, folder / "models" / MODEL)
+    description = read_description(folder / "models" / NAME)
+    _write(folder / "configs" / "train.json", training)
+    metadata = json.loads((ROOT / "configs" / "metadata.json").read_text(encoding="utf-8"))
+    _write(folder / "configs" / "metadata.json", model_metadata(metadata, description, title_of(run)))
+    (folder / "docs").mkdir()
+    (folder / "docs" / "README.md").write_text(model_card(description, title_of(run), result), encoding="utf-8")
+    return title_of(run)[0]
+
+
+def convert(bundle: Path, folder: Path, network: nn.Module, settings: Mapping[str, Any], form: str) -> None:
+    """Write the files of another format than MONAI's from those of a bundle; see :func:`export`."""
+    from bundle.data.phantom import draw_tile
+    from bundle.export import license_terms, write_bioimageio, write_huggingface
+
+    metadata = json.loads((bundle / "configs" / "metadata.json").read_text(encoding="utf-8"))
+    card = (bundle / "docs" / "README.md").read_text(encoding="utf-8")
+    terms = license_terms((bundle / "LICENSE").read_text(encoding="utf-8"))
+    if form == "huggingface":
+        write_huggingface(folder, metadata, card, terms)
+    else:
+        image, _ = draw_tile(0, mpp=settings["pixel_size"])
+        write_bioimageio(folder, network, settings, metadata, card, terms, image)
 
 
 def check_preparation(run: Mapping[str, Any], shipped: Mapping[str, Any]) -> None:
@@ -229,8 +210,11 @@ def describe(run: Mapping[str, Any], model: Path) -> None:
     parser.get_parsed_content("train#description").write(model)
 
 
-def check_prediction(folder: Path) -> None:
+def check_prediction(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
     """Load the weights of the new bundle into its network and predict an image of noise.
+
+    Returns:
+        The network, and the settings of its preprocessing and classes.
 
     Raises:
         ValueError: if the weights do not fit the network, or the output has another shape or is not finite.
@@ -253,17 +237,7 @@ def check_prediction(folder: Path) -> None:
     check_output(logits, "an image of noise")
     if tuple(logits.shape) != expected:
         raise ValueError(f"the network's output has the shape {tuple(logits.shape)}; it must be {expected}")
-
-
-def _title(run: Mapping[str, Any]) -> tuple[str, str]:
-    """Return name and idea of the run's method, from the first sentence of its overlay."""
-    path = ROOT / "configs" / "methods" / f"{run['method']}.yaml"
-    if not path.is_file():
-        return str(run["method"]), "a method without an overlay"
-    first, *rest = path.read_text(encoding="utf-8").splitlines()
-    more = itertools.takewhile(lambda line: line.startswith("#   "), rest)
-    name, _, idea = " ".join(line[1:].strip() for line in (first, *more)).partition(": ")
-    return name, idea
+    return network, {name: parser.get_parsed_content(name) for name in ("mean", "std", "pixel_size", "class_names")}
 
 
 def _as_component(handler: Any) -> Any:

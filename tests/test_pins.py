@@ -1,10 +1,9 @@
-"""The pins of `scripts`, in three files, and the ranges of pyproject.toml say the same."""
+"""The pins of `scripts`, in four files, and the ranges of pyproject.toml say the same."""
 
 from __future__ import annotations
 
 import json
 import re
-from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,10 @@ from packaging.utils import canonicalize_name
 PINS = "requirements.txt"
 LABEL_PINS = ("label_app/requirements.txt", "label_app/requirements-no-deps.txt")
 """What MONAI Label's environment has beside the project's pins."""
+FORMATS_PINS = "requirements-formats.txt"
+"""What the environment of the formats of scripts/export_bundle.py has beside the project's pins."""
+OF_LABEL = {"label", "browser"}
+"""Extras of MONAI Label's environment; the others are those of the project and of the formats."""
 
 WITHOUT_PIN = {"timm"}
 """Nothing here needs it but configs/encoders/timm.yaml, and it brings a torchvision that goes with one torch alone."""
@@ -38,16 +41,26 @@ def label_pins(repository_root: Path) -> list[Requirement]:
     return [pin for name in LABEL_PINS for pin in _read(repository_root / "scripts" / name)]
 
 
-def test_every_pin_is_exact(pins, label_pins):
-    assert [str(pin) for pin in pins + label_pins if not re.fullmatch(r"==[\w.]+", str(pin.specifier))] == []
+@pytest.fixture(scope="module")
+def formats_pins(repository_root: Path) -> list[Requirement]:
+    """Those of the formats."""
+    return _read(repository_root / "scripts" / FORMATS_PINS)
 
 
-def test_every_dependency_is_pinned_inside_its_range(project, pins, label_pins):
-    for line in chain(project["dependencies"], *project["optional-dependencies"].values()):
+def test_every_pin_is_exact(pins, label_pins, formats_pins):
+    assert [
+        str(pin) for pin in pins + label_pins + formats_pins if not re.fullmatch(r"==[\w.]+", str(pin.specifier))
+    ] == []
+
+
+def test_every_dependency_is_pinned_inside_its_range(project, pins, label_pins, formats_pins):
+    extras = {"": project["dependencies"], **project["optional-dependencies"]}
+    for extra, line in ((extra, line) for extra, lines in extras.items() for line in lines):
         wanted = Requirement(line)
         if wanted.name in WITHOUT_PIN:
             continue
-        versions = [str(pin.specifier)[2:] for pin in pins + label_pins if canonicalize_name(pin.name) == wanted.name]
+        added = label_pins if extra in OF_LABEL else formats_pins
+        versions = [str(pin.specifier)[2:] for pin in pins + added if _name(pin) == canonicalize_name(wanted.name)]
         assert versions, f"{wanted.name} has no pin"
         assert all(version in wanted.specifier for version in versions), f"{line} against {versions}"
 
@@ -68,6 +81,13 @@ def test_monai_label_gets_the_versions_of_the_project(repository_root, pins, lab
     assert set(names) & {canonicalize_name(pin.name) for pin in pins} == set()
 
 
+def test_the_formats_get_the_versions_of_the_project(pins, formats_pins):
+    names = list(map(_name, formats_pins))
+    assert len(names) == len(set(names))
+    installed = {_name(pin) for pin in pins if _is_for(pin, "3.11.0")}
+    assert set(names) & installed == set(), "they are imported from the project's environment"
+
+
 def test_the_metadata_speaks_of_the_same_versions(repository_root, project, pins):
     file = repository_root / "configs" / "metadata.json"
     if not file.is_file():
@@ -83,6 +103,10 @@ def test_the_metadata_speaks_of_the_same_versions(repository_root, project, pins
 def _read(file: Path) -> list[Requirement]:
     lines = file.read_text(encoding="utf-8").splitlines()
     return [Requirement(line) for line in lines if line and not line.startswith(("#", "-"))]
+
+
+def _name(pin: Requirement) -> str:
+    return canonicalize_name(pin.name)
 
 
 def _is_for(pin: Requirement, python: str) -> bool:

@@ -35,6 +35,14 @@ def model_metadata(
     return metadata
 
 
+def license_terms(code: str) -> str:
+    """Return the terms of an exported model: those of its weights, then the license of the code."""
+    return f"""Weights: for research only. The terms of the data set also apply to weights trained on it.
+Code: Apache License 2.0, as follows.
+
+{code}"""
+
+
 def model_card(description: Mapping[str, Any], title: tuple[str, str], result: Mapping[str, Any]) -> str:
     """Return the card of a model in Markdown: method, data, scores, commands and limits.
 

@@ -27,12 +27,18 @@ SHAPES = ((1, 3, 256, 256), (3, 3, 192, 160), (2, 3, 75, 130))
 TOLERANCE = 1e-4
 """Largest allowed difference of file and network, relative to the largest value of an output if that is above 1."""
 OPSET = 18
+FILES_OF = {"onnx": "ONNX files", "bioimageio": "bioimage.io packages", "huggingface": "Hugging Face repositories"}
+"""Extra -> files that need it."""
 LARGEST = 2**31
 """Maximum size of an ONNX file with its weights, in bytes."""
 
 
-def import_required(name: str) -> Any:
-    """Import a library of the extra ``onnx``.
+def import_required(name: str, extra: str = "onnx") -> Any:
+    """Import a library of an optional extra.
+
+    Args:
+        name: name of the module.
+        extra: name of the extra in pyproject.toml.
 
     Raises:
         RuntimeError: if it is not installed.
@@ -40,7 +46,8 @@ def import_required(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise RuntimeError(f'ONNX files need {name}, which is missing; pip install "{name}", or .[onnx]') from error
+        what = FILES_OF[extra]
+        raise RuntimeError(f'{what} need {name}, which is missing; pip install "{name}", or .[{extra}]') from error
 
 
 def is_own_export(path: str | os.PathLike[str]) -> bool:
