@@ -11,6 +11,7 @@ from bundle.handlers.network_snapshot import GrowingSnapshot
 from bundle.handlers.progress_bar import RunProgress
 from bundle.handlers.progress_json import ProgressFile
 from bundle.handlers.score_tables import ScoreTables
+from bundle.handlers.time_limit import TimeLimit
 from bundle.handlers.training_log import TrainingLog
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "ProgressFile",
     "RunProgress",
     "ScoreTables",
+    "TimeLimit",
     "TrainingLog",
     "ValidationMontage",
 ]

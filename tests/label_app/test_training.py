@@ -144,6 +144,26 @@ def test_the_unlabeled_images_reach_the_bundle_and_judges_do_not_teach(
     assert seen["train#handlers"][0]["path"] == app.model_folder.shipped
 
 
+def test_a_training_ends_at_its_time_limit_with_a_validated_model(app: Any, label: Path) -> None:
+    outlined(app, label, *app.datastore().list_images()[:3])
+    limits = {"max_epochs": 1000, "minutes": 0.001, "batch_size": 1, "learning_rate": "0.0005"}
+    result = app.train({**QUICK, **limits})
+    assert result["state"] == "done"
+    assert isinstance(result["after"], float)
+    assert (result["minutes"], result["batch_size"], result["learning_rate"]) == (0.001, 1, 0.0005)
+
+
+def test_batch_size_and_learning_rate_reach_the_training(
+    app: Any, label: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outlined(app, label, *app.datastore().list_images()[:3])
+    seen = given(app, monkeypatch)
+    app.train(dict(QUICK))
+    assert not {"batch_size", "learning_rate"} & set(seen), "those of the bundle"
+    app.train({**QUICK, "batch_size": 3, "learning_rate": 0.002})
+    assert (seen["batch_size"], seen["learning_rate"]) == (3, 0.002)
+
+
 def test_outlines_become_the_mask_that_they_were_made_of(
     app: Any, label: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -256,6 +276,13 @@ def test_a_training_that_fails_leaves_all_as_it_was(app: Any, label: Path, monke
         ({"val_split": 1.0}, "val_split is 1.0"),
         ({"val_split": -1}, "val_split is -1.0"),
         ({"pretrained": "no"}, "pretrained is 'no'; it must be true or false"),
+        ({"batch_size": 0}, "batch_size is 0; it must be at least 1"),
+        ({"batch_size": 2.5}, "batch_size must be an integer"),
+        ({"learning_rate": 0}, "learning_rate is 0; it must be a number above 0 and at most 10"),
+        ({"learning_rate": "fast"}, "learning_rate is fast; it must be a number"),
+        ({"minutes": -5}, "minutes is -5; it must be a number above 0 and at most 10080"),
+        ({"minutes": True}, "minutes is True; it must be a number"),
+        ({"minutes": float("nan")}, "minutes is nan; it must be a number"),
         ({"model": "other"}, "there is no 'other'; available: semi_moe"),
         ({}, "no image has a final label yet"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -91,6 +92,24 @@ def integer(settings: Mapping[str, Any], name: str, default: int, least: int, mo
         bound = f"at least {least}" if int(value) < least else f"at most {most}"
         raise RefusalError(BAD, f"{name} is {value}; it must be {bound}")
     return int(value)
+
+
+def positive(settings: Mapping[str, Any], name: str, most: float) -> float | None:
+    """Return a setting as a number above 0; a number as text is accepted, and ``None`` is returned if it is missing.
+
+    Raises:
+        RefusalError: 400 if it is not a number, or out of range.
+    """
+    value = settings.get(name)
+    if value is None:
+        return None
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not 0 < number <= most:  # false for NaN too
+        raise RefusalError(BAD, f"{name} is {str(value)[:40]}; it must be a number above 0 and at most {most:g}")
+    return number
 
 
 def two_integers(value: Any, name: str) -> tuple[int, int]:

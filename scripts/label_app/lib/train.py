@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from lib.models import MODEL, ModelFolder
-from lib.request_checks import check_device, integer
+from lib.request_checks import check_device, integer, positive
 from lib.request_errors import BAD, RefusalError, refusing
 from lib.split import TRAINING, VALIDATION, divided
 from lib.training_data import Collected, collect
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 STATE, SPLIT, HISTORY = "training", "split", "trainings"
 """Records in the model folder: the current or last training, the parts of labeled images, and all trainings."""
 PROGRESS = "progress.json"
-MOST_EPOCHS = 100_000
+MOST_EPOCHS, MOST_IMAGES, MOST_MINUTES, HIGHEST_RATE = 100_000, 1024, 7 * 24 * 60, 10
 STOPPED = "it was stopped; the model is unchanged"
 
 
@@ -102,7 +102,8 @@ class TeachingTask(BundleTrainTask):
 
         Args:
             request: ``max_epochs``, ``val_split`` (share of validation images; with 0 all labeled images are for
-                training), ``pretrained`` (start from the current model), ``device``.
+                training), ``pretrained`` (start from the current model), ``device``, ``batch_size``,
+                ``learning_rate``, ``minutes`` (longest training time).
             datastore: images and labels.
 
         Returns:
@@ -222,6 +223,10 @@ class TeachingTask(BundleTrainTask):
                 "evaluator": "@validate#evaluator",
             }
         )
+        if "minutes" in self._settings:
+            seconds = 60 * self._settings["minutes"]
+            handlers.append({"_target_": "bundle.handlers.TimeLimit", "seconds": seconds})
+        overrides |= {key: self._settings[key] for key in ("batch_size", "learning_rate") if key in self._settings}
         overrides |= {
             "train#handlers": handlers,
             "max_epochs": overrides["train#trainer#max_epochs"],
@@ -273,7 +278,12 @@ def training_settings(request: Mapping[str, Any]) -> dict[str, Any]:
     pretrained = request.get("pretrained", True)
     if not isinstance(pretrained, bool):
         raise RefusalError(BAD, f"pretrained is {repr(pretrained)[:40]}; it must be true or false")
-    return {"max_epochs": epochs, "val_split": share, "pretrained": pretrained, "device": device}
+    settings = {"max_epochs": epochs, "val_split": share, "pretrained": pretrained, "device": device}
+    if request.get("batch_size") is not None:
+        settings["batch_size"] = integer(request, "batch_size", 2, 1, MOST_IMAGES)
+    numbers = {"learning_rate": HIGHEST_RATE, "minutes": MOST_MINUTES}
+    given = {name: positive(request, name, most) for name, most in numbers.items()}
+    return settings | {name: value for name, value in given.items() if value is not None}
 
 
 def _check_finite(path: Path) -> None:
