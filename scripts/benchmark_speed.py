@@ -36,6 +36,10 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from scripts.interruption import end_without_traceback
+
+end_without_traceback()
+
 BASE = "published"
 """The variant with which the others are compared."""
 
