@@ -64,7 +64,7 @@ test: install ## run the tests
 test-slow: install ## run all tests, including the slow ones
 	$(ONE_THREAD) $(RUN) -m pytest $(PARALLEL) -m "slow or not slow" $(PYTEST_FLAGS)
 
-test-cuda: install ## run the tests that need a GPU, and measure the training step on it (under 10 minutes)
+test-cuda: install ## run the tests that need a GPU, and measure the training step on it
 	$(RUN) -m pytest -m cuda $(PYTEST_FLAGS) tests/test_cuda.py
 	$(RUN) scripts/benchmark_speed.py --steps 20 --output output/speed.json
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from bundle.networks.encoders import Encoder, initialize_convolutions
-from bundle.networks.outputs import PRED
+from bundle.networks.encoders import initialize_convolutions
 from bundle.networks.unet import UNet
 from bundle.types import Heads
 
@@ -25,26 +24,14 @@ class DualTaskUNet(UNet):
     Args:
         in_channels: channels of the image.
         out_channels: number of classes, including the background.
-        widths: channels of the five levels.
-        dropout: probability of dropout after each convolution.
-        outputs: as for :class:`NamedOutputs`.
-        encoder: as for :class:`UNet`.
-        output_stride: as for :class:`UNet`.
         embedding_channels: channels of an embedding, at least 2.
+        **rest: as for :class:`UNet`.
     """
 
     def __init__(
-        self,
-        in_channels: int = 3,
-        out_channels: int = 2,
-        widths: Sequence[int] = (16, 32, 64, 128, 256),
-        dropout: float = 0.0,
-        outputs: str = PRED,
-        encoder: Encoder | None = None,
-        output_stride: int = 1,
-        embedding_channels: int = 16,
+        self, in_channels: int = 3, out_channels: int = 2, *, embedding_channels: int = 16, **rest: Any
     ) -> None:
-        super().__init__(in_channels, out_channels, widths, dropout, outputs, encoder, output_stride)
+        super().__init__(in_channels, out_channels, **rest)
         channels = {"sdf": 1, "assistant": out_channels, "embedding": embedding_channels}
         self.extra_heads = nn.ModuleDict(
             {name: nn.Conv2d(self.head.in_channels, count, kernel_size=1) for name, count in channels.items()}

@@ -16,7 +16,7 @@ from bundle.networks.outputs import PRED, NamedOutputs
 from bundle.types import Heads
 
 WIDEST_TRANSPOSED = 256
-"""Input channels up to which a transposed convolution is faster on a CPU; measured, see docs/performance.md."""
+"""Largest number of input channels of a transposed convolution, see docs/performance.md."""
 
 
 class UpsampledConvolution(nn.Module):
@@ -25,8 +25,8 @@ class UpsampledConvolution(nn.Module):
     Upsampling copies each pixel four times, so the 3x3 convolution after it is a transposed convolution of stride 2.
     Its 4x4 kernel is the sum of four shifted copies of the 3x3 kernel. That needs 16 multiplications for four pixels in
     place of 36, and no upsampled map in memory. Results are equal up to rounding. The parameters are those of MONAI's
-    ``UpSample`` with a 3x3 ``Convolution``. On a CPU, transposed convolutions of many channels are slow, so wide layers
-    are computed as they are defined.
+    ``UpSample`` with a 3x3 ``Convolution``. On a CPU, transposed convolutions of many channels can be slow
+    on small maps, so wide layers are computed as they are defined.
 
     Args:
         in_channels: channels of the features.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -14,6 +14,7 @@ from ignite.engine import Events
 from monai.data import DataLoader
 from monai.engines.utils import IterationEvents
 from monai.utils import set_determinism
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from bundle.engines import SemiSupervisedTrainer
@@ -123,8 +124,14 @@ def measure(variant: str, steps: int, overlays: Sequence[str], settings: Mapping
     batches = {name: [next(iterator) for _ in range(BATCHES)] for name, iterator in _iterators(streams).items()}
     data = (time.thread_time() - started) / BATCHES
     before = host_mib()
-    run = _published if variant == "published" else _trainer
-    clock, loaded, operations, parameters = run(config, streams, batches, device, steps)
+    train, one_step, network = (_published if variant == "published" else _trainer)(config, device, steps)
+    clock = train(batches)
+    started = time.perf_counter()
+    train(streams)
+    loaded = (time.perf_counter() - started) / (WARM_UP + steps)
+    moved = {name: tensors_of(stream[0], device) for name, stream in batches.items()}
+    with FlopCounterMode(display=False) as counter:
+        one_step(moved)
     timed = clock.steps[WARM_UP:]
     cuda = device.type == "cuda"
     return {
@@ -134,8 +141,8 @@ def measure(variant: str, steps: int, overlays: Sequence[str], settings: Mapping
         "parts": {part: median(step.get(part, 0.0) for step in timed) for part in PARTS},
         "loaded": loaded,
         "data": data,
-        "operations": operations,
-        "parameters": parameters,
+        "operations": counter.get_total_flops(),
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "host_mib": host_mib() - before,
         "device_mib": torch.cuda.max_memory_allocated(device) / MEBIBYTE if cuda else None,
     }
@@ -193,10 +200,12 @@ def _iterators(streams: Mapping[str, Any]) -> dict[str, Iterator[Any]]:
     return {name: endless(alone(loader)) for name, loader in streams.items()}
 
 
-def _trainer(
-    config: Any, streams: Mapping[str, Any], batches: Mapping[str, list], device: torch.device, steps: int
-) -> tuple[Clock, float, int, int]:
-    """Measure the bundle's trainer: with batches in memory, then with the loader, then the operations of a step."""
+Training = tuple[Callable[[Mapping[str, Any]], Clock], Callable[[Mapping[str, Any]], object], nn.Module]
+"""Train with the batches of each stream and return the times; make one step; the network."""
+
+
+def _trainer(config: Any, device: torch.device, steps: int) -> Training:
+    """Return what trains with the bundle's trainer."""
     network, optimizer = config.get_parsed_content("network"), config.get_parsed_content("train#optimizer")
     step, average = config.get_parsed_content("train#step"), config.get_parsed_content("train#ema")
     amp = to_bool(config.get_parsed_content("amp"), "amp")
@@ -217,21 +226,16 @@ def _trainer(
         trainer.run()
         return clock
 
-    clock = train(batches)
-    started = time.perf_counter()
-    train(streams)
-    loaded = (time.perf_counter() - started) / (WARM_UP + steps)
-    moved = {name: tensors_of(stream[0], device) for name, stream in batches.items()}
-    with FlopCounterMode(display=False) as counter, torch.autocast("cuda", enabled=amp and device.type == "cuda"):
-        step(moved["labeled"], moved.get("unlabeled"), 1.0)["loss"].backward()
-    learned = sum(parameter.numel() for parameter in network.parameters())
-    return clock, loaded, counter.get_total_flops(), learned
+    def one_step(batches: Mapping[str, Any]) -> None:
+        with torch.autocast("cuda", enabled=amp and device.type == "cuda"):
+            loss = step(batches["labeled"], batches.get("unlabeled"), 1.0)["loss"]
+        loss.backward()
+
+    return train, one_step, network
 
 
-def _published(
-    config: Any, streams: Mapping[str, Any], batches: Mapping[str, list], device: torch.device, steps: int
-) -> tuple[Clock, float, int, int]:
-    """Measure the published step in the same way."""
+def _published(config: Any, device: torch.device, steps: int) -> Training:
+    """Return what trains by the published step."""
     network = PublishedStep(config.get_parsed_content("network_def#widths")).to(device)
     network.make_optimizers()
 
@@ -245,11 +249,4 @@ def _published(
             clock.end()
         return clock
 
-    clock = train(batches)
-    started = time.perf_counter()
-    train(streams)
-    loaded = (time.perf_counter() - started) / (WARM_UP + steps)
-    with FlopCounterMode(display=False) as counter:
-        first = {name: tensors_of(stream[0], device) for name, stream in batches.items()}
-        network.run(first["labeled"], first["unlabeled"], lambda part: None)
-    return clock, loaded, counter.get_total_flops(), sum(parameter.numel() for parameter in network.parameters())
+    return train, lambda batches: network.run(batches["labeled"], batches["unlabeled"], lambda part: None), network
