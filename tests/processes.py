@@ -1,11 +1,11 @@
-"""Processes that start at once: children of one that has imported torch and MONAI already.
+"""Run Python programs in tests without paying for their imports.
 
-``python -m monai.bundle`` spends five seconds on imports alone. `warm_python.py` imports what all such processes need,
-once, and becomes any of them by a fork of itself: with its own folder, environment, words, output and exit code. Tests
-of what no fork has (the start of Python, a person's Ctrl-C, a kill from outside) start Python itself.
+``python -m monai.bundle`` spends five seconds on imports alone. `warm_python.py` imports the shared libraries once and
+forks a child for each program, with its own working directory, environment, arguments, output and exit code. Tests of
+what a fork does not have (the start of Python, Ctrl-C in a terminal, a kill from outside) start Python itself.
 
-As a program this file stands for Python where a process of a test starts another, as `torchrun` does: it passes on its
-words to the same warm process, signals to the child, and the child's end to who started it.
+Run as a program, this file replaces the Python interpreter for processes that start others, such as `torchrun`: it
+forwards its arguments to the same server, signals to the child, and the exit code of the child to its own parent.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ PROGRAM = Path(__file__).with_name("warm_python.py")
 STAND_IN = f"""#!/bin/sh
 exec '{sys.executable}' -IS '{__file__}' '%s' "$@"
 """
-"""What processes that start others take for Python; knows where the warm process listens."""
+"""Script that stands in for the Python interpreter, with the address of the server."""
 Run = subprocess.CompletedProcess[str]
 
 
 class Child:
-    """A child of the warm process.
+    """A child forked from the server.
 
     Args:
-        address: Where the warm process listens.
-        request: What it is to be: ``words``, ``cwd``, ``environment``, ``limit``.
-        files: Its output and errors.
+        address: Socket of the server.
+        request: The program: ``words`` (its command line), ``cwd``, ``environment``, ``limit``.
+        files: File descriptors of its standard output and standard error.
     """
 
     def __init__(self, address: str, request: Mapping[str, Any], files: Sequence[int]) -> None:
@@ -51,13 +51,13 @@ class Child:
         self.pid = int(self._answers.readline())
 
     def exit_code(self, timeout: float | None) -> int:
-        """Wait for its end; negative for a signal.
+        """Wait until it ends and return its exit code, which is negative after a signal.
 
         Raises:
-            TimeoutError: It takes longer, and is killed.
+            TimeoutError: if it takes longer than ``timeout`` seconds; it is killed.
         """
         self._connection.settimeout(timeout)
-        with self._connection, self._answers:  # who closes this early kills the child
+        with self._connection, self._answers:  # closing the connection early kills the child
             try:
                 return int(self._answers.readline())
             except TimeoutError:
@@ -65,17 +65,17 @@ class Child:
 
 
 def send(pid: int, number: int) -> None:
-    """Send a signal to a process, which may have ended."""
+    """Send a signal to a process unless it has ended."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
 
 
 class Python:
-    """Runs what ``python WORDS`` runs, on the CPU, in a process of its own that has its imports already."""
+    """Run ``python ARGUMENTS`` on the CPU, in a child process that has already imported the shared libraries."""
 
     def __init__(self) -> None:
         self._warm: subprocess.Popen[bytes] | None = None
-        self._folder = tempfile.TemporaryDirectory(prefix="warm-")  # short: the name of a socket has 108 bytes at most
+        self._folder = tempfile.TemporaryDirectory(prefix="warm-")  # the path of a socket has at most 108 bytes
         self._address = str(Path(self._folder.name) / "socket")
 
     def __call__(
@@ -88,16 +88,16 @@ class Python:
         stop: tuple[int, float] | None = None,
         **environment: str,
     ) -> Run:
-        """Run it to its end.
+        """Run the program and wait until it ends.
 
         Args:
-            words: What follows ``python``: ``-m`` and a module, ``-c`` and code, or a file; and its arguments.
-            cwd: Its folder, else that of the tests.
-            merged: Whether errors go to standard output, between the lines where they occur.
-            limit: Bytes of the largest file that it can write; 0 is no limit.
-            timeout: Seconds after which it is killed.
-            stop: A signal, and the seconds after which it is sent.
-            environment: What differs from the environment of the tests.
+            words: Command line after ``python``: ``-m`` and a module, ``-c`` and code, or a file; then the arguments.
+            cwd: Working directory (default: that of the tests).
+            merged: Whether to merge standard error into standard output.
+            limit: Size of the largest file that the program can write, in bytes; 0 for no limit.
+            timeout: Seconds after which the program is killed.
+            stop: A signal and the number of seconds after which it is sent.
+            environment: Variables added to the environment of the tests.
         """
         if self._warm is None:
             self._begin()
@@ -108,7 +108,8 @@ class Python:
             "limit": limit,
             "environment": os.environ | environment,
         }
-        pipes = [os.pipe() for _ in range(1 if merged else 2)]  # no files: a full disk must not silence what is said
+        # pipes, because the limit on file sizes would cut off output that goes to files
+        pipes = [os.pipe() for _ in range(1 if merged else 2)]
         child = Child(self._address, request, [writing for _, writing in pipes])
         for _, writing in pipes:
             os.close(writing)
@@ -143,17 +144,17 @@ class Python:
         )
         until = time.monotonic() + 120
         while not Path(self._address).exists():
-            assert self._warm.poll() is None, "the warm process has ended"
+            assert self._warm.poll() is None, "the server of warm processes has ended"
             assert time.monotonic() < until
             time.sleep(0.01)
 
     def close(self) -> None:
-        """End the warm process."""
+        """Stop the server."""
         if self._warm is not None:
             try:
-                self._warm.communicate(timeout=300)  # a busy machine may take long
+                self._warm.communicate(timeout=300)  # slow on a busy machine
             finally:
-                self._warm.kill()  # of no effect if it has ended
+                self._warm.kill()  # has no effect if it has ended
                 self._warm.wait()
                 self._folder.cleanup()
             assert self._warm.returncode == 0
@@ -162,7 +163,7 @@ class Python:
 
 
 def main() -> None:
-    """Be Python for who started this, by a child of the warm process."""
+    """Run the command line in a child of the server, in place of the Python interpreter."""
     address, *words = sys.argv[1:]
     request = {"words": words, "cwd": os.getcwd(), "environment": dict(os.environ), "limit": 0}
     child = Child(address, request, [1, 2])

@@ -1,6 +1,6 @@
-"""A process that has imported torch and MONAI and becomes, by a fork of itself, any program; see `processes.py`.
+"""A server process with torch and MONAI imported, which forks a child for each requested program (see `processes.py`).
 
-Of the bundle it has imported nothing, so that each child takes the one in its folder.
+It imports nothing from the bundle, so each child imports the bundle of its own working directory.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from pathlib import Path
 from typing import Any
 
 CHUNK = 1 << 16
-"""Bytes of a message that are read at once."""
+"""Size of the buffer for a request, in bytes."""
 LIBRARIES = ["monai.bundle", "nibabel", "scipy.ndimage", "skimage.segmentation", "tifffile"]
 LIBRARIES += ["shapely", "skimage.morphology", "torch._dynamo", "torch.utils.tensorboard"]
-"""What the bundle and its programs import of others, and takes long."""
+"""Slow imports that the bundle and its programs share."""
 
 
 def warm_up() -> None:
-    """Import the libraries, and keep the collector away from them, which would copy their memory in each child."""
+    """Import the libraries and freeze them for the garbage collector, which would copy their memory in each child."""
     for name in LIBRARIES:
         importlib.import_module(name)
     sys.modules["monai.bundle"].ComponentLocator().get_component_module_name("DiceLoss")  # imports all of MONAI
@@ -41,10 +41,10 @@ def warm_up() -> None:
 
 
 def serve(listener: socket.socket) -> dict[str, Any] | None:
-    """Answer requests until the tests end, which close the standard input; in a child, give what it is to become.
+    """Serve requests until standard input is closed, which ends the server; return the request in a forked child.
 
-    Each request has a connection, which hears the number of its child, and at its end the exit code. Where the other
-    side goes away before, the child is killed.
+    The server sends the process id of the child over the connection of its request, and its exit code when it ends. If
+    the client closes the connection before that, the child is killed.
     """
     waiting: dict[socket.socket, int] = {}
     woken, waker = socket.socketpair()
@@ -81,7 +81,7 @@ def serve(listener: socket.socket) -> dict[str, Any] | None:
 
 
 def received(connection: socket.socket) -> dict[str, Any]:
-    """What is asked for, with the files of its streams."""
+    """Receive a request, with the file descriptors of its output streams under ``files``."""
     message, files, _, _ = socket.recv_fds(connection, CHUNK, 2)
     while not message.endswith(b"\n"):
         message += connection.recv(CHUNK)
@@ -89,18 +89,18 @@ def received(connection: socket.socket) -> dict[str, Any]:
 
 
 def reap(waiting: dict[socket.socket, int]) -> None:
-    """Tell of the children that have ended."""
+    """Send the exit codes of the children that have ended."""
     ended = {}
-    with contextlib.suppress(ChildProcessError):  # none is left
+    with contextlib.suppress(ChildProcessError):  # there are no more children
         while (found := os.waitpid(-1, os.WNOHANG))[0]:
             ended[found[0]] = os.waitstatus_to_exitcode(found[1])
     for connection in [one for one, pid in waiting.items() if pid in ended]:
-        with contextlib.suppress(BrokenPipeError), connection:  # nobody waits any more
+        with contextlib.suppress(BrokenPipeError), connection:  # the client has gone
             connection.sendall(b"%d\n" % ended[waiting.pop(connection)])
 
 
 def settle(request: Mapping[str, Any]) -> None:
-    """Take up folder, environment and streams of a process that begins."""
+    """Set up the working directory, environment and streams of a new child."""
     import numpy
     import torch
 
@@ -112,20 +112,20 @@ def settle(request: Mapping[str, Any]) -> None:
         os.close(file)
     with open(os.devnull) as nothing:
         os.dup2(nothing.fileno(), 0)
-    sys.executable = sys.argv[2]  # so that also what it starts is a child of the warm process
+    sys.executable = sys.argv[2]  # programs that it starts are also forked from the server
     os.chdir(request["cwd"])
     threads = os.environ.get("OMP_NUM_THREADS")
     os.environ.clear()
     os.environ.update(request["environment"] | {"CUDA_VISIBLE_DEVICES": ""})
     if os.environ.get("OMP_NUM_THREADS", threads) != threads:
         torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    numpy.random.seed()  # or each child would draw the same; Python's own numbers know of forks
+    numpy.random.seed()  # else all children draw the same numbers; `random` reseeds itself after a fork
     if request["limit"]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (request["limit"], request["limit"]))
 
 
 def become(words: Sequence[str]) -> None:
-    """Run what ``python WORDS`` runs, as the main program."""
+    """Run what ``python ARGUMENTS`` would run, as the main program."""
     paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     kind, *rest = words
     while kind in ("-u", "-W"):
@@ -157,7 +157,7 @@ def run(code: str | bytes, file: str) -> None:
 
 
 def end(error: BaseException | None) -> None:
-    """End as Python does, but for the half second that it takes to clear up."""
+    """Exit as Python does, but without the half second of freeing memory."""
     code = 0
     if isinstance(error, SystemExit):
         code = error.code if isinstance(error.code, int) else int(error.code is not None)
@@ -166,10 +166,10 @@ def end(error: BaseException | None) -> None:
     elif error is not None:
         sys.excepthook(type(error), error, error.__traceback__)
         code = 1
-    threading._shutdown()  # type: ignore[attr-defined]  # waits for threads, as Python does first
+    threading._shutdown()  # type: ignore[attr-defined]  # joins threads, as Python does at exit
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError):  # nobody reads any more
+        with contextlib.suppress(OSError):  # the pipe is closed
             stream.flush()
     if isinstance(error, KeyboardInterrupt):
         signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -178,13 +178,13 @@ def end(error: BaseException | None) -> None:
 
 
 def main() -> None:
-    """Listen at the address, and in each child be what was asked for."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for the tests; they close this process
+    """Listen at the address; in each child, run the requested program."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the tests, which then close this process
     warm_up()
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(f"{sys.argv[1]}.new")
     listener.listen()
-    os.rename(f"{sys.argv[1]}.new", sys.argv[1])  # it is there when it can be asked
+    os.rename(f"{sys.argv[1]}.new", sys.argv[1])  # the socket appears when it accepts connections
     request = serve(listener)
     if request is None:
         return
