@@ -35,7 +35,7 @@ from bundle.data import load_data_list
 from bundle.data.pictures import read_image, read_label, stem_of
 from bundle.handlers import drawing
 from bundle.utils import atomic_path
-from scripts.reporting.cells import Cell, chosen, load_cells, read_anchors, unfinished
+from scripts.reporting.cells import Cell, chosen, load_cells, read_published_scores, unfinished
 from scripts.reporting.comparability import check_comparable, facts_of, missing_note, warnings_of
 from scripts.reporting.differences import comparison_table, comparisons
 from scripts.reporting.page import Tiles, build
@@ -71,7 +71,10 @@ def _parser() -> argparse.ArgumentParser:
         "--tiles", type=_count, default=3, help="number of worst and best test images per method (default: 3)"
     )
     parser.add_argument(
-        "--anchors", type=Path, default=ROOT / "docs" / "anchors.json", help="published results (docs/anchors.json)"
+        "--published",
+        type=Path,
+        default=ROOT / "docs" / "published_scores.json",
+        help="published results (docs/published_scores.json)",
     )
     return parser
 
@@ -90,14 +93,14 @@ def write_report(options: argparse.Namespace) -> None:
     check_comparable(cells)
     metrics = chosen_metrics(cells, options.metrics)
     against = chosen_baseline(cells, options.against)
-    anchors = read_anchors(options.anchors, str(cells[0].content["data"]))
+    published_scores = read_published_scores(options.published, str(cells[0].content["data"]))
     leaks = leaks_of(cells)
     tiles, undrawn = draw_tiles(cells, options.tiles)
     missing = missing_note(cells, unfinished(options.cells, options.methods, options.labels))
     notes = [*missing, *leaks, *warnings_of(cells), *undrawn]
     made = f"Written {datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC by scripts/report.py from {len(cells)} cells."
     about = {name: words for name in methods_of(cells) if (words := method_words(name))}
-    page = build(cells, metrics, against, tiles, anchors, notes, made, about)
+    page = build(cells, metrics, against, tiles, published_scores, notes, made, about)
     table = markdown_tables(cells, metrics, against, notes)
     options.output.mkdir(parents=True, exist_ok=True)
     for name, text in (("table.md", table), ("report.html", page)):

@@ -200,8 +200,8 @@ def chosen(cells: Iterable[Cell], methods: Sequence[str] = (), labels: Sequence[
     return selected
 
 
-def read_anchors(file: str | Path, data: str) -> list[dict[str, Any]]:
-    """Read published results for a data set, see ``docs/anchors.json``.
+def read_published_scores(file: str | Path, data: str) -> list[dict[str, Any]]:
+    """Read published results for a data set, see ``docs/published_scores.json``.
 
     Raises:
         ValueError: if the file is not a list of results.
@@ -210,11 +210,11 @@ def read_anchors(file: str | Path, data: str) -> list[dict[str, Any]]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read as published results ({error}); give another --anchors") from error
-    entries = content.get("anchors") if isinstance(content, dict) else content
+        raise ValueError(f"{path} cannot be read as published results ({error}); give another --published") from error
+    entries = content.get("scores") if isinstance(content, dict) else content
     needed = {"paper", "data", "protocol", "metric", "value", "source"}
     if not isinstance(entries, list) or any(not isinstance(entry, dict) or needed - entry.keys() for entry in entries):
-        raise ValueError(f"{path} is not a list of results with {', '.join(sorted(needed))}; give another --anchors")
+        raise ValueError(f"{path} is not a list of results with {', '.join(sorted(needed))}; give another --published")
     return [entry for entry in entries if str(entry["data"]).lower() == data.lower()]
 
 

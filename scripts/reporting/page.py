@@ -14,7 +14,7 @@ from scripts.reporting import scores, training
 from scripts.reporting.cells import Cell
 from scripts.reporting.comparability import steps_of
 from scripts.reporting.definitions import definition, is_optimistic, protocol_note
-from scripts.reporting.published import anchor_table
+from scripts.reporting.published import published_table
 from scripts.reporting.summary import summarize
 from scripts.reporting.tables import (
     OBJECTS,
@@ -46,7 +46,7 @@ def build(
     metrics: Sequence[str],
     against: str,
     tiles: Tiles,
-    anchors: Sequence[Mapping[str, Any]],
+    published_scores: Sequence[Mapping[str, Any]],
     warnings: Sequence[str],
     made: str,
     about: Mapping[str, str] | None = None,
@@ -58,7 +58,7 @@ def build(
         metrics: scores in the tables.
         against: method that the others are compared with.
         tiles: pictures of test images.
-        anchors: published results, shown in a separate section.
+        published_scores: published results, shown in a separate section.
         warnings: sentences for the top of the page.
         made: date and source of the page, for its footer.
         about: method -> description in one sentence; optional.
@@ -96,7 +96,7 @@ def build(
             calibration_charts=scores.calibration_charts(cells),
             cost_charts=scores.cost_charts(cells),
             costs=cost_table(cells),
-            published=anchor_table(anchors, cells) if anchors else None,
+            published=published_table(published_scores, cells) if published_scores else None,
             definitions=[definition(name) for name in metrics],
             with_objects=any(is_object_score(name) for name in metrics),
             empty_images=empty_images(metrics),

@@ -11,53 +11,54 @@ from scripts.reporting.cells import Cell
 from scripts.reporting.definitions import definition, is_optimistic
 from scripts.reporting.tables import group, labels_key, score, table_of
 
-Anchor = Mapping[str, Any]
-"""A published result, see ``docs/anchors.json``."""
+PublishedScore = Mapping[str, Any]
+"""A published result, see ``docs/published_scores.json``."""
 
 
-def anchor_table(anchors: Sequence[Anchor], cells: Sequence[Cell]) -> tuple[pd.DataFrame, list[str]]:
+def published_table(
+    published_scores: Sequence[PublishedScore], cells: Sequence[Cell]
+) -> tuple[pd.DataFrame, list[str]]:
     """Return a table with one row per paper, share of labels and test images, and the numbered sources.
 
     Results with the protocol of the cells come first.
     """
     protocol = str(cells[0].content["protocol"])
-    order = sorted(anchors, key=lambda anchor: _sort_key(anchor, protocol))
-    sources = list(dict.fromkeys(str(anchor["source"]) for anchor in order))
-    groups: dict[tuple[str, ...], list[Anchor]] = {}
-    for anchor in order:
-        name = str(anchor["protocol"])
-        paper = f"{anchor['paper']} [{sources.index(str(anchor['source'])) + 1}]"
-        entry = [name + " (optimistic)" * is_optimistic(name), paper]
-        entry += [str(anchor.get(key) or "") for key in ("method", "labels", "part", "note")]
-        groups.setdefault(tuple(entry), []).append(anchor)
+    order = sorted(published_scores, key=lambda entry: _sort_key(entry, protocol))
+    sources = list(dict.fromkeys(str(entry["source"]) for entry in order))
+    groups: dict[tuple[str, ...], list[PublishedScore]] = {}
+    for entry in order:
+        name = str(entry["protocol"])
+        paper = f"{entry['paper']} [{sources.index(str(entry['source'])) + 1}]"
+        row = [name + " (optimistic)" * is_optimistic(name), paper]
+        row += [str(entry.get(key) or "") for key in ("method", "labels", "part", "note")]
+        groups.setdefault(tuple(row), []).append(entry)
     rows = []
     for (name, paper, _, labels, part, note), members in groups.items():
         theirs = ", ".join(
-            f"{definition(str(anchor['metric'])).title} {_with_unit(anchor, str(anchor['value']))}"
-            for anchor in members
+            f"{definition(str(entry['metric'])).title} {_with_unit(entry, str(entry['value']))}" for entry in members
         )
-        values = [value for anchor in members if (value := ours(anchor, cells))]
+        values = [value for entry in members if (value := ours(entry, cells))]
         rows.append([name, paper, theirs, ", ".join(values) or "-", labels or "-", part or "all", note])
     return table_of(rows, ["protocol", "paper", "published", "ours", "labels, %", "test images", "note"]), sources
 
 
-def ours(anchor: Anchor, cells: Sequence[Cell]) -> str:
+def ours(entry: PublishedScore, cells: Sequence[Cell]) -> str:
     """Return our mean of the same score, in the unit of a published result; empty if there is none."""
-    if anchor["protocol"] != cells[0].content["protocol"] or anchor.get("part"):
+    if entry["protocol"] != cells[0].content["protocol"] or entry.get("part"):
         return ""
-    meaning = definition(str(anchor["metric"]))
-    value = score(group(cells, str(anchor.get("method")), str(anchor.get("labels"))), str(anchor["metric"]))
+    meaning = definition(str(entry["metric"]))
+    value = score(group(cells, str(entry.get("method")), str(entry.get("labels"))), str(entry["metric"]))
     if value is None:
         return ""
-    factor, digits = (100.0, 2) if anchor.get("unit") == "%" else (1.0, meaning.digits)
-    return f"{meaning.title} {_with_unit(anchor, f'{factor * value.mean:.{digits}f}')}"
+    factor, digits = (100.0, 2) if entry.get("unit") == "%" else (1.0, meaning.digits)
+    return f"{meaning.title} {_with_unit(entry, f'{factor * value.mean:.{digits}f}')}"
 
 
-def _with_unit(anchor: Anchor, value: str) -> str:
-    return f"{value} {anchor.get('unit') or ''}".strip()
+def _with_unit(entry: PublishedScore, value: str) -> str:
+    return f"{value} {entry.get('unit') or ''}".strip()
 
 
-def _sort_key(anchor: Anchor, protocol: str) -> tuple[Any, ...]:
+def _sort_key(entry: PublishedScore, protocol: str) -> tuple[Any, ...]:
     """Return the sort key: the protocol of this report, then other protocols by name, labels, test images."""
-    name = str(anchor["protocol"])
-    return (name != protocol, name, labels_key(str(anchor.get("labels") or "")), str(anchor.get("part") or ""))
+    name = str(entry["protocol"])
+    return (name != protocol, name, labels_key(str(entry.get("labels") or "")), str(entry.get("part") or ""))

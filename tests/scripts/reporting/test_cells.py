@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.reporting.cells import chosen, load_cells, read_anchors
+from scripts.reporting.cells import chosen, load_cells, read_published_scores
 from scripts.reporting.comparability import check_comparable, facts_of, warnings_of
 
 
@@ -274,12 +274,12 @@ def test_facts_include_a_rounded_budget(budget: str, steps: str, make_cells: Cal
 
 
 def test_published_results_of_one_data_set(tmp_path: Path) -> None:
-    anchor = {"paper": "A", "data": "GlaS", "protocol": "authors", "metric": "pooled_dice", "value": 89, "source": "B"}
-    file = tmp_path / "anchors.json"
-    file.write_text(json.dumps([anchor, anchor | {"data": "CRAG"}]))
-    assert read_anchors(file, "glas") == [anchor]
+    entry = {"paper": "A", "data": "GlaS", "protocol": "authors", "metric": "pooled_dice", "value": 89, "source": "B"}
+    file = tmp_path / "published_scores.json"
+    file.write_text(json.dumps([entry, entry | {"data": "CRAG"}]))
+    assert read_published_scores(file, "glas") == [entry]
     file.write_text(json.dumps([{"paper": "A"}]))
-    with pytest.raises(ValueError, match=r"anchors\.json is not a list of results with data, metric"):
-        read_anchors(file, "glas")
+    with pytest.raises(ValueError, match=r"published_scores\.json is not a list of results with data, metric"):
+        read_published_scores(file, "glas")
     with pytest.raises(ValueError, match="cannot be read as published results"):
-        read_anchors(tmp_path / "missing.json", "glas")
+        read_published_scores(tmp_path / "missing.json", "glas")

@@ -54,7 +54,7 @@ def page_of(cells: Path, **changes: Any) -> str:
     """Return the page of a folder of cells."""
     found = load_cells(cells)
     metrics = changes.pop("metrics", metrics_of(found))
-    arguments: dict[str, Any] = {"tiles": {}, "anchors": [], "warnings": [], "made": "Made now."} | changes
+    arguments: dict[str, Any] = {"tiles": {}, "published_scores": [], "warnings": [], "made": "Made now."} | changes
     return build(found, metrics, "supervised", **arguments)
 
 
@@ -64,9 +64,9 @@ def section(page: str, name: str) -> str:
 
 
 def test_the_page_is_valid_and_self_contained(make_cells: Callable[..., Path]) -> None:
-    anchor = {"paper": "Paper <A>", "protocol": "authors", "metric": "swept_dice", "value": 89.2, "source": "table 1"}
-    anchor["note"] = "another <split>"
-    page = page_of(make_cells(), tiles=TILES, anchors=[anchor], warnings=["Mind <this>."])
+    entry = {"paper": "Paper <A>", "protocol": "authors", "metric": "swept_dice", "value": 89.2, "source": "table 1"}
+    entry["note"] = "another <split>"
+    page = page_of(make_cells(), tiles=TILES, published_scores=[entry], warnings=["Mind <this>."])
     read = Reader(page)
     assert read.open == []
     assert read.headings == [

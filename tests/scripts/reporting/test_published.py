@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from scripts.reporting.cells import load_cells, read_anchors
+from scripts.reporting.cells import load_cells, read_published_scores
 from scripts.reporting.definitions import DEFINITIONS, PROTOCOLS
-from scripts.reporting.published import anchor_table, ours
+from scripts.reporting.published import ours, published_table
 
-ANCHOR = {
+SCORE = {
     **{"paper": "A 2025", "method": "semi_moe", "data": "phantom", "labels": "10", "protocol": "heldout"},
     **{"metric": "pooled_dice", "value": 89.0, "unit": "%", "source": "A: Title, Venue 2025"},
 }
@@ -21,35 +21,35 @@ ANCHOR = {
 
 @pytest.fixture
 def shipped(repository_root: Path) -> list[dict[str, Any]]:
-    """Return the results of docs/anchors.json for both public data sets."""
+    """Return the results of docs/published_scores.json for both public data sets."""
     return [
-        anchor for data in ("glas", "crag") for anchor in read_anchors(repository_root / "docs" / "anchors.json", data)
+        entry
+        for data in ("glas", "crag")
+        for entry in read_published_scores(repository_root / "docs" / "published_scores.json", data)
     ]
 
 
 def test_every_result_has_a_source_and_a_defined_score(shipped: list[dict[str, Any]]) -> None:
     assert len(shipped) > 20
-    for anchor in shipped:
-        assert re.search(r"arXiv \d{4}\.\d{5}", anchor["source"]), anchor
-        assert anchor["protocol"] in PROTOCOLS
-        assert anchor["metric"] in DEFINITIONS
-        assert anchor["unit"] == ("px" if anchor["metric"].endswith("hausdorff") else "%")
-    places = [
-        tuple(str(anchor.get(key)) for key in ("paper", "data", "labels", "metric", "part")) for anchor in shipped
-    ]
+    for entry in shipped:
+        assert re.search(r"arXiv \d{4}\.\d{5}", entry["source"]), entry
+        assert entry["protocol"] in PROTOCOLS
+        assert entry["metric"] in DEFINITIONS
+        assert entry["unit"] == ("px" if entry["metric"].endswith("hausdorff") else "%")
+    places = [tuple(str(entry.get(key)) for key in ("paper", "data", "labels", "metric", "part")) for entry in shipped]
     assert len(set(places)) == len(places), "a result is repeated"
 
 
 def test_results_with_a_swept_threshold_have_swept_scores(shipped: list[dict[str, Any]]) -> None:
-    metrics = {anchor["metric"] for anchor in shipped if anchor["protocol"] == "authors"}
+    metrics = {entry["metric"] for entry in shipped if entry["protocol"] == "authors"}
     assert metrics == {"swept_dice", "swept_jaccard"}
-    assert not any(anchor["metric"].startswith("swept") for anchor in shipped if anchor["protocol"] != "authors")
+    assert not any(entry["metric"].startswith("swept") for entry in shipped if entry["protocol"] != "authors")
 
 
 def test_results_with_the_same_protocol_come_first(make_cells: Callable[..., Path]) -> None:
     cells = load_cells(make_cells())
-    others = [ANCHOR | {"protocol": "authors", "metric": "swept_dice"}, ANCHOR | {"labels": "5", "paper": "B 2024"}]
-    table, sources = anchor_table([*others, ANCHOR], cells)
+    others = [SCORE | {"protocol": "authors", "metric": "swept_dice"}, SCORE | {"labels": "5", "paper": "B 2024"}]
+    table, sources = published_table([*others, SCORE], cells)
     assert list(table.columns[:4]) == ["protocol", "paper", "published", "ours"]
     assert table.iloc[:, :3].to_numpy().tolist() == [
         ["heldout", "B 2024 [1]", "pooled Dice 89.0 %"],
@@ -62,8 +62,8 @@ def test_results_with_the_same_protocol_come_first(make_cells: Callable[..., Pat
 def test_scores_of_a_paper_share_a_row_per_part_of_the_test_images(make_cells: Callable[..., Path]) -> None:
     cells = load_cells(make_cells())
     objects = {"metric": "object_hausdorff", "value": 32, "unit": "px"}
-    figures = [ANCHOR | {"part": "testA"}, ANCHOR | {"part": "testA"} | objects, ANCHOR | {"part": "testB"}]
-    table, _ = anchor_table(figures, cells)
+    figures = [SCORE | {"part": "testA"}, SCORE | {"part": "testA"} | objects, SCORE | {"part": "testB"}]
+    table, _ = published_table(figures, cells)
     assert table[["published", "test images"]].to_numpy().tolist() == [
         ["pooled Dice 89.0 %, object Hausdorff 32 px", "testA"],
         ["pooled Dice 89.0 %", "testB"],
@@ -85,4 +85,4 @@ def test_scores_of_a_paper_share_a_row_per_part_of_the_test_images(make_cells: C
 def test_our_result_is_shown_for_the_same_score(
     make_cells: Callable[..., Path], changes: dict[str, Any], expected: str
 ) -> None:
-    assert ours(ANCHOR | changes, load_cells(make_cells())) == expected
+    assert ours(SCORE | changes, load_cells(make_cells())) == expected
