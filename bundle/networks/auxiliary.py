@@ -1,4 +1,8 @@
-"""U-Nets with several outputs: auxiliary decoders on perturbed features (CCT), and one output per decoder scale."""
+"""U-Nets with several outputs: auxiliary decoders on perturbed features (CCT), and one output per decoder scale.
+
+Perturbed heads are also computed where no loss uses them, on labeled images and in strong views; this costs a decoder
+pass and keeps the interface of a network small.
+"""
 
 from __future__ import annotations
 
