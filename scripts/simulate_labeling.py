@@ -4,9 +4,11 @@
         --config_file "['configs/train.json','configs/sizes/demo.yaml']" --start 4 --step 4 --budget 16 --iterations 150
 
 The masks of the `training` tiles of the data list are hidden, except for --start tiles, which depend on the seed and
-are the same for all strategies. Each round trains a new network on the labeled tiles and all others as unlabeled tiles,
-evaluates it on the test part, and labels --step more tiles: those with the highest uncertainty (disagreement), random
-ones (random), or the next by name (first). The checkpoint is selected on the validation part, which is fully labeled.
+are the same for all strategies but `diverse`. Each round trains a new network on the labeled tiles and all others as
+unlabeled tiles, evaluates it on the test part, and labels --step more tiles: those with the highest uncertainty
+(disagreement), random ones (random), the next by name (first), or those that represent most others by features of the
+untrained encoder, and of these the most uncertain (diverse; it also selects its own first tiles). The checkpoint is
+selected on the validation part, which is fully labeled.
 
 Each round updates results.json, results.csv and dice.png in OUTPUT. Repeat the command to resume after the last
 finished round; it may then have more seeds, more strategies and a larger budget. Overrides of the training are
@@ -17,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import csv
 import functools
 import os
 import shutil
@@ -35,34 +36,25 @@ from scripts.interruption import end_without_traceback
 
 end_without_traceback()
 
-import pandas as pd
 from fire.parser import DefaultParseValue
-from matplotlib.figure import Figure
-from matplotlib.transforms import ScaledTranslation
 from monai.bundle import ConfigParser
 from monai.utils import ensure_tuple
 
 from bundle.data import images_digest
 from bundle.engines.error_summary import sentence
-from bundle.inference import annotation_order
+from bundle.inference import EncoderFeatures, annotation_order, next_diverse
 from bundle.types import LABEL
-from bundle.utils import atomic_path
 from scripts import benchmarking as benchmark
 from scripts.benchmarking.processes import Children
 from scripts.benchmarking.results import last_line
-from scripts.reporting.definitions import definition
-from scripts.reporting.statistics import spread
-from scripts.reporting.tables import markdown, shown
+from scripts.reporting.labeling import DIVERSE, LOOKS, START, write_summary
 
-FORM, START = "semi_moe.labeling/1", "start"
-"""Format of the results, and name of the first round of a seed, which all strategies share."""
+FORM = "semi_moe.labeling/1"
+"""Format of the results."""
 EPOCH_LENGTH, PATIENCE = "train#trainer#epoch_length", "train#early_stop#patience"
 FIXED = ("seed", EPOCH_LENGTH, PATIENCE, "resume", "output_dir", "ckpt_dir", "bundle_root")
 PARTS = ("train#dataset#data", "train#unlabeled_dataset#data")
 """Settings that this program sets: fixed ones, and the training data of a round."""
-LOOKS = {"disagreement": ("#d55e00", "o"), "random": ("#0072b2", "s"), "first": ("#008264", "^")}
-"""Strategy -> color (Okabe and Ito's palette, distinguishable by color-blind readers) and marker."""
-
 Record = dict[str, Any]
 say = functools.partial(print, flush=True)
 
@@ -160,9 +152,12 @@ class Simulation:
         """Yield all rounds in the order of execution, each with its previous round."""
         for seed in dict.fromkeys(self.given.seeds):
             start = Round(seed, START, self.given.start)
-            yield start, None
+            if set(self.given.strategies) != {DIVERSE}:
+                yield start, None
             for strategy in dict.fromkeys(self.given.strategies):
                 before = start
+                if strategy == DIVERSE:
+                    yield (before := Round(seed, DIVERSE, self.given.start)), None
                 while before.tiles < self.given.budget:
                     count = min(before.tiles + self.given.step, self.given.budget)
                     yield (this := Round(seed, strategy, count)), before
@@ -187,18 +182,40 @@ class Simulation:
         started = time.monotonic()
         last = self.results["rounds"][str(before)] if before else {"outlined": [], "scores": {}}
         waiting = set(self.tiles) - set(last["outlined"])
-        strategy, seed = (this.strategy, f"{this.seed}") if before else ("random", f"{START} {this.seed}")
-        order = annotation_order(strategy, waiting, last["scores"], seed)
-        picked = order[: this.tiles - len(last["outlined"])]
+        picked = self._select(this, waiting, last)
         labels = [f"{name} ({last['scores'][name]:.3f})" if name in last["scores"] else name for name in picked]
         say(f"{this} labels {', '.join(labels)}")
         outlined, waiting = [*last["outlined"], *picked], waiting - set(picked)
         models = self._train(this, before, outlined) / "models"
-        candidates = {name: self.tiles[name] for name in sorted(waiting) if this.strategy in (START, "disagreement")}
+        candidates = {
+            name: self.tiles[name] for name in sorted(waiting) if this.strategy in (START, "disagreement", DIVERSE)
+        }
         metrics, scores = evaluate(self.config, models, self.parts["test"], candidates, self.given.score)
         shutil.rmtree(models / ("checkpoints" if self.given.warm else "."), ignore_errors=True)
         record = {**this._asdict(), "picked": picked, "outlined": outlined, "metrics": metrics, "scores": scores}
         return {**record, "seconds": round(time.monotonic() - started, 1)}
+
+    def _select(self, this: Round, waiting: set[str], last: Mapping[str, Any]) -> list[str]:
+        """Return the tiles that the strategy of a round selects; ``last`` is the record of the previous round."""
+        count, picked = this.tiles - len(last["outlined"]), list[str]()
+        if this.strategy != DIVERSE:
+            strategy, seed = (
+                ("random", f"{START} {this.seed}") if this.strategy == START else (this.strategy, f"{this.seed}")
+            )
+            return annotation_order(strategy, waiting, last["scores"], seed)[:count]
+        patients = {name: tile["patient"] for name, tile in self.tiles.items() if "patient" in tile}
+        while len(picked) < count:
+            labeled = [*last["outlined"], *picked]
+            picked.append(next_diverse(self.features, labeled, patients, last["scores"] or None, this.seed))
+        return picked
+
+    @functools.cached_property
+    def features(self) -> dict[str, Any]:
+        """Features of all tiles, from the encoder as the config creates it, before any training."""
+        parser = ConfigParser(copy.deepcopy(self.config))
+        network, preprocessing = (parser.get_parsed_content(key) for key in ("network_def", "validate#preprocessing"))
+        read = EncoderFeatures(network, preprocessing)
+        return {name: read(without_label(tile)) for name, tile in self.tiles.items()}
 
     def _train(self, this: Round, before: Round | None, outlined: list[str]) -> Path:
         """Run one training from its first step in a separate process; return its folder."""
@@ -249,46 +266,6 @@ def evaluate(
 def without_label(tile: Record) -> Record:
     """Return an entry of a data list without its mask."""
     return {key: value for key, value in tile.items() if key != LABEL}
-
-
-def write_summary(results: Mapping[str, Record], output: Path) -> str:
-    """Write the table of all rounds and the plot; return means and standard deviations over seeds as Markdown."""
-    records = sorted(results.values(), key=lambda record: (record["seed"], record["tiles"], record["strategy"]))
-    metric, strategies = next(iter(records[0]["metrics"])), {record["strategy"] for record in records}
-    curves: dict[str, dict[int, list[float]]] = {name: {} for name in LOOKS if name in strategies}
-    with atomic_path(output / "results.csv") as path, path.open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(["seed", "strategy", "outlined", *records[0]["metrics"], "seconds", "picked"])
-        for record in records:
-            values = (*record["metrics"].values(), record["seconds"], " ".join(record["picked"]))
-            table.writerow([record["seed"], record["strategy"], record["tiles"], *values])
-            for strategy in curves if record["strategy"] == START else [record["strategy"]]:
-                curves[strategy].setdefault(record["tiles"], []).append(record["metrics"][metric])
-    counts = sorted({record["tiles"] for record in records})
-    draw_plot(curves, counts, definition(metric).title, output / "dice.png")
-    means = {count: [spread(curve[count]) if count in curve else None for curve in curves.values()] for count in counts}
-    rows = [[str(count), *(shown(value, 3) for value in row)] for count, row in means.items()]
-    return markdown(pd.DataFrame(rows, columns=["tiles", *curves]))
-
-
-def draw_plot(curves: Mapping[str, Mapping[int, list[float]]], counts: list[int], title: str, path: Path) -> None:
-    """Write the plot: for each strategy the mean over seeds as a line, and each seed as a small marker."""
-    figure = Figure((8, 5.5), dpi=100, layout="constrained")
-    axes = figure.add_subplot(xlabel="labeled tiles", ylabel=f"test {title}", xticks=counts)
-    for index, (strategy, curve) in enumerate(curves.items()):
-        color, marker = LOOKS[strategy]
-        means = [sum(scores) / len(scores) for scores in curve.values()]
-        axes.plot(list(curve), means, marker=marker, color=color, label=f"{strategy}, mean over seeds")
-        for count, scores in curve.items():  # shifted by 14 px, so that strategies do not overlap
-            shift = ScaledTranslation(0.14 * (index - 1), 0, figure.dpi_scale_trans)
-            places, transform = [count] * len(scores), axes.transData + shift
-            axes.plot(places, scores, marker, markersize=4, fillstyle="none", color=color, transform=transform)
-    axes.margins(0.08)
-    axes.grid(axis="y", alpha=0.4)
-    if curves:
-        axes.legend(frameon=False)
-    with atomic_path(path, path.suffix, clean=True) as hidden:
-        figure.savefig(hidden)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from bundle.inference.components import component_instances
 from bundle.inference.disagreement import consensus_entropy, disagreement
+from bundle.inference.diversity import EncoderFeatures, next_diverse
 from bundle.inference.multi_head import StackedHeads, UnstackHeadsd
 from bundle.inference.outputs_maps import Disagreementd, SaveDisagreementd, SaveProbabilityd, SaveUncertaintyd
 from bundle.inference.outputs_objects import SaveContoursd, SaveGeoJSONd, SaveInstancesd
@@ -15,6 +16,7 @@ __all__ = [
     "ComponentInstancesd",
     "DisagreementScorer",
     "Disagreementd",
+    "EncoderFeatures",
     "ForegroundProbabilityd",
     "SaveContoursd",
     "SaveDisagreementd",
@@ -31,6 +33,7 @@ __all__ = [
     "component_instances",
     "consensus_entropy",
     "disagreement",
+    "next_diverse",
     "postprocessing_scores",
     "watershed_instances",
 ]

@@ -225,15 +225,15 @@ def picked(output: Path) -> dict[str, list[str]]:
 
 
 def test_all_strategies_outline_step_by_step_up_to_the_budget(fast, phantom_dir, tmp_path):
-    more = ["--strategies", "first", "disagreement", "random", "--seeds", "0", "1", "--budget", "7"]
+    more = ["--strategies", "first", "disagreement", "diverse", "random", "--seeds", "0", "1", "--budget", "7"]
     assert fast.main(words(tmp_path, phantom_dir, *more)) == 0
     found = picked(tmp_path)
-    assert len(found) == 2 * (1 + 3 * 3)
+    assert len(found) == 2 * (1 + 3 * 3 + 4)
     tiles = {f"image/{path.name}" for path in (phantom_dir / "image").glob("patient0[1-4]_*.png")}
     assert len(tiles) == 8
     for seed in (0, 1):
-        start = found[f"seed{seed}-start-2"]
-        for strategy in ("first", "disagreement", "random"):
+        for strategy in ("first", "disagreement", "random", "diverse"):
+            start = found[f"seed{seed}-{'diverse' if strategy == 'diverse' else 'start'}-2"]
             chosen = [name for count in (4, 6, 7) for name in found[f"seed{seed}-{strategy}-{count}"]]
             assert len(start + chosen) == len({*start, *chosen}) == 7
             assert {*start, *chosen} < tiles
@@ -243,6 +243,10 @@ def test_all_strategies_outline_step_by_step_up_to_the_budget(fast, phantom_dir,
             if strategy == "disagreement":
                 assert chosen == left[::-1][:5]
     assert found["seed0-start-2"] != found["seed1-start-2"]
+    patients = {name.partition("_")[0] for name in found["seed0-diverse-2"]}
+    assert len(patients) == 2, "the first tiles come from different patients"
+    assert fast.main([*words(tmp_path / "alone", phantom_dir, "--seeds", "1"), "--strategies", "diverse"]) == 0
+    assert picked(tmp_path / "alone") == {name: found[name] for name in ("seed1-diverse-2", "seed1-diverse-4")}
 
 
 def test_draws_depend_on_seed_and_names_alone(fast, phantom_dir, tmp_path):

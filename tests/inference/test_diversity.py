@@ -1,0 +1,68 @@
+"""Diverse selection of pictures to label."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from bundle.inference import EncoderFeatures, next_diverse
+from bundle.networks import SemiMoE
+
+
+def three_groups() -> dict[str, np.ndarray]:
+    """Return ten, six and three points around three centers; those named ``..._0`` are at the centers."""
+    random = np.random.default_rng(0)
+    features = {}
+    for name, center, count in (("a", (0, 0), 10), ("b", (9, 0), 6), ("c", (0, 9), 3)):
+        for index in range(count):
+            features[f"{name}_{index}"] = np.array(center) + (random.uniform(0.5, 1, 2) * (-1) ** index if index else 0)
+    return features
+
+
+def test_the_first_pictures_are_typical_of_the_largest_clusters():
+    features, labeled = three_groups(), []
+    for _ in range(3):
+        labeled.append(next_diverse(features, labeled, seed=1))
+    assert {name[0] for name in labeled} == {"a", "b", "c"}
+    assert next_diverse(features, ["a_1", "c_1"]) == "b_0", "the center of the cluster without a label"
+    assert next_diverse(dict(reversed(features.items())), ["c_1", "a_1"]) == "b_0", "the order has no effect"
+
+
+def test_scores_select_within_the_cluster():
+    features = three_groups()
+    scores = {name: 0.1 + 0.8 * (name == "b_4") for name in features} | {"a_7": 1.0}
+    assert next_diverse(features, ["a_1", "c_1"], scores=scores) == "b_4"
+    del scores["b_2"]
+    assert next_diverse(features, ["a_1", "c_1"], scores=scores) == "b_0", "a picture has no score yet"
+
+
+def test_patients_without_a_label_come_first():
+    features = three_groups()
+    patients = dict.fromkeys(features, "one") | {"b_3": "two"}
+    assert next_diverse(features, ["a_1", "c_1"], patients) == "b_3"
+
+
+def test_equal_pictures_and_the_end():
+    features = {name: np.ones(3) for name in "abcd"}
+    labeled: list[str] = []
+    while len(labeled) < 4:
+        labeled.append(next_diverse(features, labeled))
+    assert sorted(labeled) == list("abcd")
+    with pytest.raises(ValueError, match="all pictures are labeled"):
+        next_diverse(features, labeled)
+
+
+def test_features_describe_the_picture_and_not_its_size():
+    torch.manual_seed(0)
+    read = EncoderFeatures(SemiMoE(widths=(4, 8, 8, 8, 8)), lambda record: record)
+    dark, bright, large = (
+        torch.full((3, *size), value) for size, value in (((40, 56), 0.1), ((40, 56), 2.0), ((1100, 600), 2.0))
+    )
+    features = [read({"image": image}) for image in (dark, bright, large)]
+    assert {feature.shape for feature in features} == {(16,)}
+    means = [feature[:8] for feature in features]
+    assert np.abs(means[1] - means[2]).max() < np.abs(means[0] - means[1]).max() / 2
+    with pytest.raises(ValueError, match="Linear has no encoder"):
+        EncoderFeatures(nn.Linear(1, 1), lambda record: record)
