@@ -43,6 +43,7 @@ from monai.utils import ensure_tuple
 from bundle.data import images_digest
 from bundle.engines.error_summary import sentence
 from bundle.inference import EncoderFeatures, annotation_order, next_diverse
+from bundle.networks.encoders import Encoder
 from bundle.types import LABEL
 from scripts import benchmarking as benchmark
 from scripts.benchmarking.processes import Children
@@ -214,7 +215,7 @@ class Simulation:
         """Features of all tiles, from the encoder as the config creates it, before any training."""
         parser = ConfigParser(copy.deepcopy(self.config))
         network, preprocessing = (parser.get_parsed_content(key) for key in ("network_def", "validate#preprocessing"))
-        read = EncoderFeatures(network, preprocessing)
+        read = EncoderFeatures(next(part for part in network.modules() if isinstance(part, Encoder)), preprocessing)
         return {name: read(without_label(tile)) for name, tile in self.tiles.items()}
 
     def _train(self, this: Round, before: Round | None, outlined: list[str]) -> Path:

@@ -15,7 +15,6 @@ from scipy.cluster.vq import kmeans2
 from scipy.spatial.distance import cdist
 from torch import Tensor, nn
 
-from bundle.networks.encoders import Encoder
 from bundle.types import IMAGE
 
 NEIGHBORS = 20
@@ -30,26 +29,19 @@ class EncoderFeatures:
     Features of a pretrained encoder tell stains and tissues apart before any picture is labeled.
 
     Args:
-        network: network with an encoder; with several encoders, the first is used. It is not trained.
+        encoder: an encoder of `bundle.networks`: a module that returns feature maps of the given ``strides``.
         preprocessing: transform of the records, from a path to a normalized image (3, W, H).
-        device: device of the network.
-
-    Raises:
-        ValueError: if the network has no encoder.
+        device: device of the encoder.
     """
 
     def __init__(
         self,
-        network: nn.Module,
+        encoder: nn.Module,
         preprocessing: Callable[[Mapping[Hashable, Any]], Mapping[Hashable, Any]],
         device: torch.device | str = "cpu",
     ) -> None:
-        encoder = next((module for module in network.modules() if isinstance(module, Encoder)), None)
-        if encoder is None:
-            raise ValueError(
-                f"{type(network).__name__} has no encoder, so pictures have no features; choose another strategy"
-            )
         self.encoder, self.preprocessing, self.device = encoder, preprocessing, torch.device(device)
+        self.stride = max(encoder.strides)  # type: ignore[arg-type]
 
     def __call__(self, record: Mapping[Any, Any]) -> NDArray[np.float32]:
         """Return the features (2 C) of one picture; ``record`` has ``image``, and ``mpp`` if it is known."""
@@ -57,8 +49,7 @@ class EncoderFeatures:
         factor = -(-max(image.shape[2:]) // SIDE)
         if factor > 1:
             image = nn.functional.avg_pool2d(image, factor, ceil_mode=True)
-        stride = self.encoder.strides[-1]
-        missing = [-size % stride for size in image.shape[2:]]
+        missing = [-size % self.stride for size in image.shape[2:]]
         image = nn.functional.pad(image, (0, missing[1], 0, missing[0]), mode="replicate")
         with eval_mode(self.encoder):
             deepest = self.encoder(image)[-1].float().flatten(2)[0]

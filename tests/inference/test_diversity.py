@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from bundle.inference import EncoderFeatures, next_diverse
-from bundle.networks import SemiMoE
+from bundle.networks import UNet
 
 
 def three_groups() -> dict[str, np.ndarray]:
@@ -54,15 +53,15 @@ def test_equal_pictures_and_the_end():
         next_diverse(features, labeled)
 
 
-def test_features_describe_the_picture_and_not_its_size():
+def test_features_are_those_of_the_deepest_level():
     torch.manual_seed(0)
-    read = EncoderFeatures(SemiMoE(widths=(4, 8, 8, 8, 8)), lambda record: record)
-    dark, bright, large = (
-        torch.full((3, *size), value) for size, value in (((40, 56), 0.1), ((40, 56), 2.0), ((1100, 600), 2.0))
-    )
-    features = [read({"image": image}) for image in (dark, bright, large)]
-    assert {feature.shape for feature in features} == {(16,)}
-    means = [feature[:8] for feature in features]
-    assert np.abs(means[1] - means[2]).max() < np.abs(means[0] - means[1]).max() / 2
-    with pytest.raises(ValueError, match="Linear has no encoder"):
-        EncoderFeatures(nn.Linear(1, 1), lambda record: record)
+    encoder = UNet(widths=(4, 8, 8, 8, 8)).encoder
+    read = EncoderFeatures(encoder, lambda record: record)
+    image = torch.randn(3, 64, 96)
+    with torch.no_grad():
+        deepest = encoder.eval()(image[None])[-1][0].flatten(1)
+    np.testing.assert_allclose(read({"image": image}), torch.cat([deepest.mean(1), deepest.std(1)]).numpy(), rtol=1e-5)
+    large = image.repeat_interleave(20, 1).repeat_interleave(20, 2)
+    reduced = torch.nn.functional.avg_pool2d(large, 4, ceil_mode=True)
+    np.testing.assert_allclose(read({"image": large}), read({"image": reduced}), rtol=1e-5)
+    assert np.isfinite(read({"image": image[:, :43, :50]})).all()
