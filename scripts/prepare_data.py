@@ -1,6 +1,6 @@
 """Prepare a data folder with images, masks and data lists, or check a data list.
 
-Run: python scripts/prepare_data.py folder --images DIR --masks DIR --output DIR [--labeled 10% 20%] [--seeds 0 1 2]
+Run: python scripts/prepare_data.py folder --images DIR [--masks DIR] --output DIR [--labeled 10% 20%] [--seeds 0 1 2]
      python scripts/prepare_data.py crag --source DIR --output DIR
      python scripts/prepare_data.py glas --source DIR --output DIR [--mpp 0.62]
      python scripts/prepare_data.py phantom --output DIR [--seed 0]
@@ -11,13 +11,10 @@ from __future__ import annotations
 
 import argparse
 import errno
-import io
-import json
-import os
 import re
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +25,8 @@ from scripts.interruption import end_without_traceback
 
 end_without_traceback()
 
-from tqdm import tqdm
+from scripts.dataset_check.command import add_check
+from scripts.dataset_check.progress import Bar
 
 DEFAULT_LIST = "heldout_10_seed0.json"
 """Default data list of ``configs/train.json``."""
@@ -67,8 +65,8 @@ def add_folder(sources: Any) -> None:
         description="Prepare your own images and masks: PNG, JPEG, BMP, TIFF or NIfTI.",
     )
     add = folder.add_argument
-    add("--images", required=True, metavar="DIR", help="folder of images; images without a mask are unlabeled")
-    add("--masks", metavar="DIR", help="folder of masks (default: the folder of images)")
+    add("--images", required=True, metavar="DIR", help="images, also in folders inside; without a mask: unlabeled")
+    add("--masks", metavar="DIR", help="masks (default: among images, or in folders like label inside)")
     add("--output", required=True, metavar="DIR", help="output folder; must be new or empty")
     add("--mask-suffix", default="", metavar="TEXT", help="suffix of mask names, for example _mask (default: none)")
     add("--table", metavar="CSV", help="metadata: column image, and any of patient, grade, domain, mpp")
@@ -77,6 +75,15 @@ def add_folder(sources: Any) -> None:
         nargs="+",
         metavar="CLASS",
         help="number of classes including background, or class names, background first (default: gland masks)",
+    )
+    coding = folder.add_mutually_exclusive_group()
+    coding.add_argument("--threshold", type=float, metavar="N", help="mask values above it are 1, others 0")
+    coding.add_argument(
+        "--colors",
+        nargs="+",
+        type=_color,
+        metavar="R,G,B=VALUE",
+        help="values of the colors of masks, for example 0,0,0=0 255,0,0=1; others are an error",
     )
     add("--axis", type=int, choices=(0, 1, 2), help="slice NIfTI volumes along this axis")
     add("--mpp", type=float, metavar="UM", help="pixel size, um/px (default: unknown; images are not resampled)")
@@ -99,8 +106,15 @@ def add_folder(sources: Any) -> None:
 def run_folder(options: argparse.Namespace) -> None:
     """Prepare the user's own images and masks."""
     from bundle.data.folder import class_names, prepare_folder  # imported here, so that --help does not import torch
+    from bundle.data.mask_coding import MaskCoding
     from bundle.data.split_plan import Plan
 
+    coding = None
+    if options.threshold is not None or options.colors:
+        colors = dict(options.colors or [])
+        if len(colors) < len(options.colors or []):
+            raise ValueError("--colors gives a color twice; give each color one value")
+        coding = MaskCoding(options.threshold, colors or None)
     plan = Plan(options.labeled, options.seeds, options.validation, options.test, options.folds)
     with Bar("folder") as progress:
         prepared = prepare_folder(
@@ -114,6 +128,7 @@ def run_folder(options: argparse.Namespace) -> None:
             mpp=options.mpp,
             plan=plan,
             progress=progress,
+            coding=coding,
         )
     for note in prepared.notes:
         print(f"Note: {note}.")
@@ -182,84 +197,6 @@ def run_phantom(options: argparse.Namespace) -> None:
     _print_command(options.output, lists, "phantom")
 
 
-def add_check(sources: Any) -> None:
-    """Add the subcommand ``check``."""
-    check = sources.add_parser(
-        "check",
-        help="check a data list and its files",
-        description="Summarize a data list and report its problems. The exit code is 1 if there are problems.",
-    )
-    check.add_argument("list", metavar="LIST", help="path of the data list; its folder is the data folder")
-    check.add_argument("--json", metavar="FILE", help="also write the results as JSON; - prints only the JSON")
-    check.add_argument("--sheet", metavar="FILE.png", help="also draw some images of each part with their masks")
-    check.add_argument("--classes", type=_positive, metavar="N", help="number of classes, including background")
-    check.add_argument("--workers", type=_positive, default=2, metavar="N", help="decoding threads (default: 2)")
-    check.set_defaults(run=run_check)
-
-
-def run_check(options: argparse.Namespace) -> None:
-    """Check a data list."""
-    from monai.bundle import ConfigParser
-    from PIL import Image
-
-    from bundle.data.lists import PARTS
-    from bundle.handlers.contact_sheet import Tile, contact_sheet
-    from scripts.dataset_check.checks import check_list
-    from scripts.dataset_check.findings import find_faults
-    from scripts.dataset_check.pictures import to_show
-    from scripts.dataset_check.report import as_data, table, verdict
-
-    parser = ConfigParser(ConfigParser.load_config_file(ROOT / "configs" / "train.json"))
-    crop, pixel_size = (parser.get_parsed_content(key) for key in ("crop_size", "pixel_size"))
-    with Bar("check", unit="file") as progress:
-        checked = check_list(options.list, options.classes, options.workers, progress)
-        findings = find_faults(checked, crop, pixel_size)
-    if options.sheet is not None:
-        parts = {part: [Tile(*shown) for shown in to_show(checked, part)] for part in PARTS}
-        picture = io.BytesIO()
-        Image.fromarray(contact_sheet(checked.path.name, parts)).save(picture, "PNG", optimize=True)
-        _write(options.sheet, picture.getvalue())
-    data = json.dumps(as_data(checked, findings), ensure_ascii=False, indent=1) if options.json is not None else ""
-    if options.json not in (None, "-"):
-        _write(options.json, f"{data}\n".encode())
-    print(data if options.json == "-" else f"{table(checked, findings)}\n")
-    if any(finding.problem for finding in findings):
-        raise ValueError(verdict(checked, findings))
-    if options.json != "-":
-        print(f"{verdict(checked, findings)}.")
-
-
-def _write(target: str, content: bytes) -> None:
-    """Write a file atomically."""
-    from bundle.utils import atomic_path
-
-    path = Path(target).expanduser()
-    if not path.parent.is_dir():
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(content)
-
-
-class Bar:
-    """Progress bar on stderr, if that is a terminal. Call it with the number of finished images and of all images."""
-
-    def __init__(self, name: str, unit: str = "image") -> None:
-        self.bar = tqdm(desc=name, unit=unit, leave=False, disable=None)
-
-    def __call__(self, done: int, total: int) -> None:
-        """Update the bar: ``done`` of ``total`` images are finished."""
-        self.bar.total = total
-        self.bar.update(done - self.bar.n)
-
-    def __enter__(self) -> Callable[[int, int], None]:
-        """Return the bar itself."""
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        """Remove the bar, so that an error message is the last line."""
-        self.bar.close()
-
-
 def _amount(text: str) -> str:
     """Parse a percentage or a number of images."""
     if not re.fullmatch(r"\d+(\.\d+)?%|\d+", text):
@@ -267,11 +204,12 @@ def _amount(text: str) -> str:
     return text
 
 
-def _positive(text: str) -> int:
-    """Parse a positive integer."""
-    if re.fullmatch(r"0*[1-9]\d*", text):
-        return int(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is not a positive integer")
+def _color(text: str) -> tuple[tuple[int, int, int], int]:
+    """Parse a color and its value."""
+    match = re.fullmatch(r"(\d{1,3}),(\d{1,3}),(\d{1,3})=(\d{1,3})", text)
+    if match is None or max(numbers := [int(number) for number in match.groups()]) > 255:
+        raise argparse.ArgumentTypeError(f"{text!r} is not RED,GREEN,BLUE=VALUE with numbers up to 255")
+    return (numbers[0], numbers[1], numbers[2]), numbers[3]
 
 
 def _print_command(output: str, lists: Sequence[str], name: str, classes: int = 2) -> None:

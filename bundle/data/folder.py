@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bundle.data.folder_tree import folders_in
 from bundle.data.folder_writer import Progress, check_new, new_folder, save_image, save_label, write_image, write_lists
 from bundle.data.label_maps import as_classes, as_instances, has_split_numbers
 from bundle.data.leakage import same_content
 from bundle.data.left_out import note_on_others
 from bundle.data.lists import LARGEST_MPP
+from bundle.data.mask_coding import MaskCoding
 from bundle.data.message_text import some
 from bundle.data.pairs import Pair, check_rows, find_pairs, read_table
 from bundle.data.pictures import Picture, read_label, volume_slices
@@ -41,6 +43,14 @@ class Prepared:
     """Notes on conversions, patients and missing information."""
 
 
+@dataclass(frozen=True)
+class Masks:
+    """How masks are read: names of classes, if values are classes, and a coding, if values are not the label."""
+
+    classes: Sequence[str]
+    coding: MaskCoding | None
+
+
 def prepare_folder(
     images: str | Path,
     output: str | Path,
@@ -52,11 +62,12 @@ def prepare_folder(
     mpp: float | None = None,
     plan: Plan | None = None,
     progress: Progress | None = None,
+    coding: MaskCoding | None = None,
 ) -> Prepared:
     """Write a data folder; it is created only when it is complete.
 
     Args:
-        images: folder of images, see ``pairs.find_pairs``.
+        images: folder of images, see ``pairs.find_pairs``; folders inside are searched too.
         output: folder to create; may exist if it is empty.
         masks: folder of masks; ``None`` means the folder of images.
         mask_suffix: suffix of mask names, after the name of the image.
@@ -66,6 +77,7 @@ def prepare_folder(
         mpp: width of a pixel in um, for images without ``mpp`` in the table.
         plan: which lists to draw; ``None`` labels all images that are not held out.
         progress: called after each image.
+        coding: how the values of masks become labels, if they are not the labels.
 
     Raises:
         FileNotFoundError: if a folder or the table does not exist.
@@ -75,6 +87,7 @@ def prepare_folder(
         raise ValueError(f"--mpp is {mpp}; give the width of a pixel in um, above 0 and at most {LARGEST_MPP}")
     plan = plan or Plan()
     plan.check()
+    _check_coding(coding, len(classes))
     check_new(output)
     pairs = find_pairs(images, masks, mask_suffix)
     rows, unused = read_table(table) if table is not None else ({}, [])
@@ -85,7 +98,8 @@ def prepare_folder(
     with new_folder(output) as folder:
         (folder / "image").mkdir()
         (folder / "label").mkdir()
-        notes = _write(names, folder, axis, classes, progress) + notes + _notes_on_others(pairs, table)
+        notes = _write(names, folder, axis, Masks(classes, coding), progress) + notes
+        notes += _notes_on_others([images] if masks is None else [images, masks], pairs, table)
         write_lists(folder, lists, labels=classes)
         _check_duplicates(folder, lists)
     return Prepared(count_parts(lists), notes + patient_notes(entries, lists) + _resolution_notes(entries))
@@ -142,21 +156,24 @@ def _write(
     names: Mapping[Pair, Sequence[str]],
     folder: Path,
     axis: int | None,
-    classes: Sequence[str],
+    masks: Masks,
     progress: Progress | None,
 ) -> list[str]:
     """Convert all files and return notes on conversions; errors are collected and raised at the end."""
     image_notes: Counter[str] = Counter()
     label_notes: Counter[str] = Counter()
     faults: list[str] = []
-    total, done = sum(map(len, names.values())), 0
+    total, done, foreground = sum(map(len, names.values())), 0, False
     for pair, parts in names.items():
         try:
-            for name, note, label in _convert(pair, parts, folder, axis, classes):
+            for name, note, label in _convert(pair, parts, folder, axis, masks):
                 image_notes.update([note] if note else [])
                 if label is not None:
+                    foreground |= bool(label.pixels.any())
                     label_notes.update([label.note] if label.note else [])
-                    label_notes.update(_write_label(label.pixels, folder / "label" / f"{name}.png", pair, classes))
+                    label_notes.update(
+                        _write_label(label.pixels, folder / "label" / f"{name}.png", pair, masks.classes)
+                    )
                 done += 1
                 if progress is not None:
                     progress(done, total)
@@ -166,6 +183,8 @@ def _write(
         raise ValueError(faults[0])
     if faults:
         raise ValueError(f"{len(faults)} of {len(names)} images cannot be used: {some(faults, between='; ')}")
+    if masks.coding is not None and not foreground:
+        raise ValueError("no mask has foreground with this --threshold or --colors; give other values")
     masked = sum(len(parts) for pair, parts in names.items() if pair.mask is not None)
     split = label_notes.pop(SPLIT, 0)
     messages = [f"{count} of {total} images: {note}" for note, count in image_notes.most_common()]
@@ -178,17 +197,19 @@ def _write(
 
 
 def _convert(
-    pair: Pair, names: Sequence[str], folder: Path, axis: int | None, classes: Sequence[str]
+    pair: Pair, names: Sequence[str], folder: Path, axis: int | None, masks: Masks
 ) -> Iterator[tuple[str, str | None, Picture | None]]:
     """Write the image, or all slices of a volume; yields name, note, and the label map as stored."""
-    count = len(classes) if len(classes) > 2 else None  # two classes may also be stored as 0 and 255
+    count = len(masks.classes) if len(masks.classes) > 2 else None  # two classes may also be stored as 0 and 255
     if axis is None or names == [pair.name]:
         picture = write_image(pair.image, folder / "image" / f"{pair.name}.png")
-        label = None if pair.mask is None else read_label(pair.mask, count)
+        label = None if pair.mask is None else read_label(pair.mask, count, masks.coding)
         _check_size(pair, picture.pixels, label)
         yield pair.name, picture.note, label
         return
-    labels = None if pair.mask is None else [label for _, label in volume_slices(pair.mask, axis, "label", count)]
+    labels = None
+    if pair.mask is not None:
+        labels = [label for _, label in volume_slices(pair.mask, axis, "label", count, masks.coding)]
     if labels is not None and len(labels) != len(names):
         raise ValueError(
             f"{pair.mask} has {len(labels)} slices and its image {len(names)}; give the mask of this image"
@@ -234,12 +255,27 @@ def _check_duplicates(folder: Path, lists: Mapping[str, DataList]) -> None:
             )
 
 
-def _notes_on_others(pairs: Sequence[Pair], table: str | Path | None) -> list[str]:
+def _notes_on_others(roots: Sequence[str | Path], pairs: Sequence[Pair], table: str | Path | None) -> list[str]:
     """Return a note for each folder with files that are neither image nor mask nor the table."""
     used = [file for pair in pairs for file in (pair.image, pair.mask) if file is not None]
-    folders = sorted({file.parent for file in used})
-    used += [] if table is None else [Path(table)]
-    return [note for folder in folders if (note := note_on_others(folder, used)) is not None]
+    used += [] if table is None else [Path(table).expanduser().absolute()]
+    folders = {folder for root in roots for folder in folders_in(Path(root).expanduser().absolute())}
+    notes = (note_on_others(folder, [file for file in used if file.parent == folder]) for folder in sorted(folders))
+    return [note for note in notes if note is not None]
+
+
+def _check_coding(coding: MaskCoding | None, classes: int) -> None:
+    """Check that the values of a coding fit the classes; 0 classes are glands."""
+    if coding is None:
+        return
+    highest = 1 if coding.colors is None else max(coding.colors.values())
+    if coding.threshold is not None and classes > 2:
+        raise ValueError(f"--threshold makes two classes, but --classes gives {classes}; omit one of them")
+    if highest >= max(classes, 2):
+        given = (
+            f"--classes gives values up to {classes - 1}" if classes else "without --classes it may only have 0 and 1"
+        )
+        raise ValueError(f"--colors has the value {highest}, but {given}; give --classes {highest + 1} or their names")
 
 
 def _resolution_notes(entries: Sequence[Mapping[str, Any]]) -> list[str]:

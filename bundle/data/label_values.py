@@ -66,7 +66,7 @@ def _refuse_smoothed(label: NDArray[Any]) -> None:
     if len(values) > 2 * count + SPARE_COMPONENTS or (specks > SPARE_COMPONENTS and 2 * specks > len(values)):
         raise ValueError(
             f"{count} values have {len(values)} separate pieces, as in a mask smoothed by JPEG or resizing; export it "
-            f"without either, or give the number of classes if values are classes"
+            "without either, or prepare it with --threshold, or give the number of classes if values are classes"
         )
 
 

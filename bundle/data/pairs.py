@@ -6,17 +6,17 @@ import csv
 import io
 import math
 import os
-import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bundle.data.folder_tree import MASK_FOLDERS, folders_in, in_mask_folder, name_in, stem
 from bundle.data.left_out import is_dead_link
 from bundle.data.lists import LARGEST_MPP
 from bundle.data.message_text import counted, some
-from bundle.data.pictures import IMAGE_SUFFIXES, is_picture, stem_of
+from bundle.data.pictures import IMAGE_SUFFIXES, is_picture
 
 COLUMN = "image"
 KNOWN = ("patient", "grade", "domain", "mpp")
@@ -33,36 +33,43 @@ class Pair:
 
 
 def find_pairs(images: str | Path, masks: str | Path | None = None, suffix: str = "") -> list[Pair]:
-    """Find the images of a folder and their masks: files whose stem is that of the image plus ``suffix``.
+    """Find images and their masks: pictures whose name is that of the image plus ``suffix``.
+
+    Folders inside are searched too; their names are part of the names, see ``folder_tree.name_in``.
 
     Args:
-        images: folder of images; subfolders are ignored.
-        masks: folder of masks; may be the folder of images if there is a ``suffix``, which is meant by ``None``.
+        images: folder of images.
+        masks: folder of masks. ``None`` means that of images: masks are then in folders inside named for masks, such
+            as ``label``, or their names end in ``suffix``.
         suffix: suffix of mask names after the name of the image, for example ``_mask``.
 
     Returns:
-        Pairs sorted by name. Names are stems in Unicode form NFC, so that files from other systems match.
+        Pairs sorted by name. Names are in Unicode form NFC, so that files from other systems match.
 
     Raises:
         FileNotFoundError: if a folder does not exist.
         ValueError: if there are no images or no masks, a mask has no image, or two images have the same name.
     """
-    image_files = _pictures(Path(images).expanduser().absolute(), "--images")
+    root = Path(images).expanduser().absolute()
     folder = Path(images if masks is None else masks).expanduser().absolute()
-    mask_files = _pictures(folder, "--masks")
-    _check_links(folder, suffix)
-    same_folder = os.path.samefile(folder, image_files[0].parent)
+    image_files = _pictures(root, "--images", folder)
+    mask_files = _pictures(folder, "--masks", root)
+    same_folder = os.path.samefile(folder, root)
     if same_folder:
-        if not suffix:
+        mask_files = [file for file in mask_files if _is_mask(file, root, suffix)]
+        _check_links(folder, root, lambda file: _is_mask(file, root, suffix))
+        if not suffix and not mask_files:
             raise ValueError(_ambiguous_message(image_files, folder, masks is not None))
-        image_files = [file for file in image_files if not _name_of(file).endswith(suffix)]
-    names = _by_name(image_files)
-    mask_names = _by_name([file for file in mask_files if _name_of(file).endswith(suffix)])
+        image_files = [file for file in image_files if not _is_mask(file, root, suffix)]
+    else:
+        _check_links(folder, root, lambda file: name_in(file, folder).endswith(suffix))
+        _refuse_mask_folders(image_files, root)
+    names = _by_name(image_files, root)
+    mask_names = _by_name([file for file in mask_files if name_in(file, folder).endswith(suffix)], folder)
     unmatched = [file for name, file in mask_names.items() if name[: len(name) - len(suffix)] not in names]
-    if not same_folder:
-        unmatched += [file for file in mask_files if not _name_of(file).endswith(suffix)]
+    unmatched += [file for file in mask_files if not name_in(file, folder).endswith(suffix)]
     if unmatched:
-        raise ValueError(_unmatched_message(unmatched, names, suffix))
+        raise ValueError(_unmatched_message(unmatched, folder, names, suffix))
     if not mask_names:
         raise ValueError(f"no name in {folder} ends in {suffix}; give the suffix of mask names as --mask-suffix")
     return [Pair(name, file, mask_names.get(name + suffix)) for name, file in sorted(names.items())]
@@ -101,7 +108,7 @@ def read_table(path: str | Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
             f"{path} has the columns {', '.join(columns) or 'of an empty file'}; "
             f"give {COLUMN} and one or more of {', '.join(KNOWN)}"
         )
-    names = [_stem(row[COLUMN]) for row in rows]
+    names = [stem(row[COLUMN]) for row in rows]
     duplicates = [name for name, count in Counter(names).items() if count > 1]
     if duplicates:
         raise ValueError(f"{path} has several rows for {some(duplicates)}; give each image one row")
@@ -119,7 +126,7 @@ def check_rows(table: Iterable[str], names: Iterable[str]) -> None:
     if unknown:
         raise ValueError(
             f"the table has {counted(len(unknown), 'row')} without an image ({some(unknown)}); "
-            f"give the file names or stems of the images, or remove the rows"
+            "give the file names or stems of the images (FOLDER_NAME in folders inside), or remove the rows"
         )
 
 
@@ -137,22 +144,40 @@ def _row_values(row: Mapping[str, str], path: str | Path) -> dict[str, Any]:
     return known
 
 
-def _pictures(folder: Path, option: str) -> list[Path]:
+def _pictures(folder: Path, option: str, other: Path) -> list[Path]:
+    """Return the pictures of a folder and of folders inside, without those of another folder that may be inside."""
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder {folder}; give {option} a folder of pictures")
-    pictures = [file for file in sorted(folder.iterdir()) if is_picture(file) and file.is_file()]
+    pictures = [file for file in _files(folder, other) if file.is_file()]
     if not pictures:
         raise ValueError(
-            f"no picture in {folder} (subfolders are ignored); "
-            f"give {option} a folder with {', '.join(IMAGE_SUFFIXES)} files"
+            f"no picture in {folder} or folders inside; give {option} a folder with {', '.join(IMAGE_SUFFIXES)} files"
         )
     return pictures
 
 
-def _check_links(folder: Path, suffix: str) -> None:
+def _files(folder: Path, other: Path) -> list[Path]:
+    return [file for inside in folders_in(folder, other) for file in sorted(inside.iterdir()) if is_picture(file)]
+
+
+def _is_mask(file: Path, root: Path, suffix: str) -> bool:
+    """Return whether a picture of a folder that holds images and masks is a mask."""
+    return in_mask_folder(file, root) or (bool(suffix) and name_in(file, root).endswith(suffix))
+
+
+def _refuse_mask_folders(images: Sequence[Path], root: Path) -> None:
+    """Refuse folders of masks among the images, if the masks are said to be elsewhere."""
+    masks = next((file for file in images if in_mask_folder(file, root)), None)
+    if masks is not None:
+        raise ValueError(
+            f"{masks.parent} has a name of masks, but is in the folder of --images; omit --masks to use its pictures "
+            "as masks, or give --images the folder of images alone"
+        )
+
+
+def _check_links(folder: Path, other: Path, is_mask: Callable[[Path], bool]) -> None:
     """Refuse links of masks that lead nowhere: their images would silently become unlabeled."""
-    dead = [file for file in sorted(folder.iterdir()) if is_picture(file) and is_dead_link(file)]
-    masks = [file.name for file in dead if _name_of(file).endswith(suffix)]
+    masks = [file.name for file in _files(folder, other) if is_dead_link(file) and is_mask(file)]
     if masks:
         links = "is a link that leads" if len(masks) == 1 else "are links that lead"
         raise ValueError(
@@ -161,30 +186,21 @@ def _check_links(folder: Path, suffix: str) -> None:
         )
 
 
-def _by_name(files: Sequence[Path]) -> dict[str, Path]:
+def _by_name(files: Sequence[Path], root: Path) -> dict[str, Path]:
     """Return the files by name; names that differ only in case are refused, because some file systems ignore case."""
-    counts = Counter(_name_of(file).casefold() for file in files)
-    duplicates = [file for file in files if counts[_name_of(file).casefold()] > 1]
+    counts = Counter(name_in(file, root).casefold() for file in files)
+    duplicates = [file for file in files if counts[name_in(file, root).casefold()] > 1]
     if duplicates:
         raise ValueError(
-            f"names of {counted(len(duplicates), 'picture')} differ only in suffix or case ({some(duplicates)}); "
-            f"rename them"
+            f"names of {counted(len(duplicates), 'picture')} differ only in suffix, case or folder "
+            f"({some(duplicates)}); rename them"
         )
-    return {_name_of(file): file for file in files}
+    return {name_in(file, root): file for file in files}
 
 
-def _name_of(file: Path) -> str:
-    return _stem(file.name)
-
-
-def _stem(name: str) -> str:
-    """Return the stem in Unicode form NFC; a name without the suffix of a picture is a stem."""
-    return unicodedata.normalize("NFC", stem_of(name) if is_picture(name) else name)
-
-
-def _unmatched_message(files: Sequence[Path], names: Mapping[str, Path], suffix: str) -> str:
+def _unmatched_message(files: Sequence[Path], folder: Path, names: Mapping[str, Path], suffix: str) -> str:
     """Return the message on masks without image, with the suffix that would match all of them."""
-    endings = {_ending(_name_of(file), names) for file in files}
+    endings = {_ending(name_in(file, folder), names) for file in files}
     ending = endings.pop()
     if not endings and ending and not suffix:
         advice = f'give --mask-suffix="{ending}" if names of masks end in that'
@@ -201,11 +217,14 @@ def _ending(name: str, names: Mapping[str, Path]) -> str | None:
 
 def _ambiguous_message(files: Sequence[Path], folder: Path, given: bool) -> str:
     """Return the message on images and masks that cannot be distinguished."""
-    names = {_name_of(file): file for file in files}
+    names = {name_in(file, folder): file for file in files}
     endings = Counter(filter(None, (_ending(name, names) for name in names)))
     if endings:
         suffix = endings.most_common(1)[0][0]
         return f'{folder} seems to hold images and masks; give the suffix of mask names: --mask-suffix="{suffix}"'
     if given:
         return f"{folder} is also the folder of images; give the suffix of mask names as --mask-suffix"
-    return "no masks are given; give --masks, the folder of masks, or --mask-suffix if they are among the images"
+    return (
+        "no masks are given; give --masks, the folder of masks, or --mask-suffix if they are among the images (folders "
+        f"inside that are named {', '.join(MASK_FOLDERS[:4])} or the like are used without either)"
+    )

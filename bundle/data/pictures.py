@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from bundle.data.decoding import decode, size_of
 from bundle.data.label_values import label_kind
+from bundle.data.mask_coding import MaskCoding
 from bundle.data.raw_pixels import PictureError, Stored
 from bundle.data.rgb_conversion import to_bytes, to_label, to_rgb
 from bundle.data.volumes import NIFTI, decode_flat, flat_size, is_nifti, read_volume, slices_of
@@ -83,12 +84,13 @@ def read_image(path: str | Path) -> Picture:
         return Picture(*to_rgb(stored))
 
 
-def read_label(path: str | Path, classes: int | None = None) -> Picture:
+def read_label(path: str | Path, classes: int | None = None, coding: MaskCoding | None = None) -> Picture:
     """Read a label as (H, W), int32, with the values as stored; of palettes the indices, not the colors.
 
     Args:
         path: a picture with one channel, or three equal ones.
         classes: number of classes, background included, if values are classes.
+        coding: how the stored values become the label, if they are not the label.
 
     Raises:
         FileNotFoundError: if the file does not exist.
@@ -96,11 +98,11 @@ def read_label(path: str | Path, classes: int | None = None) -> Picture:
     """
     stored = _decode(path)
     with _naming(path):
-        return Picture(*to_label(stored, classes))
+        return Picture(*_label_of(stored, classes, coding))
 
 
 def volume_slices(
-    path: str | Path, axis: int, kind: str = "image", classes: int | None = None
+    path: str | Path, axis: int, kind: str = "image", classes: int | None = None, coding: MaskCoding | None = None
 ) -> Iterator[tuple[int, NDArray[Any]]]:
     """Yield the slices of a NIfTI volume along an axis, with their index from 0.
 
@@ -109,6 +111,7 @@ def volume_slices(
         axis: 0, 1 or 2; of the other two axes, the first runs right and the second down.
         kind: ``image`` for (H, W, 3), uint8 RGB, with one scaling for the whole volume; ``label`` for (H, W), int32.
         classes: number of classes, background included, of labels whose values are classes.
+        coding: how the stored values of a label become the label, if they are not the label.
 
     Raises:
         FileNotFoundError: if the file does not exist.
@@ -123,7 +126,15 @@ def volume_slices(
         if kind == "image":
             volume, _ = to_bytes(volume)
         for index, stored in slices_of(volume, axis):
-            yield index, (to_rgb(stored) if kind == "image" else to_label(stored, classes))[0]
+            yield index, (to_rgb(stored) if kind == "image" else _label_of(stored, classes, coding))[0]
+
+
+def _label_of(stored: Stored, classes: int | None, coding: MaskCoding | None) -> tuple[NDArray[Any], str | None]:
+    if coding is None:
+        return to_label(stored, classes)
+    stored, note = coding.label_of(stored)
+    label, more = to_label(stored, classes)
+    return label, f"{note}, {more}" if more else note
 
 
 @contextmanager

@@ -60,21 +60,35 @@ def to_label(stored: Stored, classes: int | None = None) -> tuple[NDArray[np.int
     values, notes = stored.values, [TURNED] if stored.orientation != UPRIGHT else []
     if stored.white_is_zero:
         raise ValueError("white is stored as 0 (MinIsWhite), so the background is ambiguous; save it as PNG")
+    check_opaque(stored)
     if stored.alpha is not None:
-        if (to_bytes(stored.alpha)[0] != 255).any():
-            raise ValueError("a mask must not have transparent parts; save it without transparency")
         notes.append("opaque alpha removed")
     if values.ndim == 3:
         if (values != values[..., :1]).any():
-            raise ValueError("a mask must have one channel, this one has colors; save instance numbers or classes")
+            raise ValueError(
+                "a mask must have one channel, this one has colors; save instance numbers or "
+                "classes, or prepare it with --colors"
+            )
         values = values[..., 0]
         notes.append("equal channels reduced to one")
     if stored.palette is not None:
         _check_palette(values, stored.palette)
     reading = label_kind(values, classes)
     if stored.lossy and reading in ("instances", "classes"):
-        raise ValueError("it is a JPEG, which changes the values of a mask; export it again as PNG")
+        raise ValueError(
+            "it is a JPEG, which changes the values of a mask; export it again as PNG, or prepare it with --threshold"
+        )
     return values.astype(np.int32), ", ".join(notes) or None
+
+
+def check_opaque(stored: Stored) -> None:
+    """Check that a mask has no transparent parts.
+
+    Raises:
+        ValueError: if it has.
+    """
+    if stored.alpha is not None and (to_bytes(stored.alpha)[0] != 255).any():
+        raise ValueError("a mask must not have transparent parts; save it without transparency")
 
 
 def to_bytes(values: NDArray[Any], bits: int | None = None) -> tuple[NDArray[np.uint8], str | None]:

@@ -16,6 +16,7 @@ from PIL import Image
 
 from bundle.data.folder import class_names, prepare_folder
 from bundle.data.lists import load_data_list
+from bundle.data.mask_coding import MaskCoding
 from bundle.data.split_plan import Plan
 
 LIST = "heldout_100_seed0.json"
@@ -158,6 +159,58 @@ def test_conversions_are_counted_and_right(mine: Path, tmp_path: Path) -> None:
     ]
     assert np.unique(pixels(data / "label" / "tïle 00.png")).tolist() == [0, 1, 2]
     np.testing.assert_array_equal(pixels(data / "label" / "tïle 01.png"), numbers)
+
+
+BLACK_RED_BLUE = {(0, 0, 0): 0, (255, 0, 0): 1, (0, 0, 255): 2}
+
+
+def test_gray_and_colored_masks_are_read_by_a_coding(mine: Path, tmp_path: Path) -> None:
+    """A threshold for smoothed, 1-bit and palette masks; values for colors; every other color is an error."""
+    masks, data = mine / "masks", tmp_path / "data"
+    smooth = np.uint8([[0, 40, 120, 200, 255, 130, 60, 0]] * 6)
+    Image.fromarray(smooth).save(masks / "tïle 00.png")
+    inverted = Image.fromarray(255 - smooth).convert("P")
+    inverted.putpalette([255 - index for index in range(256) for _ in range(3)])
+    inverted.save(masks / "tïle 01.png")
+    Image.fromarray(smooth > 127).save(masks / "tïle 02.png")
+    for number in range(3, 10):
+        save_mask(masks / f"tïle {number:02d}.png", 200, 100)
+    prepared = prepare(mine, coding=MaskCoding(127))
+    assert "10 of 10 masks: values above 127 read as foreground" in prepared.notes
+    for number in range(3):
+        np.testing.assert_array_equal(pixels(data / "label" / f"tïle {number:02d}.png"), smooth > 127)
+    assert pixels(data / "label" / "tïle 09.png").max() == 1
+    shutil.rmtree(data)
+
+    def refuse(words: str, **settings: Any) -> None:
+        with pytest.raises(ValueError, match=words) as caught:
+            prepare(mine, **settings)
+        assert "\n" not in str(caught.value)
+        assert not data.exists()
+
+    refuse("no mask has foreground with this --threshold", coding=MaskCoding(255))
+    refuse("--threshold makes two classes, but --classes gives 3", coding=MaskCoding(127), classes=["a", "b", "c"])
+    refuse("--colors has the value 2, but without --classes it may only", coding=MaskCoding(colors=BLACK_RED_BLUE))
+    refuse("--classes gives values up to 1", coding=MaskCoding(colors=BLACK_RED_BLUE), classes=["a", "b"])
+    codes = [random_classes(number) for number in range(10)]
+    for number, code in enumerate(codes):
+        colors = np.uint8(list(BLACK_RED_BLUE))[code]
+        Image.fromarray(colors).convert("RGBA" if number % 2 else "RGB").save(masks / f"tïle {number:02d}.png")
+    Image.fromarray(np.uint8(list(BLACK_RED_BLUE))[codes[1]]).convert("P").save(masks / "tïle 01.png")
+    refuse(r"this one has colors; .* prepare it with --colors")
+    refuse("has colors, to which --threshold does not apply; give --colors", coding=MaskCoding(127))
+    classes = class_names(["3"])
+    prepare(mine, coding=MaskCoding(colors=BLACK_RED_BLUE), classes=classes)
+    for number, code in enumerate(codes):
+        np.testing.assert_array_equal(pixels(data / "label" / f"tïle {number:02d}.png"), code)
+    shutil.rmtree(data)
+    without_blue = {color: value for color, value in BLACK_RED_BLUE.items() if value < 2}
+    words = r"tïle 00.png: \d+ px have colors without a value, first 0,0,255; add 0,0,255=VALUE to --colors"
+    refuse(words, coding=MaskCoding(colors=without_blue))
+
+
+def random_classes(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 3, (6, 8))
 
 
 def test_classes_are_indices_with_names(mine: Path, tmp_path: Path) -> None:

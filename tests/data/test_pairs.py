@@ -44,9 +44,14 @@ def test_names_match_in_any_unicode_form(tmp_path: Path) -> None:
     [
         ([], ["a.png"], "", r"no picture in .*images .* give --images a folder with"),
         (["a.png"], [], "", r"no picture in .*masks .* give --masks a folder with"),
-        (["a.png", "a.tif"], ["a.png"], "", r"names of 2 pictures differ only in suffix or case \(.*a.png, .*a.tif\)"),
+        (
+            ["a.png", "a.tif"],
+            ["a.png"],
+            "",
+            r"names of 2 pictures differ only in suffix, case or folder \(.*a.png, .*a.tif\)",
+        ),
         (["a.png"], ["a.png", "a.bmp"], "", "names of 2 pictures differ only .*masks"),
-        (["a.png", "A.png"], ["a.png"], "", "differ only in suffix or case"),
+        (["a.png", "A.png"], ["a.png"], "", "differ only in suffix, case or folder"),
         (["a.png"], ["b.png"], "", r"1 mask without an image \(.*b.png\); name masks like their images, or"),
         (["a.png"], list("bcdef"), "", None),
         (["a.png", "b.png"], ["a_anno.png", "b_anno.png"], "", 'give --mask-suffix="_anno" if names of masks end in'),
@@ -152,3 +157,37 @@ def test_a_mask_that_leads_nowhere_is_an_error(tmp_path: Path) -> None:
     (images / "b_mask.png").unlink()
     (images / "c.png").symlink_to(tmp_path / "nowhere.png")
     assert [pair.name for pair in find_pairs(images, None, "_mask")] == ["a", "b"]
+
+
+def test_folders_of_classes_hold_images_and_masks_beside_each_other(tmp_path: Path) -> None:
+    """Equal names in several classes stay apart; a link back to the folder above is not followed again."""
+    for part, mask in (("benign", "label"), ("malignant", "Masks")):
+        (tmp_path / part).mkdir()
+        touch(tmp_path / part / "image", "x.png", "y.png")
+        touch(tmp_path / part / mask, "x.bmp")
+    (tmp_path / "benign" / "again").symlink_to(tmp_path / "benign")
+    pairs = find_pairs(tmp_path)
+    assert [(pair.name, pair.image.parent.parent.name, pair.mask and pair.mask.parent.name) for pair in pairs] == [
+        ("benign_x", "benign", "label"),
+        ("benign_y", "benign", None),
+        ("malignant_x", "malignant", "Masks"),
+        ("malignant_y", "malignant", None),
+    ]
+    assert [pair.name for pair in find_pairs(tmp_path / "benign")] == ["x", "y"]
+    with pytest.raises(ValueError, match=r"benign/label has a name of masks, .* omit --masks"):
+        find_pairs(tmp_path, touch(tmp_path.with_name("other"), "x.png"))
+    touch(tmp_path / "malignant" / "Images", "x.png")
+    with pytest.raises(
+        ValueError, match=r"names of 2 pictures differ only in .* folder \(.*Images/x.png, .*image/x.png"
+    ):
+        find_pairs(tmp_path)
+
+
+def test_two_folders_may_have_the_same_folders_inside(tmp_path: Path) -> None:
+    for part in ("images", "images/masks_of_all"):
+        (tmp_path / part).mkdir()
+    for part in ("a", "b"):
+        touch(tmp_path / "images" / part, "x.png")
+        touch(tmp_path / "images/masks_of_all" / part, "x_m.png")
+    pairs = find_pairs(tmp_path / "images", tmp_path / "images/masks_of_all", "_m")
+    assert [(pair.name, pair.mask and pair.mask.parent.name) for pair in pairs] == [("a_x", "a"), ("b_x", "b")]

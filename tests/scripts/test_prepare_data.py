@@ -92,6 +92,16 @@ def test_a_folder_is_prepared_and_says_how_to_train(
     assert said[-1].endswith(f"--dataset_dir {tmp_path / 'two'}")
     content = json.loads((tmp_path / "two/heldout_10_seed0.json").read_text(encoding="utf-8"))
     assert content["labels"] == {"0": "background", "1": "class_1"}
+    nested = ["folder", "--images", str(tmp_path / "mine"), "--output", str(tmp_path / "three")]
+    assert program.main([*nested, "--colors", "0,0,0=0", "255,255,255=1"]) == 0
+    assert "Note: 10 of 10 masks: colors read as values." in capsys.readouterr().out.splitlines()
+    assert (tmp_path / "three/label/tile 00.png").read_bytes() == (tmp_path / "one/label/tile 00.png").read_bytes()
+    assert program.main([*nested[:-1], str(tmp_path / "four"), "--colors", "0,0,0=0", "0,0,0=1"]) == 1
+    assert "gives a color twice" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        program.main([*nested[:-1], str(tmp_path / "four"), "--colors", "0,0,256=0"])
+    assert "'0,0,256=0' is not RED,GREEN,BLUE=VALUE with numbers up to 255" in capsys.readouterr().err
+    assert not (tmp_path / "four").exists()
 
 
 def test_crag_is_prepared_with_its_terms(
