@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,24 @@ from bundle.data.left_out import warn_of_others
 from bundle.data.raw_pixels import PictureError
 from bundle.types import FAILED, IMAGE
 
-SLIDE_SUFFIXES = (".svs", ".tif", ".tiff", ".ndpi", ".scn", ".mrxs", ".vms", ".vmu", ".bif", ".svslide")
+SLIDE_SUFFIXES = (".svs", ".tif", ".tiff", ".ndpi", ".scn", ".mrxs", ".vms", ".vmu", ".bif", ".svslide", ".qptiff")
 """File suffixes of whole-slide images."""
+DICOM_SUFFIX = ".dcm"
+"""Suffix of files that may be a level of a slide."""
 
 
-def slides_to_predict(dataset_dir: str | Path, data_list: str | None = None) -> list[dict[str, str]]:
+def slides_to_predict(
+    dataset_dir: str | Path, data_list: str | None = None, series: Callable[[Path], str | None] | None = None
+) -> list[dict[str, str]]:
     """Return the whole-slide images of a folder, sorted by name, or a single one.
+
+    Files that are left out are named in a warning.
 
     Args:
         dataset_dir: folder of slides, or one slide.
         data_list: must be ``None``, because data lists are lists of tiles.
+        series: returns the series of a DICOM file, ``None`` if it is no readable slide. Files of one series are levels
+            of one slide, of which the first by name stands for all. Without ``series``, DICOM files are left out.
 
     Returns:
         ``{"image": absolute path}`` for each slide.
@@ -37,10 +46,13 @@ def slides_to_predict(dataset_dir: str | Path, data_list: str | None = None) -> 
         return [{IMAGE: str(path)}]
     if not path.is_dir():
         raise FileNotFoundError(f"no folder or slide {path}; give --dataset_dir, a folder of slides or one slide")
-    files = [file for file in sorted(path.iterdir()) if _is_slide_name(file) and file.is_file()]
-    warn_of_others(path, files)
+    files = [file for file in sorted(path.iterdir()) if _has_suffix(file, SLIDE_SUFFIXES) and file.is_file()]
+    levels, unreadable = _dicom_levels(path, series)
+    warn_of_others(path, [*files, *levels], dict.fromkeys(unreadable, "no slide that OpenSlide can open"))
+    files = sorted([*files, *{one: file for file, one in reversed(levels.items())}.values()])
     if not files:
-        raise ValueError(f"no slide in {path}; give a folder with {', '.join(SLIDE_SUFFIXES)} files")
+        suffixes = ", ".join([*SLIDE_SUFFIXES, *([DICOM_SUFFIX] if series else [])])
+        raise ValueError(f"no slide in {path}; give a folder with {suffixes} files")
     stems = [file.stem for file in files]
     duplicates = sorted({str(file) for file in files if stems.count(file.stem) > 1})
     if duplicates:
@@ -48,9 +60,18 @@ def slides_to_predict(dataset_dir: str | Path, data_list: str | None = None) -> 
     return [{IMAGE: str(file)} for file in files]
 
 
-def _is_slide_name(file: Path) -> bool:
-    """Return whether a file is a slide by its suffix; hidden files are not, such as ``._slide.tif`` of macOS."""
-    return file.suffix.lower() in SLIDE_SUFFIXES and not file.name.startswith(".")
+def _dicom_levels(folder: Path, series: Callable[[Path], str | None] | None) -> tuple[dict[Path, str], list[str]]:
+    """Return the DICOM files of a folder, sorted, with their series; and the names of those that are no slide."""
+    if series is None:
+        return {}, []
+    files = [file for file in sorted(folder.iterdir()) if _has_suffix(file, (DICOM_SUFFIX,)) and file.is_file()]
+    found = {file: series(file) for file in files}
+    return {file: one for file, one in found.items() if one}, [file.name for file, one in found.items() if not one]
+
+
+def _has_suffix(file: Path, suffixes: Collection[str]) -> bool:
+    """Return whether a file has a suffix; hidden files are no slides, such as ``._slide.tif`` of macOS."""
+    return file.suffix.lower() in suffixes and not file.name.startswith(".")
 
 
 class PicturesToPredict(Dataset):

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from bundle.data.message_text import counted
+from bundle.data.message_text import counted, some
+
+DEAD = "a link that leads nowhere"
+MOST_NAMES = 50
+"""Number of names of a reason that a note gives."""
 
 logger = logging.getLogger(__name__)
 
@@ -30,20 +34,28 @@ def is_dead_link(file: Path) -> bool:
     return file.is_symlink() and not file.exists()
 
 
-def note_on_others(folder: Path, used: Collection[Path]) -> str | None:
-    """Return a note on the files of a folder that are left out, with their number and the first; ``None`` if none."""
+def note_on_others(folder: Path, used: Collection[Path], reasons: Mapping[str, str] | None = None) -> str | None:
+    """Return a note that names the files of a folder that are left out, by reason; ``None`` if there are none.
+
+    Args:
+        folder: an existing folder.
+        used: files of the folder that are used.
+        reasons: name of a file -> why it is left out, if it is not another format or a link that leads nowhere.
+    """
     others = others_in(folder, used)
     if not others:
         return None
-    # A lost file matters more than one that is in another format.
-    first = next((file for file in others if is_dead_link(file)), others[0])
-    reason = "a link that leads nowhere" if is_dead_link(first) else "another format"
+    names: dict[str, list[str]] = {DEAD: []}  # a lost file matters more than one in another format
+    for file in others:
+        reason = DEAD if is_dead_link(file) else (reasons or {}).get(file.name, "another format")
+        names.setdefault(reason, []).append(file.name)
+    groups = [f"{some(files, MOST_NAMES)} ({reason})" for reason, files in names.items() if files]
     are = "is" if len(others) == 1 else "are"
-    return f"{counted(len(others), 'file')} in {folder} {are} left out (first {first.name}, {reason})"
+    return f"{counted(len(others), 'file')} in {folder} {are} left out: {'; '.join(groups)}"
 
 
-def warn_of_others(folder: Path, used: Collection[Path]) -> None:
-    """Log a warning about the files of a folder that are left out."""
-    note = note_on_others(folder, used)
+def warn_of_others(folder: Path, used: Collection[Path], reasons: Mapping[str, str] | None = None) -> None:
+    """Log a warning about the files of a folder that are left out; arguments as for ``note_on_others``."""
+    note = note_on_others(folder, used, reasons)
     if note is not None:
         logger.warning("%s", note)

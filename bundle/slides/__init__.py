@@ -1,6 +1,7 @@
 """Whole slide images: reading at the working resolution, tissue detection, and prediction in blocks."""
 
 from bundle.slides.reader import BACKENDS, Level, Slide, SlideError, open_slide
+from bundle.slides.reader_openslide import dicom_series
 from bundle.slides.region_dataset import BlockDataset, block_loader
 from bundle.slides.region_grid import Box, Region, regions, stride_of
 from bundle.slides.resampling import Scale, read_working, scale_of
@@ -22,6 +23,7 @@ __all__ = [
     "SlideView",
     "Tissue",
     "block_loader",
+    "dicom_series",
     "find_tissue",
     "is_slide",
     "open_slide",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 
-from bundle.slides.reader_openslide import GENERIC, OpenSlideSlide, library, vendor
+from bundle.slides.reader_openslide import DICOM_SUFFIX, GENERIC, OpenSlideSlide, library, vendor
 from bundle.slides.reader_tiff import TiffSlide
 from bundle.slides.slide import Level, OtherReaderError, Slide, SlideError, existing_path
 
@@ -37,7 +37,8 @@ def open_slide(path: str | os.PathLike[str], backend: str = "auto") -> Slide:
     if backend not in BACKENDS:
         raise SlideError(f"no backend {backend!r} for {path}; choose one of {', '.join(BACKENDS)}")
     format_name = vendor(path) if backend == "auto" else None
-    if backend == "openslide" or format_name not in (None, GENERIC):
+    is_dicom = backend == "auto" and os.fspath(path).lower().endswith(DICOM_SUFFIX)
+    if backend == "openslide" or is_dicom or format_name not in (None, GENERIC):
         return OpenSlideSlide(path)
     try:
         return TiffSlide(path)

@@ -15,6 +15,10 @@ from bundle.slides.slide import GLASS, OtherReaderError, Slide, SlideError, as_l
 
 GENERIC = "generic-tiff"
 """OpenSlide's name for a tiled TIFF of no known scanner."""
+DICOM = "dicom"
+"""OpenSlide's name for a DICOM slide."""
+DICOM_SUFFIX = ".dcm"
+"""Suffix of DICOM files, slides and others, in lower case."""
 TOO_WIDE = 32767
 """Maximum side that OpenSlide reads at once, px."""
 
@@ -32,6 +36,22 @@ def vendor(path: str | os.PathLike[str]) -> str | None:
     """Return OpenSlide's name of the format of a file; ``None`` if it cannot open the file or is not installed."""
     openslide = library()
     return None if openslide is None else openslide.OpenSlide.detect_format(os.fspath(path))
+
+
+def dicom_series(path: str | os.PathLike[str]) -> str | None:
+    """Return the series of a DICOM slide, whose levels are files of one folder; ``None`` if OpenSlide cannot open it.
+
+    Args:
+        path: path of one of the files; OpenSlide finds the others.
+    """
+    openslide = library()
+    if openslide is None or vendor(path) != DICOM:
+        return None
+    try:
+        with openslide.OpenSlide(os.fspath(path)) as slide:
+            return str(slide.properties["dicom.SeriesInstanceUID"])
+    except (openslide.OpenSlideError, KeyError):
+        return None
 
 
 class OpenSlideSlide(Slide):

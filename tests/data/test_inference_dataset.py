@@ -83,6 +83,16 @@ def test_slides_come_from_a_folder(tmp_path):
         slides_to_predict(tmp_path)
 
 
+def test_dicom_files_of_a_series_are_one_slide(tmp_path, caplog):
+    """The series are OpenSlide's, tested with the readers of slides; other DICOM files are named."""
+    series = {"a.dcm": "2", "b.DCM": "1", "c.dcm": "1", "d.dcm": None}
+    for name in (*series, "e.qptiff", "._b.dcm"):
+        (tmp_path / name).write_text("")
+    found = slides_to_predict(tmp_path, series=lambda file: series[file.name])
+    assert found == [{"image": str(tmp_path / name)} for name in ("a.dcm", "b.DCM", "e.qptiff")]
+    assert f"1 file in {tmp_path} is left out: d.dcm (no slide that OpenSlide can open)" in caplog.text
+
+
 def test_hidden_files_of_macos_are_no_slides(tmp_path):
     for name in ("slide.tif", "._slide.tif", "._slide.svs"):
         (tmp_path / name).write_text("")
@@ -90,15 +100,20 @@ def test_hidden_files_of_macos_are_no_slides(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("find", "used", "others", "first"),
+    ("find", "used", "others", "names"),
     [
-        (images_to_predict, "a.png", ["b.webp", "c.gif", "d.jp2"], "b.webp, another format"),
-        (slides_to_predict, "a.tif", ["b.dcm", "c.qptiff"], "b.dcm, another format"),
-        (images_to_predict, "a.png", ["b.txt", "link.png"], "link.png, a link that leads nowhere"),
-        (slides_to_predict, "a.tif", ["link.svs"], "link.svs, a link that leads nowhere"),
+        (images_to_predict, "a.png", ["b.webp", "c.gif", "d.jp2"], "b.webp, c.gif, d.jp2 (another format)"),
+        (slides_to_predict, "a.tif", ["b.dcm", "c.vsi"], "b.dcm, c.vsi (another format)"),
+        (
+            images_to_predict,
+            "a.png",
+            ["b.txt", "link.png"],
+            "link.png (a link that leads nowhere); b.txt (another format)",
+        ),
+        (slides_to_predict, "a.tif", ["link.svs"], "link.svs (a link that leads nowhere)"),
     ],
 )
-def test_no_file_is_passed_over_without_a_word(tmp_path, caplog, find, used, others, first):
+def test_no_file_is_passed_over_without_a_word(tmp_path, caplog, find, used, others, names):
     for name in (used, *others):
         if name.startswith("link"):
             (tmp_path / name).symlink_to(tmp_path / "nowhere")
@@ -109,7 +124,7 @@ def test_no_file_is_passed_over_without_a_word(tmp_path, caplog, find, used, oth
     with caplog.at_level(logging.WARNING, logger="bundle.data"):
         assert find(tmp_path) == [{"image": str(tmp_path / used)}]
     count = f"{len(others)} file{'s are' if len(others) > 1 else ' is'}".replace("file is", f"file in {tmp_path} is")
-    assert count.replace("files are", f"files in {tmp_path} are") + f" left out (first {first})" in caplog.text
+    assert count.replace("files are", f"files in {tmp_path} are") + f" left out: {names}" in caplog.text
     caplog.clear()
     for name in others:
         (tmp_path / name).unlink()

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from bundle.slides import SlideError, open_slide
+from bundle.slides import SlideError, dicom_series, is_slide, open_slide
 from bundle.slides.reader_openslide import OpenSlideSlide, library
 from bundle.slides.reader_tiff import TiffSlide, as_rgb
 
@@ -291,3 +291,51 @@ def test_a_slide_travels_to_another_process(write_slide, picture, backend):
     with pickle.loads(sent) as other:
         assert (other.mpp, other.size, other.levels) == (slide.mpp, slide.size, slide.levels)
         np.testing.assert_array_equal(other.read(0, 3, 4, 50, 60), picture[4:64, 3:53])
+
+
+@needs_openslide
+def test_a_dicom_slide_is_opened_by_any_of_its_levels(write_dicom, pyramid, tmp_path):
+    levels = [write_dicom(f"{index}.dcm", pyramid[index], "1.2.3", 0.5 * 2**index) for index in (0, 1)]
+    other = write_dicom("other.dcm", pyramid[0], "1.2.4")
+    assert [dicom_series(path) for path in (*levels, other)] == ["1.2.3", "1.2.3", "1.2.4"]
+    for path in levels:
+        assert is_slide(path)
+        with open_slide(path) as slide:
+            assert [level.size for level in slide.levels] == [(203, 141), (101, 70)]
+            assert slide.mpp == 0.5
+            difference = slide.read(0, 31, 47, 50, 40).astype(int) - pyramid[0][47:87, 31:81]
+            assert np.abs(difference).mean() < 10
+    (tmp_path / "radiology.dcm").write_bytes(bytes(128) + b"DICM")
+    assert dicom_series(tmp_path / "radiology.dcm") is None
+    assert not is_slide(tmp_path / "radiology.dcm")
+    with pytest.raises(SlideError, match=r"radiology.dcm cannot be opened by OpenSlide \(.*\); copy or export"):
+        open_slide(tmp_path / "radiology.dcm")
+
+
+def test_a_dicom_file_says_that_it_needs_openslide(tmp_path, without_openslide):
+    (tmp_path / "a.dcm").write_bytes(b"")
+    assert dicom_series(tmp_path / "a.dcm") is None
+    with pytest.raises(SlideError, match="needs OpenSlide, which is not installed"):
+        open_slide(tmp_path / "a.dcm")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_qptiff_is_read_beside_its_thumbnail_and_channels_are_refused(tmp_path, pyramid, backend):
+    """Akoya's and PerkinElmer's layout: full resolution, thumbnail in strips, then smaller levels."""
+    tiled = {"tile": (32, 48), "compression": "zlib", "photometric": "rgb", "metadata": None}
+    about = "<PerkinElmer-QPI-ImageDescription><ImageType>%s</ImageType></PerkinElmer-QPI-ImageDescription>"
+    resolution = {"resolution": (20000, 20000), "resolutionunit": "CENTIMETER", "software": "PerkinElmer-QPI"}
+    with tifffile.TiffWriter(tmp_path / "a.qptiff", bigtiff=True) as file:
+        file.write(pyramid[0], description=about % "FullResolution", **tiled, **resolution)
+        file.write(pyramid[2][:20, :20], description=about % "Thumbnail", photometric="rgb", metadata=None)
+        file.write(pyramid[1], description=about % "ReducedResolution", subfiletype=1, **tiled)
+    assert is_slide(tmp_path / "a.qptiff")
+    with open_slide(tmp_path / "a.qptiff", backend) as slide:
+        assert [level.size for level in slide.levels] == [(203, 141), (101, 70)]
+        assert slide.mpp == 0.5
+        np.testing.assert_array_equal(slide.read(0, 10, 20, 30, 40), pyramid[0][20:60, 10:40])
+    with tifffile.TiffWriter(tmp_path / "b.qptiff") as file:
+        for _ in range(2):
+            file.write(pyramid[0][..., 0], description=about % "FullResolution", tile=(32, 48), metadata=None)
+    with pytest.raises(SlideError, match=r"b\.qptiff"):
+        open_slide(tmp_path / "b.qptiff", "tifffile")
