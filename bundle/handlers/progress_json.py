@@ -16,7 +16,7 @@ from bundle.utils import atomic_path
 
 
 class ProgressFile:
-    """Handler that writes steps, epochs, loss, best score, elapsed and remaining seconds of a training; rank 0 only.
+    """Handler that writes steps, epochs, loss, best score, finished share and seconds of a training; rank 0 only.
 
     It writes atomically, so that a server in another process can read the file at any time.
 
@@ -24,12 +24,20 @@ class ProgressFile:
         path: JSON file to write.
         evaluator: evaluator of the validation, for its best score; ``None`` without validation.
         interval: minimal seconds between two writes.
+        limit: longest time in seconds, as of ``TimeLimit``; the remaining time and the finished share follow it.
     """
 
-    def __init__(self, path: str | os.PathLike[str], evaluator: Engine | None = None, interval: float = 1.0) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        evaluator: Engine | None = None,
+        interval: float = 1.0,
+        limit: float | None = None,
+    ) -> None:
         self.path = Path(path)
         self.evaluator = evaluator
         self.interval = interval
+        self.limit = limit
         self._started = self._written = 0.0
         self._first = 0
 
@@ -37,7 +45,7 @@ class ProgressFile:
         """Write at the start, after each interval, and at the end."""
         engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._write_at_interval)
-        engine.add_event_handler(Events.COMPLETED, self._write)
+        engine.add_event_handler(Events.COMPLETED, self._write, ended=True)
 
     def _start(self, engine: Engine) -> None:
         self._started = time.monotonic()
@@ -48,27 +56,39 @@ class ProgressFile:
         if time.monotonic() - self._written >= self.interval:
             self._write(engine)
 
-    def _write(self, engine: Engine) -> None:
+    def _write(self, engine: Engine, ended: bool = False) -> None:
         if idist.get_rank() != 0:
             return
         state = engine.state
         self._written = time.monotonic()
         elapsed = self._written - self._started
         length = state.epoch_length or 0
-        steps, done = length * (state.max_epochs or 0), state.iteration
-        steps_of_run = done - self._first
+        done = state.iteration
+        steps = done if ended else length * (state.max_epochs or 0)  # a time limit ends within an epoch
+        left = self._seconds_left(elapsed, done - self._first, steps - done)
+        share = done / steps if steps else 0.0
+        if self.limit is not None:
+            share = max(share, min(elapsed / self.limit, 1.0))
         content: dict[str, Any] = {
             "epoch": -(-done // length) if length else 0,
             "epochs": state.max_epochs,
             "step": done,
             "steps": steps,
             "seconds": round(elapsed, 1),
-            "seconds_left": round(elapsed / steps_of_run * (steps - done), 1) if steps_of_run and steps else None,
+            "seconds_left": None if left is None else round(left, 1),
+            "share": round(share, 4),
             "loss": self._loss(state),
             "best_score": self._best(),
         }
         with atomic_path(self.path, clean=True) as partial:
             partial.write_text(json.dumps(content) + "\n", encoding="utf-8")
+
+    def _seconds_left(self, elapsed: float, steps: int, steps_left: int) -> float | None:
+        """Return the time until the last step or the limit, whichever comes first; ``None`` if neither is known."""
+        times = [elapsed / steps * steps_left] if steps else []
+        if self.limit is not None:
+            times.append(max(self.limit - elapsed, 0.0) if steps_left else 0.0)
+        return min(times, default=None)
 
     def _loss(self, state: Any) -> float | None:
         step = getattr(state, "step", None)

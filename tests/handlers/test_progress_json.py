@@ -9,7 +9,7 @@ import pytest
 import torch
 from ignite.engine import Engine
 
-from bundle.handlers import ProgressFile
+from bundle.handlers import ProgressFile, TimeLimit
 
 
 def run(path: Path, losses: list[float], evaluator: Any = None, interval: float = 0.0) -> list[dict[str, Any]]:
@@ -41,6 +41,24 @@ def test_steps_epochs_and_loss_stand_in_the_file_from_start_to_end(tmp_path: Pat
 def test_it_writes_at_most_once_an_interval_and_at_the_end(tmp_path: Path) -> None:
     seen = run(tmp_path / "progress.json", [3.0, 2.0], interval=3600.0)
     assert [item["step"] for item in seen] == [0, 0, 0, 0, 4]
+
+
+def test_the_remaining_time_follows_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps of 10 s, 100 of them, and 25 s in all: the training ends with the third step, and nothing is left."""
+    now, seen = [0.0], []
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+
+    def step(engine: Engine, batch: int) -> None:
+        seen.append(json.loads((tmp_path / "progress.json").read_text(encoding="utf-8")))
+        now[0] += 10
+
+    engine = Engine(step)
+    TimeLimit(25).attach(engine)
+    ProgressFile(tmp_path / "progress.json", interval=0, limit=25).attach(engine)
+    engine.run(range(10), max_epochs=10)
+    last = json.loads((tmp_path / "progress.json").read_text(encoding="utf-8"))
+    assert [(item["seconds_left"], item["share"]) for item in [*seen, last]] == [(25, 0), (15, 0.4), (5, 0.8), (0, 1)]
+    assert (last["step"], last["steps"], last["epoch"]) == (3, 3, 1)
 
 
 @pytest.mark.parametrize(("best", "told"), [(-1, None), (0.25, 0.25), (float("nan"), None)])

@@ -328,7 +328,17 @@ def test_outline_save_train_predict_correct_and_next(
         assert me.draft() == []
 
     me.page.locator("#epochs").fill("3")
-    me.page.locator("#train").click()
+    assert not me.page.locator("#schedule").is_visible()
+    for wrong in ("0", "20000"):
+        me.page.evaluate("document.querySelector('#message').textContent = ''")
+        me.page.locator("#minutes").fill(wrong)
+        me.page.locator("#train").click()
+        me.says("must be a number above 0 and at most 10080")
+    me.page.locator("#minutes").fill("600")
+    assert me.page.locator("#schedule").is_visible()
+    with me.page.expect_request(lambda request: "/train/" in request.url and request.method == "POST") as sent:
+        me.page.locator("#train").click()
+    assert sent.value.post_data_json == {"max_epochs": 3, "minutes": 600}
     me.page.locator("#progress").wait_for()
     me.page.wait_for_function("() => document.querySelector('#decision').textContent !== ''", timeout=WAIT)
     state = ask("GET", "/info/").json()["train_stats"]["semi_moe"]

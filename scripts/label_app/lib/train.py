@@ -216,15 +216,16 @@ class TeachingTask(BundleTrainTask):
         if self._settings["pretrained"] and self.models.current.is_file():
             loader = {"_target_": "bundle.engines.ModelCheckpointLoader", "network": "@network"}
             handlers.insert(0, loader | {"path": self.models.current})
+        seconds = 60 * self._settings["minutes"] if "minutes" in self._settings else None
         handlers.append(
             {
                 "_target_": "bundle.handlers.ProgressFile",
                 "path": self._folder / PROGRESS,
                 "evaluator": "@validate#evaluator",
+                "limit": seconds,
             }
         )
-        if "minutes" in self._settings:
-            seconds = 60 * self._settings["minutes"]
+        if seconds is not None:
             handlers.append({"_target_": "bundle.handlers.TimeLimit", "seconds": seconds})
         overrides |= {key: self._settings[key] for key in ("batch_size", "learning_rate") if key in self._settings}
         overrides |= {

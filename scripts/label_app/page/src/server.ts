@@ -40,6 +40,7 @@ export interface Training {
     steps?: number;
     loss?: number | null;
     seconds_left?: number | null;
+    share?: number;
   };
 }
 

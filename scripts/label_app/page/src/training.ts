@@ -3,6 +3,9 @@
 import { attempt, element, onClick, say, seconds } from "./dom";
 import type { Server, Training } from "./server";
 
+/** Minutes that the server accepts: a week. */
+const MOST_MINUTES = 10080;
+
 export class TrainingPanel {
   /** Called when a training ends while the page is open. */
   onEnd: (training: Training) => void = () => {};
@@ -10,23 +13,35 @@ export class TrainingPanel {
 
   private readonly start = element<HTMLButtonElement>("train");
   private readonly stop = element<HTMLButtonElement>("stop");
+  private readonly minutes = element<HTMLInputElement>("minutes");
   private readonly bar = element<HTMLProgressElement>("progress");
 
   constructor(private readonly server: Server) {
     onClick("train", () => this.train());
     onClick("stop", () => server.stop());
+    this.minutes.addEventListener("input", () => (element("schedule").hidden = !this.isLimited()));
   }
 
   async train(): Promise<void> {
     const epochs = element<HTMLInputElement>("epochs");
     if (!epochs.reportValidity()) return;
+    const minutes = this.minutes.valueAsNumber;
+    if (this.isLimited() && !(minutes > 0 && minutes <= MOST_MINUTES)) {
+      say(`The minutes must be a number above 0 and at most ${MOST_MINUTES}; leave them empty for no limit.`, "error");
+      return this.minutes.focus();
+    }
     this.start.disabled = true;
     try {
-      await this.server.train({ max_epochs: epochs.valueAsNumber });
+      await this.server.train({ max_epochs: epochs.valueAsNumber, ...(this.isLimited() ? { minutes } : {}) });
       this.show({ state: "starting" });
     } finally {
       this.start.disabled = this.running;
     }
+  }
+
+  /** Whether something is in the field of minutes, even if it is no number. */
+  private isLimited(): boolean {
+    return this.minutes.value !== "" || this.minutes.validity.badInput;
   }
 
   /** Show the state of the training that the server reports. */
@@ -52,9 +67,9 @@ export class TrainingPanel {
       if (training.state === "starting") return "Starting …";
       return "Preparing: reading labels, evaluating the model of now …";
     }
-    this.bar.value = progress.step / progress.steps;
+    this.bar.value = progress.share ?? progress.step / progress.steps;
     const loss = typeof progress.loss !== "number" ? "" : `, loss ${progress.loss.toPrecision(3)}`;
-    if (progress.step >= progress.steps) return `All ${progress.epochs} epochs done${loss}; evaluating the new model …`;
+    if (progress.step >= progress.steps) return `Training done, ${progress.epoch} epochs${loss}; evaluating the new model …`;
     const left = typeof progress.seconds_left !== "number" ? "" : `, ${seconds(progress.seconds_left)} left`;
     return `Epoch ${progress.epoch} of ${progress.epochs}${loss}${left}`;
   }
