@@ -103,7 +103,7 @@ label-page: ## build the labeling page from its sources; requires Node 20 or new
 test-label: label-install ## run the tests that require MONAI Label
 	$(ONE_THREAD) $(LABEL_RUN) -m pytest $(PARALLEL) $(PYTEST_FLAGS) tests/label_app
 
-formats-install: $(FORMATS_STAMP) ## create the environment of bioimage.io and Hugging Face (Python 3.11 or newer)
+formats-install: $(FORMATS_STAMP) ## create the environment of bioimage.io, DICOM and Hugging Face (Python 3.11 or newer)
 
 $(FORMATS_STAMP): $(FORMATS_PINS) $(STAMP)
 	$(RUN) -m venv $(FORMATS_VENV)
@@ -111,8 +111,9 @@ $(FORMATS_STAMP): $(FORMATS_PINS) $(STAMP)
 	$(FORMATS_RUN) $(PIP_INSTALL) --no-deps $(PIP_FLAGS) --requirement $(FORMATS_PINS)
 	@touch $@
 
-test-formats: formats-install ## run the tests of exports to bioimage.io and Hugging Face
-	$(ONE_THREAD) $(FORMATS_RUN) -m pytest $(PYTEST_FLAGS) tests/scripts/test_export_formats.py
+test-formats: formats-install ## run the tests of exports to bioimage.io, DICOM and Hugging Face
+	$(ONE_THREAD) $(FORMATS_RUN) -m pytest $(PYTEST_FLAGS) tests/scripts/test_export_formats.py \
+		tests/scripts/test_export_dicom_seg.py
 
 benchmark-targets: install ## time the signed distance and boundary targets on one CPU core
 	$(RUN) scripts/dev/benchmark_targets.py

@@ -1,16 +1,15 @@
 """Semi-supervised segmentation of histopathology with MONAI.
 
-Methods look different and are not. A network answers an image with named heads. On labeled images each head is held
-to a target. On unlabeled images a consistency term says how the pseudo-labels of which heads are made, and in
-which view, with which pixel weight, loss and ramp they are compared with the prediction. An objective combines all
-losses into one number. A method is a choice of these, an overlay in ``configs/methods/``; the trainer knows none by
-name.
+A network returns several named heads for an image. On labeled images, each head is compared with a target. On unlabeled
+images, consistency terms define how pseudo-labels are computed from heads, and in which view and with which pixel
+weights, loss and ramp predictions are compared with them. An objective combines all losses. A method is a combination
+of these parts, an overlay in ``configs/methods/``; the trainer is the same for all methods.
 
     file -> data list -> transforms (targets) -> network -> heads -> losses -> objective -> metrics
                                                     ^                    |
                         unlabeled images -----------+---- pseudo-labeler -------+
 
-Parts are imported here, all at once: MONAI Label unloads modules between calls, and half a package breaks.
+All parts are imported here, because MONAI Label unloads modules between calls, and a partly loaded package fails.
 """
 
 from bundle import (
