@@ -6,6 +6,7 @@ import ast
 import json
 import re
 import shlex
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,9 +151,9 @@ def is_plain(value: Any) -> bool:
 # The check at the start of a run
 
 
-def initialized(*names: str, run_id: str = "training", **overrides: Any) -> None:
+def initialized(*names: str, run_id: str = "training", configs: Path = ROOT / "configs", **overrides: Any) -> None:
     """Build the workflow of a run as `monai.bundle run` does, and initialize it."""
-    files = [str(ROOT / "configs" / name) for name in names]
+    files = [str(configs / name) for name in names]
     ConfigWorkflow(config_file=files, run_id=run_id, logging_file=False, **overrides).initialize()
 
 
@@ -170,8 +171,9 @@ def initialized(*names: str, run_id: str = "training", **overrides: Any) -> None
         ("pixel_size", float("nan"), "pixel_size is nan; it must be a number, more than 0"),
         ("learning_rate", "fast", "learning_rate is 'fast'; it must be a number, more than 0"),
         ("seed", "abc", "seed is 'abc'; it must be an integer, at least 0"),
-        ("dataset_dir", None, "dataset_dir is None; it must be a path"),
-        ("output_dir", "o#1", "it must be a path without #, which MONAI reads as a separator"),
+        ("dataset_dir", None, "dataset_dir is None; it must be the path of a folder"),
+        ("dataset_dir", "null", "dataset_dir is 'null'; it must be the path of a folder"),  # words of the command line
+        ("output_dir", "o#1", "it must be the path of a folder, without #, which MONAI reads as a separator"),
         ("amp", "maybe", "amp is 'maybe'; it must be True or False"),
         ("train#handlers", 3, "train#handlers is 3; it must be a list"),
         ("lr", 0.1, "lr is not a setting of these configs"),
@@ -190,6 +192,21 @@ def test_valid_settings_are_accepted() -> None:
     initialized("train.json", **rates, amp="off", crop_size=[64, 64], num_workers=2)
     initialized("inference.json", "inference/geojson.yaml", run_id="inference", mpp=0.25, data_list=None)
     initialized("train.json", output_dir=Path("o#1"), device=torch.device("cpu"))
+
+
+def test_files_that_a_run_does_not_use_may_be_damaged(tmp_path: Path) -> None:
+    for name in ("train.json", "metadata.json"):
+        shutil.copy(ROOT / "configs" / name, tmp_path)
+    (tmp_path / "mine.json").write_text('{"reserved": 1}', encoding="utf-8")
+    damaged = {"cut.json": b'{"seed": ', "bytes.json": b"\xff\xfe{}", "deep.json": b"[" * 100_000, "list.json": b"[]"}
+    for name, content in (damaged | {"cut.yaml": b"seed: [1\n"}).items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "lost.json").symlink_to(tmp_path / "nowhere.json")
+    (tmp_path / "folder.json").mkdir()
+    initialized("train.json", configs=tmp_path, reserved=2)
+    with pytest.raises(RuntimeError) as failed:
+        initialized("train.json", configs=tmp_path, unreserved=2)
+    assert sentence(failed.value).startswith("unreserved is not a setting of these configs")
 
 
 def test_an_overlay_before_its_base_config_is_refused() -> None:

@@ -50,9 +50,16 @@ def check_config() -> None:
 
 
 def known_keys(folder: Path) -> set[str]:
-    """Return all keys of the JSON configs in a folder, which an overlay may leave unused."""
-    configs = [ConfigParser.load_config_file(path) for path in sorted(folder.glob("*.json"))]
-    return {normalized(key) for config in configs if isinstance(config, dict) for key, _ in walk(config)}
+    """Return all keys of the JSON configs in a folder, which an overlay may leave unused.
+
+    Files that cannot be read are passed over: MONAI names those that a run uses, and the others must not stop it.
+    """
+    keys = set()
+    for path in sorted(folder.glob("*.json")):
+        with contextlib.suppress(OSError, ValueError, RecursionError):
+            config = json.loads(path.read_text(encoding="utf-8"))
+            keys |= {normalized(key) for key, _ in walk(config)} if isinstance(config, dict) else set()
+    return keys
 
 
 def invalid_values(parser: ConfigParser) -> list[str]:
