@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import subprocess
 import sys
@@ -51,8 +53,36 @@ def test_a_model_brings_its_description_and_takes_no_other(folder: ModelFolder, 
     folder.take(trained(tmp_path, b"first"))
     assert place.read_text(encoding="utf-8") == "first"
     description.unlink()
-    folder.take(trained(tmp_path, b"second"))  # as uploaded weights, which come alone
+    kept = folder.take(trained(tmp_path, b"second"))  # as uploaded weights, which come alone
     assert not place.exists()
+    assert kept is not None
+    assert (folder.folder / kept).with_suffix(".json").read_text(encoding="utf-8") == "first"
+
+
+@pytest.mark.parametrize("last", range(1, 6))
+def test_a_kill_leaves_no_model_with_the_description_of_another(
+    folder: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: int
+) -> None:
+    """The process ends before the rename of this number: of the copy, the description and the weights."""
+    description, place = tmp_path / "model.json", folder.folder / "model.json"
+    description.write_text("first", encoding="utf-8")
+    folder.take(trained(tmp_path, b"first"))
+    description.write_text("second", encoding="utf-8")
+    rename, count = Path.replace, itertools.count(1)
+
+    def killed(path: Path, target: Path) -> Path:
+        if next(count) == last:
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "replace", killed)
+    with pytest.raises(KeyboardInterrupt) if last < 5 else contextlib.nullcontext():
+        folder.take(trained(tmp_path, b"second"))
+    if place.is_file():
+        assert place.read_bytes() == folder.place.read_bytes()
+    described = [path.read_text(encoding="utf-8") for path in folder.folder.glob("*.json")]
+    assert "first" in described
+    assert (last == 5) is ("second" in described)
 
 
 @pytest.mark.parametrize("name", ["model_2.pt", "../bundle.pt", "/etc/passwd", ""])

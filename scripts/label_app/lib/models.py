@@ -22,7 +22,7 @@ MODEL = "model.pt"
 
 
 class ModelFolder:
-    """Folder with the current ``model.pt``, previous ``model_TIME.pt`` and records of trainings.
+    """Folder with the current ``model.pt``, previous ``model_TIME.pt``, their descriptions, and records of trainings.
 
     The model of the bundle is used until a trained model replaces it.
 
@@ -82,21 +82,25 @@ class ModelFolder:
         return copy.name
 
     def take(self, trained: Path) -> str | None:
-        """Replace the current model and its ``model.json`` by trained ones; the previous model is kept.
+        """Replace the current model and its ``model.json`` by trained ones; the previous ones are kept.
+
+        The old description moves away before the weights change, and the new one comes after them: a process that is
+        killed in between leaves a model without a description, never with that of another.
 
         Returns:
             Name of the previous model; ``None`` if that is the bundle's model.
         """
         kept = self.keep()
         self.folder.mkdir(parents=True, exist_ok=True)
+        place, description = self.folder / NAME, trained.with_name(NAME)
+        if kept is not None and place.is_file():
+            place.replace((self.folder / kept).with_suffix(place.suffix))
+        place.unlink(missing_ok=True)
         with atomic_path(self.place) as partial:
             shutil.copyfile(trained, partial)
-        description = trained.with_name(NAME)
         if description.is_file():
-            with atomic_path(self.folder / NAME) as partial:
+            with atomic_path(place) as partial:
                 shutil.copyfile(description, partial)
-        else:
-            (self.folder / NAME).unlink(missing_ok=True)
         return kept
 
     def training(self) -> FileLock:
