@@ -85,11 +85,11 @@ def remove_partials(path: str | os.PathLike[str]) -> None:
         partial.unlink(missing_ok=True)
 
 
-def remove_partials_of(folder: str | os.PathLike[str], names: Collection[str]) -> None:
-    """Remove temporary files that killed runs left in a folder, of the files with these names."""
+def remove_partials_of(folder: str | os.PathLike[str], names: Collection[str] | None = None) -> None:
+    """Remove temporary files that killed runs left in a folder, of the files with these names, or of all files."""
     for partial in Path(folder).glob(".*.partial*"):
         match = PARTIAL.fullmatch(partial.name)
-        if match and match[1] in names:
+        if match and (names is None or match[1] in names):
             partial.unlink(missing_ok=True)
 
 

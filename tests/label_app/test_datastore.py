@@ -197,6 +197,18 @@ def test_a_change_of_another_process_is_not_undone(store: TileDatastore, tmp_pat
     assert index["one"]["image"]["info"]["note"] == 2
 
 
+def test_what_killed_servers_left_is_removed_by_the_next(store: TileDatastore, tmp_path: Path) -> None:
+    store.save_label("one", str(mask(tmp_path / "m.png")), "final", {})
+    folder = Path(store._datastore_path)
+    final = folder / "labels" / "final"
+    halves = [folder / ".datastore_v2.json.0a1b2c3d.partial", final / ".one.png.0a1b2c3d.partial"]
+    for path in (*halves, folder / ".hidden"):
+        path.write_bytes(b"half")
+    assert TileDatastore(str(folder), ["Gland"]).get_labeled_images() == ["one"]
+    assert [path for path in halves if path.exists()] == []
+    assert (folder / ".hidden").is_file()
+
+
 def test_a_damaged_index_is_set_aside_and_made_anew_with_all_labels(store: TileDatastore, tmp_path: Path) -> None:
     store.save_label("one", str(mask(tmp_path / "m.png")), "final", {})
     index = folder_of(store) / INDEX

@@ -116,6 +116,16 @@ def test_one_training_at_a_time_over_processes_and_a_dead_one_leaves_no_lock(fol
     folder.training().release()
 
 
+def test_what_killed_processes_left_is_removed_by_the_next_training(folder: ModelFolder, tmp_path: Path) -> None:
+    folder.take(trained(tmp_path, b"first"))
+    for name in (".model.pt", ".model_20260101-000000-00.pt", ".model.json", ".training.json", ".other.json"):
+        (folder.folder / f"{name}.0a1b2c3d.partial").write_bytes(b"half")
+    lock = folder.training()
+    folder.write("training", {})
+    lock.release()
+    assert [path.name for path in folder.folder.glob(".*.partial")] == [".other.json.0a1b2c3d.partial"]
+
+
 def test_a_damaged_note_reads_as_none(folder: ModelFolder) -> None:
     assert folder.read("scores") == {}
     folder.write("scores", {"a": 1})

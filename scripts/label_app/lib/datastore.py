@@ -10,7 +10,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from lib.uploads import (
 )
 from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastore, LocalDatastoreModel
 
-from bundle.utils import atomic_path
+from bundle.utils import atomic_path, remove_partials_of
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +64,10 @@ class TileDatastore(LocalDatastore):
         self._config_ts: float = 0  # of the index that was read last
         os.makedirs(path, exist_ok=True)
         self._turn = FileLock(os.path.join(path, ".lock_changes"))  # one object, so that a thread may acquire it twice
-        _set_aside_damaged(Path(path) / INDEX)
+        with self._turn:
+            _set_aside_damaged(Path(path) / INDEX)
+            for folder in (Path(path), *Path(path).glob("labels/*")):
+                remove_partials_of(folder)
         endings = [f"*{ending}" for ending in dict.fromkeys((*TILES, *SLIDES, *MASKS, *OUTLINES))]
         super().__init__(path, extensions=endings, auto_reload=auto_reload, read_only=read_only)
         if auto_reload:
@@ -198,7 +201,7 @@ class TileDatastore(LocalDatastore):
         """Copy or move a label to ``history``."""
         path = self.get_label_uri(image_id, tag)
         if path and os.path.exists(path):
-            (shutil.move if move else shutil.copy2)(path, self._history(tag, os.path.basename(path)))
+            (shutil.move if move else _copy_whole)(Path(path), self._history(tag, os.path.basename(path)))
 
     def _history(self, tag: str, name: str) -> Path:
         """Return a new path in ``history``."""
@@ -254,12 +257,8 @@ class TileDatastore(LocalDatastore):
 
     def _update_datastore_file(self, lock: bool = True) -> None:
         """Write the index atomically."""
-        if lock:
-            with FileLock(self._lock_file):
-                self._update_datastore_file(lock=False)
-            return
         self._ignore_event_config = True
-        with atomic_path(self._datastore_config_path) as partial:
+        with FileLock(self._lock_file) if lock else nullcontext(), atomic_path(self._datastore_config_path) as partial:
             content = self._datastore.model_dump(exclude={"base_path"})
             partial.write_text(json.dumps(content, indent=2, default=str), encoding="utf-8")
         self._config_ts = os.stat(self._datastore_config_path).st_mtime

@@ -34,6 +34,7 @@ class ModelFolder:
     def __init__(self, folder: str | os.PathLike[str], shipped: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
         self.shipped = Path(shipped)
+        self._changes = FileLock(self.folder / ".model.lock")  # one object, so that a thread may acquire it twice
 
     @property
     def place(self) -> Path:
@@ -76,9 +77,10 @@ class ModelFolder:
             return None
         now = time.strftime("%Y%m%d-%H%M%S")
         names = (f"model_{now}-{number:02d}.pt" for number in range(10**6))
-        copy = next(self.folder / name for name in names if not (self.folder / name).exists())
-        with atomic_path(copy) as partial:
-            shutil.copy2(self.place, partial)
+        with self._changes:
+            copy = next(self.folder / name for name in names if not (self.folder / name).exists())
+            with atomic_path(copy) as partial:
+                shutil.copy2(self.place, partial)
         return copy.name
 
     def take(self, trained: Path) -> str | None:
@@ -90,21 +92,24 @@ class ModelFolder:
         Returns:
             Name of the previous model; ``None`` if that is the bundle's model.
         """
-        kept = self.keep()
         self.folder.mkdir(parents=True, exist_ok=True)
         place, description = self.folder / NAME, trained.with_name(NAME)
-        if kept is not None and place.is_file():
-            place.replace((self.folder / kept).with_suffix(place.suffix))
-        place.unlink(missing_ok=True)
-        with atomic_path(self.place) as partial:
-            shutil.copyfile(trained, partial)
-        if description.is_file():
-            with atomic_path(place) as partial:
-                shutil.copyfile(description, partial)
+        with self._changes:
+            kept = self.keep()
+            if kept is not None and place.is_file():
+                place.replace((self.folder / kept).with_suffix(place.suffix))
+            place.unlink(missing_ok=True)
+            with atomic_path(self.place) as partial:
+                shutil.copyfile(trained, partial)
+            if description.is_file():
+                with atomic_path(place) as partial:
+                    shutil.copyfile(description, partial)
         return kept
 
     def training(self) -> FileLock:
         """Acquire and return the lock of a training, valid across processes; it is released when its process ends.
+
+        Temporary files that killed processes left are removed.
 
         Raises:
             RefusalError: 409 if another training is running.
@@ -117,6 +122,9 @@ class ModelFolder:
             raise RefusalError(
                 CONFLICT, f"a training of the model in {self.folder} is running; wait, or stop it"
             ) from error
+        with self._changes:
+            for partial in self.folder.glob(".model*.partial*"):
+                partial.unlink(missing_ok=True)
         return lock
 
     def is_training(self) -> bool:
@@ -138,9 +146,9 @@ class ModelFolder:
             return {}
 
     def write(self, name: str, content: Mapping[str, Any]) -> None:
-        """Write the record ``NAME.json``."""
+        """Write the record ``NAME.json``; the lock of its task must be held."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with atomic_path(self.folder / f"{name}.json") as partial:
+        with atomic_path(self.folder / f"{name}.json", clean=True) as partial:
             partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
     def note(self, name: str, content: Mapping[str, Any]) -> None:
