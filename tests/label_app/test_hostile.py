@@ -348,7 +348,7 @@ def test_settings_of_transforms_are_not_for_requests(ask: Ask) -> None:
     ("path", "body"),
     [(f"/train/{MODEL}", {"max_epochs": value}) for value in ("many", None, [], {}, True, 0, 1.5, 1e99)]
     + [(f"/train/{MODEL}", {"val_split": value}) for value in ("half", None, 2)]
-    + [(f"/train/{MODEL}", {name: 5}) for name in ("gpus", "device", "pretrained")]
+    + [(f"/train/{MODEL}", {name: 5}) for name in ("gpus", "device", "pretrained", "max_epoch", "batchsize")]
     + [
         (f"/train/{MODEL}", {"name": "x" * 10**5}),
         ("/train/", {MODEL: 5}),

@@ -10,9 +10,14 @@ from lib.infer import check_prediction
 from lib.request_checks import check_common, integer
 from lib.request_errors import BAD, RefusalError
 from lib.scores import MOST_IMAGES
-from lib.train import training_settings
+from lib.train import OPTIONAL, training_settings
 from lib.uploads import check_tag
 from monailabel.interfaces.datastore import DefaultLabelTag
+
+from bundle.engines.config_check import closest_name
+
+SENT = ("train_batch_size", "val_batch_size")
+"""Settings of other apps that viewers send to every app, and that resemble settings of this one."""
 
 
 def check_task(kind: str, values: Mapping[str, Any], groups: Iterable[str]) -> None:
@@ -34,7 +39,7 @@ def check_task(kind: str, values: Mapping[str, Any], groups: Iterable[str]) -> N
         params = group | params
     check_common(params)
     if kind == "train":
-        training_settings(params)
+        check_spelling(params, training_settings(params))
     elif kind == "scoring":
         integer(params, "max_samples", 0, 0, MOST_IMAGES)
     else:
@@ -42,3 +47,16 @@ def check_task(kind: str, values: Mapping[str, Any], groups: Iterable[str]) -> N
         check_prediction({key: value for key, value in params.items() if value is not None})
         tag = params.get("label_tag") or DefaultLabelTag.ORIGINAL
         check_tag(str(getattr(tag, "value", tag)))
+
+
+def check_spelling(params: Mapping[str, Any], known: Iterable[str]) -> None:
+    """Check that no setting of a training is misspelled; viewers send further settings, which are ignored.
+
+    Raises:
+        RefusalError: 400 if a setting is unknown and resembles a known one.
+    """
+    names = {*known, *OPTIONAL, "gpus"}
+    for name in params:
+        match = closest_name(name, names)
+        if match and name not in names and name not in SENT:
+            raise RefusalError(BAD, f"there is no setting {name[:40]!r}; did you mean {match}?")

@@ -31,6 +31,8 @@ logger = logging.getLogger(__name__)
 STATE, SPLIT, HISTORY = "training", "split", "trainings"
 """Records in the model folder: the current or last training, the parts of labeled images, and all trainings."""
 PROGRESS = "progress.json"
+OPTIONAL = ("batch_size", "learning_rate", "minutes")
+"""Settings of a training that have no default."""
 MOST_EPOCHS, MOST_IMAGES, MOST_MINUTES, HIGHEST_RATE = 100_000, 1024, 7 * 24 * 60, 10
 STOPPED = "it was stopped; the model is unchanged"
 
