@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib
+import io
 import json
 import os
 import warnings
@@ -152,13 +153,14 @@ def write_onnx(
     outputs = outputs_of(traced, image)
     dynamic = {0: "batch", 2: "height", 3: "width"}
     axes = {name: dynamic if value.ndim == 4 else {0: "batch"} for name, value in ({IMAGE: image} | outputs).items()}
+    exported = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tracing warns about each use of a size; `check_onnx` tests other sizes
         try:
             torch.onnx.export(
                 OutputList(traced),
                 (image,),
-                os.fspath(path),
+                exported,
                 input_names=[IMAGE],
                 output_names=list(outputs),
                 dynamic_axes=axes,
@@ -170,7 +172,7 @@ def write_onnx(
                 f"{type(network).__name__} cannot be written as ONNX, opset {opset}: {_short(error)}; "
                 "choose another --opset, or keep the outputs at pred"
             ) from error
-    model = onnx.load(os.fspath(path))
+    model = onnx.load_from_string(exported.getvalue())
     onnx.helper.set_model_props(model, {**metadata, "outputs": json.dumps(list(outputs))})
     onnx.checker.check_model(model)
     onnx.save(model, os.fspath(path))

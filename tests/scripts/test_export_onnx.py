@@ -158,6 +158,7 @@ def test_a_file_that_answers_otherwise_does_not_appear(program, trained, words, 
         (["--ckpt_dir", "nowhere"], r"no model at nowhere"),
         (["--network_def#outputs", "both"], r"outputs is 'both'; choose pred"),
         (["--nework_def", "1"], r"no setting 'nework_def'"),
+        (["--output", f"{'n' * 245}.onnx"], r"^export_onnx: File name too long: '?n+\.onnx'?; check that"),
     ],
 )
 def test_what_does_not_fit_is_one_sentence_and_leaves_nothing(change, said, program, trained, words, tmp_path, capsys):
