@@ -86,6 +86,7 @@ class Python:
         limit: int = 0,
         timeout: float = 300,
         stop: tuple[int, float] | None = None,
+        keeps_modes: bool = False,
         **environment: str,
     ) -> Run:
         """Run the program and wait until it ends.
@@ -97,6 +98,7 @@ class Python:
             limit: Size of the largest file that the program can write, in bytes; 0 for no limit.
             timeout: Seconds after which the program is killed.
             stop: A signal and the number of seconds after which it is sent.
+            keeps_modes: Whether folders without permission to write are closed to root, too.
             environment: Variables added to the environment of the tests.
         """
         if self._warm is None:
@@ -106,6 +108,7 @@ class Python:
             "words": given,
             "cwd": str(cwd or Path.cwd()),
             "limit": limit,
+            "keeps_modes": keeps_modes,
             "environment": os.environ | environment,
         }
         # pipes, because the limit on file sizes would cut off output that goes to files

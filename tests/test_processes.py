@@ -124,6 +124,16 @@ def test_a_limit_is_that_of_one_child(python, tmp_path):
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="rights of root by part are those of Linux")
+def test_a_folder_without_permission_to_write_may_be_closed_to_root(python, tmp_path):
+    tmp_path.chmod(0o555)
+    code = "open('file', 'w')"
+    done = python("-c", code, cwd=tmp_path, keeps_modes=True)
+    assert done.stderr.splitlines()[-1] == "PermissionError: [Errno 13] Permission denied: 'file'"
+    tmp_path.chmod(0o755)
+    assert python("-c", code, cwd=tmp_path, keeps_modes=True).returncode == 0
+
+
 def test_threads_are_those_asked_for(python):
     code = "import torch; print(torch.get_num_threads())"
     assert [python("-c", code, OMP_NUM_THREADS=str(count)).stdout for count in (1, 2)] == ["1\n", "2\n"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -110,6 +111,48 @@ def test_memory_and_open_files_stay_the_same_over_200_tiles(made: Any, tmp_path:
     assert late[0] - early[0] < 30 * 1024, "KiB"
     assert late[1] <= early[1] + 1
     add_counts("run over 200 tiles with flat memory and open files", 1, result=1)
+
+
+def test_folders_without_permission_to_write(
+    copy_bundle: Callable[..., Any], python: Any, repository_root: Path, tmp_path: Path
+) -> None:
+    """At each place where a run or a program writes; nothing changes, and the sentence names the place."""
+    made = copy_bundle("closed")
+    made.run("run", "training", "--config_file", made.configs("train.json"), "--ckpt_dir", str(tmp_path / "trained"))
+    closed, count = tmp_path / "closed", 0
+    commands: dict[str, tuple[list[str], dict[str, list[str]]]] = {
+        "training": (["train.json"], {"--output_dir": [""], "--ckpt_dir": ["", "checkpoints"]}),
+        "evaluating": (["train.json", "evaluate.json"], {"--output_dir": ["", "masks"]}),
+        "inference": (["inference.json"], {"--output_dir": [""]}),
+    }
+    cases = []
+    for run_id, (configs, places) in commands.items():
+        model = [] if run_id == "training" else ["--ckpt_dir", str(tmp_path / "trained")]
+        words = ["-m", "monai.bundle", "run", run_id, "--config_file", made.configs(*configs), *model]
+        cases += [([*words, option, str(closed)], place) for option in places for place in places[option]]
+    scripts, data = repository_root / "scripts", made.root / "dataset"
+    pairs = ["--images", str(data / "image"), "--masks", str(data / "label")]
+    model = ["--ckpt_dir", str(tmp_path / "trained")]
+    tiny = ["--config_file", made.configs("train.json")]
+    cases += [([str(scripts / "prepare_data.py"), "folder", *pairs, "--output", str(closed / "new")], "")]
+    cases += [([str(scripts / "export_onnx.py"), *model, "--output", str(closed / "model.onnx")], "")]
+    cases += [([str(scripts / "export_bundle.py"), *model, *tiny, "--output", str(closed / "new")], "")]
+    words = ["--methods", "supervised", "--labels", "50", "--seeds", "0", "--budget", "4steps"]
+    words += ["--dataset_dir", str(data), "--output", str(closed)]
+    cases += [([str(scripts / "benchmark.py"), *words], "")]
+    for words, place in cases:
+        (closed / place).mkdir(parents=True)
+        (closed / place).chmod(0o555)
+        done = python(*words, cwd=made.root, merged=True, keeps_modes=True)
+        last = done.stdout.rstrip().splitlines()[-1]
+        assert done.returncode != 0, words
+        assert "Permission denied" in last, (words, last)
+        assert str(closed) in last, (words, last)
+        assert ".partial" not in last, (words, last)
+        assert list((closed / place).iterdir()) == []
+        shutil.rmtree(closed)
+        count += 1
+    add_counts("folders without permission to write", count, sentence=count)
 
 
 def test_a_full_disk_at_any_moment(made: Any, tmp_path: Path) -> None:
