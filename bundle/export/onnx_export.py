@@ -160,7 +160,7 @@ def write_onnx(
             torch.onnx.export(
                 OutputList(traced),
                 (image,),
-                exported,
+                exported,  # type: ignore[arg-type]  # torch takes files in memory with `dynamo=False`
                 input_names=[IMAGE],
                 output_names=list(outputs),
                 dynamic_axes=axes,
