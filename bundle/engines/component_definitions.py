@@ -131,14 +131,14 @@ def allowed_class(target: Any) -> type:
         try:
             located = locate(target)
         except ErrorDuringImport as error:
-            raise ValueError(f"names {target!r}, which cannot be imported: {error.value}") from error
+            raise ValueError(f"names {target!r:.100}, which cannot be imported: {error.value}") from error
     if (
         isinstance(located, type)
         and issubclass(located, nn.Module | Transform)
         and located.__module__.startswith(ALLOWED)
     ):
         return located
-    raise ValueError(f"names {target!r}; only networks and transforms of {', '.join(ALLOWED)}* are allowed")
+    raise ValueError(f"names {target!r:.100}; only networks and transforms of {', '.join(ALLOWED)}* are allowed")
 
 
 class Builder:
@@ -146,18 +146,29 @@ class Builder:
 
     Args:
         definition: a checked definition with ``_target_``.
+        source: where it comes from, for errors.
     """
 
-    def __init__(self, definition: Mapping[str, Any]) -> None:
+    def __init__(self, definition: Mapping[str, Any], source: str = "the definition") -> None:
         self.definition = dict(definition)
+        self.source = source
 
     def __call__(self, **changes: Any) -> Any:
         """Instantiate the component.
 
         Args:
             **changes: arguments that differ from the definition; ``None`` means no change.
+
+        Raises:
+            ValueError: if the definition itself cannot be built; other errors are caused by ``changes``.
         """
-        return instantiate(self.definition | {name: value for name, value in changes.items() if value is not None})
+        changes = {name: value for name, value in changes.items() if value is not None}
+        if changes:
+            return instantiate(self.definition | changes)
+        try:
+            return instantiate(self.definition)
+        except Exception as error:  # arguments of any type reach any code of torch
+            raise ValueError(f"{self.source} cannot be built: {type(error).__name__}: {error!s:.200}") from error
 
 
 def instantiate(value: Any) -> Any:

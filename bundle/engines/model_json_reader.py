@@ -11,7 +11,7 @@ from typing import Any
 
 import jsonschema
 
-from bundle.engines.component_definitions import Builder, check_definition, instantiate
+from bundle.engines.component_definitions import Builder, check_definition
 from bundle.utils import atomic_path
 
 NAME = "model.json"
@@ -110,11 +110,12 @@ def trained_model(ckpt_dir: str | os.PathLike[str], **defaults: Any) -> Settings
     values = dict(defaults) | {name: value for name, value in content["settings"].items() if name in defaults}
     for key, name in (("network_def", "network"), ("class_target", "class_target")):
         if name in defaults and content.get(key) is not None:
-            values[name] = Builder(content[key])
+            values[name] = Builder(content[key], f"{key} of {path}")
     if content["network_def"] is not None:
         values |= {name: content["network_def"].get(name) for name in ("widths", "output_stride") if name in defaults}
         if "encoder" in defaults:
-            values["encoder"] = instantiate(content["network_def"].get("encoder"))
+            encoder = content["network_def"].get("encoder")
+            values["encoder"] = encoder and Builder(encoder, f"network_def#encoder of {path}")()
     if "data_list" in defaults and content.get("data", {}).get("list"):
         values["data_list"] = content["data"]["list"]
     return Settings({name: value for name, value in values.items() if name != "pixel_size" or value is not None}, path)
@@ -133,7 +134,7 @@ def read_description(path: Path) -> dict[str, Any]:
             check_definition(content.get(key), key)
     except jsonschema.ValidationError as error:
         key = "#".join(map(str, error.absolute_path)) or "its content"
-        raise ValueError(f"{path} does not describe a model: {key}: {error.message}; {_ADVICE}") from error
+        raise ValueError(f"{path} does not describe a model: {key}: {error.message:.200}; {_ADVICE}") from error
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} does not describe a model: {error}; {_ADVICE}") from error
     return content

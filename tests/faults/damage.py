@@ -55,7 +55,18 @@ class Payload:
 
 def all_cases() -> list[Case]:
     """Return all cases, the same in each call, kind after kind."""
-    parts = (pictures, masks, data_lists, overlays, checkpoints, resume_files, slides, annotations, journals)
+    parts = (
+        pictures,
+        masks,
+        data_lists,
+        overlays,
+        checkpoints,
+        descriptions,
+        resume_files,
+        slides,
+        annotations,
+        journals,
+    )
     with torch.random.fork_rng():
         torch.manual_seed(SEED)
         return [Case(part.__name__, *case) for part in parts for case in part(random.Random(SEED))]
@@ -405,6 +416,22 @@ def checkpoints(chance: random.Random) -> Cases:
     file = io.BytesIO()
     torch.jit.save(torch.jit.script(nn.Linear(3, 2)), file)
     yield "TorchScript", "model.pt", file.getvalue()
+
+
+def descriptions(chance: random.Random) -> Cases:
+    """The ``model.json`` of a U-Net."""
+    content = {
+        "format": "semi-moe model 1",
+        "network_def": {"_target_": "bundle.networks.UNet", "widths": [4, 4, 4, 4, 4], "output_stride": 2},
+        "class_target": {"_target_": "bundle.transforms.ForegroundClassd", "keys": "label"},
+        "settings": {"classes": 2, "pixel_size": 1.0, "crop_size": [32, 32], "mean": [0.5], "std": [0.5]},
+        "weights": {"file": "model.pt", "sha256": "0"},
+        "data": {"list": "list.json"},
+    }
+    yield "none", "model.json", json.dumps(content).encode()
+    texts = (*TEXTS, "os.system", "bundle.utils.remove_partials", "$exec('')", "torch.hub.load")
+    for fault, data in [*broken_json(content, texts), *damaged(json.dumps(content).encode(), chance)]:
+        yield fault, "model.json", data
 
 
 def resume_items(folder: str) -> tuple[Any, dict[str, Any]]:

@@ -25,6 +25,7 @@ from bundle.data.pictures import read_image, read_label
 from bundle.engines import ModelCheckpointLoader, ResumeFile
 from bundle.engines.error_summary import sentence
 from bundle.engines.finished_images import read_journals
+from bundle.engines.model_json_reader import Builder, trained_model
 from bundle.slides import open_slide
 from scripts.dataset_check.checks import check_list
 from scripts.dataset_check.findings import find_faults
@@ -82,6 +83,13 @@ def readers(check_config: ModuleType) -> dict[str, Sequence[Callable[[Path], Any
     def network(path: Path) -> None:
         ModelCheckpointLoader(nn.Linear(3, 2), path).load()
 
+    def description(path: Path) -> None:
+        defaults = {"network": "bundle.networks.SemiMoE", "class_target": "bundle.transforms.ForegroundClassd"}
+        settings = trained_model(path.parent, **defaults, classes=2, pixel_size=1.0, crop_size=[64, 64], encoder=None)
+        if isinstance(settings["network"], Builder):
+            settings["network"]()
+            settings["class_target"]()
+
     def data_check(path: Path) -> None:
         find_faults(check_list(str(path), None, 1, None), (16, 16), 1.0)
 
@@ -95,6 +103,7 @@ def readers(check_config: ModuleType) -> dict[str, Sequence[Callable[[Path], Any
         ],
         "overlays": [overlay],
         "checkpoints": [network],
+        "descriptions": [description],
         "resume_files": [_resume],
         "slides": [_slide],
         "annotations": [read_annotations],

@@ -187,3 +187,31 @@ def test_a_full_disk_at_any_moment(made: Any, tmp_path: Path) -> None:
             assert content(output) == expected
             count += 1
     add_counts("full disks", count, sentence=count)
+
+
+def test_a_full_disk_during_an_evaluation_and_a_preparation(
+    copy_bundle: Callable[..., Any], repository_root: Path, tmp_path: Path
+) -> None:
+    made = copy_bundle("full_disk")
+    made.run("run", "training", "--config_file", made.configs("train.json"), "--ckpt_dir", str(tmp_path / "trained"))
+    data = made.root / "dataset"
+    evaluating = ["-m", "monai.bundle", "run", "evaluating", "--ckpt_dir", str(tmp_path / "trained")]
+    evaluating += ["--config_file", made.configs("train.json", "evaluate.json")]
+    prepare = [str(repository_root / "scripts" / "prepare_data.py"), "folder", "--mpp", "0.5"]
+    prepare += ["--images", str(data / "image"), "--masks", str(data / "label"), "--output"]
+    count = 0
+    for words, limits in (([*evaluating, "--output_dir"], (1, 300, 3000)), (prepare, (1, 300, 6000))):
+        for limit in limits:
+            output = tmp_path / f"out_{count}"
+            done = made.python(*words, str(output), cwd=made.root, limit=limit, merged=True)
+            last = done.stdout.rstrip().splitlines()[-1]
+            assert done.returncode == 1, (limit, done.stdout)
+            assert "File too large" in last, (limit, last)
+            assert "free disk space" in last, (limit, last)
+            assert not list(tmp_path.rglob(".*.partial*"))
+            if words[0] == "-m":
+                intact(output)
+            else:
+                assert not output.exists(), "a data folder appears when it is complete"
+            count += 1
+    add_counts("full disks during evaluation and preparation", count, sentence=count)
