@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
+import subprocess
 import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -204,3 +207,46 @@ def test_answers_at_the_same_time_are_those_of_one_after_another(web: Callable[.
     quiet = {name: ask(name) for name in set(names)}
     with ThreadPoolExecutor(len(names)) as pool:
         assert list(pool.map(ask, names)) == [quiet[name] for name in names]
+
+
+def test_the_scripts_for_qupath_predict_send_train_and_go_on(
+    server: Any, web: Callable[..., Any], studies: Path, repository_root: Path
+) -> None:
+    """Groovy runs them; the few classes of QuPath that they use are stubs in `qupath` beside this file."""
+    if shutil.which("groovy") is None:
+        pytest.skip("Groovy is not installed here; on Debian: apt-get install groovy")
+    stubs, scripts = Path(__file__).parent / "qupath", repository_root / "scripts" / "qupath"
+    java = Path(shutil.which("java") or "").resolve().parents[1]
+    done = subprocess.run(
+        ["groovy", "-cp", stubs, stubs / "session.groovy", scripts, studies],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "JAVA_HOME": str(java), "JAVA_OPTS": f"-Dlabel.server={server.url}"},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr[-2000:]
+    said = [line for line in done.stdout.splitlines() if not line.startswith("- ")]
+    patterns = [
+        *["No image is open; open one of the folder that the label server serves."] * 2,
+        "No project is open; make one of the images in the folder of the label server.",
+        "No annotation has a class; give the class Gland to all outlines of glands.",
+        r"Outlines predicted in all of oblong_1: (\d+)\.",
+        r"Outlines predicted in the selected region of oblong_1: [1-9]\d*\.",
+        r"Outlines predicted in the selected region of slide: [1-9]\d*\.",
+        r"Outlines saved as the label of oblong_1: (\d+)\.",
+        r"Training started\.",
+        "Epoch 1 of 1",
+        "Training done: .+",
+        r"The next image is (\w+); add it to the project first\.",
+        r"opened file:.*/(\w+)\.\w+",
+        r"Next: (\w+)\.",
+        "The label server refused: there is no 'wise'; available: .*",
+        "There is no label server at http://127.0.0.1:9; start it, or .*",
+    ]
+    matches = [re.fullmatch(pattern, line) for pattern, line in zip(patterns, said, strict=True)]
+    assert [line for match, line in zip(matches, said, strict=True) if match is None] == []
+    predicted, saved, missing, opened, following = (match[1] for match in matches if match.re.groups)
+    assert predicted == saved
+    assert {missing, opened} <= {"slide", "square_1"}, "the other images have a label"
+    assert opened == following
+    features = json.loads((studies / "labels" / "final" / "oblong_1.geojson").read_text(encoding="utf-8"))["features"]
+    assert len(features) == int(saved)
