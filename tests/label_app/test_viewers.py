@@ -213,7 +213,7 @@ def test_the_scripts_for_qupath_predict_send_train_and_go_on(
     server: Any, web: Callable[..., Any], studies: Path, repository_root: Path
 ) -> None:
     """Groovy runs them; the few classes of QuPath that they use are stubs in `qupath` beside this file."""
-    if shutil.which("groovy") is None:
+    if shutil.which("groovy") is None or shutil.which("java") is None:
         pytest.skip("Groovy is not installed here; on Debian: apt-get install groovy")
     stubs, scripts = Path(__file__).parent / "qupath", repository_root / "scripts" / "qupath"
     java = Path(shutil.which("java") or "").resolve().parents[1]
