@@ -162,8 +162,8 @@ def to_bool(value: bool | str | int, name: str = "switch") -> bool:
     Raises:
         ValueError: for any other value; ``bool("false")`` would be True.
     """
-    words = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+    values = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
     key = str(value).strip().lower()
-    if key not in words:
+    if key not in values:
         raise ValueError(f"{name} is {value!r}; write True or False")
-    return words[key]
+    return values[key]

@@ -39,10 +39,10 @@ def check_output(output: Tensor, where: str = "") -> None:
     largest = float(torch.maximum(-lowest, highest))  # NaN if any value is
     if largest <= LARGEST_OUTPUT:  # false for NaN
         return
-    reason = "holds no numbers (NaN)" if math.isnan(largest) else f"reaches {largest:.3g}, which is no plausible logit"
-    place = f" for {where}" if where else ""
+    reason = "holds NaN" if math.isnan(largest) else f"reaches {largest:.3g}, which is no plausible logit"
+    suffix = f" for {where}" if where else ""
     raise ValueError(
-        f"the network's output{place} {reason}; its training diverged: use other weights, or train it again with a "
+        f"the network's output{suffix} {reason}; its training diverged: use other weights, or train it again with a "
         "lower learning rate"
     )
 
@@ -56,7 +56,7 @@ def check_weights(weights: Mapping[str, Any], path: str | os.PathLike[str]) -> N
     tensors = [value for value in weights.values() if torch.is_tensor(value) and value.is_floating_point()]
     if not all(bool(torch.isfinite(value).all()) for value in tensors):
         raise ValueError(
-            f"{path}: the weights hold no numbers (NaN or infinite); their training diverged: use other weights, or "
+            f"{path}: the weights hold NaN or infinite values; their training diverged: use other weights, or "
             "train again with a lower learning rate"
         )
 

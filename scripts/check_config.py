@@ -57,8 +57,8 @@ METHOD = "method"  # name of an overlay
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program. Exit codes: 0 no problems, 1 problems found, 2 invalid command line."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    if {"-h", "--help"} & set(words):
+    command = list(sys.argv[1:] if arguments is None else arguments)
+    if {"-h", "--help"} & set(command):
         print(__doc__)
         return 0
     given: dict[str, Any] = {}
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         given.update({"run_id": run_id, "config_file": config_file, "args_file": args_file, **rest})
 
     try:
-        fire.Fire(run, command=words, name="check_config")
+        fire.Fire(run, command=command, name="check_config")
         settings = update_kwargs(given.pop("args_file"), ignore_none=True, **given)
     except FireExit as end:
         return int(end.code)

@@ -92,9 +92,9 @@ def report(output: Path) -> Path:
     return folder / "report.html"
 
 
-def program(name: str, words: list[object], **settings: Any) -> None:
+def program(name: str, arguments: list[object], **settings: Any) -> None:
     """Run another program of this folder."""
-    subprocess.run([sys.executable, str(ROOT / "scripts" / name), *map(str, words)], check=True, **settings)
+    subprocess.run([sys.executable, str(ROOT / "scripts" / name), *map(str, arguments)], check=True, **settings)
 
 
 def infer(method: str, output: Path) -> None:

@@ -51,9 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from scripts.exporting import paths_of, read_cell, training_arguments
 
     options = _parser()
-    given, words = options.parse_known_args(arguments)
+    given, overrides = options.parse_known_args(arguments)
     try:
-        changes = settings_of(words)
+        changes = settings_of(overrides)
         if (given.cell is None) == (given.ckpt_dir is None) or (given.cell is not None and given.config_file):
             raise ValueError("give either --cell or --ckpt_dir; without a model.json there, also --config_file")
     except ValueError as error:
@@ -130,8 +130,8 @@ def export(
         print("To test it:", command_line(["bioimageio", "test", str(output)]), sep="\n")
         return
     print(f"Its card is {output / 'docs' / 'README.md'}. To predict:")
-    words = ["python", "-m", "monai.bundle", "run", "inference", "--bundle_root", str(output), "--config_file"]
-    print(command_line([*words, str(output / "configs" / "inference.json"), "--dataset_dir", "FOLDER_OF_IMAGES"]))
+    command = ["python", "-m", "monai.bundle", "run", "inference", "--bundle_root", str(output), "--config_file"]
+    print(command_line([*command, str(output / "configs" / "inference.json"), "--dataset_dir", "FOLDER_OF_IMAGES"]))
 
 
 def write_bundle(

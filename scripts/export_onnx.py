@@ -42,9 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from scripts.benchmarking import settings_of
 
     options = _parser()
-    given, words = options.parse_known_args(arguments)
+    given, overrides = options.parse_known_args(arguments)
     try:
-        changes = settings_of(words)
+        changes = settings_of(overrides)
         if given.ckpt is not None and given.ckpt_dir is not None:
             raise ValueError("give either --ckpt or --ckpt_dir, not both")
     except ValueError as error:

@@ -217,8 +217,8 @@ def _print_command(output: str, lists: Sequence[str], name: str, classes: int = 
     folder = shlex.quote(str(Path(output).expanduser().absolute()))
     configs = f"\"['configs/train.json','configs/data/{name}.yaml']\""
     data_list = DEFAULT_LIST if DEFAULT_LIST in lists else lists[0]
-    words = f"{folder} --classes {classes}" if classes > 2 else folder
-    command = f"python -m monai.bundle run training --config_file {configs} --dataset_dir {words}"
+    target = f"{folder} --classes {classes}" if classes > 2 else folder
+    command = f"python -m monai.bundle run training --config_file {configs} --dataset_dir {target}"
     which = f"one of {len(lists)} data lists" if len(lists) > 1 else "the only data list"
     print(f"To train on {data_list}, {which} in {folder}, run in the root of the repository:")
     print(command if data_list == DEFAULT_LIST else f"{command} --data_list {data_list}")

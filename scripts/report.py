@@ -98,9 +98,9 @@ def write_report(options: argparse.Namespace) -> None:
     tiles, undrawn = draw_tiles(cells, options.tiles)
     missing = missing_note(cells, unfinished(options.cells, options.methods, options.labels))
     notes = [*missing, *leaks, *warnings_of(cells), *undrawn]
-    made = f"Written {datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC by scripts/report.py from {len(cells)} cells."
-    about = {name: words for name in methods_of(cells) if (words := method_words(name))}
-    page = build(cells, metrics, against, tiles, published_scores, notes, made, about)
+    written = f"Written {datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC by scripts/report.py from {len(cells)} cells."
+    about = {name: explanation for name in methods_of(cells) if (explanation := method_words(name))}
+    page = build(cells, metrics, against, tiles, published_scores, notes, written, about)
     table = markdown_tables(cells, metrics, against, notes)
     options.output.mkdir(parents=True, exist_ok=True)
     for name, text in (("table.md", table), ("report.html", page)):

@@ -51,9 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from scripts.benchmarking import settings_of
 
     options = _parser()
-    given, words = options.parse_known_args(arguments)
+    given, overrides = options.parse_known_args(arguments)
     try:
-        changes = settings_of(words)
+        changes = settings_of(overrides)
     except ValueError as error:
         options.error(str(error))
     try:
@@ -125,9 +125,9 @@ def touching(instances: NDArray[Any], reach: int) -> set[tuple[int, int]]:
     """Return the pairs of instances (H, W), smaller number first, within ``reach`` px of each other along an axis."""
     pairs: set[tuple[int, int]] = set()
     for step in range(1, reach + 1):
-        for one, other in ((instances[step:], instances[:-step]), (instances[:, step:], instances[:, :-step])):
-            meet = (one != other) & (one > 0) & (other > 0)
-            both = np.sort(np.stack([one[meet], other[meet]]), axis=0)
+        for first, second in ((instances[step:], instances[:-step]), (instances[:, step:], instances[:, :-step])):
+            meet = (first != second) & (first > 0) & (second > 0)
+            both = np.sort(np.stack([first[meet], second[meet]]), axis=0)
             pairs |= {(int(low), int(high)) for low, high in np.unique(both, axis=1).T}
     return pairs
 

@@ -36,9 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from scripts.benchmarking import settings_of
 
     options = _parser()
-    given, words = options.parse_known_args(arguments)
+    given, overrides = options.parse_known_args(arguments)
     try:
-        changes = settings_of(words)
+        changes = settings_of(overrides)
     except ValueError as error:
         options.error(str(error))
     try:

@@ -73,10 +73,10 @@ class Round(NamedTuple):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program. Exit codes: 0 success, 1 error, 2 invalid command line, 130 interrupted."""
-    given, words = _parser().parse_known_args(arguments)
+    given, overrides = _parser().parse_known_args(arguments)
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        changes = benchmark.settings_of(words)
+        changes = benchmark.settings_of(overrides)
         _check(given, changes)
         benchmark.check_output(ROOT, given.output, given.dataset_dir)
         with benchmark.OutputLock(given.output, "simulation") as lock:

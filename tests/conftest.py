@@ -67,7 +67,7 @@ LONGEST = (
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Longest files first, the others in their order."""
-    rank = {f"tests/{name}.py": place for place, name in enumerate(LONGEST)}
+    rank = {f"tests/{name}.py": index for index, name in enumerate(LONGEST)}
     items.sort(key=lambda item: rank.get(item.nodeid.partition("::")[0], len(rank)))
 
 
@@ -88,10 +88,10 @@ class Bundle:
         content = json.loads(path.read_text(encoding="utf-8"))
         for key, value in changes.items():
             *folders, last = key.split("#")
-            place = content
+            node = content
             for folder in folders:
-                place = place[folder]
-            place[last] = value
+                node = node[folder]
+            node[last] = value
         path.write_text(json.dumps(content, indent=4), encoding="utf-8")
 
     def predict_by_color(self) -> None:
@@ -102,27 +102,27 @@ class Bundle:
         torch.save({"weight": weight, "bias": torch.zeros(2)}, self.root / "models" / "model.pt")
         self.edit("inference.json", {"network_def": COLOR_RULE})
 
-    def command(self, *words: str) -> list[str]:
+    def command(self, *arguments: str) -> list[str]:
         """A command line of ``monai.bundle``."""
-        return [sys.executable, "-m", "monai.bundle", *words]
+        return [sys.executable, "-m", "monai.bundle", *arguments]
 
     def run(
         self,
-        *words: str,
+        *arguments: str,
         cwd: Path | None = None,
         launcher: tuple[str, ...] = (),
         fails: bool = False,
         timeout: float = 300,
     ) -> Run:
         """Run a command in a process of its own, on the CPU, in the bundle's folder unless another is given."""
-        done = self.python(*launcher, "-m", "monai.bundle", *words, cwd=cwd or self.root, timeout=timeout)
-        return self.ended(done, fails)
+        completed = self.python(*launcher, "-m", "monai.bundle", *arguments, cwd=cwd or self.root, timeout=timeout)
+        return self.ended(completed, fails)
 
-    def start(self, *words: str, fails: bool = False) -> Run:
+    def start(self, *arguments: str, fails: bool = False) -> Run:
         """The same in a process that starts with Python itself."""
-        command, environment = self.command(*words), os.environ | {"CUDA_VISIBLE_DEVICES": ""}
-        done = subprocess.run(command, cwd=self.root, env=environment, capture_output=True, text=True, timeout=300)
-        return self.ended(done, fails)
+        command, environment = self.command(*arguments), os.environ | {"CUDA_VISIBLE_DEVICES": ""}
+        completed = subprocess.run(command, cwd=self.root, env=environment, capture_output=True, text=True, timeout=300)
+        return self.ended(completed, fails)
 
     def ended(self, done: Run, fails: bool) -> Run:
         """A process that ended as it should."""
@@ -139,9 +139,9 @@ def repository_root() -> Path:
 @pytest.fixture(scope="session")
 def python() -> Iterator[Python]:
     """Runs Python in a process of its own: ``python("-m", "monai.bundle", "run", cwd=folder)``."""
-    made = Python()
-    yield made
-    made.close()
+    process = Python()
+    yield process
+    process.close()
 
 
 @pytest.fixture(scope="session")
@@ -150,8 +150,8 @@ def load_program(repository_root: Path) -> Callable[[str], ModuleType]:
 
     def load(name: str) -> ModuleType:
         folder = repository_root / "scripts"
-        place = next(path for path in (folder / f"{name}.py", folder / "dev" / f"{name}.py") if path.is_file())
-        specification = importlib.util.spec_from_file_location(f"program_{name}", place)
+        node = next(path for path in (folder / f"{name}.py", folder / "dev" / f"{name}.py") if path.is_file())
+        specification = importlib.util.spec_from_file_location(f"program_{name}", node)
         assert specification is not None
         assert specification.loader is not None
         module = importlib.util.module_from_spec(specification)
@@ -216,12 +216,12 @@ def copy_bundle(
         root = tmp_path_factory.mktemp("bundles") / name
         for folder in ("bundle", "configs"):
             shutil.copytree(repository_root / folder, root / folder, ignore=shutil.ignore_patterns("*.pyc.*"))
-        made = Bundle(root, python)
-        made.edit("train.json", TINY | {f"data#datalist#{key}": value for key, value in SMALL_PHANTOM.items()})
-        made.edit("inference.json", {"num_workers": 0})
+        original = Bundle(root, python)
+        original.edit("train.json", TINY | {f"data#datalist#{key}": value for key, value in SMALL_PHANTOM.items()})
+        original.edit("inference.json", {"num_workers": 0})
         if data:
             shutil.copytree(phantom_dir, root / "dataset")
-        return made
+        return original
 
     return copy
 
@@ -241,7 +241,9 @@ def _small_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def _first_state() -> tuple[list[str], dict[str, LoggerState]]:
     """Search path and loggers before any test."""
-    return list(sys.path), {name: (list(one.handlers), one.level, one.propagate) for name, one in _loggers().items()}
+    return list(sys.path), {
+        name: (list(item.handlers), item.level, item.propagate) for name, item in _loggers().items()
+    }
 
 
 @pytest.fixture(autouse=True)
@@ -261,19 +263,19 @@ def _own_state(_first_state: tuple[list[str], dict[str, LoggerState]]) -> Iterat
 
 def _restore(path: list[str], loggers: dict[str, LoggerState]) -> None:
     sys.path[:] = path
-    for name, one in _loggers().items():
+    for name, item in _loggers().items():
         handlers, level, propagate = loggers.get(name, ([], logging.NOTSET, True))
         # pytest takes its own handlers away and brings them back; only what was added is the test's.
-        one.handlers[:] = [
-            handler for handler in one.handlers if handler in handlers or (name == "" and _of_pytest(handler))
+        item.handlers[:] = [
+            handler for handler in item.handlers if handler in handlers or (name == "" and _of_pytest(handler))
         ]
-        one.setLevel(level)
-        one.propagate = propagate
+        item.setLevel(level)
+        item.propagate = propagate
 
 
 def _loggers() -> dict[str, logging.Logger]:
     """Every logger that exists, by name; the root's is empty."""
-    named = {name: one for name, one in logging.root.manager.loggerDict.items() if isinstance(one, logging.Logger)}
+    named = {name: item for name, item in logging.root.manager.loggerDict.items() if isinstance(item, logging.Logger)}
     return {"": logging.root, **named}
 
 

@@ -80,7 +80,7 @@ class Python:
 
     def __call__(
         self,
-        *words: str | Path,
+        *arguments: str | Path,
         cwd: Path | None = None,
         merged: bool = False,
         limit: int = 0,
@@ -103,7 +103,7 @@ class Python:
         """
         if self._warm is None:
             self._begin()
-        given = list(map(str, words))
+        given = list(map(str, arguments))
         request = {
             "words": given,
             "cwd": str(cwd or Path.cwd()),
@@ -118,11 +118,11 @@ class Python:
             os.close(writing)
         texts = [""] * len(pipes)
 
-        def read(place: int) -> None:
-            with open(pipes[place][0], encoding="utf-8", errors="replace") as file:
-                texts[place] = file.read()
+        def read(index: int) -> None:
+            with open(pipes[index][0], encoding="utf-8", errors="replace") as file:
+                texts[index] = file.read()
 
-        readers = [threading.Thread(target=read, args=(place,)) for place in range(len(pipes))]
+        readers = [threading.Thread(target=read, args=(index,)) for index in range(len(pipes))]
         for reader in readers:
             reader.start()
         timer = threading.Timer(stop[1], send, (child.pid, stop[0])) if stop else None
@@ -167,8 +167,8 @@ class Python:
 
 def main() -> None:
     """Run the command line in a child of the server, in place of the Python interpreter."""
-    address, *words = sys.argv[1:]
-    request = {"words": words, "cwd": os.getcwd(), "environment": dict(os.environ), "limit": 0}
+    address, *arguments = sys.argv[1:]
+    request = {"words": arguments, "cwd": os.getcwd(), "environment": dict(os.environ), "limit": 0}
     child = Child(address, request, [1, 2])
 
     def pass_on(number: int, _: object) -> None:

@@ -28,22 +28,24 @@ def page(repository_root: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def done(python: Callable) -> Callable[[str, Path], None]:
+def run_command(python: Callable) -> Callable[[str, Path], None]:
     """Runs a command of the page."""
 
     def run(command: str, folder: Path) -> None:
-        _, *words = shlex.split(command)
-        ran = python(*words, cwd=folder)
+        _, *arguments = shlex.split(command)
+        ran = python(*arguments, cwd=folder)
         assert ran.returncode == 0, f"{command}\n{ran.stdout}\n{ran.stderr}"
 
     return run
 
 
 @pytest.fixture(scope="module")
-def follow(page: dict[str, str], copy_bundle: Callable, repository_root: Path, done: Callable) -> Callable[..., Path]:
+def follow(
+    page: dict[str, str], copy_bundle: Callable, repository_root: Path, run_command: Callable
+) -> Callable[..., Path]:
     """Writes the files of a section into a copy of the bundle, runs its commands there, and gives the copy."""
 
-    def run(section: str, places: dict[str, str], skip: str = "") -> Path:
+    def run(section: str, paths: dict[str, str], skip: str = "") -> Path:
         root: Path = copy_bundle(section.replace(" ", "_")).root
         for name in ("tests", "scripts"):
             left = shutil.ignore_patterns("__pycache__", "test_*.py")
@@ -61,10 +63,10 @@ def follow(page: dict[str, str], copy_bundle: Callable, repository_root: Path, d
         commands = COMMAND.findall(FILE.sub("", page[section]))
         assert commands, section
         for command in commands:
-            for name, place in places.items():
-                command = command.replace(name, place)
+            for name, path in paths.items():
+                command = command.replace(name, path)
             if not (skip and skip in command):
-                done(command, root)
+                run_command(command, root)
         return root
 
     return run
@@ -85,8 +87,8 @@ def test_a_data_set(follow, tmp_path):
     for number, mask in enumerate(masks, start=1):
         shutil.copy(mask, tmp_path / "source" / f"tile_{number}_glands.png")
         shutil.copy(mask.parent.parent / "image" / mask.name, tmp_path / "source" / f"tile_{number}.png")
-    places = {"SOURCE": str(tmp_path / "source"), "DIR": str(tmp_path / "made")}
-    root = follow("A data set", places)
+    paths = {"SOURCE": str(tmp_path / "source"), "DIR": str(tmp_path / "made")}
+    root = follow("A data set", paths)
     assert (root / "runs" / "semi_moe_plus" / "model.pt").is_file()
     assert sorted(path.name for path in (tmp_path / "made").glob("*.json")) == [
         "heldout_100_seed0.json",
@@ -94,11 +96,11 @@ def test_a_data_set(follow, tmp_path):
     ]
 
 
-def test_a_metric(follow, done):
+def test_a_metric(follow, run_command):
     root = follow("A metric", {}, skip="evaluating")
-    done("python -m monai.bundle run training --config_file configs/train.json --max_epochs 1", root)
-    words = "\"['configs/train.json','configs/evaluate.json','configs/postprocessing/area.yaml']\""
-    done(f"python -m monai.bundle run evaluating --config_file {words}", root)
+    run_command("python -m monai.bundle run training --config_file configs/train.json --max_epochs 1", root)
+    arguments = "\"['configs/train.json','configs/evaluate.json','configs/postprocessing/area.yaml']\""
+    run_command(f"python -m monai.bundle run evaluating --config_file {arguments}", root)
     folder = root / "runs" / "semi_moe_plus" / "evaluation"
     with (folder / "per_image.csv").open(encoding="utf-8") as file:
         errors = [float(row["area_error"]) for row in csv.DictReader(file)]

@@ -51,13 +51,13 @@ class Source:
 
 
 def sources(*folders: str) -> list[Source]:
-    found = []
+    matches = []
     for path in sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py")):
         parts = path.relative_to(ROOT).with_suffix("").parts
         is_package = parts[-1] == "__init__"
         name = ".".join(parts[:-1] if is_package else parts)
-        found.append(Source(name, path.read_text(encoding="utf-8"), is_package))
-    return found
+        matches.append(Source(name, path.read_text(encoding="utf-8"), is_package))
+    return matches
 
 
 def imports(source: Source) -> Iterator[str]:
@@ -153,7 +153,7 @@ def untyped(source: Source) -> list[str]:
             continue
         given = node.args
         arguments = [*given.posonlyargs, *given.args, *given.kwonlyargs, *filter(None, (given.vararg, given.kwarg))]
-        missing = [one.arg for one in arguments if one.annotation is None and one.arg not in ("self", "cls")]
+        missing = [item.arg for item in arguments if item.annotation is None and item.arg not in ("self", "cls")]
         if node.returns is None and node.name != "__init__":
             missing.append("return")
         wrong += [f"{name} has no type for {argument}" for argument in missing]
@@ -290,10 +290,10 @@ def test_each_rule_can_pass(rule):
 
 
 def test_a_circle_is_found():
-    one = Source("bundle.data.one", "from bundle.data import two")
+    first = Source("bundle.data.one", "from bundle.data import two")
     two = Source("bundle.data.two", "from .one import name")
-    assert circles([one, two])
-    assert circles([one, Source("bundle.data.two", "")]) == []
+    assert circles([first, two])
+    assert circles([first, Source("bundle.data.two", "")]) == []
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ class Case:
         parts[part][0].update(values)
         self.write(parts)
 
-    def run(self, run_id: str, *words: str, limit: int = 0) -> tuple[int, str]:
+    def run(self, run_id: str, *arguments: str, limit: int = 0) -> tuple[int, str]:
         """Exit code and all that was said."""
         configs = {
             "training": ["train.json"],
@@ -61,27 +61,30 @@ class Case:
         if run_id == "inference":
             settings["dataset_dir"] = self.data / "image"
         given = [
-            word for name, value in settings.items() if f"--{name}" not in words for word in (f"--{name}", str(value))
+            word
+            for name, value in settings.items()
+            if f"--{name}" not in arguments
+            for word in (f"--{name}", str(value))
         ]
-        line = ["run", run_id, "--config_file", self.bundle.configs(*configs[run_id]), *given, *words]
+        line = ["run", run_id, "--config_file", self.bundle.configs(*configs[run_id]), *given, *arguments]
         return self.launch(line, self.bundle.root, limit)
 
-    def fails(self, run_id: str, *words: str, limit: int = 0) -> str:
+    def fails(self, run_id: str, *arguments: str, limit: int = 0) -> str:
         """Last line of a run that must fail and leave nothing by halves."""
-        code, said = self.run(run_id, *words, limit=limit)
-        assert code == 1, said[-2000:]
-        last = said.rstrip("\n").splitlines()[-1]
-        assert last.startswith("semi-moe: "), said[-2000:]
+        code, output = self.run(run_id, *arguments, limit=limit)
+        assert code == 1, output[-2000:]
+        last = output.rstrip("\n").splitlines()[-1]
+        assert last.startswith("semi-moe: "), output[-2000:]
         half = [path.name for path in self.folder.rglob("*") if re.search(r"\.part(ial)?\b", path.name)]
         assert half == []
         return last.removeprefix("semi-moe: ").replace(str(self.folder), "")
 
-    def succeeds(self, run_id: str, *words: str) -> str:
+    def succeeds(self, run_id: str, *arguments: str) -> str:
         """What a run says that must not fail."""
-        code, said = self.run(run_id, *words)
-        assert code == 0, said[-2000:]
-        assert "nan" not in said.lower().replace("nanosecond", ""), said
-        return said
+        code, output = self.run(run_id, *arguments)
+        assert code == 0, output[-2000:]
+        assert "nan" not in output.lower().replace("nanosecond", ""), output
+        return output
 
     def written(self) -> list[str]:
         """Files of results; TensorBoard's, which is opened at once, is none."""
@@ -93,9 +96,9 @@ class Case:
 def launch(python) -> Callable[..., tuple[int, str]]:
     """The command line of MONAI; its exit code and all that it says."""
 
-    def run(words: list[str], folder: Path, limit: int) -> tuple[int, str]:
-        done = python("-m", "monai.bundle", *words, cwd=folder, limit=limit, merged=True)
-        return done.returncode, done.stdout
+    def run(arguments: list[str], folder: Path, limit: int) -> tuple[int, str]:
+        completed = python("-m", "monai.bundle", *arguments, cwd=folder, limit=limit, merged=True)
+        return completed.returncode, completed.stdout
 
     return run
 
@@ -103,15 +106,15 @@ def launch(python) -> Callable[..., tuple[int, str]]:
 @pytest.fixture(scope="module")
 def copy(copy_bundle) -> Any:
     """A copy of the bundle that draws no pictures of its answers unless it is asked to: they take a second."""
-    made = copy_bundle("bad_input")
-    made.edit("train.json", {"max_epochs": 1, "drawn": False})
+    bundle_copy = copy_bundle("bad_input")
+    bundle_copy.edit("train.json", {"max_epochs": 1, "drawn": False})
     for name in ("train.json", "evaluate.json"):
-        path = made.root / "configs" / name
+        path = bundle_copy.root / "configs" / name
         montage = '"_target_": "bundle.handlers.ValidationMontage"'
         text = path.read_text()
         assert montage in text
         path.write_text(text.replace(montage, f'{montage}, "_disabled_": "$not @drawn"'))
-    return made
+    return bundle_copy
 
 
 @pytest.fixture
@@ -123,11 +126,11 @@ def case(copy, launch, phantom_dir, tmp_path) -> Case:
 @pytest.fixture(scope="module")
 def trained(copy, launch, phantom_dir, tmp_path_factory) -> Path:
     """Folder of a model."""
-    made = Case(copy, launch, tmp_path_factory.mktemp("trained"))
-    shutil.copytree(phantom_dir, made.data)
-    made.succeeds("training")
-    assert {"model.pt", "resume.pt", "training.csv"} <= set(made.written())
-    return made.folder / "models"
+    prepared = Case(copy, launch, tmp_path_factory.mktemp("trained"))
+    shutil.copytree(phantom_dir, prepared.data)
+    prepared.succeeds("training")
+    assert {"model.pt", "resume.pt", "training.csv"} <= set(prepared.written())
+    return prepared.folder / "models"
 
 
 # Data
@@ -168,8 +171,8 @@ def in_two_parts(case: Case) -> None:
 
 
 def in_two_files(case: Case) -> None:
-    held, seen = (case.data / case.parts[part][0]["image"] for part in ("validation", "training"))
-    shutil.copy(seen, held)
+    held, training_image = (case.data / case.parts[part][0]["image"] for part in ("validation", "training"))
+    shutil.copy(training_image, held)
 
 
 def outside(case: Case) -> None:
@@ -249,25 +252,25 @@ def test_a_loader_process_says_what_it_cannot_read(case: Case) -> None:
 
 
 def test_bad_pictures_to_predict_are_said(case: Case, trained: Path) -> None:
-    words = ["--ckpt_dir", str(trained)]
+    arguments = ["--ckpt_dir", str(trained)]
     (case.folder / "empty").mkdir()
     assert re.match(
         r"no picture in /empty; give a folder with",
-        case.fails("inference", *words, "--dataset_dir", str(case.folder / "empty")),
+        case.fails("inference", *arguments, "--dataset_dir", str(case.folder / "empty")),
     )
     assert re.match(
         r"no folder /no; give a folder of",
-        case.fails("inference", *words, "--dataset_dir", str(case.folder / "no")),
+        case.fails("inference", *arguments, "--dataset_dir", str(case.folder / "no")),
     )
     truncated("test")(case)
     name = Path(case.parts["test"][0]["image"]).name
-    last = case.fails("inference", *words)
+    last = case.fails("inference", *arguments)
     assert last.startswith(f"1 of 13 files were skipped: /data/image/{name} is not a readable picture")
     masks = list((case.folder / "output").glob("*_mask.png"))
     assert len(masks) == 12
     for path in masks:
         Image.open(path).load()
-    assert case.fails("evaluating", *words).startswith(f"/data/image/{name} is not a readable picture")
+    assert case.fails("evaluating", *arguments).startswith(f"/data/image/{name} is not a readable picture")
 
 
 def test_pictures_of_any_kind_are_converted_with_a_note(case: Case, trained: Path) -> None:
@@ -287,9 +290,9 @@ def test_pictures_of_any_kind_are_converted_with_a_note(case: Case, trained: Pat
         "opaque alpha removed",
     ]
     notes.append("transparent parts blended over white")
-    for said in (case.succeeds("training"), case.succeeds("inference", "--ckpt_dir", str(trained))):
+    for output in (case.succeeds("training"), case.succeeds("inference", "--ckpt_dir", str(trained))):
         for file, note in zip(files, notes, strict=False):
-            assert f"{file}: {note};" in said
+            assert f"{file}: {note};" in output
     assert len(list((case.folder / "output").glob("*_mask.png"))) == 13
 
 
@@ -315,7 +318,7 @@ def test_images_smaller_than_crop_and_stride_are_used(case: Case) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "sentence"),
+    ("arguments", "sentence"),
     [
         (["--crop_size", "[8,8]"], r"crop_size is \[8, 8\]; it must be a list of 2 integers, at least 16"),
         (
@@ -336,8 +339,8 @@ def test_images_smaller_than_crop_and_stride_are_used(case: Case) -> None:
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
-def test_a_wrong_setting_is_said(words: list[str], sentence: str, case: Case) -> None:
-    assert re.match(sentence, case.fails("training", *words))
+def test_a_wrong_setting_is_said(arguments: list[str], sentence: str, case: Case) -> None:
+    assert re.match(sentence, case.fails("training", *arguments))
     assert case.written() == []
 
 
@@ -353,8 +356,8 @@ def test_masks_of_one_value_train_without_nan(value: int, name: str, case: Case)
     for part in ("training", "validation", "test"):
         parts[part] = [entry | {"label": "mask.png"} for entry in parts[part]]
     case.write(parts)
-    said = case.succeeds("training")
-    assert "epoch 1/1: loss" in said
+    output = case.succeeds("training")
+    assert "epoch 1/1: loss" in output
     weights = torch.load(case.folder / "models" / "model.pt", weights_only=True)
     assert all(bool(torch.isfinite(value).all()) for value in weights.values())
     table = (case.folder / "output" / "training.csv").read_text().splitlines()[1]
@@ -385,7 +388,7 @@ def test_a_resume_file_that_does_not_fit_is_said_and_stays(case: Case, trained: 
     shutil.copytree(trained, models)
     resume = models / "checkpoints" / "resume.pt"
     before = case.written()
-    for words, sentence in (
+    for message, sentence in (
         (
             ["--network_def#widths", "[4,4,8,8,8]"],
             "/models/checkpoints/resume.pt does not fit this training (network): ",
@@ -395,7 +398,7 @@ def test_a_resume_file_that_does_not_fit_is_said_and_stays(case: Case, trained: 
             "/models/checkpoints/resume.pt was written by another training: it lacks nothing and has",
         ),
     ):
-        assert case.fails("training", "--resume", "True", "--max_epochs", "2", *words).startswith(sentence)
+        assert case.fails("training", "--resume", "True", "--max_epochs", "2", *message).startswith(sentence)
     resume.write_bytes(resume.read_bytes()[:20_000])
     last = case.fails("training", "--resume", "yes", "--max_epochs", "2")
     assert last == (
@@ -414,12 +417,12 @@ def test_a_full_disk_is_said_with_the_file_and_leaves_nothing_by_halves(case: Ca
     (case.folder / "models").mkdir()
     (case.folder / "models" / "model.pt").write_bytes(b"the old one")
     advice = "free disk space, or give another --output_dir or --ckpt_dir"
-    words = ["--train#tensorboard#_disabled_", "True"]
+    arguments = ["--train#tensorboard#_disabled_", "True"]
     assert case.fails("training", limit=20_000) == f"File too large: '/output'; {advice}"
-    last = case.fails("training", *words, limit=size - 1000)
+    last = case.fails("training", *arguments, limit=size - 1000)
     assert last == f"File too large: '/models/model.pt'; {advice}"
     assert (case.folder / "models" / "model.pt").read_bytes() == b"the old one"
-    last = case.fails("training", *words, limit=size + 1000)
+    last = case.fails("training", *arguments, limit=size + 1000)
     assert last == f"File too large: '/models/checkpoints/resume.pt'; {advice}"
     assert not (case.folder / "models" / "checkpoints" / "resume.pt").exists()
     last = case.fails("inference", "--ckpt_dir", str(trained), limit=50)
@@ -433,12 +436,12 @@ def test_a_folder_that_cannot_be_written_is_said_before_the_first_step(case: Cas
     advice = "give readable files, and a writable --output_dir and --ckpt_dir"
     below = str(case.folder / "file" / "folder")
     for run_id, word in (("training", "--ckpt_dir"), ("training", "--output_dir"), ("inference", "--output_dir")):
-        words = [word, below, *(["--ckpt_dir", str(trained)] if run_id == "inference" else [])]
-        code, said = case.run(run_id, *words)
+        arguments = [word, below, *(["--ckpt_dir", str(trained)] if run_id == "inference" else [])]
+        code, output = case.run(run_id, *arguments)
         assert code == 1
-        last = said.rstrip().splitlines()[-1].replace(str(case.folder), "")
+        last = output.rstrip().splitlines()[-1].replace(str(case.folder), "")
         assert re.fullmatch(rf"semi-moe: Not a directory: '/file/folder[^']*'; {advice}", last)
-        assert "epoch 1/1" not in said
+        assert "epoch 1/1" not in output
     assert case.written() == []
 
 
@@ -446,10 +449,10 @@ def test_a_folder_that_cannot_be_written_is_said_before_the_first_step(case: Cas
 
 
 def test_a_fresh_process_says_it_too(case: Case) -> None:
-    done = case.bundle.start("run", "traning", "--config_file", case.bundle.configs("train.json"), fails=True)
-    assert done.returncode == 1
-    assert "Traceback (most recent call last)" in done.stderr
-    assert done.stderr.splitlines()[-1] == (
+    completed = case.bundle.start("run", "traning", "--config_file", case.bundle.configs("train.json"), fails=True)
+    assert completed.returncode == 1
+    assert "Traceback (most recent call last)" in completed.stderr
+    assert completed.stderr.splitlines()[-1] == (
         "semi-moe: the configs define no run of this name; give another name, or --config_file "
         "(run ID 'traning' doesn't exist in the config file.)"
     )
@@ -470,14 +473,14 @@ def test_a_run_that_is_stopped_says_how_to_go_on(case: Case) -> None:
         if resume.exists() or process.poll() is not None:
             break
         time.sleep(0.1)
-    said = None
-    while said is None:  # Python may be where it cannot stop, as when it clears up; a person asks again
+    output = None
+    while output is None:  # Python may be where it cannot stop, as when it clears up; a person asks again
         os.killpg(process.pid, signal.SIGINT)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            said = process.communicate(timeout=20)[1]
-    assert process.returncode == -signal.SIGINT, said  # a shell shows 130
+            output = process.communicate(timeout=20)[1]
+    assert process.returncode == -signal.SIGINT, output  # a shell shows 130
     assert (
-        said.splitlines()[-1]
+        output.splitlines()[-1]
         == "semi-moe: stopped; continue a training with --resume True, an inference with the same command"
     )
     assert torch.load(resume, weights_only=True)["trainer"]["epoch"] >= 1

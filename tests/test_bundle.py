@@ -33,22 +33,36 @@ def elsewhere(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def trained(copy_bundle, elsewhere) -> tuple[Any, str]:
     """A copy trained by nothing but its config, from another folder; and what the run said."""
-    made = copy_bundle("semi_moe_copy", data=False)
-    words = ["run", "training", "--config_file", made.configs("train.json"), "--bundle_root", str(made.root)]
-    return made, made.run(*words, cwd=elsewhere).stderr
+    bundle_copy = copy_bundle("semi_moe_copy", data=False)
+    arguments = [
+        "run",
+        "training",
+        "--config_file",
+        bundle_copy.configs("train.json"),
+        "--bundle_root",
+        str(bundle_copy.root),
+    ]
+    return bundle_copy, bundle_copy.run(*arguments, cwd=elsewhere).stderr
 
 
 @pytest.fixture(scope="module")
 def resumed(trained, elsewhere) -> Any:
     """The same copy after one more epoch, by the alias `run`."""
-    made, _ = trained
-    words = ["run", "run", "--config_file", made.configs("train.json"), "--bundle_root", str(made.root)]
-    done = made.run(*words, "--resume", "True", "--max_epochs", "3", cwd=elsewhere)
-    assert "2 epochs are done" in done.stderr
-    (made.root / "models").mkdir()
+    bundle_copy, _ = trained
+    arguments = [
+        "run",
+        "run",
+        "--config_file",
+        bundle_copy.configs("train.json"),
+        "--bundle_root",
+        str(bundle_copy.root),
+    ]
+    completed = bundle_copy.run(*arguments, "--resume", "True", "--max_epochs", "3", cwd=elsewhere)
+    assert "2 epochs are done" in completed.stderr
+    (bundle_copy.root / "models").mkdir()
     for name in ("model.pt", "model.json"):  # as people release a model of theirs
-        shutil.copy(made.root / "runs" / "semi_moe_plus" / name, made.root / "models")
-    return made
+        shutil.copy(bundle_copy.root / "runs" / "semi_moe_plus" / name, bundle_copy.root / "models")
+    return bundle_copy
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -76,29 +90,29 @@ def network_with(weights: dict[str, torch.Tensor], widths: tuple[int, ...] = (4,
 
 
 def test_training_makes_its_data_and_says_so(trained):
-    made, said = trained
-    folder = made.root / "dataset"
-    assert f"no data in {folder}: drawing the embedded data set (phantom) there" in said
+    bundle_copy, output = trained
+    folder = bundle_copy.root / "dataset"
+    assert f"no data in {folder}: drawing the embedded data set (phantom) there" in output
     assert len(list((folder / "image").glob("*.png"))) == 13
 
 
 def test_training_leaves_a_plain_model_and_a_record(trained, elsewhere):
-    made, said = trained
-    output = made.root / "runs" / "semi_moe_plus"
+    bundle_copy, printed = trained
+    output = bundle_copy.root / "runs" / "semi_moe_plus"
     weights = weights_of(output / "model.pt")
     assert weights
     assert all(isinstance(value, torch.Tensor) for value in weights.values())
     network_with(weights)
-    assert not (made.root / "models").exists(), "the folder of released weights is left alone"
+    assert not (bundle_copy.root / "models").exists(), "the folder of released weights is left alone"
     assert [row["epoch"] for row in rows(output / "training.csv")][:2] == ["1", "2"]
     assert {path.name for path in output.glob("montage_000[12].png")} == {"montage_0001.png", "montage_0002.png"}
     assert len(list((output / "tensorboard").glob("events*"))) >= 1
-    assert "epoch 2/2: loss" in said
-    last = said[said.index("Training ended after 4 steps (2 epochs)") :]
+    assert "epoch 2/2: loss" in printed
+    last = printed[printed.index("Training ended after 4 steps (2 epochs)") :]
     assert "Best pooled_dice on the validation images: 0." in last
-    for told in ("model.pt (model.json beside it", "training.csv", "tensorboard --logdir", "montage_latest.png"):
-        assert str(output) in next(line for line in last.splitlines() if told in line)
-    assert f"--ckpt_dir {output} --dataset_dir {made.root / 'dataset'}" in last
+    for expected in ("model.pt (model.json beside it", "training.csv", "tensorboard --logdir", "montage_latest.png"):
+        assert str(output) in next(line for line in last.splitlines() if expected in line)
+    assert f"--ckpt_dir {output} --dataset_dir {bundle_copy.root / 'dataset'}" in last
     assert last.rstrip().endswith("FOLDER_OF_IMAGES --mpp UM_PER_PX_OF_THESE"), "the drawn tiles have um/px"
     assert list(elsewhere.iterdir()) == [], "a run writes where the bundle is, not where it is called"
 
@@ -113,53 +127,53 @@ def test_a_training_goes_on(resumed):
 
 def test_an_empty_run_id_trains_once(copy_bundle, monkeypatch):
     """MONAI Label's form sends an empty one, which evaluates all that the config holds."""
-    made = copy_bundle("labeled")
-    monkeypatch.chdir(made.root)
+    bundle_copy = copy_bundle("labeled")
+    monkeypatch.chdir(bundle_copy.root)
     monai_bundle.run("", config_file="configs/train.json", logging_file=False, max_epochs=1, device="cpu", amp=False)
-    assert [row["epoch"] for row in rows(made.root / "runs" / "semi_moe_plus" / "training.csv")] == ["1"]
-    assert (made.root / "runs" / "semi_moe_plus" / "model.pt").is_file()
+    assert [row["epoch"] for row in rows(bundle_copy.root / "runs" / "semi_moe_plus" / "training.csv")] == ["1"]
+    assert (bundle_copy.root / "runs" / "semi_moe_plus" / "model.pt").is_file()
 
 
 def test_without_a_validation_part_the_last_model_is_kept(copy_bundle, monkeypatch):
-    made = copy_bundle("unvalidated")
-    folder = made.root / "dataset"
+    bundle_copy = copy_bundle("unvalidated")
+    folder = bundle_copy.root / "dataset"
     parts = json.loads((folder / "heldout_50_seed0.json").read_text())
     (folder / "unvalidated.json").write_text(json.dumps(parts | {"validation": []}))
-    monkeypatch.chdir(made.root)
+    monkeypatch.chdir(bundle_copy.root)
     settings = {"data_list": "unvalidated.json", "max_epochs": 1, "device": "cpu", "amp": False}
     monai_bundle.run("training", config_file="configs/train.json", logging_file=False, **settings)
-    output = made.root / "runs" / "semi_moe_plus"
+    output = bundle_copy.root / "runs" / "semi_moe_plus"
     last = torch.load(output / "checkpoints" / "resume.pt", weights_only=True)["ema"]["average"]
-    kept = weights_of(output / "model.pt")
+    saved = weights_of(output / "model.pt")
     described = json.loads((output / "model.json").read_text())
     assert described["scores"] == {}
     assert described["training"]["epoch"] == 1
-    assert kept.keys() == last.keys()
-    assert all(torch.equal(value, last[name]) for name, value in kept.items())
+    assert saved.keys() == last.keys()
+    assert all(torch.equal(value, last[name]) for name, value in saved.items())
 
 
 # Evaluating
 
 
 def test_evaluating_writes_the_scores_of_the_test_part(resumed, elsewhere):
-    words = ["run", "evaluating", "--config_file", resumed.configs("train.json", "evaluate.json")]
-    done = resumed.run(*words, "--bundle_root", str(resumed.root), cwd=elsewhere)
+    arguments = ["run", "evaluating", "--config_file", resumed.configs("train.json", "evaluate.json")]
+    completed = resumed.run(*arguments, "--bundle_root", str(resumed.root), cwd=elsewhere)
     output = resumed.root / "runs" / "semi_moe_plus" / "evaluation"
-    found = metrics(output)
-    for told in ("metrics.csv", "per_image.csv", "montage.png", "masks"):
-        assert str(output / told) in done.stderr[done.stderr.index("Evaluation ended.") :]
-    assert found.keys() == OVERLAPS | OBJECTS | {"calibration_error"}
-    assert all(0 <= value <= 1 for name, value in found.items() if name != "object_hausdorff")
-    assert 0 <= found["object_hausdorff"] <= np.hypot(47, 63)
-    assert found["pooled_dice"] > 0
-    assert found["pooled_jaccard"] == pytest.approx(found["pooled_dice"] / (2 - found["pooled_dice"]), abs=1e-6)
+    result = metrics(output)
+    for expected in ("metrics.csv", "per_image.csv", "montage.png", "masks"):
+        assert str(output / expected) in completed.stderr[completed.stderr.index("Evaluation ended.") :]
+    assert result.keys() == OVERLAPS | OBJECTS | {"calibration_error"}
+    assert all(0 <= value <= 1 for name, value in result.items() if name != "object_hausdorff")
+    assert 0 <= result["object_hausdorff"] <= np.hypot(47, 63)
+    assert result["pooled_dice"] > 0
+    assert result["pooled_jaccard"] == pytest.approx(result["pooled_dice"] / (2 - result["pooled_dice"]), abs=1e-6)
     parts = json.loads((resumed.root / "dataset" / "heldout_50_seed0.json").read_text())
     tested = sorted(Path(entry["image"]).stem for entry in parts["test"])
-    each = rows(output / "per_image.csv")
-    assert [row["image"] for row in each] == tested
-    assert each[0].keys() == {"image", "mean_dice", "mean_jaccard"} | OBJECTS, "a pooled score has no value an image"
-    mean = sum(float(row["mean_dice"]) for row in each) / len(each)
-    assert mean == pytest.approx(found["mean_dice"], abs=1e-5)
+    values = rows(output / "per_image.csv")
+    assert [row["image"] for row in values] == tested
+    assert values[0].keys() == {"image", "mean_dice", "mean_jaccard"} | OBJECTS, "a pooled score has no value an image"
+    mean = sum(float(row["mean_dice"]) for row in values) / len(values)
+    assert mean == pytest.approx(result["mean_dice"], abs=1e-5)
     bins = rows(output / "calibration.csv")
     assert len(bins) == 15
     assert sum(int(row["count"]) for row in bins) == 3 * 48 * 64
@@ -170,15 +184,15 @@ def test_evaluating_writes_the_scores_of_the_test_part(resumed, elsewhere):
             assert set(np.unique(np.asarray(mask))) <= {0, 255}
     (entry,) = json.loads((output.parent / "model.json").read_text())["scores"]["evaluation"]
     assert entry["data"]["list"] == "heldout_50_seed0.json"
-    assert entry["scores"] == pytest.approx(found, abs=1e-4)
+    assert entry["scores"] == pytest.approx(result, abs=1e-4)
 
 
 def test_an_empty_test_part_is_no_success(resumed):
     folder = resumed.root / "dataset"
     parts = json.loads((folder / "heldout_50_seed0.json").read_text())
     (folder / "untested.json").write_text(json.dumps(parts | {"test": []}))
-    words = ["run", "run", "--config_file", resumed.configs("train.json", "evaluate.json")]
-    failed = resumed.run(*words, "--data_list", "untested.json", "--output_dir", "untested", fails=True)
+    arguments = ["run", "run", "--config_file", resumed.configs("train.json", "evaluate.json")]
+    failed = resumed.run(*arguments, "--data_list", "untested.json", "--output_dir", "untested", fails=True)
     assert "ValueError: the data list has no image under 'test'; use another list" in failed.stderr
     assert not (resumed.root / "untested" / "metrics.csv").exists()
 
@@ -220,15 +234,22 @@ def mask(path: Path) -> np.ndarray:
     return values == 255
 
 
-def overlap(one: np.ndarray, other: np.ndarray) -> float:
+def overlap(first: np.ndarray, second: np.ndarray) -> float:
     """Dice of two masks; of different sizes it is 0."""
-    return 2 * float((one & other).sum()) / float(one.sum() + other.sum()) if one.shape == other.shape else 0.0
+    return 2 * float((first & second).sum()) / float(first.sum() + second.sum()) if first.shape == second.shape else 0.0
 
 
 def test_inference_writes_a_mask_for_each_picture(resumed, elsewhere, pictures, tmp_path):
-    words = ["run", "inference", "--config_file", resumed.configs("inference.json"), "--bundle_root", str(resumed.root)]
-    done = resumed.run(*words, "--dataset_dir", str(pictures), "--output_dir", str(tmp_path), cwd=elsewhere)
-    assert "6/6 images" in done.stderr
+    arguments = [
+        "run",
+        "inference",
+        "--config_file",
+        resumed.configs("inference.json"),
+        "--bundle_root",
+        str(resumed.root),
+    ]
+    completed = resumed.run(*arguments, "--dataset_dir", str(pictures), "--output_dir", str(tmp_path), cwd=elsewhere)
+    assert "6/6 images" in completed.stderr
     masks = {f"{path.stem}_mask.png" for path in pictures.iterdir()}
     assert {path.name for path in tmp_path.iterdir()} == masks | {"summary.json", "journal_0.jsonl"}
     for path in pictures.iterdir():
@@ -260,17 +281,17 @@ def by_color(tmp_path) -> dict[str, Any]:
 def test_a_mask_lies_on_its_picture(mpp, least, by_color, copy_bundle, pictures, tmp_path, monkeypatch):
     """At any scale the mask has the picture's size, and nothing is turned, mirrored or moved."""
     monkeypatch.chdir(tmp_path)
-    made = copy_bundle("oriented", data=False)
-    settings = by_color | {"bundle_root": str(made.root), "dataset_dir": str(pictures), "mpp": mpp}
-    config = str(made.root / "configs" / "inference.json")
+    bundle_copy = copy_bundle("oriented", data=False)
+    settings = by_color | {"bundle_root": str(bundle_copy.root), "dataset_dir": str(pictures), "mpp": mpp}
+    config = str(bundle_copy.root / "configs" / "inference.json")
     monai_bundle.run("run", config_file=config, logging_file=False, output_dir=str(tmp_path / "masks"), **settings)
     for path in pictures.iterdir():
         expected = dark_shape()[:50, :37] if path.stem == "odd" else dark_shape()
-        found = mask(tmp_path / "masks" / f"{path.stem}_mask.png")
-        assert found.shape == expected.shape
-        assert overlap(found, expected) >= least, path.name
+        result = mask(tmp_path / "masks" / f"{path.stem}_mask.png")
+        assert result.shape == expected.shape
+        assert overlap(result, expected) >= least, path.name
         for other in (expected[::-1], expected[:, ::-1], expected[::-1, ::-1], np.roll(expected, 4, axis=1)):
-            assert overlap(found, other) < 0.9, path.name
+            assert overlap(result, other) < 0.9, path.name
     square = mask(tmp_path / "masks" / "plain_mask.png")[:64, :64]
     assert overlap(square, dark_shape()[:64, :64].T) < 0.9
 
@@ -278,7 +299,7 @@ def test_a_mask_lies_on_its_picture(mpp, least, by_color, copy_bundle, pictures,
 def test_a_perfect_network_scores_1_at_the_size_of_the_file(by_color, copy_bundle, tmp_path, monkeypatch):
     """Labels and predictions meet at native size and in the same orientation, whatever the working resolution."""
     monkeypatch.chdir(tmp_path)
-    made = copy_bundle("perfect", data=False)
+    bundle_copy = copy_bundle("perfect", data=False)
     folder = tmp_path / "drawn"
     folder.mkdir()
     entries = []
@@ -288,7 +309,7 @@ def test_a_perfect_network_scores_1_at_the_size_of_the_file(by_color, copy_bundl
         entries.append({"image": f"{name}.png", "label": f"{name}_anno.png", "mpp": 2.0})
     (folder / "list.json").write_text(json.dumps({"training": [], "validation": [], "test": entries}))
     settings = by_color | {
-        "bundle_root": str(made.root),
+        "bundle_root": str(bundle_copy.root),
         "dataset_dir": str(folder),
         "data_list": "list.json",
         "data#datalist": {
@@ -298,19 +319,21 @@ def test_a_perfect_network_scores_1_at_the_size_of_the_file(by_color, copy_bundl
         },
         "output_dir": str(tmp_path / "scores"),
     }
-    files = [str(made.root / "configs" / name) for name in ("train.json", "evaluate.json")]
+    files = [str(bundle_copy.root / "configs" / name) for name in ("train.json", "evaluate.json")]
     monai_bundle.run("run", config_file=files, logging_file=False, **settings)
-    found = metrics(tmp_path / "scores")
-    assert found.pop("calibration_error") < 0.5
-    assert found == dict.fromkeys(OVERLAPS | OBJECTS, 1.0) | {"object_hausdorff": 0.0}
+    result = metrics(tmp_path / "scores")
+    assert result.pop("calibration_error") < 0.5
+    assert result == dict.fromkeys(OVERLAPS | OBJECTS, 1.0) | {"object_hausdorff": 0.0}
     assert [row["image"] for row in rows(tmp_path / "scores" / "per_image.csv")] == ["cut", "whole"]
     for name, shape in (("whole", dark_shape()), ("cut", dark_shape()[:, :41])):
         np.testing.assert_array_equal(mask(tmp_path / "scores" / "masks" / f"{name}_mask.png"), shape)
 
 
 def test_inference_without_weights_is_no_success(resumed, pictures, tmp_path):
-    words = ["run", "inference", "--config_file", resumed.configs("inference.json"), "--ckpt_dir", str(tmp_path)]
-    failed = resumed.run(*words, "--dataset_dir", str(pictures), "--output_dir", str(tmp_path / "masks"), fails=True)
+    arguments = ["run", "inference", "--config_file", resumed.configs("inference.json"), "--ckpt_dir", str(tmp_path)]
+    failed = resumed.run(
+        *arguments, "--dataset_dir", str(pictures), "--output_dir", str(tmp_path / "masks"), fails=True
+    )
     assert "FileNotFoundError" in failed.stderr
     assert str(tmp_path / "model.pt") in failed.stderr
     assert not (tmp_path / "masks").exists()
@@ -341,24 +364,24 @@ torch.save(answers, output)
 @pytest.mark.parametrize("where", ["in the bundle", "elsewhere"])
 def test_load_gives_the_trained_network(where, resumed, elsewhere, python, tmp_path):
     """From another folder MONAI has to be told where the bundle is: `args_file`, a file of JSON or its content."""
-    told: list[dict[str, Any]] = [{}]
+    tags: list[dict[str, Any]] = [{}]
     if where == "elsewhere":
         arguments = {"bundle_root": str(resumed.root)}
         (tmp_path / "arguments.json").write_text(json.dumps(arguments))
-        told = [{"args_file": str(tmp_path / "arguments.json")}, {"args_file": arguments}]
-    settings = [one | {"workflow_type": kind} for one in told for kind in ("train", "inference")]
-    words = [str(resumed.root.parent), resumed.root.name, json.dumps(settings), str(tmp_path / "answers.pt")]
-    done = python("-c", LOAD, *words, cwd=resumed.root if where == "in the bundle" else elsewhere)
-    assert done.returncode == 0, done.stderr
+        tags = [{"args_file": str(tmp_path / "arguments.json")}, {"args_file": arguments}]
+    settings = [item | {"workflow_type": kind} for item in tags for kind in ("train", "inference")]
+    command = [str(resumed.root.parent), resumed.root.name, json.dumps(settings), str(tmp_path / "answers.pt")]
+    completed = python("-c", LOAD, *command, cwd=resumed.root if where == "in the bundle" else elsewhere)
+    assert completed.returncode == 0, completed.stderr
     weights = weights_of(resumed.root / "models" / "model.pt")
     network = network_with(weights)
     answers = torch.load(tmp_path / "answers.pt", weights_only=True)
     assert len(answers) == len(settings)
-    for found in answers:
-        assert found["weights"].keys() == weights.keys()
-        assert all(torch.equal(value, weights[name]) for name, value in found["weights"].items())
+    for loaded in answers:
+        assert loaded["weights"].keys() == weights.keys()
+        assert all(torch.equal(value, weights[name]) for name, value in loaded["weights"].items())
         with torch.no_grad():
-            assert torch.allclose(found["answer"], network(found["image"]), atol=1e-6)
+            assert torch.allclose(loaded["answer"], network(loaded["image"]), atol=1e-6)
 
 
 def test_what_the_command_line_says_wins_over_the_description(resumed, elsewhere):
@@ -372,8 +395,15 @@ def test_what_the_command_line_says_wins_over_the_description(resumed, elsewhere
     assert "equal" in {
         gate.kind for gate in parser.get_parsed_content("network_def").modules() if hasattr(gate, "kind")
     }
-    words = ["run", "inference", "--config_file", resumed.configs("inference.json"), "--bundle_root", str(resumed.root)]
-    failed = resumed.run(*words, "--network_def#widths", "[8,8,8,8,8]", cwd=elsewhere, fails=True)
+    arguments = [
+        "run",
+        "inference",
+        "--config_file",
+        resumed.configs("inference.json"),
+        "--bundle_root",
+        str(resumed.root),
+    ]
+    failed = resumed.run(*arguments, "--network_def#widths", "[8,8,8,8,8]", cwd=elsewhere, fails=True)
     last = failed.stderr.strip().splitlines()[-1]
     assert "does not fit this SemiMoE" in last
     assert "model.json beside it describes the network: leave out settings that change the network" in last

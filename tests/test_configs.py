@@ -126,14 +126,14 @@ def test_the_config_of_a_training_stays_short():
 @pytest.mark.parametrize("names", STACKS, ids=label)
 def test_every_reference_has_its_item(names):
     parser = parsed(names)
-    found = 0
+    result = 0
     for key, text in texts(parser.config):
         assert not text.startswith("%"), f"{key} takes from another file: {text}"
         if text.startswith(("@", "$")):
             for reference in ReferenceResolver.match_refs_pattern(text):
                 assert reference in parser, f"{key} refers to @{reference}, which is not there"
-                found += 1
-    assert found > 20
+                result += 1
+    assert result > 20
 
 
 @pytest.mark.parametrize("name", WHOLE)
@@ -141,10 +141,10 @@ def test_expressions_that_make_objects_find_the_bundle_first(name):
     """`load`, `verify_net_in_out` and the exports put no folder on the search path: the config has to do it."""
     content = read(name)
     for key in ("network_def", "train#trainer") if name == "train.json" else ("network_def", "evaluator"):
-        place = content
+        node = content
         for folder in key.split("#"):
-            place = place[folder]
-        assert place["_requires_"] == "$sys.path.insert(0, os.path.abspath(@bundle_root))", key
+            node = node[folder]
+        assert node["_requires_"] == "$sys.path.insert(0, os.path.abspath(@bundle_root))", key
     assert content["initialize"][0] == "$sys.path.insert(0, os.path.abspath(@bundle_root))"
 
 
@@ -154,7 +154,7 @@ def test_expressions_that_make_objects_find_the_bundle_first(name):
 @pytest.mark.parametrize("name", OVERLAYS)
 def test_an_overlay_opens_with_what_it_is(name):
     lines = (CONFIGS / name).read_text(encoding="utf-8").splitlines()
-    header = [line for index, line in enumerate(lines) if all(one.startswith("# ") for one in lines[: index + 1])]
+    header = [line for index, line in enumerate(lines) if all(item.startswith("# ") for item in lines[: index + 1])]
     assert len(" ".join(header)) > 80
     if name.startswith("methods/"):
         for word in ("Paper: ", "Consistency: ", "Cost: ", "python -m monai.bundle run training"):
@@ -186,28 +186,28 @@ def workflow(kind: str, settings: dict[str, Any], names: list[str], cwd: Path, m
 
 
 def test_the_train_workflow_has_all_properties_from_another_folder(tiny, tmp_path, monkeypatch):
-    made = workflow("train", tiny, ["train.json"], tmp_path, monkeypatch)
-    assert made.check_properties() == []
-    assert isinstance(made.trainer, SemiSupervisedTrainer)
-    assert made.network_def is made.trainer.network
-    assert len(made.train_dataset_data) == 4
-    assert made.max_epochs == 2
-    assert made.val_interval == 1
+    created = workflow("train", tiny, ["train.json"], tmp_path, monkeypatch)
+    assert created.check_properties() == []
+    assert isinstance(created.trainer, SemiSupervisedTrainer)
+    assert created.network_def is created.trainer.network
+    assert len(created.train_dataset_data) == 4
+    assert created.max_epochs == 2
+    assert created.val_interval == 1
     for name in ("preprocessing", "dataset", "inferer", "handlers"):  # optional ones, which other programs look for
-        assert getattr(made, f"train_{name}"), name
-        assert getattr(made, f"val_{name}"), name
-    assert list(made.val_key_metric) == ["pooled_dice"]
+        assert getattr(created, f"train_{name}"), name
+        assert getattr(created, f"val_{name}"), name
+    assert list(created.val_key_metric) == ["pooled_dice"]
 
 
 def test_the_inference_workflow_has_all_properties_from_another_folder(tiny, phantom_dir, tmp_path, monkeypatch):
     settings = {key: tiny[key] for key in ("bundle_root", "output_dir", "ckpt_dir", "device", "network_def#widths")}
     settings["dataset_dir"] = str(phantom_dir / "image")
     settings["handlers"] = ["@progress", "@inference_log"]  # made without the weights, which a test of the bundle has
-    made = workflow("inference", settings, ["inference.json"], tmp_path, monkeypatch)
-    assert made.check_properties() == []
-    assert isinstance(made.network_def, SemiMoE)
-    assert len(made.dataset_data) == 13
-    assert made.inferer.roi_size == [256, 256]
+    created = workflow("inference", settings, ["inference.json"], tmp_path, monkeypatch)
+    assert created.check_properties() == []
+    assert isinstance(created.network_def, SemiMoE)
+    assert len(created.dataset_data) == 13
+    assert created.inferer.roi_size == [256, 256]
 
 
 @pytest.mark.parametrize(
@@ -231,10 +231,10 @@ def test_trainer_and_evaluator_are_made_with_every_overlay(names, tiny, tmp_path
         settings["validate#handlers#0#_disabled_"] = True
     for name in {*names} & ENCODERS.keys():
         pytest.importorskip(ENCODERS[name])
-    made = workflow("train", settings, names, tmp_path, monkeypatch)
-    trainer, evaluator = made.trainer, made.evaluator
+    created = workflow("train", settings, names, tmp_path, monkeypatch)
+    trainer, evaluator = created.trainer, created.evaluator
     evaluated = evaluator.network.network if isinstance(evaluator.network, StackedHeads) else evaluator.network
-    assert trainer.network is made.network_def
+    assert trainer.network is created.network_def
     assert (evaluated is trainer.network) == any(read(name).get("validate#network") == "@network" for name in names)
     assert evaluated.state_dict().keys() == trainer.network.state_dict().keys()
     assert trainer.step.network is trainer.network
@@ -296,11 +296,11 @@ def test_the_network_sees_the_same_picture_in_validation_and_inference(tiny, pha
     train = parsed(["train.json"], **tiny)
     inference = parsed(["inference.json"], bundle_root=tiny["bundle_root"])
     entry = train.get_parsed_content("data#datalist")["test"][0]
-    seen = train.get_parsed_content("validate#preprocessing")(entry)["image"]
+    recorded = train.get_parsed_content("validate#preprocessing")(entry)["image"]
     served = inference.get_parsed_content("preprocessing")({"image": entry["image"]})["image"]
-    assert torch.equal(seen.as_tensor(), served.as_tensor())
-    assert seen.shape == (3, 64, 48)  # PictureReader has width first, and SaveImage turns it back
-    assert -7 < float(seen.min()) < float(seen.max()) < 3
+    assert torch.equal(recorded.as_tensor(), served.as_tensor())
+    assert recorded.shape == (3, 64, 48)  # PictureReader has width first, and SaveImage turns it back
+    assert -7 < float(recorded.min()) < float(recorded.max()) < 3
 
 
 def test_the_normalization_is_that_of_the_metadata():
@@ -317,10 +317,10 @@ def test_the_normalization_is_that_of_the_metadata():
 def test_training_stops_where_validation_no_longer_improves(tiny, tmp_path, monkeypatch):
     early_stop = {"train#early_stop#patience": 2, "train#early_stop#score_function": "$lambda evaluator: 0.5"}
     settings = tiny | {"max_epochs": 6} | early_stop
-    made = workflow("train", settings, ["train.json", "methods/supervised.yaml"], tmp_path, monkeypatch)
-    made.run()
-    assert made.trainer.state.epoch == 3
-    assert made.trainer.should_terminate
+    created = workflow("train", settings, ["train.json", "methods/supervised.yaml"], tmp_path, monkeypatch)
+    created.run()
+    assert created.trainer.state.epoch == 3
+    assert created.trainer.should_terminate
 
 
 # Who is unlabeled
@@ -407,29 +407,29 @@ def test_an_encoder_and_a_method_come_in_either_order(encoder, method):
 
 def test_a_plain_encoder_after_another_is_the_plain_network():
     settings = {"network_def#widths": [4, 8, 8, 8, 8]}
-    made = parsed(["train.json", "encoders/lite0.yaml", "encoders/unet.yaml"], **settings)
+    config = parsed(["train.json", "encoders/lite0.yaml", "encoders/unet.yaml"], **settings)
     assert (
-        made.get_parsed_content("network_def").state_dict().keys()
+        config.get_parsed_content("network_def").state_dict().keys()
         == SemiMoE(widths=(4, 8, 8, 8, 8), shared_encoder=True).state_dict().keys()
     )
 
 
 def test_the_default_network_is_described_with_all_its_arguments(tiny):
     """``model.json`` holds the arguments of the class in ``model#network`` too; it builds the network again."""
-    made = parsed(["train.json"], bundle_root=tiny["bundle_root"], **{"network_def#encoder#pretrained": False})
-    definition = plain_definition(made, "network_def")
+    config = parsed(["train.json"], bundle_root=tiny["bundle_root"], **{"network_def#encoder#pretrained": False})
+    definition = plain_definition(config, "network_def")
     check_definition(definition, "network_def")
     assert definition["_target_"] == "bundle.networks.SemiMoE"
     assert definition["shared_encoder"] is True
     assert definition["encoder"]["name"] == "lite0"
     built = Builder(definition)(in_channels=3, widths=None)
-    assert built.state_dict().keys() == made.get_parsed_content("network_def").state_dict().keys()
+    assert built.state_dict().keys() == config.get_parsed_content("network_def").state_dict().keys()
 
 
 def test_the_papers_size_has_the_papers_parameters(tiny):
     with torch.device("meta"):
-        made = parsed(["train.json", "methods/semi_moe.yaml", "sizes/paper.yaml"], bundle_root=tiny["bundle_root"])
-        network = made.get_parsed_content("network_def")
+        config = parsed(["train.json", "methods/semi_moe.yaml", "sizes/paper.yaml"], bundle_root=tiny["bundle_root"])
+        network = config.get_parsed_content("network_def")
 
     def count(*parts: nn.Module) -> int:
         return sum(parameter.numel() for part in parts for parameter in part.parameters())

@@ -48,21 +48,21 @@ def on(device: torch.device, **more: Any) -> dict[str, Any]:
     return {"device": f"$torch.device('{device}')", "amp": True, **more}
 
 
-def trained(made: Any) -> list[float]:
+def trained(setup: Any) -> list[float]:
     """Train and return the losses of all steps."""
     losses: list[float] = []
-    made.trainer.add_event_handler(
+    setup.trainer.add_event_handler(
         Events.ITERATION_COMPLETED, lambda engine: losses.append(float(engine.state.step["loss"]))
     )
-    made.trainer.run()
+    setup.trainer.run()
     return losses
 
 
-def run(made: Any, entry: str, configs: str, *words: str, launcher: Sequence[str] = ()) -> None:
+def run(setup: Any, entry: str, configs: str, *arguments: str, launcher: Sequence[str] = ()) -> None:
     """Run a command of the bundle in a process that sees the GPUs."""
-    command = [sys.executable, *launcher, "-m", "monai.bundle", "run", entry, "--config_file", configs, *words]
-    done = subprocess.run(command, cwd=made.root, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    command = [sys.executable, *launcher, "-m", "monai.bundle", "run", entry, "--config_file", configs, *arguments]
+    completed = subprocess.run(command, cwd=setup.root, capture_output=True, text=True, timeout=300)
+    assert completed.returncode == 0, completed.stderr
 
 
 def same_on_the_cpu(network: torch.nn.Module, device: torch.device, size: int = 64) -> bool:
@@ -70,23 +70,23 @@ def same_on_the_cpu(network: torch.nn.Module, device: torch.device, size: int = 
     image = torch.randn(2, 3, size, size)
     network = network.eval()
     with torch.no_grad(), torch.autocast(device.type, enabled=device.type == "cuda"):
-        seen = network(image.to(device).to(memory_format=torch.channels_last)).float().cpu()
+        result = network(image.to(device).to(memory_format=torch.channels_last)).float().cpu()
     with torch.no_grad():
         expected = network.cpu()(image)
     network.to(device)
-    return bool((seen - expected).abs().max() <= 0.02 * max(1.0, float(expected.abs().max())))
+    return bool((result - expected).abs().max() <= 0.02 * max(1.0, float(expected.abs().max())))
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_each_method_trains_in_mixed_precision(name, method, device):  # noqa: F811
-    made = method(name, **on(device))
-    before = [value.detach().clone() for value in made.network.parameters()]
-    assert all(np.isfinite(trained(made)))
-    values = list(made.network.parameters())
-    assert {value.device.type for value in [*values, *made.network.buffers()]} == {device.type}
+    setup = method(name, **on(device))
+    before = [value.detach().clone() for value in setup.network.parameters()]
+    assert all(np.isfinite(trained(setup)))
+    values = list(setup.network.parameters())
+    assert {value.device.type for value in [*values, *setup.network.buffers()]} == {device.type}
     assert all(torch.isfinite(value).all() for value in values)
     assert any(not torch.equal(*pair) for pair in zip(before, values, strict=True))
-    average = made.parser.get_parsed_content("train#ema").average
+    average = setup.parser.get_parsed_content("train#ema").average
     assert {value.device.type for value in average.parameters()} == {device.type}
     assert same_on_the_cpu(average, device)
 
@@ -95,11 +95,11 @@ def test_each_method_trains_in_mixed_precision(name, method, device):  # noqa: F
 @pytest.mark.parametrize("precision", ["torch.float16", "torch.bfloat16"])
 def test_the_default_encoder_trains_in_both_precisions(name, precision, method, device):  # noqa: F811
     assert name not in WITHOUT_ENCODERS
-    made = method(
+    setup = method(
         name, encoder="lite0", **LITE0, **on(device, **{"train#trainer#amp_kwargs": {"dtype": f"${precision}"}})
     )
-    assert all(np.isfinite(trained(made)))
-    assert next(iter(made.network.parameters())).is_contiguous(memory_format=torch.channels_last)
+    assert all(np.isfinite(trained(setup)))
+    assert next(iter(setup.network.parameters())).is_contiguous(memory_format=torch.channels_last)
 
 
 def test_views_stay_on_the_device_and_move_labels_with_pixels(method, device):  # noqa: F811
@@ -139,8 +139,8 @@ def test_masks_are_those_of_the_cpu(overlay, tiny, repository_root, phantom_dir,
     for number, (name, amp) in enumerate([("cpu", False), (str(device), True)]):
         parser = ConfigParser()
         parser.read_config([str(configs / "inference.json"), *([str(configs / overlay)] if overlay else [])])
-        places = {"dataset_dir": str(phantom_dir / "image"), "output_dir": str(tmp_path / str(number))}
-        parser.update({"bundle_root": str(repository_root), "device": f"$torch.device('{name}')", "amp": amp, **places})
+        paths = {"dataset_dir": str(phantom_dir / "image"), "output_dir": str(tmp_path / str(number))}
+        parser.update({"bundle_root": str(repository_root), "device": f"$torch.device('{name}')", "amp": amp, **paths})
         parser.get_parsed_content("checkpoint_loader").load()
         parser.get_parsed_content("evaluator").run()
         files = sorted((tmp_path / str(number)).glob("*_mask.png"))
@@ -173,8 +173,8 @@ def test_a_compiled_network_predicts_and_learns_the_same(method, device):  # noq
         torch.manual_seed(0)
         heads(image)["fused_seg"].square().mean().backward()
         gradients.append([p.grad.clone() for p in network.parameters() if p.grad is not None and p.ndim > 1])
-    for eager, made in zip(*gradients, strict=True):
-        torch.testing.assert_close(made, eager, rtol=1e-2, atol=1e-3 * float(eager.abs().max()))
+    for eager, result in zip(*gradients, strict=True):
+        torch.testing.assert_close(result, eager, rtol=1e-2, atol=1e-3 * float(eager.abs().max()))
 
 
 def test_onnx_runtime_on_the_gpu_predicts_the_same(tmp_path, device):
@@ -185,20 +185,20 @@ def test_onnx_runtime_on_the_gpu_predicts_the_same(tmp_path, device):
     write_onnx(network, tmp_path / "model.onnx", {})
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CUDAExecutionProvider"])
     image = torch.randn(1, 3, 64, 64)
-    (seen,) = session.run(None, {session.get_inputs()[0].name: image.numpy()})
-    torch.testing.assert_close(torch.from_numpy(seen), network(image).detach(), rtol=1e-3, atol=1e-3)
+    (result,) = session.run(None, {session.get_inputs()[0].name: image.numpy()})
+    torch.testing.assert_close(torch.from_numpy(result), network(image).detach(), rtol=1e-3, atol=1e-3)
 
 
 def test_tensorrt_answers_like_torch(copy_bundle, phantom_dir, tmp_path, device):
     missing = [name for name in ("tensorrt", "polygraphy") if importlib.util.find_spec(name) is None]
     if missing or device.type != "cuda":
         pytest.skip(f"{', '.join(missing) or 'CUDA'} is missing")
-    made, masks = copy_bundle("tensorrt"), []
-    run(made, "training", made.configs("train.json"))
+    bundle_copy, masks = copy_bundle("tensorrt"), []
+    run(bundle_copy, "training", bundle_copy.configs("train.json"))
     for config in ("['configs/inference.json']", "['configs/inference.json','configs/inference_trt.json']"):
         output = tmp_path / str(len(masks))
-        places = ["--dataset_dir", str(phantom_dir / "image"), "--ckpt_dir", "runs/semi_moe_plus"]
-        run(made, "inference", config, *places, "--output_dir", str(output))
+        paths = ["--dataset_dir", str(phantom_dir / "image"), "--ckpt_dir", "runs/semi_moe_plus"]
+        run(bundle_copy, "inference", config, *paths, "--output_dir", str(output))
         masks.append(
             np.concatenate([np.asarray(Image.open(file)).ravel() for file in sorted(output.glob("*_mask.png"))])
         )
@@ -208,8 +208,10 @@ def test_tensorrt_answers_like_torch(copy_bundle, phantom_dir, tmp_path, device)
 def test_two_gpus_train_together(copy_bundle, device):
     if device.type != "cuda" or torch.cuda.device_count() < 2:
         pytest.skip("fewer than two GPUs")
-    made = copy_bundle("nccl")
+    bundle_copy = copy_bundle("nccl")
     files = "['configs/train.json','configs/multi_gpu_train.json']"
-    run(made, "training", files, launcher=TORCHRUN)
-    description = json.loads((Path(made.root) / "runs" / "semi_moe_plus" / "model.json").read_text(encoding="utf-8"))
+    run(bundle_copy, "training", files, launcher=TORCHRUN)
+    description = json.loads(
+        (Path(bundle_copy.root) / "runs" / "semi_moe_plus" / "model.json").read_text(encoding="utf-8")
+    )
     assert description["training"]["epoch"] >= 1

@@ -16,13 +16,17 @@ from bundle.networks import EfficientNetLite, SemiMoE, UNet
 @pytest.fixture(scope="module")
 def client(copy_bundle) -> Any:
     """A client that has trained one round, and the weights that the server had sent."""
-    made = copy_bundle("federated")
+    bundle_copy = copy_bundle("federated")
     small = {"device": "cpu", "amp": False}
     best = "runs/semi_moe_plus/model.pt"
     algo = MonaiAlgo(
-        made.root.name, local_epochs=1, train_kwargs=dict(small), eval_kwargs=dict(small), best_model_filepath=best
+        bundle_copy.root.name,
+        local_epochs=1,
+        train_kwargs=dict(small),
+        eval_kwargs=dict(small),
+        best_model_filepath=best,
     )
-    algo.initialize({ExtraItems.CLIENT_NAME: "hospital", ExtraItems.APP_ROOT: str(made.root.parent)})
+    algo.initialize({ExtraItems.CLIENT_NAME: "hospital", ExtraItems.APP_ROOT: str(bundle_copy.root.parent)})
     torch.manual_seed(5)
     sent = {name: value.clone() for name, value in SemiMoE(widths=(4, 8, 8, 8, 8)).state_dict().items()}
     algo.train(ExchangeObject(weights={name: value.clone() for name, value in sent.items()}))
@@ -69,19 +73,19 @@ def test_the_best_model_of_a_round_is_given_out(client):
 
 def test_a_client_trains_another_encoder(copy_bundle):
     """By overlays; its encoder has a rate of its own, here 0, and batch statistics of its own data."""
-    made = copy_bundle("encoder")
+    bundle_copy = copy_bundle("encoder")
     files = [f"configs/{name}" for name in ("train.json", "methods/supervised.yaml", "encoders/lite0.yaml")]
     settings = {"device": "cpu", "amp": False, "network_def#widths": [4, 8, 8, 8, 8]}
     settings |= {"network_def#encoder#pretrained": False, "train#optimizer#params#encoder_learning_rate": 0.0}
     algo = MonaiAlgo(
-        made.root.name,
+        bundle_copy.root.name,
         local_epochs=1,
         config_train_filename=files,
         config_evaluate_filename=[*files, "configs/evaluate.json"],
         train_kwargs=settings,
         eval_kwargs={key: value for key, value in settings.items() if "encoder" not in key},
     )
-    algo.initialize({ExtraItems.CLIENT_NAME: "hospital", ExtraItems.APP_ROOT: str(made.root.parent)})
+    algo.initialize({ExtraItems.CLIENT_NAME: "hospital", ExtraItems.APP_ROOT: str(bundle_copy.root.parent)})
     sent = UNet(widths=(4, 8, 8, 8, 8), encoder=EfficientNetLite(pretrained=False)).state_dict()
     algo.train(ExchangeObject(weights={name: value.clone() for name, value in sent.items()}))
     changed = algo.get_weights().weights

@@ -39,7 +39,7 @@ EVALUATION = ["train.json", "evaluate.json"]
 METHODS = sorted(path.stem for path in CONFIGS.glob("methods/*.yaml"))
 TRAININGS = sorted(
     str(path.relative_to(CONFIGS))
-    for folder in ("annotations", "augmentations", "averaging", "encoders", "protocols", "schedules", "sizes")
+    for folder in ("annotations", "encoders", "protocols", "schedules", "sizes")
     for path in CONFIGS.glob(f"{folder}/*.yaml")
     if path.stem not in {"timm", "authors", "transfer", "shift"}  # another package, other data lists
 )
@@ -50,30 +50,30 @@ POSTPROCESSING = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.glob(
 BELONGS_TO_TORCH = {"training", "call_super_init", "dump_patches"}
 
 
-def compare(file: str, name: str, made: Any) -> None:
+def compare(file: str, name: str, current: Any) -> None:
     """Fail where what was made is not what is stored; numbers may differ by 1e-4 of their size."""
     path = GOLDENS / f"{file}.json"
     stored = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    made = json.loads(json.dumps(made))
+    current = json.loads(json.dumps(current))
     if os.environ.get("WRITE_GOLDENS"):
         path.parent.mkdir(exist_ok=True)
-        content = json.dumps(stored | {name: made}, indent=1, sort_keys=True)
+        content = json.dumps(stored | {name: current}, indent=1, sort_keys=True)
         path.write_text(content + "\n", encoding="utf-8")
         return
-    assert differences(stored[name], made) == []
+    assert differences(stored[name], current) == []
 
 
-def differences(old: Any, new: Any, place: str = "") -> list[str]:
+def differences(old: Any, new: Any, path: str = "") -> list[str]:
     """Places where two contents differ."""
     if isinstance(old, dict) and isinstance(new, dict) and old.keys() == new.keys():
-        return [line for key in old for line in differences(old[key], new[key], f"{place}/{key}")]
+        return [line for key in old for line in differences(old[key], new[key], f"{path}/{key}")]
     if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         return [
-            line for at, pair in enumerate(zip(old, new, strict=True)) for line in differences(*pair, f"{place}/{at}")
+            line for at, pair in enumerate(zip(old, new, strict=True)) for line in differences(*pair, f"{path}/{at}")
         ]
     numbers = isinstance(old, int | float) and isinstance(new, int | float)
     same = old == pytest.approx(new, rel=1e-4, abs=1e-6, nan_ok=True) if numbers else old == new
-    return [] if same else [f"{place}: {old} was, {new} is"]
+    return [] if same else [f"{path}: {old} was, {new} is"]
 
 
 def settings_of(part: Any) -> Any:
@@ -124,7 +124,7 @@ def training(tiny: dict[str, Any]) -> Callable[..., dict[str, Any]]:
             "step": settings_of(
                 {key: getattr(step, key) for key in ("losses", *list(vars(step)["_modules"])) if key != "network"}
             ),
-            "transforms": [type(one).__name__ for one in parser.get_parsed_content("train#preprocessing").transforms],
+            "transforms": [type(item).__name__ for item in parser.get_parsed_content("train#preprocessing").transforms],
             "settings": {
                 key.rpartition("#")[2]: settings_of(parser.get_parsed_content(key))
                 for key in ("train#trainer#epoch_length", "batch_size", "crop_size", "classes")
@@ -183,8 +183,8 @@ def test_a_slide(model, write_slide, tmp_path):  # noqa: F811
     folder = tmp_path / "slides"
     folder.mkdir()
     shutil.copy(write_slide("pyramid"), folder / "slide.tif")
-    places = {"dataset_dir": str(folder), "output_dir": str(tmp_path / "masks"), "num_workers": 0}
-    parser.update(model | places | {"predict_glass": True, "block": 64, "min_area": 4.0})
+    paths = {"dataset_dir": str(folder), "output_dir": str(tmp_path / "masks"), "num_workers": 0}
+    parser.update(model | paths | {"predict_glass": True, "block": 64, "min_area": 4.0})
     parser.get_parsed_content("evaluator").run()
     compare("inference", "slides", digests(tmp_path / "masks"))
 

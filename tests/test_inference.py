@@ -17,9 +17,9 @@ TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nnodes=1", "--npro
 @pytest.fixture(scope="module")
 def served(copy_bundle) -> Any:
     """A bundle whose network calls gland what is darker than the mean in green."""
-    made = copy_bundle("served", data=False)
-    made.predict_by_color()
-    return made
+    bundle_copy = copy_bundle("served", data=False)
+    bundle_copy.predict_by_color()
+    return bundle_copy
 
 
 @pytest.fixture
@@ -38,8 +38,8 @@ def folder(tmp_path) -> Path:
 
 
 def infer(served, folder, output, *more, launcher=(), fails=False):
-    words = ["run", "inference", "--config_file", served.configs("inference.json"), "--dataset_dir", str(folder)]
-    return served.run(*words, "--output_dir", str(output), *more, launcher=launcher, fails=fails)
+    arguments = ["run", "inference", "--config_file", served.configs("inference.json"), "--dataset_dir", str(folder)]
+    return served.run(*arguments, "--output_dir", str(output), *more, launcher=launcher, fails=fails)
 
 
 def dark(output: Path) -> dict[str, int]:
@@ -51,10 +51,10 @@ def dark(output: Path) -> dict[str, int]:
 
 
 def test_broken_files_are_named_and_the_others_done(served, folder, tmp_path):
-    said = infer(served, folder, tmp_path / "out", fails=True).stderr.splitlines()
-    assert said[-1].startswith("semi-moe: 2 of 7 files were skipped: ")
+    output = infer(served, folder, tmp_path / "out", fails=True).stderr.splitlines()
+    assert output[-1].startswith("semi-moe: 2 of 7 files were skipped: ")
     for name in ("cut.png", "words.jpg"):
-        assert str(folder / name) in said[-1]
+        assert str(folder / name) in output[-1]
     assert dark(tmp_path / "out") == {f"tile_{number}": 8 + number for number in range(5)}
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert (summary["images"], summary["written"], len(summary["failed"])) == (7, 5, 2)
@@ -63,8 +63,8 @@ def test_broken_files_are_named_and_the_others_done(served, folder, tmp_path):
     (folder / "words.jpg").unlink()
     (tmp_path / "out" / "tile_3_mask.png").unlink()
     before = (tmp_path / "out" / "tile_0_mask.png").stat().st_mtime_ns
-    said = infer(served, folder, tmp_path / "out").stderr
-    assert "4 of 5 files are already done" in said
+    output = infer(served, folder, tmp_path / "out").stderr
+    assert "4 of 5 files are already done" in output
     assert dark(tmp_path / "out") == {f"tile_{number}": 8 + number for number in range(5)}
     assert (tmp_path / "out" / "tile_0_mask.png").stat().st_mtime_ns == before
     assert "all images are done" in infer(served, folder, tmp_path / "out").stderr
@@ -74,8 +74,8 @@ def test_broken_files_are_named_and_the_others_done(served, folder, tmp_path):
 
 def test_two_processes_share_a_folder(served, folder, tmp_path):
     (folder / "words.jpg").unlink()
-    said = infer(served, folder, tmp_path / "out", launcher=TORCHRUN, fails=True).stderr
-    assert "1 of 6 files were skipped" in said
+    output = infer(served, folder, tmp_path / "out", launcher=TORCHRUN, fails=True).stderr
+    assert "1 of 6 files were skipped" in output
     assert dark(tmp_path / "out") == {f"tile_{number}": 8 + number for number in range(5)}
     shares = []
     for rank in range(2):
@@ -99,18 +99,18 @@ def test_the_example_for_python_runs_from_anywhere(served, folder, tmp_path, rep
     code = text.split("```python\n")[1].split("```")[0]
     for name in ("cut.png", "words.jpg"):
         (folder / name).unlink()
-    words = {
+    changes = {
         "FOLDER_OF_THE_BUNDLE": served.root,
         "FOLDER_OF_TILES": folder,
         "FOLDER_FOR_MASKS": tmp_path / "out",
         "TILE.png": folder / "tile_4.png",
     }
-    for word, place in words.items():
+    for word, path in changes.items():
         assert word in code
-        code = code.replace(word, str(place))
+        code = code.replace(word, str(path))
     check = f"\nimport numpy\nnumpy.save({str(tmp_path / 'mask.npy')!r}, mask)"
-    done = python("-c", code + check, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    completed = python("-c", code + check, cwd=tmp_path)
+    assert completed.returncode == 0, completed.stderr
     assert len([line for line in code.splitlines() if line.strip()]) <= 12
     mask = np.load(tmp_path / "mask.npy")
     assert mask.shape == (30, 40)
@@ -124,18 +124,18 @@ def test_slides_by_the_same_command(served, tmp_path):
     folder.mkdir()
     pixels = np.full((200, 300, 3), 243, np.uint8)
     pixels[50:150, 60:200] = (150, 60, 150)
-    told = {"resolution": (2e4, 2e4), "resolutionunit": "CENTIMETER"}
-    tifffile.imwrite(folder / "first.tif", pixels, tile=(64, 64), photometric="rgb", compression="zlib", **told)
+    tags = {"resolution": (2e4, 2e4), "resolutionunit": "CENTIMETER"}
+    tifffile.imwrite(folder / "first.tif", pixels, tile=(64, 64), photometric="rgb", compression="zlib", **tags)
     tifffile.imwrite(folder / "silent.tif", pixels, tile=(64, 64), photometric="rgb", compression="zlib")
     (folder / "text.svs").write_text("no slide")
     fine = {"tissue#resolution": 8.0, "tissue#margin": 4.0, "tissue#least": 100.0, "min_area": 0.0}
     (tmp_path / "fine.json").write_text(json.dumps(fine))
     files = [served.root / "configs" / name for name in ("inference.json", "inference/slides.yaml")]
-    words = ["run", "inference", "--config_file", str([*map(str, files), str(tmp_path / "fine.json")])]
-    words += ["--dataset_dir", str(folder), "--output_dir", str(tmp_path / "out")]
-    said = served.run(*words, launcher=TORCHRUN, fails=True).stderr
-    assert "2 of 3 files were skipped" in said
-    assert "silent.tif has no pixel size in its metadata; give --mpp" in said
+    arguments = ["run", "inference", "--config_file", str([*map(str, files), str(tmp_path / "fine.json")])]
+    arguments += ["--dataset_dir", str(folder), "--output_dir", str(tmp_path / "out")]
+    output = served.run(*arguments, launcher=TORCHRUN, fails=True).stderr
+    assert "2 of 3 files were skipped" in output
+    assert "silent.tif has no pixel size in its metadata; give --mpp" in output
     with tifffile.TiffFile(tmp_path / "out" / "first_mask.ome.tif") as file:
         mask = file.series[0].levels[0].asarray()
     expected = np.zeros((200, 300), np.uint8)
@@ -150,4 +150,4 @@ def test_slides_by_the_same_command(served, tmp_path):
     ]
     for name in ("silent.tif", "text.svs"):
         (folder / name).unlink()
-    assert "all images are done" in served.run(*words).stderr
+    assert "all images are done" in served.run(*arguments).stderr

@@ -162,13 +162,13 @@ def test_all_together_in_any_order_write_the_same(settings, tmp_path):
 def test_heads_are_asked_once_whoever_needs_them(settings):
     for names in permutations(["watershed", "disagreement", "contours"]):
         parser = parsed(list(names), settings)
-        answer = parser.get_parsed_content("answer")
-        assert isinstance(answer, StackedHeads)
-        assert answer.network is parser.get_parsed_content("network")
-        assert next(iter(answer.shown)) == "fused_seg"
-        assert set(answer.shown) == {"fused_seg", "seg", "sdf", "fused_sdf", "fused_boundary"}
+        output = parser.get_parsed_content("answer")
+        assert isinstance(output, StackedHeads)
+        assert output.network is parser.get_parsed_content("network")
+        assert next(iter(output.shown)) == "fused_seg"
+        assert set(output.shown) == {"fused_seg", "seg", "sdf", "fused_sdf", "fused_boundary"}
         (unstacked,) = parser.get_parsed_content("unstacked")
-        assert ["fused_seg", *list(unstacked.parts)[1:]] == list(answer.shown), "channels in one order"
+        assert ["fused_seg", *list(unstacked.parts)[1:]] == list(output.shown), "channels in one order"
         assert isinstance(parser.get_parsed_content("glands"), WatershedInstancesd)
     assert set(parsed(["watershed"], settings).get_parsed_content("answer").shown) == {
         *("fused_seg", "fused_sdf", "fused_boundary")
@@ -176,8 +176,8 @@ def test_heads_are_asked_once_whoever_needs_them(settings):
 
 
 def test_what_is_written_shows_the_mask(settings):
-    words = {**settings, "mpp": 1.0, "simplify": 0.0, "class_colors": [[0, 255, 0]]}
-    folder = inferred(["probability", "instances", "geojson", "contours"], words)
+    changes = {**settings, "mpp": 1.0, "simplify": 0.0, "class_colors": [[0, 255, 0]]}
+    folder = inferred(["probability", "instances", "geojson", "contours"], changes)
     for stem in ("plain", "alpha", "deep"):
         mask = np.asarray(Image.open(folder / f"{stem}_mask.png")) > 0
         assert mask.shape == (48, 70)
@@ -212,8 +212,8 @@ def test_pictures_of_another_resolution_are_shown_at_their_own_size(settings):
     folder = inferred(list(WRITES), {**settings, "mpp": 0.5, "turns": 2})
     for file in folder.glob("plain*"):
         if file.suffix in (".png", ".tif"):
-            shown = tifffile.imread(file) if file.suffix == ".tif" else np.asarray(Image.open(file))
-            assert shown.shape[:2] == (48, 70), file.name
+            picture = tifffile.imread(file) if file.suffix == ".tif" else np.asarray(Image.open(file))
+            assert picture.shape[:2] == (48, 70), file.name
     with tifffile.TiffFile(folder / "plain_disagreement.tif") as tiff:
         assert tiff.pages[0].tags["XResolution"].value == (20000, 1)
         assert 0 <= tiff.asarray().min() < tiff.asarray().max() <= 1
@@ -228,8 +228,8 @@ def test_areas_are_in_um_where_the_data_list_tells_the_size_of_a_pixel(settings,
         {"image": "alpha.png", "label": "alpha_label.png"},
     ]
     (tmp_path / "list.json").write_text(json.dumps({"test": entries}))
-    words = {**settings, "dataset_dir": str(tmp_path), "data_list": "list.json", "pixel_size": 2.0}
-    folder = inferred(["geojson", "probability"], words)
+    changes = {**settings, "dataset_dir": str(tmp_path), "data_list": "list.json", "pixel_size": 2.0}
+    folder = inferred(["geojson", "probability"], changes)
     for stem, known in (("plain", True), ("alpha", False)):
         glands = json.loads((folder / f"{stem}.geojson").read_text())["features"]
         assert glands
@@ -242,23 +242,23 @@ def test_areas_are_in_um_where_the_data_list_tells_the_size_of_a_pixel(settings,
 
 def test_disagreement_is_that_of_the_network_whatever_else_is_asked(settings):
     names = ["watershed", "disagreement"]
-    words = {**settings, "crop_size": [70, 48]}  # one window: what the network itself answers
-    folder = inferred(names, words)
-    parser = parsed(names, {**words, "overwrite": True})
+    changes = {**settings, "crop_size": [70, 48]}  # one window: what the network itself answers
+    folder = inferred(names, changes)
+    parser = parsed(names, {**changes, "overwrite": True})
     network = parser.get_parsed_content("network").eval()
     network.load_state_dict(torch.load(Path(settings["ckpt_dir"]) / "model.pt", weights_only=True))
     for picture in parser.get_parsed_content("dataset"):
         if (stem := Path(picture["image"].meta["filename_or_obj"]).stem) != "point":
             with torch.no_grad():
-                found = disagreement(network.heads(picture["image"][None].as_tensor()))[0, 0].T
+                result = disagreement(network.heads(picture["image"][None].as_tensor()))[0, 0].T
             shown = tifffile.imread(folder / f"{stem}_disagreement.tif")
-            np.testing.assert_allclose(shown, found.numpy(), atol=1e-5)
+            np.testing.assert_allclose(shown, result.numpy(), atol=1e-5)
 
 
 def test_three_classes_have_names_and_colors(settings):
     torch.save(SemiMoE(widths=(4, 8, 8, 8, 8), out_channels=3).state_dict(), Path(settings["ckpt_dir"]) / "model.pt")
-    words = {**settings, "classes": 3, "class_names": ["benign", "malignant"], "network_def#out_channels": 3}
-    folder = inferred([name for name in WRITES if name != "tta"], words)
+    changes = {**settings, "classes": 3, "class_names": ["benign", "malignant"], "network_def#out_channels": 3}
+    folder = inferred([name for name in WRITES if name != "tta"], changes)
     with tifffile.TiffFile(folder / "plain_probability.tif") as tiff:
         assert [page.description for page in tiff.pages] == [
             f"probability of {name}, from 0 to 1" for name in ("benign", "malignant")
@@ -304,9 +304,9 @@ def chain_of(error: BaseException | None) -> list[BaseException]:
 @pytest.mark.parametrize(("name", "head"), [("disagreement", "sdf"), ("watershed", "fused_sdf")])
 def test_a_network_without_the_heads_is_told_so(settings, name, head):
     torch.save(UNet(widths=(4, 8, 8, 8, 8)).state_dict(), Path(settings["ckpt_dir"]) / "model.pt")
-    words = {**settings, "network_def": {"_target_": "bundle.networks.UNet", "widths": [4, 8, 8, 8, 8]}}
+    changes = {**settings, "network_def": {"_target_": "bundle.networks.UNet", "widths": [4, 8, 8, 8, 8]}}
     with pytest.raises(ValueError, match=rf"UNet has no head .*'{head}'.*only \['seg'\]"):
-        inferred([name], words)
+        inferred([name], changes)
 
 
 @pytest.mark.parametrize("value", [float("nan"), 1e30])
@@ -314,8 +314,8 @@ def test_outputs_that_are_no_numbers_do_not_become_empty_masks(value, settings):
     file = Path(settings["ckpt_dir"]) / "model.pt"
     weights = torch.load(file, weights_only=True)
     torch.save(
-        {name: torch.full_like(one, value) for name, one in weights.items() if one.ndim}
-        | {name: one for name, one in weights.items() if not one.ndim},
+        {name: torch.full_like(item, value) for name, item in weights.items() if item.ndim}
+        | {name: item for name, item in weights.items() if not item.ndim},
         file,
     )
     with pytest.raises(ValueError, match=r"training diverged: use other weights, or train"):
@@ -343,8 +343,8 @@ def test_no_file_of_somebody_is_replaced(names, file, settings, tmp_path):
     (folder / file).write_text("drawn by hand")
     with pytest.raises(RuntimeError) as caught:
         inferred(names, settings)
-    said = "".join(map(str, chain_of(caught.value)))
-    assert f"{folder / file} would be replaced, but it was not written by an inference; give another" in said
+    output = "".join(map(str, chain_of(caught.value)))
+    assert f"{folder / file} would be replaced, but it was not written by an inference; give another" in output
     assert [path.name for path in folder.iterdir()] == [file]
     assert (folder / file).read_text() == "drawn by hand"
     inferred(names, settings | {"overwrite": True})
@@ -354,24 +354,31 @@ def test_no_file_of_somebody_is_replaced(names, file, settings, tmp_path):
 @pytest.mark.parametrize(("layout", "mask"), [("ome", "a_mask.ome.tif"), ("plain", "a_mask.tif"), ("none", None)])
 def test_the_files_of_slides_are_known_before_they_are_written(layout, mask, settings, tmp_path):
     (tmp_path / "a.svs").write_text("a slide")
-    words = settings | {"dataset_dir": str(tmp_path), "mask_layout": layout}
+    changes = settings | {"dataset_dir": str(tmp_path), "mask_layout": layout}
     (tmp_path / "results").mkdir()
     for name in ["a.geojson", *([mask] if mask else [])]:
         (tmp_path / "results" / name).write_text("drawn by hand")
         with pytest.raises(RuntimeError) as caught:
-            parsed(["slides"], words).get_parsed_content("evaluator#val_data_loader")
+            parsed(["slides"], changes).get_parsed_content("evaluator#val_data_loader")
         assert f"{name} would be replaced" in "".join(map(str, chain_of(caught.value)))
         (tmp_path / "results" / name).unlink()
-    assert len(parsed(["slides"], words).get_parsed_content("evaluator#val_data_loader")) == 1
+    assert len(parsed(["slides"], changes).get_parsed_content("evaluator#val_data_loader")) == 1
 
 
 def test_it_runs_from_the_command_line(copy_bundle: Callable, settings, tmp_path):
-    made = copy_bundle("with_outputs", data=False)
-    shutil.copytree(settings["ckpt_dir"], made.root / "models")
-    made.edit("inference.json", {"network_def#widths": [4, 8, 8, 8, 8], "crop_size": [32, 32]})
-    files = made.configs("inference.json", "inference/geojson.yaml", "inference/disagreement.yaml")
-    words = ["--bundle_root", str(made.root), "--dataset_dir", settings["dataset_dir"], "--glands#min_area", "5"]
-    done = made.run("run", "inference", "--config_file", files, *words, cwd=tmp_path)
-    assert "Can't merge entry" not in done.stderr
-    _, written = log_of(made.root / "output" / "inference")
+    bundle_copy = copy_bundle("with_outputs", data=False)
+    shutil.copytree(settings["ckpt_dir"], bundle_copy.root / "models")
+    bundle_copy.edit("inference.json", {"network_def#widths": [4, 8, 8, 8, 8], "crop_size": [32, 32]})
+    files = bundle_copy.configs("inference.json", "inference/geojson.yaml", "inference/disagreement.yaml")
+    arguments = [
+        "--bundle_root",
+        str(bundle_copy.root),
+        "--dataset_dir",
+        settings["dataset_dir"],
+        "--glands#min_area",
+        "5",
+    ]
+    completed = bundle_copy.run("run", "inference", "--config_file", files, *arguments, cwd=tmp_path)
+    assert "Can't merge entry" not in completed.stderr
+    _, written = log_of(bundle_copy.root / "output" / "inference")
     assert all(len(names) == 4 for names in written.values())

@@ -27,19 +27,19 @@ NETWORK = {
 def test_a_large_slide_goes_through_with_a_bar_and_others_read_what_it_gives(copy_bundle, load_program, tmp_path):
     openslide = pytest.importorskip("openslide")
     slide = tmp_path / "large.tif"
-    words = ["--output", slide, "--size", SIDE, SIDE, "--mpp", 0.5, "--tissue", 0.3]
-    assert load_program("draw_slide").main(list(map(str, words))) == 0
-    made = copy_bundle("large_slide", data=False)
+    arguments = ["--output", slide, "--size", SIDE, SIDE, "--mpp", 0.5, "--tissue", 0.3]
+    assert load_program("draw_slide").main(list(map(str, arguments))) == 0
+    bundle_copy = copy_bundle("large_slide", data=False)
     weight = torch.zeros(2, 3, WINDOW, WINDOW)
     weight[0, 1] = 1 / WINDOW**2  # green above its mean is background
-    (made.root / "models").mkdir()
-    torch.save({"weight": weight, "bias": torch.zeros(2)}, made.root / "models" / "model.pt")
-    made.edit("inference.json", {"network_def": NETWORK, "crop_size": [256, 256]})
-    files = made.configs("inference.json", "inference/slides.yaml")
-    words = ["run", "inference", "--config_file", files, "--dataset_dir", slide, "--output_dir", tmp_path / "out"]
-    words += ["--block", 1024, "--min_area", 0.0, "--simplify", 0.0, "--mask_layout", "plain"]
-    said = made.run(*map(str, words), timeout=3600).stderr
-    assert "blocks [" in said
+    (bundle_copy.root / "models").mkdir()
+    torch.save({"weight": weight, "bias": torch.zeros(2)}, bundle_copy.root / "models" / "model.pt")
+    bundle_copy.edit("inference.json", {"network_def": NETWORK, "crop_size": [256, 256]})
+    files = bundle_copy.configs("inference.json", "inference/slides.yaml")
+    arguments = ["run", "inference", "--config_file", files, "--dataset_dir", slide, "--output_dir", tmp_path / "out"]
+    arguments += ["--block", 1024, "--min_area", 0.0, "--simplify", 0.0, "--mask_layout", "plain"]
+    output = bundle_copy.run(*map(str, arguments), timeout=3600).stderr
+    assert "blocks [" in output
 
     with tifffile.TiffFile(tmp_path / "out" / "large_mask.tif") as file:
         sizes = [level.shape for level in file.series[0].levels]

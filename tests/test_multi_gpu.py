@@ -41,10 +41,10 @@ RECORD = {
 @pytest.fixture(scope="module")
 def trained(copy_bundle) -> tuple[Any, str]:
     """A copy trained by two processes, and what they said."""
-    made = copy_bundle("trained_by_two")
-    (made.root / "configs" / "record.json").write_text(json.dumps(RECORD))
-    configs = made.configs("train.json", "methods/semi_moe.yaml", "multi_gpu_train.json", "record.json")
-    return made, made.run("run", "training", "--config_file", configs, launcher=TORCHRUN).stderr
+    bundle_copy = copy_bundle("trained_by_two")
+    (bundle_copy.root / "configs" / "record.json").write_text(json.dumps(RECORD))
+    configs = bundle_copy.configs("train.json", "methods/semi_moe.yaml", "multi_gpu_train.json", "record.json")
+    return bundle_copy, bundle_copy.run("run", "training", "--config_file", configs, launcher=TORCHRUN).stderr
 
 
 @pytest.fixture(scope="module")
@@ -60,27 +60,27 @@ def test_the_record_does_what_the_config_does(repository_root):
 
 
 def test_one_process_writes(trained):
-    made, said = trained
-    output = made.root / "runs" / "semi_moe"
+    bundle_copy, printed = trained
+    output = bundle_copy.root / "runs" / "semi_moe"
     with (output / "training.csv").open(newline="") as file:
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2"]
     assert len(list(output.rglob("events.out.tfevents.*"))) == 1
     ranks = {f"rank{rank}.pt" for rank in range(RANKS)}
     assert {path.name for path in output.rglob("*.pt")} == {"model.pt", "resume.pt"} | ranks
-    assert said.count(": loss ") == 2, "two epochs, each said once"
-    assert said.count("Training ended after ") == 1
-    assert said.count("Epoch[2] Metrics --") == 1
-    left = [path.name for path in made.root.rglob("*.part*")]
+    assert printed.count(": loss ") == 2, "two epochs, each said once"
+    assert printed.count("Training ended after ") == 1
+    assert printed.count("Epoch[2] Metrics --") == 1
+    left = [path.name for path in bundle_copy.root.rglob("*.part*")]
     assert left == []
 
 
 def test_the_streams_are_shared_out_without_overlap(ranks):
-    assert [found["rank"] for found in ranks] == [0, 1]
+    assert [report["rank"] for report in ranks] == [0, 1]
     for stream in ("labeled", "unlabeled"):
-        shares = [found[stream] for found in ranks]
+        shares = [report[stream] for report in ranks]
         assert all(len(share) == 2 for share in shares), stream
         assert sorted(index for share in shares for index in share) == [0, 1, 2, 3], stream
-    assert all(found["steps"] == 2 for found in ranks), "4 images in batches of 2 by two: one step an epoch"
+    assert all(report["steps"] == 2 for report in ranks), "4 images in batches of 2 by two: one step an epoch"
 
 
 @pytest.mark.parametrize(("world", "sizes"), [(3, [1, 1, 2]), (4, [1, 1, 1, 1]), (6, [1] * 6)])
@@ -92,20 +92,20 @@ def test_uneven_streams_share_no_image(tiny, repository_root, world, sizes):
         for rank in range(world):
             parser = ConfigParser()
             parser.read_config(configs)
-            places = {f"train#{sampler}#num_replicas": world, f"train#{sampler}#rank": rank}
-            parser.update(tiny | places | {"train#world_size": world, "train#rank": rank})
+            overrides = {f"train#{sampler}#num_replicas": world, f"train#{sampler}#rank": rank}
+            parser.update(tiny | overrides | {"train#world_size": world, "train#rank": rank})
             shares.append(list(parser.get_parsed_content(f"train#{sampler}")))
         assert len(parser.get_parsed_content(f"train#{stream}")) == 4
         assert sorted(len(share) for share in shares) == sizes
-        found = sorted(index for share in shares for index in share)
-        assert set(found) == {0, 1, 2, 3}
-        assert len(found) == max(world, 4)
+        result = sorted(index for share in shares for index in share)
+        assert set(result) == {0, 1, 2, 3}
+        assert len(result) == max(world, 4)
 
 
 def test_all_processes_hold_the_same_weights(ranks):
     """Of the network and of the objective, and after an epoch the same running means of batch normalization."""
-    assert all(found["wrapper"] == "DistributedDataParallel" and found["same_network"] for found in ranks)
-    first, second = (found["weights"] for found in ranks)
+    assert all(report["wrapper"] == "DistributedDataParallel" and report["same_network"] for report in ranks)
+    first, second = (report["weights"] for report in ranks)
     assert any(name.endswith("running_mean") for name in first)
     tasks = {f"objective.s.{task}" for task in ("seg", "sdf", "boundary")}
     assert tasks <= set(first)
@@ -118,16 +118,18 @@ def test_all_processes_hold_the_same_weights(ranks):
 
 def test_evaluation_by_two_equals_that_by_one(trained):
     """Three images for two processes: one of them has one more."""
-    made, _ = trained
-    configs = made.configs("train.json", "methods/semi_moe.yaml", "evaluate.json", "multi_gpu_evaluate.json")
-    by_two = made.root / "by_two"
-    done = made.run("run", "evaluating", "--config_file", configs, "--output_dir", str(by_two), launcher=TORCHRUN)
-    assert done.stderr.count("Epoch[1] Metrics --") == 1
+    bundle_copy, _ = trained
+    configs = bundle_copy.configs("train.json", "methods/semi_moe.yaml", "evaluate.json", "multi_gpu_evaluate.json")
+    by_two = bundle_copy.root / "by_two"
+    completed = bundle_copy.run(
+        "run", "evaluating", "--config_file", configs, "--output_dir", str(by_two), launcher=TORCHRUN
+    )
+    assert completed.stderr.count("Epoch[1] Metrics --") == 1
     workflow = ConfigWorkflow(
-        [str(made.root / "configs" / name) for name in ("train.json", "methods/semi_moe.yaml", "evaluate.json")],
+        [str(bundle_copy.root / "configs" / name) for name in ("train.json", "methods/semi_moe.yaml", "evaluate.json")],
         logging_file=False,
-        bundle_root=str(made.root),
-        output_dir=str(made.root / "by_one"),
+        bundle_root=str(bundle_copy.root),
+        output_dir=str(bundle_copy.root / "by_one"),
         device="cpu",
         amp=False,
         workflow_type="train",
@@ -135,11 +137,11 @@ def test_evaluation_by_two_equals_that_by_one(trained):
     workflow.initialize()
     workflow.run()
     lines = (by_two / "metrics.csv").read_text().splitlines()
-    found = {name: float(value) for name, value in (line.split(",") for line in lines)}
-    assert {"pooled_dice", "class_mean_jaccard", "object_hausdorff", "calibration_error"} <= found.keys()
-    assert found == pytest.approx(workflow.evaluator.state.metrics, abs=1e-5)
-    assert found["pooled_dice"] > 0
-    by_one = made.root / "by_one"
+    result = {name: float(value) for name, value in (line.split(",") for line in lines)}
+    assert {"pooled_dice", "class_mean_jaccard", "object_hausdorff", "calibration_error"} <= result.keys()
+    assert result == pytest.approx(workflow.evaluator.state.metrics, abs=1e-5)
+    assert result["pooled_dice"] > 0
+    by_one = bundle_copy.root / "by_one"
     for name in ("per_image.csv", "calibration.csv"):
         tables = []
         for folder in (by_two, by_one):

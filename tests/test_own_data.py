@@ -22,80 +22,80 @@ from bundle.data import load_data_list
 def pictures_of(folder: Path, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """Tiles of the phantom with their instance maps, over again from the first with a shift, so that all differ."""
     entries = [entry for part in load_data_list(folder, "heldout_100_seed0.json").values() for entry in part]
-    found = []
+    result = []
     for number in range(count):
         entry, shift = entries[number % len(entries)], 5 * (number // len(entries))
         with Image.open(entry["image"]) as image, Image.open(entry["label"]) as label:
-            found.append((np.roll(np.asarray(image), shift, 1), np.roll(np.asarray(label), shift, 1)))
-    return found
+            result.append((np.roll(np.asarray(image), shift, 1), np.roll(np.asarray(label), shift, 1)))
+    return result
 
 
-def write_image(place: Path, pixels: np.ndarray, kind: int) -> None:
+def write_image(folder: Path, pixels: np.ndarray, kind: int) -> None:
     """One picture, in one of eight ways that people keep them."""
     image = Image.fromarray(pixels)
     if kind == 0:
-        image.save(place.with_suffix(".png"))
+        image.save(folder.with_suffix(".png"))
     elif kind == 1:
-        image.save(place.with_suffix(".JPG"), quality=95)
+        image.save(folder.with_suffix(".JPG"), quality=95)
     elif kind == 2:
-        image.save(place.with_suffix(".bmp"))
+        image.save(folder.with_suffix(".bmp"))
     elif kind == 3:
-        tifffile.imwrite(place.with_suffix(".tif"), pixels.astype(np.uint16) * 257, photometric="rgb")
+        tifffile.imwrite(folder.with_suffix(".tif"), pixels.astype(np.uint16) * 257, photometric="rgb")
     elif kind == 4:
-        image.convert("RGBA").save(place.with_suffix(".tiff"))
+        image.convert("RGBA").save(folder.with_suffix(".tiff"))
     elif kind == 5:
-        image.quantize(256).save(place.with_suffix(".png"))
+        image.quantize(256).save(folder.with_suffix(".png"))
     elif kind == 6:
-        image.convert("L").save(place.with_suffix(".png"))
+        image.convert("L").save(folder.with_suffix(".png"))
     else:
-        nibabel.save(nibabel.Nifti1Image(pixels.transpose(1, 0, 2), np.eye(4)), place.with_suffix(".nii.gz"))
+        nibabel.save(nibabel.Nifti1Image(pixels.transpose(1, 0, 2), np.eye(4)), folder.with_suffix(".nii.gz"))
 
 
-def write_mask(place: Path, label: np.ndarray, kind: int) -> None:
+def write_mask(folder: Path, label: np.ndarray, kind: int) -> None:
     """One mask: 0/255, 0/1, instances of 8 and of 16 bits, and as NIfTI."""
     if kind == 0:
-        Image.fromarray(np.where(label > 0, 255, 0).astype(np.uint8)).save(place.with_suffix(".png"))
+        Image.fromarray(np.where(label > 0, 255, 0).astype(np.uint8)).save(folder.with_suffix(".png"))
     elif kind == 1:
-        Image.fromarray((label > 0).astype(np.uint8)).save(place.with_suffix(".bmp"))
+        Image.fromarray((label > 0).astype(np.uint8)).save(folder.with_suffix(".bmp"))
     elif kind == 2:
-        Image.fromarray(label.astype(np.uint8)).save(place.with_suffix(".png"))
+        Image.fromarray(label.astype(np.uint8)).save(folder.with_suffix(".png"))
     elif kind == 3:
-        tifffile.imwrite(place.with_suffix(".tif"), label.astype(np.uint16) * 300)
+        tifffile.imwrite(folder.with_suffix(".tif"), label.astype(np.uint16) * 300)
     else:
-        nibabel.save(nibabel.Nifti1Image(label.T.astype(np.uint8), np.eye(4)), place.with_suffix(".nii.gz"))
+        nibabel.save(nibabel.Nifti1Image(label.T.astype(np.uint8), np.eye(4)), folder.with_suffix(".nii.gz"))
 
 
 @pytest.fixture
 def prepare(repository_root: Path, python: Callable[..., Any]) -> Callable[..., str]:
     """Runs scripts/prepare_data.py; what it printed."""
 
-    def run(*words: str | Path) -> str:
-        done = python(repository_root / "scripts" / "prepare_data.py", *words)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+    def run(*arguments: str | Path) -> str:
+        completed = python(repository_root / "scripts" / "prepare_data.py", *arguments)
+        assert completed.returncode == 0, completed.stderr
+        return completed.stdout
 
     return run
 
 
-def train_evaluate_resume(made: Any, overlay: str, folder: Path, data_list: str, monkeypatch: Any) -> None:
+def train_evaluate_resume(bundle_copy: Any, overlay: str, folder: Path, data_list: str, monkeypatch: Any) -> None:
     """One epoch, then one more by resuming, then scores of the test part, in the folder of a copy of the bundle."""
-    monkeypatch.chdir(made.root)
-    train = json.loads((made.root / "configs" / "train.json").read_text())
+    monkeypatch.chdir(bundle_copy.root)
+    train = json.loads((bundle_copy.root / "configs" / "train.json").read_text())
     train["data"]["datalist"] = {
         key: value for key, value in train["data"]["datalist"].items() if key not in ("size", "parts")
     }
-    (made.root / "configs" / "train.json").write_text(json.dumps(train))
+    (bundle_copy.root / "configs" / "train.json").write_text(json.dumps(train))
     configs = ["configs/train.json", f"configs/data/{overlay}.yaml"]
     settings = {"dataset_dir": str(folder), "data_list": data_list, "device": "cpu", "amp": False}
     monai_bundle.run("training", config_file=configs, logging_file=False, max_epochs=1, **settings)
     monai_bundle.run("training", config_file=configs, logging_file=False, max_epochs=2, resume="true", **settings)
-    with (made.root / "runs" / "semi_moe_plus" / "training.csv").open(newline="") as file:
+    with (bundle_copy.root / "runs" / "semi_moe_plus" / "training.csv").open(newline="") as file:
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2"]
-    state = torch.load(made.root / "runs" / "semi_moe_plus" / "checkpoints" / "resume.pt", weights_only=True)
+    state = torch.load(bundle_copy.root / "runs" / "semi_moe_plus" / "checkpoints" / "resume.pt", weights_only=True)
     assert state["trainer"]["epoch"] == 2
     evaluate = [*configs, "configs/evaluate.json"]
     monai_bundle.run("evaluating", config_file=evaluate, logging_file=False, **settings)
-    lines = (made.root / "runs" / "semi_moe_plus" / "evaluation" / "metrics.csv").read_text().splitlines()
+    lines = (bundle_copy.root / "runs" / "semi_moe_plus" / "evaluation" / "metrics.csv").read_text().splitlines()
     scores = {name: float(value) for name, value in (line.split(",") for line in lines)}
     assert 0 <= scores["pooled_dice"] <= 1
     assert scores["pooled_jaccard"] == pytest.approx(scores["pooled_dice"] / (2 - scores["pooled_dice"]), abs=1e-6)
@@ -115,14 +115,14 @@ def test_a_folder_of_mixed_pictures_trains_evaluates_and_resumes(
         write_image(images / f"tile_{number:02d}", pixels, number % 8)
         if number % 2 == 0:
             write_mask(masks / f"tile_{number:02d}", label, number // 2 % 5)
-    words = ["--images", images, "--masks", masks, "--output", data, "--mpp", "1.0"]
-    said = prepare("folder", *words)
+    arguments = ["--images", images, "--masks", masks, "--output", data, "--mpp", "1.0"]
+    output = prepare("folder", *arguments)
     (name,) = (path.name for path in data.glob("*.json"))
     parts = load_data_list(data, name)
     assert len(parts["unlabeled"]) == 10
     assert sum(len(parts[part]) for part in ("training", "validation", "test")) == 10
     assert all(parts[part] for part in ("training", "validation", "test"))
-    assert name in said
+    assert name in output
     assert "no problem" in prepare("check", data / name)
     train_evaluate_resume(copy_bundle("mixed", data=False), "folder", data, name, monkeypatch)
 

@@ -35,15 +35,15 @@ def test_the_watershed_leaves_the_segmentation_as_it_is(tiny):
     plain, watershed = parsed(EVALUATION, tiny), parsed(WATERSHED, tiny)
     before, after = answers(plain), answers(watershed)
     assert len(before) == len(after) == 3
-    for one, other in zip(before, after, strict=True):
-        assert torch.equal(one["pred"], other["pred"])
-        assert torch.equal(one["probability"], other["probability"])
-        assert one["pred"].shape == (1, 64, 48)
-        assert 0 < one["pred"].float().mean() < 1, "a map of one class shows nothing"
-        assert other["pred_sdf"].shape == other["pred_boundary"].shape == (1, 64, 48)
-        assert -1 <= other["pred_sdf"].min() < other["pred_sdf"].max() <= 1
-        assert 0 <= other["pred_boundary"].min() < other["pred_boundary"].max() <= 1
-    scores = [one.get_parsed_content("validate#evaluator").state.metrics for one in (plain, watershed)]
+    for first, second in zip(before, after, strict=True):
+        assert torch.equal(first["pred"], second["pred"])
+        assert torch.equal(first["probability"], second["probability"])
+        assert first["pred"].shape == (1, 64, 48)
+        assert 0 < first["pred"].float().mean() < 1, "a map of one class shows nothing"
+        assert second["pred_sdf"].shape == second["pred_boundary"].shape == (1, 64, 48)
+        assert -1 <= second["pred_sdf"].min() < second["pred_sdf"].max() <= 1
+        assert 0 <= second["pred_boundary"].min() < second["pred_boundary"].max() <= 1
+    scores = [item.get_parsed_content("validate#evaluator").state.metrics for item in (plain, watershed)]
     assert scores[0].items() <= scores[1].items()
 
 
@@ -76,6 +76,6 @@ def test_a_method_without_the_heads_is_told_so(tiny):
 
 
 def test_settings_are_changed_by_their_names(tiny):
-    words = {"watershed#seed_level": 0.1, "watershed#boundary_level": 1.0, "components#min_area": 7}
-    settings = parsed(WATERSHED, {**tiny, **words}).get_parsed_content("watershed").settings
+    changes = {"watershed#seed_level": 0.1, "watershed#boundary_level": 1.0, "components#min_area": 7}
+    settings = parsed(WATERSHED, {**tiny, **changes}).get_parsed_content("watershed").settings
     assert (settings["seed_level"], settings["boundary_level"], settings["min_area"]) == (0.1, 1.0, 7)

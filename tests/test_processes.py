@@ -48,39 +48,39 @@ CODE = {
 def fresh(tmp_path: Path) -> Callable[..., Any]:
     """Runs Python itself."""
 
-    def run(*words: str) -> Any:
-        command, environment = [sys.executable, *words], os.environ | {"PLACE": "here"}
+    def run(*arguments: str) -> Any:
+        command, environment = [sys.executable, *arguments], os.environ | {"PLACE": "here"}
         pipes = {"stdin": subprocess.DEVNULL, "capture_output": True}
         return subprocess.run(command, cwd=tmp_path, env=environment, text=True, timeout=60, check=False, **pipes)
 
     return run
 
 
-def assert_same(one: Any, other: Any) -> None:
+def assert_same(first: Any, second: Any) -> None:
     """Two processes ended alike; a traceback may have other lines in between."""
-    assert (one.returncode, one.stdout) == (other.returncode, other.stdout), one.stderr
-    assert one.stderr.splitlines()[-1:] == other.stderr.splitlines()[-1:]
+    assert (first.returncode, first.stdout) == (second.returncode, second.stdout), first.stderr
+    assert first.stderr.splitlines()[-1:] == second.stderr.splitlines()[-1:]
 
 
 @pytest.mark.parametrize("name", CODE)
 def test_code_ends_as_in_python_itself(name, python, fresh, tmp_path):
-    words = ["-c", CODE[name], "first", "--second"]
-    assert_same(python(*words, cwd=tmp_path, PLACE="here"), fresh(*words))
+    arguments = ["-c", CODE[name], "first", "--second"]
+    assert_same(python(*arguments, cwd=tmp_path, PLACE="here"), fresh(*arguments))
 
 
-@pytest.mark.parametrize("words", [["place/one.py", "x"], ["-m", "place.one", "x"]], ids=["file", "module"])
-def test_files_and_modules_are_the_main_program(words, python, fresh, tmp_path):
+@pytest.mark.parametrize("message", [["place/one.py", "x"], ["-m", "place.one", "x"]], ids=["file", "module"])
+def test_files_and_modules_are_the_main_program(message, python, fresh, tmp_path):
     (tmp_path / "place").mkdir()
     about = "__name__, __file__, sys.argv, sys.path[0], getattr(__main__.__spec__, 'name', None), __main__.found"
     (tmp_path / "place" / "one.py").write_text(f"import sys, __main__\nfound = 5\nprint({about})\n")
-    done = python(*words, cwd=tmp_path, PLACE="here")
-    assert done.returncode == 0, done.stderr
-    assert_same(done, fresh(*words))
+    completed = python(*message, cwd=tmp_path, PLACE="here")
+    assert completed.returncode == 0, completed.stderr
+    assert_same(completed, fresh(*message))
 
 
 def test_streams_can_be_one(python):
-    done = python("-c", "import os; os.write(1, b'a'); os.write(2, b'b'); os.write(1, b'c')", merged=True)
-    assert (done.stdout, done.stderr) == ("abc", "")
+    completed = python("-c", "import os; os.write(1, b'a'); os.write(2, b'b'); os.write(1, b'c')", merged=True)
+    assert (completed.stdout, completed.stderr) == ("abc", "")
 
 
 def test_who_takes_too_long_is_killed(python):
@@ -110,16 +110,16 @@ def is_gone(number: int) -> bool:
 
 def test_children_differ_in_what_they_draw_and_know_nothing_of_the_bundle(python):
     code = "import numpy, random, sys; print(numpy.random.rand(), random.random(), 'bundle' in sys.modules)"
-    one, two = (python("-c", code, cwd=Path("/")).stdout.split() for _ in range(2))
-    assert one[2] == two[2] == "False"
-    assert one[0] != two[0]
-    assert one[1] != two[1]
+    first, two = (python("-c", code, cwd=Path("/")).stdout.split() for _ in range(2))
+    assert first[2] == two[2] == "False"
+    assert first[0] != two[0]
+    assert first[1] != two[1]
 
 
 def test_a_limit_is_that_of_one_child(python, tmp_path):
     code = "open('file', 'wb', buffering=0).write(bytes(50)); open('file', 'ab', buffering=0).write(bytes(50))"
-    done = python("-c", code, cwd=tmp_path, limit=50)
-    assert done.stderr.splitlines()[-1] == "OSError: [Errno 27] File too large"
+    completed = python("-c", code, cwd=tmp_path, limit=50)
+    assert completed.stderr.splitlines()[-1] == "OSError: [Errno 27] File too large"
     assert python("-c", code, cwd=tmp_path).returncode == 0
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
 
@@ -128,8 +128,8 @@ def test_a_limit_is_that_of_one_child(python, tmp_path):
 def test_a_folder_without_permission_to_write_may_be_closed_to_root(python, tmp_path):
     tmp_path.chmod(0o555)
     code = "open('file', 'w')"
-    done = python("-c", code, cwd=tmp_path, keeps_modes=True)
-    assert done.stderr.splitlines()[-1] == "PermissionError: [Errno 13] Permission denied: 'file'"
+    completed = python("-c", code, cwd=tmp_path, keeps_modes=True)
+    assert completed.stderr.splitlines()[-1] == "PermissionError: [Errno 13] Permission denied: 'file'"
     tmp_path.chmod(0o755)
     assert python("-c", code, cwd=tmp_path, keeps_modes=True).returncode == 0
 

@@ -21,20 +21,20 @@ LEARNED = ("training", "unlabeled")
 
 
 def entry(name: str, patient: str | None = None, domain: str | None = None, label: bool = True) -> dict[str, str]:
-    made = {"image": f"/data/{name}.png"} | ({"label": f"/data/{name}_label.png"} if label else {})
-    return made | ({"patient": patient} if patient else {}) | ({"domain": domain} if domain else {})
+    result = {"image": f"/data/{name}.png"} | ({"label": f"/data/{name}_label.png"} if label else {})
+    return result | ({"patient": patient} if patient else {}) | ({"domain": domain} if domain else {})
 
 
 def a_list(**changes: list[dict[str, str]]) -> dict[str, list[dict[str, str]]]:
     """Two domains, A and B, and a third, C, each in every part; no patient in two parts."""
     parts: dict[str, list[dict[str, str]]] = {}
     for part in ("training", "unlabeled", "validation", "test"):
-        parts[part] = [entry(f"{part}_{one}", f"{part} {one}", one, part != "unlabeled") for one in "ABC"]
+        parts[part] = [entry(f"{part}_{item}", f"{part} {item}", item, part != "unlabeled") for item in "ABC"]
     return parts | changes
 
 
 def names(parts: dict[str, list[dict[str, str]]], part: str) -> list[str]:
-    return [Path(one["image"]).stem for one in parts[part]]
+    return [Path(item["image"]).stem for item in parts[part]]
 
 
 def test_each_protocol_has_its_overlay():
@@ -69,7 +69,7 @@ def test_shift_learns_from_images_of_the_target_and_from_none_of_its_labels():
     served = apply_protocol(given, "shift", "A", "B")
     assert names(served, "training") == ["training_A"]
     assert names(served, "unlabeled") == ["unlabeled_A", "unlabeled_B", "training_B"]
-    assert all("label" not in one for one in served["unlabeled"])
+    assert all("label" not in item for item in served["unlabeled"])
     assert names(served, "validation") == ["validation_A"]
     assert names(served, "test") == ["test_B"]
     assert given == a_list()  # entries of the list keep their labels
@@ -127,7 +127,9 @@ def test_domains_that_make_no_pair_are_refused(protocol, source, target, fault):
 
 @pytest.mark.parametrize("protocol", ["transfer", "shift"])
 def test_a_list_without_domains_is_refused(protocol):
-    plain = {part: [{k: v for k, v in one.items() if k != "domain"} for one in rest] for part, rest in a_list().items()}
+    plain = {
+        part: [{k: v for k, v in item.items() if k != "domain"} for item in rest] for part, rest in a_list().items()
+    }
     with pytest.raises(ValueError, match="no entry of the data list has one; give entries the key domain"):
         apply_protocol(plain, protocol, "A", "B")
 
@@ -136,7 +138,7 @@ def test_a_list_without_domains_is_refused(protocol):
 def test_a_part_without_its_domain_is_refused(part):
     side = "B" if part == "test" else "A"
     parts = a_list()
-    parts[part] = [one for one in parts[part] if one["domain"] != side]
+    parts[part] = [item for item in parts[part] if item["domain"] != side]
     with pytest.raises(ValueError, match=f"{part} of the data list has no image of {side}, which transfer needs"):
         apply_protocol(parts, "transfer", "A", "B")
 
@@ -144,7 +146,7 @@ def test_a_part_without_its_domain_is_refused(part):
 def test_shift_without_images_of_the_target_to_learn_from_is_refused():
     parts = a_list()
     for part in LEARNED:
-        parts[part] = [one for one in parts[part] if one["domain"] != "B"]
+        parts[part] = [item for item in parts[part] if item["domain"] != "B"]
     with pytest.raises(ValueError, match="shift needs training images of B and the data list has none; use transfer"):
         apply_protocol(parts, "shift", "A", "B")
 
@@ -197,7 +199,7 @@ def test_each_protocol_trains_and_keeps_the_checkpoint_that_it_chose(protocol, p
 
 
 def domains(entries: list[dict[str, str]]) -> set[str]:
-    return {one["domain"] for one in entries}
+    return {item["domain"] for item in entries}
 
 
 @pytest.mark.parametrize(("protocol", "unlabeled"), [("transfer", {"lab_a"}), ("shift", {"lab_a", "lab_b"})])
@@ -255,8 +257,8 @@ def test_authors_choose_checkpoint_and_threshold_on_the_test_part(parsed):
     datalist = parser.get_parsed_content("data#datalist")
     assert parser.get_parsed_content("validate#dataset#data") == datalist["test"]
     evaluator = parser.get_parsed_content("validate#evaluator")
-    seen = []
-    evaluator.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: seen.extend(engine.state.output))
+    recorded = []
+    evaluator.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: recorded.extend(engine.state.output))
     evaluator.run()
     scores = evaluator.state.metrics
     assert evaluator.state.key_metric_name == "swept_jaccard"
@@ -264,11 +266,13 @@ def test_authors_choose_checkpoint_and_threshold_on_the_test_part(parsed):
     assert {"pooled_dice", "pooled_jaccard", "mean_dice", "mean_jaccard", "swept_threshold"} <= set(scores)
     assert parser.get_parsed_content("thresholds")[0] == 0
     assert parser.get_parsed_content("thresholds")[-1] == pytest.approx(0.88)
-    for output in seen:
+    for output in recorded:
         assert output["squeezed_probability"].shape == output["squeezed_label"].shape == (1, 32, 32)
         assert output["pred"].shape == output["label"].shape == (1, 64, 48)  # width first; scored at native size
     # the threshold is one of many, so no single one scores higher
-    joined = {key: torch.cat([output[key].flatten() for output in seen]) for key in seen[0] if "squeezed" in key}
+    joined = {
+        key: torch.cat([output[key].flatten() for output in recorded]) for key in recorded[0] if "squeezed" in key
+    }
     for threshold in (0.0, 0.5, 0.88):
         predicted, truth = joined["squeezed_probability"] > threshold, joined["squeezed_label"] > 0
         union = (predicted | truth).sum()

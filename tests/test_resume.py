@@ -66,33 +66,35 @@ def copies(copy_bundle) -> Any:
     """Copies of the bundle with the means to be killed."""
 
     def copy(name: str) -> Any:
-        made = copy_bundle(name)
-        made.edit("train.json", {"max_epochs": EPOCHS})
-        (made.root / "accident.py").write_text(ACCIDENT)
-        train = json.loads((made.root / "configs" / "train.json").read_text())
+        bundle_copy = copy_bundle(name)
+        bundle_copy.edit("train.json", {"max_epochs": EPOCHS})
+        (bundle_copy.root / "accident.py").write_text(ACCIDENT)
+        train = json.loads((bundle_copy.root / "configs" / "train.json").read_text())
         prepare = {"_target_": "accident.prepare", "at": "@accident"}
-        (made.root / "configs" / "accident.json").write_text(
+        (bundle_copy.root / "configs" / "accident.json").write_text(
             json.dumps({"initialize": [*train["initialize"], prepare], "accident": "none 0"})
         )
-        return made
+        return bundle_copy
 
     return copy
 
 
-def train(made: Any, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> None:
+def train(bundle_copy: Any, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> None:
     """Train to the end, in this process."""
-    monkeypatch.chdir(made.root)
+    monkeypatch.chdir(bundle_copy.root)
     settings |= {"device": "cpu", "amp": False}
     files = ["configs/train.json", "configs/methods/semi_moe.yaml"]
     monai_bundle.run("training", config_file=files, logging_file=False, **settings)
 
 
-def killed(made: Any, *words: str) -> str:
+def killed(bundle_copy: Any, *arguments: str) -> str:
     """Train in another process until the accident; what it said."""
-    configs = made.configs("train.json", "methods/semi_moe.yaml", "accident.json")
-    done = made.python("-m", "monai.bundle", "run", "training", "--config_file", configs, *words, cwd=made.root)
-    assert done.returncode == -signal.SIGKILL, done.stderr
-    return done.stderr
+    configs = bundle_copy.configs("train.json", "methods/semi_moe.yaml", "accident.json")
+    completed = bundle_copy.python(
+        "-m", "monai.bundle", "run", "training", "--config_file", configs, *arguments, cwd=bundle_copy.root
+    )
+    assert completed.returncode == -signal.SIGKILL, completed.stderr
+    return completed.stderr
 
 
 def numbers(content: Any, key: str = "") -> Iterator[tuple[str, Any]]:
@@ -107,39 +109,39 @@ def numbers(content: Any, key: str = "") -> Iterator[tuple[str, Any]]:
         yield key, content
 
 
-def saved(made: Any) -> dict[str, Any]:
+def saved(bundle_copy: Any) -> dict[str, Any]:
     """Model, optimizer, schedule, objective, best score and early stopping, by their place."""
-    models = made.root / "runs" / "semi_moe"
+    models = bundle_copy.root / "runs" / "semi_moe"
     files = {name: torch.load(models / name, weights_only=True) for name in ("model.pt", "checkpoints/resume.pt")}
     return dict(numbers(files))
 
 
-def assert_same_end(made: Any, other: Any) -> None:
-    one, two = saved(made), saved(other)
-    assert one.keys() == two.keys()
-    assert {"epoch", "score", "counter", "last_epoch", "exp_avg", "step"} <= {key.rpartition("/")[2] for key in one}
-    assert any("/objective/" in key for key in one)
-    assert any("/ema/" in key for key in one)
-    for key, value in one.items():
+def assert_same_end(bundle_copy: Any, other: Any) -> None:
+    first, two = saved(bundle_copy), saved(other)
+    assert first.keys() == two.keys()
+    assert {"epoch", "score", "counter", "last_epoch", "exp_avg", "step"} <= {key.rpartition("/")[2] for key in first}
+    assert any("/objective/" in key for key in first)
+    assert any("/ema/" in key for key in first)
+    for key, value in first.items():
         if isinstance(value, torch.Tensor):
             assert torch.allclose(value.double(), two[key].double(), rtol=0, atol=1e-5), key
         else:
             assert value == (pytest.approx(two[key], abs=1e-5) if isinstance(value, float) else two[key]), key
-    assert not list(made.root.rglob("*.part*")), "what a killed run left is taken away"
+    assert not list(bundle_copy.root.rglob("*.part*")), "what a killed run left is taken away"
 
 
-def rows(made: Any) -> list[dict[str, str]]:
-    with (made.root / "runs" / "semi_moe" / "training.csv").open(newline="") as file:
+def rows(bundle_copy: Any) -> list[dict[str, str]]:
+    with (bundle_copy.root / "runs" / "semi_moe" / "training.csv").open(newline="") as file:
         return [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(file)]
 
 
-def assert_each_epoch_is_told_once(made: Any, other: Any) -> None:
-    assert [row["epoch"] for row in rows(made)] == [str(epoch + 1) for epoch in range(EPOCHS)]
-    for row, expected in zip(rows(made), rows(other), strict=True):
+def assert_each_epoch_is_told_once(bundle_copy: Any, other: Any) -> None:
+    assert [row["epoch"] for row in rows(bundle_copy)] == [str(epoch + 1) for epoch in range(EPOCHS)]
+    for row, expected in zip(rows(bundle_copy), rows(other), strict=True):
         assert {key: float(value) for key, value in row.items()} == pytest.approx(
             {key: float(value) for key, value in expected.items()}, rel=1e-4, abs=1e-5
         )
-    events = EventAccumulator(str(made.root / "runs" / "semi_moe" / "tensorboard"))
+    events = EventAccumulator(str(bundle_copy.root / "runs" / "semi_moe" / "tensorboard"))
     events.Reload()
     for name in ("labeled/seg", "pooled_dice"):
         assert [event.step for event in events.Scalars(name)] == list(range(1, EPOCHS + 1)), name
@@ -148,13 +150,13 @@ def assert_each_epoch_is_told_once(made: Any, other: Any) -> None:
 @pytest.fixture(scope="module")
 def unbroken(copies) -> Any:
     """An unbroken training by number of loader processes, each made once."""
-    made: dict[int, Any] = {}
+    result: dict[int, Any] = {}
 
     def get(workers: int, monkeypatch: pytest.MonkeyPatch) -> Any:
-        if workers not in made:
-            made[workers] = copies(f"unbroken_{workers}")
-            train(made[workers], monkeypatch, num_workers=workers)
-        return made[workers]
+        if workers not in result:
+            result[workers] = copies(f"unbroken_{workers}")
+            train(result[workers], monkeypatch, num_workers=workers)
+        return result[workers]
 
     return get
 
@@ -168,31 +170,36 @@ def unbroken(copies) -> Any:
 )
 def test_a_killed_training_ends_where_the_unbroken_one_ends(workers, accidents, copies, unbroken, monkeypatch):
     """Killed in the first step of epoch 2, and half-way through the resume file of epoch 2."""
-    made = copies(f"killed_{workers}")
-    folder = made.root / "runs" / "semi_moe" / "checkpoints"
+    bundle_copy = copies(f"killed_{workers}")
+    folder = bundle_copy.root / "runs" / "semi_moe" / "checkpoints"
     for number, accident in enumerate(accidents):
-        said = killed(made, "--num_workers", str(workers), "--accident", accident, "--resume", "TRUE")
-        assert ("training starts from the beginning" if number == 0 else "1 epochs are done") in said
+        output = killed(bundle_copy, "--num_workers", str(workers), "--accident", accident, "--resume", "TRUE")
+        assert ("training starts from the beginning" if number == 0 else "1 epochs are done") in output
         assert torch.load(folder / "resume.pt", weights_only=True)["trainer"]["epoch"] == 1
     assert [path.read_bytes() for path in folder.glob(".*.partial")] == [b"half of it"]
-    assert len(rows(made)) == 2, "the table knows of an epoch that is done again"
-    train(made, monkeypatch, num_workers=workers, resume="True")
+    assert len(rows(bundle_copy)) == 2, "the table knows of an epoch that is done again"
+    train(bundle_copy, monkeypatch, num_workers=workers, resume="True")
     whole = unbroken(workers, monkeypatch)
-    assert_same_end(made, whole)
-    assert_each_epoch_is_told_once(made, whole)
+    assert_same_end(bundle_copy, whole)
+    assert_each_epoch_is_told_once(bundle_copy, whole)
 
 
 @pytest.mark.slow
 def test_kills_at_random_moments_change_nothing(copies, unbroken, monkeypatch):
     """Killed from outside again and again, wherever it is, until it ends."""
-    made = copies("killed_at_random")
+    bundle_copy = copies("killed_at_random")
     chance = random.Random(time.time_ns())
-    command = made.command(
-        "run", "training", "--config_file", made.configs("train.json", "methods/semi_moe.yaml"), "--resume", "True"
+    command = bundle_copy.command(
+        "run",
+        "training",
+        "--config_file",
+        bundle_copy.configs("train.json", "methods/semi_moe.yaml"),
+        "--resume",
+        "True",
     )
     for _ in range(30):
         process = subprocess.Popen(
-            command, cwd=made.root, stderr=subprocess.DEVNULL, env=os.environ | {"CUDA_VISIBLE_DEVICES": ""}
+            command, cwd=bundle_copy.root, stderr=subprocess.DEVNULL, env=os.environ | {"CUDA_VISIBLE_DEVICES": ""}
         )
         try:
             process.wait(timeout=chance.uniform(4, 9))
@@ -202,8 +209,8 @@ def test_kills_at_random_moments_change_nothing(copies, unbroken, monkeypatch):
         else:
             assert process.returncode == 0
             break
-    train(made, monkeypatch, resume="yes")
+    train(bundle_copy, monkeypatch, resume="yes")
     whole = unbroken(0, monkeypatch)
-    assert_same_end(made, whole)
-    assert_each_epoch_is_told_once(made, whole)
-    assert Path(made.root / "runs" / "semi_moe" / "model.pt").is_file()
+    assert_same_end(bundle_copy, whole)
+    assert_each_epoch_is_told_once(bundle_copy, whole)
+    assert Path(bundle_copy.root / "runs" / "semi_moe" / "model.pt").is_file()

@@ -58,11 +58,11 @@ class Section:
 
 def read_row(line: str) -> Row:
     """A line of a table of five columns, meaning and unit not empty where there are any."""
-    key, meaning, _, default, words = (cell.strip() for cell in line.strip("|").split("|"))
+    key, meaning, _, default, arguments = (cell.strip() for cell in line.strip("|").split("|"))
     assert meaning
     values = [DefaultParseValue(text) for text in re.findall(r"`([^`]+)`", default)]
     assert len(values) == (2 if "with CUDA, else" in default else 1), line
-    return Row(key.strip("`"), values[0], values[-1], shlex.split(words.strip("`")))
+    return Row(key.strip("`"), values[0], values[-1], shlex.split(arguments.strip("`")))
 
 
 def read_section(text: str) -> Section:
@@ -123,8 +123,8 @@ def test_the_words_of_a_row_change_its_setting_and_are_refused_by_nobody(
         assert resolved(parsed(section, **{row.key: DefaultParseValue(text)}), row.key) == value, row.key
     monkeypatch.setenv("PAGER", "cat")
     files = ["--config_file", str([str(ROOT / file) for file in section.files])]
-    words = [word for row in section.rows for word in row.words]
-    code = load_program("check_config").main([section.run_id, *files, *words])
+    arguments = [word for row in section.rows for word in row.words]
+    code = load_program("check_config").main([section.run_id, *files, *arguments])
     assert (code, capsys.readouterr().out) == (0, "check_config: no problems found\n")
 
 
@@ -132,19 +132,19 @@ def test_the_words_of_a_row_change_its_setting_and_are_refused_by_nobody(
 def test_no_setting_is_left_out(run_id: str) -> None:
     """What is expected, and every key at the top of a config that holds a number, a text or a list of numbers."""
     sections = [section for section in SECTIONS if section.run_id == run_id]
-    wanted = set(EXPECTED[run_id])
+    expected = set(EXPECTED[run_id])
     for file in {file for section in sections for file in section.files if "/methods/" not in file}:
         if run_id == "evaluating" and file == "configs/train.json":  # the page says that they count there too
             continue
         text = (ROOT / file).read_text(encoding="utf-8")
         content = json.loads(text) if file.endswith(".json") else yaml.safe_load(text)
-        wanted |= {key for key, value in content.items() if "#" not in key and is_plain(value)} - NO_SETTINGS
-    assert wanted - {row.key for section in sections for row in section.rows} == set()
+        expected |= {key for key, value in content.items() if "#" not in key and is_plain(value)} - NO_SETTINGS
+    assert expected - {row.key for section in sections for row in section.rows} == set()
 
 
 def is_plain(value: Any) -> bool:
     if isinstance(value, list):
-        return bool(value) and all(isinstance(one, int | float) for one in value)
+        return bool(value) and all(isinstance(item, int | float) for item in value)
     return not isinstance(value, dict) and not str(value).startswith(("@", "$"))
 
 
@@ -158,7 +158,7 @@ def initialized(*names: str, run_id: str = "training", configs: Path = ROOT / "c
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "said"),
+    ("key", "value", "message"),
     [
         ("max_epochs", "many", "max_epochs is 'many'; it must be an integer, at least 1 and at most 1000000"),
         ("max_epochs", None, "max_epochs is None; it must be an integer"),
@@ -181,10 +181,10 @@ def initialized(*names: str, run_id: str = "training", configs: Path = ROOT / "c
         ("train#handler", [], "train#handler is not a setting of these configs; did you mean train#handlers?"),
     ],
 )
-def test_a_wrong_setting_is_refused_before_the_run(key: str, value: Any, said: str) -> None:
+def test_a_wrong_setting_is_refused_before_the_run(key: str, value: Any, message: str) -> None:
     with pytest.raises(RuntimeError) as failed:
         initialized("train.json", **{key: value})
-    assert said in sentence(failed.value)
+    assert message in sentence(failed.value)
 
 
 def test_valid_settings_are_accepted() -> None:

@@ -66,10 +66,10 @@ def test_the_default_network_takes_them_and_finds_drawn_glands(model, repository
         for step in normalize:
             record = step(record)
         with torch.inference_mode():
-            found = network.eval()(record["image"].as_tensor()[None])[0].argmax(0) == 1
+            result = network.eval()(record["image"].as_tensor()[None])[0].argmax(0) == 1
         truth = torch.tensor(read_label(entry["label"]).pixels > 0)
-        shared += 2 * float((found & truth).sum())
-        total += float(found.sum() + truth.sum())
+        shared += 2 * float((result & truth).sum())
+        total += float(result.sum() + truth.sum())
     assert shared / total > 0.8
 
 
@@ -82,6 +82,6 @@ def test_they_find_the_glands_of_real_tissue(name, model, repository_root, glas_
     parser.update({"bundle_root": str(repository_root), "device": "cpu", "amp": False, "mpp": PIXEL_SIZE})
     parser.update({"dataset_dir": str(image), "output_dir": str(tmp_path)})
     parser.get_parsed_content("evaluator").run()
-    found = read_label(str(tmp_path / f"{name}_mask.png")).pixels > 0
+    result = read_label(str(tmp_path / f"{name}_mask.png")).pixels > 0
     truth = read_label(str(mask)).pixels > 0
-    assert 2 * (found & truth).sum() / (found.sum() + truth.sum()) > 0.9
+    assert 2 * (result & truth).sum() / (result.sum() + truth.sum()) > 0.9

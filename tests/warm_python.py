@@ -71,8 +71,8 @@ def serve(listener: socket.socket) -> dict[str, Any] | None:
             if pid == 0:
                 signal.set_wakeup_fd(-1)
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                for one in (listener, woken, waker, connection, *waiting):
-                    one.close()
+                for item in (listener, woken, waker, connection, *waiting):
+                    item.close()
                 return request
             for file in request["files"]:
                 os.close(file)
@@ -92,9 +92,9 @@ def reap(waiting: dict[socket.socket, int]) -> None:
     """Send the exit codes of the children that have ended."""
     ended = {}
     with contextlib.suppress(ChildProcessError):  # there are no more children
-        while (found := os.waitpid(-1, os.WNOHANG))[0]:
-            ended[found[0]] = os.waitstatus_to_exitcode(found[1])
-    for connection in [one for one, pid in waiting.items() if pid in ended]:
+        while (result := os.waitpid(-1, os.WNOHANG))[0]:
+            ended[result[0]] = os.waitstatus_to_exitcode(result[1])
+    for connection in [item for item, pid in waiting.items() if pid in ended]:
         with contextlib.suppress(BrokenPipeError), connection:  # the client has gone
             connection.sendall(b"%d\n" % ended[waiting.pop(connection)])
 
@@ -136,10 +136,10 @@ def keep_modes() -> None:
     assert system.capset(header, sets) == 0
 
 
-def become(words: Sequence[str]) -> None:
+def become(arguments: Sequence[str]) -> None:
     """Run what ``python ARGUMENTS`` would run, as the main program."""
     paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
-    kind, *rest = words
+    kind, *rest = arguments
     while kind in ("-u", "-W"):
         if kind == "-W":
             warnings.simplefilter(rest.pop(0))  # type: ignore[arg-type]

@@ -55,16 +55,16 @@ class Edges:
         borders = np.searchsorted(blocks, np.arange(blocks[-1] + 2))
         total = 0
         for first, last in pairwise(borders.tolist()):
-            one, other = tree.query(tree.geometries[first:last])
-            is_first = other > one + first
-            one, other = one[is_first] + first, other[is_first]
-            total += len(one)
+            left, right = tree.query(tree.geometries[first:last])
+            is_first = right > left + first
+            left, right = left[is_first] + first, right[is_first]
+            total += len(left)
             if total > NEAR:
                 raise AnnotationError(
                     f"its outline is tangled: more than {NEAR:,} pairs of its edges are near each other; simplify or "
                     "redraw it"
                 )
-            yield one, other
+            yield left, right
 
     def _overlaps(self) -> NDArray[np.intp]:
         """Return for each edge how many edges overlap it along x, or along y if these are fewer."""
@@ -75,10 +75,10 @@ class Edges:
         ]
         return min(by_axis, key=lambda overlaps: int(overlaps.sum()))
 
-    def share_length(self, one: NDArray[np.intp], other: NDArray[np.intp]) -> NDArray[np.bool_]:
+    def share_length(self, first: NDArray[np.intp], second: NDArray[np.intp]) -> NDArray[np.bool_]:
         """Return whether edges on the same line have more than a point in common."""
-        low = np.maximum(self.low[one], self.low[other])
-        return np.asarray((np.minimum(self.high[one], self.high[other]) > low).any(axis=1))
+        low = np.maximum(self.low[first], self.low[second])
+        return np.asarray((np.minimum(self.high[first], self.high[second]) > low).any(axis=1))
 
     def side(self, edge: NDArray[np.intp], points: Points) -> Points:
         """Return on which side of an edge each point lies: -1, 0 or 1."""
@@ -107,12 +107,12 @@ def check_crossings(rings: Sequence[Points]) -> None:
     """
     edges = Edges(rings)
     crossings = retraced = 0
-    for one, other in edges.near_pairs():
-        start, end = edges.side(one, edges.starts[other]), edges.side(one, edges.ends[other])
+    for first, second in edges.near_pairs():
+        start, end = edges.side(first, edges.starts[second]), edges.side(first, edges.ends[second])
         is_across = start * end < 0
-        on_line = (start == 0) & (end == 0) & edges.share_length(one, other)
-        back = edges.side(other[is_across], edges.starts[one[is_across]])
-        crossings += int((back * edges.side(other[is_across], edges.ends[one[is_across]]) < 0).sum())
+        on_line = (start == 0) & (end == 0) & edges.share_length(first, second)
+        back = edges.side(second[is_across], edges.starts[first[is_across]])
+        crossings += int((back * edges.side(second[is_across], edges.ends[first[is_across]]) < 0).sum())
         retraced += int(on_line.sum())
         if crossings > CROSSINGS or retraced > RETRACED:
             what = f"crosses itself more than {CROSSINGS:,}" if crossings > CROSSINGS else f"retraces {RETRACED:,}"

@@ -2,7 +2,7 @@
 
 A pixel belongs to a shape if its center lies inside. A center on the border belongs to the shape to its right or below,
 so touching shapes neither share nor miss a pixel, and shapes along pixel edges give their pixels back. Common libraries
-treat centers on all borders alike, as inside or as outside, so they are not used here.
+count centers on a border always as inside, or always as outside, so they are not used here.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ def slides_to_predict(
     files = [file for file in sorted(path.iterdir()) if _has_suffix(file, SLIDE_SUFFIXES) and file.is_file()]
     levels, unreadable = _dicom_levels(path, series)
     warn_of_others(path, [*files, *levels], dict.fromkeys(unreadable, "no slide that OpenSlide can open"))
-    files = sorted([*files, *{one: file for file, one in reversed(levels.items())}.values()])
+    files = sorted([*files, *{uid: file for file, uid in reversed(levels.items())}.values()])
     if not files:
         suffixes = ", ".join([*SLIDE_SUFFIXES, *([DICOM_SUFFIX] if series else [])])
         raise ValueError(f"no slide in {path}; give a folder with {suffixes} files")
@@ -61,16 +61,16 @@ def slides_to_predict(
 
 
 def _dicom_levels(folder: Path, series: Callable[[Path], str | None] | None) -> tuple[dict[Path, str], list[str]]:
-    """Return the DICOM files of a folder, sorted, with their series; and the names of those that are no slide."""
+    """Return the DICOM files of a folder, sorted, with their series; and the names of those that are not slides."""
     if series is None:
         return {}, []
     files = [file for file in sorted(folder.iterdir()) if _has_suffix(file, (DICOM_SUFFIX,)) and file.is_file()]
     found = {file: series(file) for file in files}
-    return {file: one for file, one in found.items() if one}, [file.name for file, one in found.items() if not one]
+    return {file: uid for file, uid in found.items() if uid}, [file.name for file, uid in found.items() if not uid]
 
 
 def _has_suffix(file: Path, suffixes: Collection[str]) -> bool:
-    """Return whether a file has a suffix; hidden files are no slides, such as ``._slide.tif`` of macOS."""
+    """Return whether a file has a suffix; hidden files are not slides, such as ``._slide.tif`` of macOS."""
     return file.suffix.lower() in suffixes and not file.name.startswith(".")
 
 

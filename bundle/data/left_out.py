@@ -1,4 +1,4 @@
-"""Files of a folder that are left out, so that nothing is passed over without a word."""
+"""Reports of files in a folder that are left out, so that no file is skipped silently."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 def others_in(folder: Path, used: Collection[Path]) -> list[Path]:
-    """Return the files of a folder that are not used, sorted: other formats, and links that lead nowhere.
+    """Return the files of a folder that are not used, sorted: other formats, and broken links.
 
     Folders and hidden files do not count.
 

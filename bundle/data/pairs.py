@@ -176,7 +176,7 @@ def _refuse_mask_folders(images: Sequence[Path], root: Path) -> None:
 
 
 def _check_links(folder: Path, other: Path, is_mask: Callable[[Path], bool]) -> None:
-    """Refuse links of masks that lead nowhere: their images would silently become unlabeled."""
+    """Refuse broken links of masks: their images would silently become unlabeled."""
     masks = [file.name for file in _files(folder, other) if is_dead_link(file) and is_mask(file)]
     if masks:
         links = "is a link that leads" if len(masks) == 1 else "are links that lead"

@@ -162,13 +162,13 @@ def _blend_over_white(
 
 def _by_strips(convert: Callable[..., NDArray[np.uint8]], *values: NDArray[Any]) -> NDArray[np.uint8]:
     """Apply an elementwise conversion to arrays (H, ...) of the same height, some rows at a time."""
-    places = list(strips(values[0].shape))
-    if len(places) < 2:
+    slices = list(strips(values[0].shape))
+    if len(slices) < 2:
         return convert(*values)
-    first = convert(*(array[places[0]] for array in values))
+    first = convert(*(array[slices[0]] for array in values))
     converted = np.empty((len(values[0]), *first.shape[1:]), np.uint8)
-    converted[places[0]] = first
-    for rows in places[1:]:
+    converted[slices[0]] = first
+    for rows in slices[1:]:
         converted[rows] = convert(*(array[rows] for array in values))
     return converted
 

@@ -110,7 +110,7 @@ def expected(schema: Mapping[str, Any]) -> str:
         "maximum": "at most",
         "exclusiveMaximum": "less than",
     }
-    ranges = [f"{words} {schema[name]}" for name, words in limits.items() if name in schema]
+    ranges = [f"{label} {schema[name]}" for name, label in limits.items() if name in schema]
     return names[schema["type"]] + (f", {' and '.join(ranges)}" if ranges else "")
 
 
@@ -153,12 +153,12 @@ def walk(content: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 def strings(parser: ConfigParser) -> list[tuple[str, str]]:
     """Return all strings of a config with their keys; references are made absolute if possible."""
-    found = [(key, text) for key, text in walk(parser.config) if isinstance(text, str)]
-    for number, (key, text) in enumerate(found):
+    texts = [(key, text) for key, text in walk(parser.config) if isinstance(text, str)]
+    for number, (key, text) in enumerate(texts):
         if "@#" in text:
             with contextlib.suppress(ValueError):
-                found[number] = (key, parser.resolve_relative_ids(key, text))
-    return found
+                texts[number] = (key, parser.resolve_relative_ids(key, text))
+    return texts
 
 
 def references(text: str) -> set[str]:

@@ -103,8 +103,8 @@ def sentence(error: BaseException) -> str:
     system_error = SYSTEM_ERROR.search(text)
     if system_error:
         return _system_sentence(int(system_error["number"]), system_error["what"], system_error["where"])
-    for words, meaning in KNOWN:
-        if words in text:
+    for fragment, meaning in KNOWN:
+        if fragment in text:
             return f"{meaning} ({shorten(text, 120, placeholder=' ...')})"
     if kind in SENTENCE_TYPES and text:
         return text

@@ -192,14 +192,14 @@ def _definition(parser: Any, key: str) -> Any:
         return None
 
 
-def _command(words: Sequence[str] | None) -> dict[str, Any]:
+def _command(arguments: Sequence[str] | None) -> dict[str, Any]:
     """Return the command of a training and its config files, if it is a run of ``monai.bundle``."""
-    if not words or "run" not in words[1:2] or not str(words[0]).endswith("__main__.py"):
+    if not arguments or "run" not in arguments[1:2] or not str(arguments[0]).endswith("__main__.py"):
         return {}
-    words = [str(word) for word in words[1:]]
-    value = next((words[index + 1] for index, word in enumerate(words[:-1]) if word == "--config_file"), None)
+    arguments = [str(word) for word in arguments[1:]]
+    value = next((arguments[index + 1] for index, word in enumerate(arguments[:-1]) if word == "--config_file"), None)
     try:
         files = ast.literal_eval(value) if value and value.startswith(("[", "(")) else [value]
     except (SyntaxError, ValueError):
         files = [value]
-    return {"command": command_line(["python", "-m", "monai.bundle", *words]), "config_files": list(files)}
+    return {"command": command_line(["python", "-m", "monai.bundle", *arguments]), "config_files": list(files)}

@@ -183,7 +183,7 @@ class ResumeFile:
         if workers is not None and workers != _workers(trainer):
             logger.warning(
                 "num_workers was %s and is now %s: crops and flips differ from here on, so the result is "
-                "not that of an unbroken training.",
+                "not that of an uninterrupted training.",
                 *(workers, _workers(trainer)),
             )
         for name, item in self.items.items():

@@ -82,12 +82,12 @@ class TrainingSummary:
     def _command(self, run_id: str, *names: str) -> str:
         configs = [str(self.bundle_root / "configs" / name) for name in names]
         config_file = repr(configs).replace(" ", "") if len(configs) > 1 else configs[0]
-        words = ["python", "-m", "monai.bundle", "run", run_id, "--config_file", config_file]
-        words += [] if str(self.bundle_root) == "." else ["--bundle_root", str(self.bundle_root)]
-        words += ["--ckpt_dir", str(self.model.parent), "--dataset_dir"]
+        command = ["python", "-m", "monai.bundle", "run", run_id, "--config_file", config_file]
+        command += [] if str(self.bundle_root) == "." else ["--bundle_root", str(self.bundle_root)]
+        command += ["--ckpt_dir", str(self.model.parent), "--dataset_dir"]
         if run_id == "inference":
-            return f"{command_line(words)} FOLDER_OF_IMAGES{' --mpp UM_PER_PX_OF_THESE' if self.with_mpp else ''}"
-        return command_line([*words, str(self.dataset_dir)])
+            return f"{command_line(command)} FOLDER_OF_IMAGES{' --mpp UM_PER_PX_OF_THESE' if self.with_mpp else ''}"
+        return command_line([*command, str(self.dataset_dir)])
 
 
 class EvaluationSummary:
@@ -118,8 +118,8 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} seconds" if seconds < 100 else f"{seconds / 60:.1f} minutes"
 
 
-def command_line(words: Iterable[str]) -> str:
+def command_line(arguments: Iterable[str]) -> str:
     """Join words to a shell command; words with single quotes, such as lists of configs, get double quotes."""
     return " ".join(
-        f'"{word}"' if "'" in word and not set(word) & set('"$`\\!') else shlex.quote(word) for word in words
+        f'"{word}"' if "'" in word and not set(word) & set('"$`\\!') else shlex.quote(word) for word in arguments
     )

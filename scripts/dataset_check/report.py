@@ -141,8 +141,8 @@ def _rows(columns: Sequence[dict[str, Any]], numbered: bool) -> list[tuple[str, 
         row("um/px", lambda column: _span(column["mpp"])),
         row("  images without", lambda column: _count(column["images_without_mpp"])),
         *(
-            row(f"masks: {words}", lambda column, reading=reading: _count(column["readings"].get(reading)))
-            for reading, words in READINGS.items()
+            row(f"masks: {explanation}", lambda column, reading=reading: _count(column["readings"].get(reading)))
+            for reading, explanation in READINGS.items()
         ),
         row("highest value", lambda column: _count(column["highest_value"])),
         row(f"{gland}, total", lambda column: _count((column["glands"] or {}).get("total"))),

@@ -63,9 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from scripts.benchmarking import settings_of
 
     options = _parser()
-    given, words = options.parse_known_args(arguments)
+    given, overrides = options.parse_known_args(arguments)
     try:
-        changes = settings_of(words)
+        changes = settings_of(overrides)
         for name in ("batch", "size", "threads", "repeats"):
             if getattr(given, name) < 1:
                 raise ValueError(f"--{name} must be at least 1")

@@ -31,13 +31,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--slide", required=True, type=Path, help="slide file")
     parser.add_argument("--output", required=True, type=Path, help="output folder for mask and polygons")
     parser.add_argument("--ckpt_dir", type=Path, default=ROOT / "models", help="folder with model.pt (default: models)")
-    given, words = parser.parse_known_args(arguments)
+    given, overrides = parser.parse_known_args(arguments)
     if not PROC.is_dir():
         print("benchmark_slides: requires Linux, to read the memory of processes from /proc", file=sys.stderr)
         return 1
     command = [sys.executable, "-W", "ignore", "-m", "monai.bundle", "run", "inference", "--config_file", str(CONFIGS)]
     common = ["--bundle_root", ROOT, "--dataset_dir", given.slide, "--output_dir", given.output, "--overwrite", True]
-    command += [*map(str, common), "--ckpt_dir", str(given.ckpt_dir), *words]
+    command += [*map(str, common), "--ckpt_dir", str(given.ckpt_dir), *overrides]
     started = time.monotonic()
     with subprocess.Popen(command, cwd=ROOT) as process:
         peak = watched(process)

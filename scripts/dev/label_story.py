@@ -155,11 +155,11 @@ def serving(output: Path) -> Iterator[str]:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         else:
             probe.close()
-        words = [sys.executable, str(ROOT / "scripts" / "label_app" / "start.py"), "--studies", str(output / "tiles")]
-        words += ["--port", str(address[1]), "--conf", "bundle", str(output / "bundle")]
+        command = [sys.executable, str(ROOT / "scripts" / "label_app" / "start.py"), "--studies", str(output / "tiles")]
+        command += ["--port", str(address[1]), "--conf", "bundle", str(output / "bundle")]
         try:
             sessions = {"MONAI_LABEL_SESSION_PATH": str(output / "sessions")}
-            children.start("server", words, path, output, {**os.environ, **sessions})
+            children.start("server", command, path, output, {**os.environ, **sessions})
             end = time.monotonic() + DEADLINE
             while True:
                 with suppress(OSError), socket.create_connection(address):

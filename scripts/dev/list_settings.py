@@ -60,8 +60,8 @@ def table(settings: Mapping[str, Mapping[str, Any]], files: Sequence[Path]) -> s
         with_cuda, without = (f"`{default[key]}`" for default in defaults)
         default = without if with_cuda == without else f"{with_cuda} with CUDA, else {without}"
         example = setting["example"]
-        words = f'"{example}"' if example.startswith("[") else example
-        cells = [f"`{key}`", setting["description"], setting.get("unit", ""), default, f"`--{key} {words}`"]
+        text = f'"{example}"' if example.startswith("[") else example
+        cells = [f"`{key}`", setting["description"], setting.get("unit", ""), default, f"`--{key} {text}`"]
         rows.append(f"| {' | '.join(cells)} |\n".replace("|  |", "| |"))
     return HEAD + "".join(rows)
 

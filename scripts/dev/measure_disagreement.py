@@ -50,9 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.add_argument(
         "--part", default="test", choices=["validation", "test"], help="part of the data list (default: test)"
     )
-    given, words = options.parse_known_args(arguments)
+    given, overrides = options.parse_known_args(arguments)
     try:
-        changes = settings_of(words)
+        changes = settings_of(overrides)
     except ValueError as error:
         options.error(str(error))
     try:

@@ -104,9 +104,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--part", default="test", choices=["validation", "test"], help="part of the data list (default: test)"
     )
     options.add_argument("--output", type=Path, help="write the scores to this JSON file, too")
-    given, words = options.parse_known_args(arguments)
+    given, overrides = options.parse_known_args(arguments)
     try:
-        changes = settings_of(words)
+        changes = settings_of(overrides)
     except ValueError as error:
         options.error(str(error))
     try:

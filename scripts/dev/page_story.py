@@ -116,15 +116,15 @@ class Annotator:
         self.page.locator(f"[data-image={name}]").click()
         self.page.wait_for_function("name => document.querySelector('#name').textContent === name", arg=name)
         truth = read_label(self.story.output / "drawn" / "label" / f"{name}.png").pixels
-        rings = [shapely.get_coordinates(one.shape.exterior) for one in outlines(truth) if one.shape.area > 100]
+        rings = [shapely.get_coordinates(item.shape.exterior) for item in outlines(truth) if item.shape.area > 100]
         self.page.keyboard.press("o")
         for number, ring in enumerate(rings):
-            places = self.places(ring)
-            self.page.mouse.move(*places[0])
+            positions = self.places(ring)
+            self.page.mouse.move(*positions[0])
             self.page.mouse.down()
-            for place in places[1:]:
-                self.page.mouse.move(*place)
-                if number == len(rings) - 1 and place is places[len(places) * 2 // 3]:
+            for position in positions[1:]:
+                self.page.mouse.move(*position)
+                if number == len(rings) - 1 and position is positions[len(positions) * 2 // 3]:
                     self.shoot("Outline all glands of a few tiles")
             self.page.mouse.up()
         drawn = self.page.evaluate(SHAPES)
@@ -161,9 +161,9 @@ class Annotator:
         for key, wrong in (("e", predicted & ~truth), ("b", truth & ~predicted)):
             depth = distance_transform_edt(wrong)
             middle = np.array(np.unravel_index(depth.argmax(), depth.shape))[::-1]
-            (place,) = self.places(middle[None].astype(float))
+            (position,) = self.places(middle[None].astype(float))
             self.page.keyboard.press(key)
-            self.page.mouse.click(*place)
+            self.page.mouse.click(*position)
         self.page.keyboard.press("s")
         self.page.locator("#message", has_text=f"of {name}").wait_for()
         self.shoot("Accept and correct them with brush and eraser, and save")
@@ -181,8 +181,8 @@ class Annotator:
         box = self.page.locator("#viewer").bounding_box()
         zoom = min(box["width"], box["height"]) / self.story.given.size
         corner = [box["x"] + box["width"] / 2, box["y"] + box["height"] / 2]
-        places: list[list[float]] = ((points - self.story.given.size / 2) * zoom + corner).tolist()
-        return places
+        positions: list[list[float]] = ((points - self.story.given.size / 2) * zoom + corner).tolist()
+        return positions
 
 
 def draw_strip(shots: list[tuple[str, Path]], path: Path) -> None:

@@ -100,11 +100,11 @@ class Record:
             lambda mark: f"<!-- {mark[1]}: {mark[2]} -->{renderers[mark[1]](mark[2])}<!-- /{mark[1]} -->", text
         )
 
-    def _tables(self, words: str) -> str:
-        addresses = [word for word in words.split() if "." in word]
-        columns = [word for word in words.split() if "." not in word]
+    def _tables(self, text: str) -> str:
+        addresses = [word for word in text.split() if "." in word]
+        columns = [word for word in text.split() if "." not in word]
         if not addresses:
-            raise ValueError(f"the marker 'results: {words}' names no table ENTRY.TABLE")
+            raise ValueError(f"the marker 'results: {text}' names no table ENTRY.TABLE")
         titles: list[str] = []
         rows = []
         for address in addresses:
@@ -117,7 +117,7 @@ class Record:
                 raise ValueError(f"table {address} has no column {unknown[0]!r}; choose from {', '.join(own)}")
             titles = titles or [own[name]["title"] for name in names]
             if titles != [own[name]["title"] for name in names]:
-                raise ValueError(f"the marker 'results: {words}' combines tables with different columns")
+                raise ValueError(f"the marker 'results: {text}' combines tables with different columns")
             numbers = [name for name in names if "digits" in own[name]]
             extra = {"command": _command(entry), "commit": entry["commit"]}
             for row in table["rows"].values():
@@ -125,14 +125,14 @@ class Record:
                     rows.append([shown({**extra, **row}.get(name), own[name]) for name in names])
         return "\n" + "".join(f"| {' | '.join(line)} |\n" for line in [titles, ["---"] * len(titles), *rows])
 
-    def _run(self, words: str) -> str:
-        entry = self.entry(words)
+    def _run(self, name: str) -> str:
+        entry = self.entry(name)
         commands = "".join(f"    {line}\n" for line in entry["commands"])
         text = fill(provenance(entry), 120, break_long_words=False, break_on_hyphens=False)
         return "\n" + (f"\n{commands}\n" if commands else "") + f"{text}\n"
 
-    def _number(self, words: str) -> str:
-        name, _, rest = words.partition(".")
+    def _number(self, text: str) -> str:
+        name, _, rest = text.partition(".")
         title, _, rest = rest.partition(".")
         row, _, column = rest.rpartition(".")
         _, table = self.table(f"{name}.{title}")

@@ -42,16 +42,16 @@ def training_arguments(folder: Path) -> tuple[list[str], dict[str, Any]]:
     if not (folder / NAME).is_file():
         raise ValueError(f"{folder} has no {NAME}; give --config_file and the overrides of the training")
     training = read_description(folder / NAME).get("training", {})
-    words = shlex.split(training.get("command", ""))
+    arguments = shlex.split(training.get("command", ""))
     files = [
         next((str(path) for path in (Path(file), ROOT / file) if path.is_file()), None) for file in _files(training)
     ]
-    if not words or not files or None in files:
+    if not arguments or not files or None in files:
         raise ValueError(
             f"{folder / NAME} names no existing configs; give --config_file and the overrides of the training"
         )
-    words = words[words.index("run") + 1 :] if "run" in words else words
-    settings = settings_of(words if words[:1] and words[0].startswith("--") else words[1:])
+    arguments = arguments[arguments.index("run") + 1 :] if "run" in arguments else arguments
+    settings = settings_of(arguments if arguments[:1] and arguments[0].startswith("--") else arguments[1:])
     settings = {key: value for key, value in settings.items() if key not in ("config_file", *OWN)}
     try:
         for file in map(str, files):

@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "MONAI_LABEL_AUTH_ENABLE=true requires a login (docs/monai_label.md)",
             file=sys.stderr,
         )
-    words = [
+    command = [
         "start_server",
         "--app",
         str(APP),
@@ -83,15 +83,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--port",
         str(options.port),
     ]
-    words += ["--uvicorn_app", "lib.server:app", "--log_level", "warning", "--verbose", options.verbose]
+    command += ["--uvicorn_app", "lib.server:app", "--log_level", "warning", "--verbose", options.verbose]
     conf = dict(options.conf or [])
     for setting in (conf | {"hosts": _hosts(names, conf.get("hosts"))}).items():
-        words += ["--conf", *setting]
+        command += ["--conf", *setting]
     url = f"http://{f'[{host}]' if ':' in host else host}:{options.port}"
     print(f"start: serving {folder}; in some seconds the labeling page is at {url} (Ctrl-C stops)", flush=True)
     if options.open and _has_display():
         threading.Thread(target=open_page, args=(host, options.port, url), daemon=True).start()
-    return serve(words)
+    return serve(command)
 
 
 def open_page(host: str, port: int, url: str) -> None:
@@ -107,7 +107,7 @@ def open_page(host: str, port: int, url: str) -> None:
             return
 
 
-def serve(words: Sequence[str]) -> int:
+def serve(arguments: Sequence[str]) -> int:
     """Run MONAI Label's program."""
     os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     from lib.operators import prepare_torchvision
@@ -115,7 +115,7 @@ def serve(words: Sequence[str]) -> int:
     prepare_torchvision(os.environ)
     from monailabel.main import Main
 
-    sys.argv = ["monailabel", *words]
+    sys.argv = ["monailabel", *arguments]
     Main().run()
     return 0
 

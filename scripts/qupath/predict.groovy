@@ -19,7 +19,7 @@ labels.attempt {
     def path = "/infer/${labels.model()}?image=${labels.encoded(name)}&output=image"
     def text = labels.send("POST", path, form.getBytes("UTF-8"), "application/x-www-form-urlencoded")
     def found = PathIO.readObjectsFromGeoJSON(new ByteArrayInputStream(text.getBytes("UTF-8")))
-    // Of an image that is no slide, the server predicts all.
+    // For images that are not slides, the server predicts the whole image.
     found = found.findAll { roi == null || roi.contains(it.getROI().centroidX, it.getROI().centroidY) }
     QP.addObjects(found)
     println "Outlines predicted in ${roi == null ? "all of" : "the selected region of"} ${name}: ${found.size()}."

@@ -1,4 +1,4 @@
-// Send the annotations of the open image that have a class, as its label; they replace the label of before.
+// Send the annotations of the open image that have a class, as its label; they replace the previous label.
 import qupath.lib.io.PathIO
 import qupath.lib.scripting.QP
 import qupath.lib.scripting.ScriptAttributes

@@ -79,9 +79,9 @@ def find_error(content: Mapping[str, Any]) -> str | None:
     error = jsonschema.exceptions.best_match(VALIDATOR.iter_errors(given))
     if error is not None:
         key, *inner = error.absolute_path
-        place = f"an object whose {inner[0]!r} is " if inner and isinstance(inner[0], str) else ""
+        context = f"an object whose {inner[0]!r} is " if inner and isinstance(inner[0], str) else ""
         each = "a list, each value " if any(isinstance(part, int) for part in inner) else ""
-        return f"has a wrong {key!r}: it should be {place}{each}{error.schema['description']}"
+        return f"has a wrong {key!r}: it should be {context}{each}{error.schema['description']}"
     for key in ("per_image", "calibration", "curves"):
         if len({len(column) for column in given.get(key, {}).values()}) > 1:
             return f"has a wrong {key!r}: it should be an object of columns of the same length"

@@ -153,18 +153,18 @@ def command_of_cells(cells: Sequence[Cell], name: str, root: Path) -> list[str]:
     settings = {key: value for key, value in config["overrides"].items() if key not in (*FREE, *LASTING)}
     if content.get("epochs") not in (None, min(epochs_of(config["files"], root), content["steps"])):
         settings["max_epochs"] = content["epochs"]
-    words = ["python", "scripts/benchmark.py", "--output", f"runs/{name}"]
-    words += ["--dataset_dir", "dataset" if synthetic else "DIR"]
-    words += [
+    command = ["python", "scripts/benchmark.py", "--output", f"runs/{name}"]
+    command += ["--dataset_dir", "dataset" if synthetic else "DIR"]
+    command += [
         word for key, value in options.items() if value and value != defaults.get(key) for word in (f"--{key}", value)
     ]
-    words += ["--methods", *methods_of(cells), "--labels", *labels_of(cells)]
-    words += ["--seeds", *(str(seed) for seed in sorted({cell.seed for cell in cells}))]
-    words += ["--budget", f"{content['steps']}steps"]
-    words += ["--set", *(_setting(key, value) for key, value in settings.items())] if settings else []
-    words += ["--threads", str(threads)] if (threads := (content.get("hardware") or {}).get("threads")) else []
-    lines = [shlex.quote(words[0])]
-    for word in map(shlex.quote, words[1:]):  # words are not split, because a setting may contain spaces
+    command += ["--methods", *methods_of(cells), "--labels", *labels_of(cells)]
+    command += ["--seeds", *(str(seed) for seed in sorted({cell.seed for cell in cells}))]
+    command += ["--budget", f"{content['steps']}steps"]
+    command += ["--set", *(_setting(key, value) for key, value in settings.items())] if settings else []
+    command += ["--threads", str(threads)] if (threads := (content.get("hardware") or {}).get("threads")) else []
+    lines = [shlex.quote(command[0])]
+    for word in map(shlex.quote, command[1:]):  # words are not split, because a setting may contain spaces
         if len(lines[-1]) + len(word) < WIDTH:
             lines[-1] += f" {word}"
         else:

@@ -55,7 +55,7 @@ def score_charts(cells: Sequence[Cell], metrics: Sequence[str], against: str) ->
 
 def differences(cells: Sequence[Cell], against: str) -> list[Difference]:
     """Return the differences of the other methods to ``against``, image by image, for each score that has some."""
-    found = []
+    differences = []
     for name in COMPARED:
         results = comparisons(cells, name, against)
         if results:
@@ -63,8 +63,8 @@ def differences(cells: Sequence[Cell], against: str) -> list[Difference]:
             title = meaning.label.replace(meaning.title, f"{meaning.title} per image")
             chart = _difference_chart(results, labels_of(cells), name, against)
             table = comparison_table(results, against, meaning.digits)
-            found.append(Difference(title, chart, table, meaning.larger_is_better is not False))
-    return found
+            differences.append(Difference(title, chart, table, meaning.larger_is_better is not False))
+    return differences
 
 
 def cost_charts(cells: Sequence[Cell]) -> list[Chart]:

@@ -244,9 +244,9 @@ def _names(methods: Sequence[str]) -> str:
     return _joined(methods) if len(methods) <= NAMED else f"{len(methods)} methods"
 
 
-def _joined(words: Sequence[str]) -> str:
+def _joined(names: Sequence[str]) -> str:
     """Join words: ``a, b and c``."""
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def _value(value: float, meaning: Definition) -> str:

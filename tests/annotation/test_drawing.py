@@ -45,9 +45,9 @@ def test_offset_and_scale_say_where_the_picture_lies():
     assert drawn(shapely.box(1, 1, 2, 2), size=(8, 8), scale=0.5)[2:4] == ["..##....", "..##...."]
 
 
-@pytest.mark.parametrize("place", [(-2, -3), (20, 1), (3, 40), (-40, 2)])
-def test_what_lies_outside_is_cut_off(place):
-    shape = shapely.box(place[0], place[1], place[0] + 5, place[1] + 6)
+@pytest.mark.parametrize("path", [(-2, -3), (20, 1), (3, 40), (-40, 2)])
+def test_what_lies_outside_is_cut_off(path):
+    shape = shapely.box(path[0], path[1], path[0] + 5, path[1] + 6)
     whole = draw_instances([gland(shape)], (100, 100), offset=(-50, -50))
     assert whole.sum() == 30
     assert np.array_equal(draw_instances([gland(shape)], (6, 4)), whole[50:54, 50:56])
@@ -75,8 +75,8 @@ def test_shapes_that_touch_share_no_pixel_and_leave_none_out(scale):
         gland(cell) for cell in shapely.delaunay_triangles(shapely.MultiPoint([*corners, *hull.exterior.coords])).geoms
     ]
     size = (int(40 / scale), int(40 / scale))
-    each = [draw_instances([cell], size, scale=scale) for cell in cells]
-    assert (np.sum(each, axis=0) == 1).all()
+    values = [draw_instances([cell], size, scale=scale) for cell in cells]
+    assert (np.sum(values, axis=0) == 1).all()
     assert len(cells) > 20
 
 
@@ -127,7 +127,7 @@ def test_numbers_sizes_and_scales_that_cannot_be_are_refused():
 
 def test_a_thousand_glands_on_a_large_picture_are_fast():
     random = np.random.default_rng(2)
-    glands = [gland(shapely.Point(place).buffer(60, quad_segs=32)) for place in random.uniform(0, 4096, (1000, 2))]
+    glands = [gland(shapely.Point(path).buffer(60, quad_segs=32)) for path in random.uniform(0, 4096, (1000, 2))]
     began = time.process_time()
     draw_instances([*glands, gland(shapely.box(0, 0, 4096, 4096))], (4096, 4096))
     assert time.process_time() - began < 5

@@ -63,19 +63,19 @@ def polyline(points, **further):
     return {"type": "polyline", "closed": True, "points": [[*point, 0] for point in points], **further}
 
 
-def only(found: list[Annotation]) -> shapely.Geometry:
-    assert len(found) == 1
-    assert found[0].shape.is_valid
-    return found[0].shape
+def only(annotations: list[Annotation]) -> shapely.Geometry:
+    assert len(annotations) == 1
+    assert annotations[0].shape.is_valid
+    return annotations[0].shape
 
 
 # ASAP's XML
 
 
 def test_an_outline_of_the_extension_is_read_where_it_lies(read):
-    (found,) = read(asap(outline(SQUARE)))
-    assert found.name == "Gland"
-    assert found.shape.equals(BOX)
+    (annotation,) = read(asap(outline(SQUARE)))
+    assert annotation.name == "Gland"
+    assert annotation.shape.equals(BOX)
 
 
 @pytest.mark.parametrize("ending", ["label.xml", "label.json", "label"])
@@ -86,12 +86,12 @@ def test_the_content_says_the_format(read, ending):
 
 def test_utf_16_is_read(read):
     text = asap(outline(SQUARE, name="Drüse", group="Drüse")).replace("UTF-8", "UTF-16")
-    (found,) = read(text.encode("utf-16"))
-    assert found.name == "Drüse"
+    (annotation,) = read(text.encode("utf-16"))
+    assert annotation.name == "Drüse"
 
 
 @pytest.mark.parametrize(
-    ("name", "group", "told"),
+    ("name", "group", "expected"),
     [
         ("Annotation 7", "Tumor", "Tumor"),  # as ASAP writes it
         ("Gland", "None", "Gland"),
@@ -101,18 +101,18 @@ def test_utf_16_is_read(read):
         (" A &amp; B ", "None", "A & B"),
     ],
 )
-def test_the_label_is_the_group_else_the_name(read, name, group, told):
-    (found,) = read(asap(outline(SQUARE, name=name, group=group)), default_name="Stroma")
-    assert found.name == told
+def test_the_label_is_the_group_else_the_name(read, name, group, expected):
+    (annotation,) = read(asap(outline(SQUARE, name=name, group=group)), default_name="Stroma")
+    assert annotation.name == expected
 
 
 def test_without_a_label_it_is_called_as_in_qupath(read):
-    assert [one.name for one in read([feature(polygon(SQUARE))])] == ["Unclassified"]
+    assert [item.name for item in read([feature(polygon(SQUARE))])] == ["Unclassified"]
 
 
 def test_points_are_read_by_their_order(read):
     orders = (0, 2, 1, 10)
-    crossed = [SQUARE[place] for place in (0, 2, 1, 3)]
+    crossed = [SQUARE[path] for path in (0, 2, 1, 3)]
     assert only(read(asap(outline(crossed, orders=orders)))).equals(BOX)
 
 
@@ -159,8 +159,8 @@ def test_what_is_no_area_is_left_out_and_told(read, caplog):
     flat = [[0, 0], [5, 5], [9, 9]]
     kinds = [outline(SQUARE, kind) for kind in ("Polyline", "Dot", "PointSet", "Measurement", "Line")]
     with caplog.at_level(logging.INFO):
-        found = read(asap(*kinds, outline(SQUARE), outline([]), outline(flat), outline([[1, 1]] * 5, "Geometry")))
-    assert [one.name for one in found] == ["Gland"]
+        annotations = read(asap(*kinds, outline(SQUARE), outline([]), outline(flat), outline([[1, 1]] * 5, "Geometry")))
+    assert [item.name for item in annotations] == ["Gland"]
     assert "left out 8 objects" in caplog.text
     assert "1 Polyline" in caplog.text
     assert "2 without area" in caplog.text
@@ -181,8 +181,8 @@ def test_what_is_no_area_is_left_out_and_told(read, caplog):
     ],
 )
 def test_rings_are_repaired_by_even_odd_filling(read, ring, area):
-    for found in (read(asap(outline(ring))), read(feature(polygon(ring))), read({"elements": [polyline(ring)]})):
-        assert only(found).area == area
+    for result in (read(asap(outline(ring))), read(feature(polygon(ring))), read({"elements": [polyline(ring)]})):
+        assert only(result).area == area
 
 
 def odd(points, ring):
@@ -207,11 +207,11 @@ def test_tangled_rings_are_filled_where_a_line_crosses_them_an_odd_number_of_tim
 
 
 def test_collection_list_and_single_feature_are_read(read):
-    one = feature(polygon([*SQUARE, SQUARE[0]]), classification={"name": "Gland", "colorRGB": -65536})
-    for content in ({"type": "FeatureCollection", "features": [one]}, [one], one):
-        (found,) = read(content)
-        assert found == ("Gland", found.shape)
-        assert found.shape.equals(BOX)
+    first = feature(polygon([*SQUARE, SQUARE[0]]), classification={"name": "Gland", "colorRGB": -65536})
+    for content in ({"type": "FeatureCollection", "features": [first]}, [first], first):
+        (annotation,) = read(content)
+        assert annotation == ("Gland", annotation.shape)
+        assert annotation.shape.equals(BOX)
     assert only(read(polygon(SQUARE))).equals(BOX)
     assert read({"type": "FeatureCollection", "features": []}) == read([]) == []
 
@@ -228,8 +228,8 @@ def test_collection_list_and_single_feature_are_read(read):
     ],
 )
 def test_the_classification_is_the_name(read, classification, name):
-    (found,) = read(feature(polygon(SQUARE), classification=classification, name="gland 7"), default_name="other")
-    assert found.name == name
+    (annotation,) = read(feature(polygon(SQUARE), classification=classification, name="gland 7"), default_name="other")
+    assert annotation.name == name
 
 
 def test_holes_and_several_polygons_are_kept(read):
@@ -262,15 +262,17 @@ def test_a_collection_of_geometries_gives_its_areas(read, caplog):
 def test_points_lines_and_empty_geometries_are_left_out(read, caplog):
     line = {"type": "LineString", "coordinates": SQUARE}
     with caplog.at_level(logging.INFO):
-        found = read([feature(line), feature(None), feature(polygon()), feature(polygon([[0, 0], [1, 1], [2, 2]]))])
-    assert found == []
+        annotations = read(
+            [feature(line), feature(None), feature(polygon()), feature(polygon([[0, 0], [1, 1], [2, 2]]))]
+        )
+    assert annotations == []
     assert "1 LineString, 1 empty, 2 without area" in caplog.text
 
 
 def test_objects_within_objects_are_read(read):
     child = feature(polygon(INNER), classification="Lumen")
-    found = read(feature(polygon(SQUARE), classification="Gland", childObjects=[child]))
-    assert [one.name for one in found] == ["Gland", "Lumen"]
+    annotations = read(feature(polygon(SQUARE), classification="Gland", childObjects=[child]))
+    assert [item.name for item in annotations] == ["Gland", "Lumen"]
 
 
 # HistomicsUI's JSON
@@ -280,29 +282,29 @@ def test_elements_are_read_with_holes(read):
     element = polyline(SQUARE, holes=[[[*point, 0] for point in INNER]], group="Gland", label={"value": "7"})
     for content in ({"elements": [element]}, {"annotation": {"elements": [element]}, "_id": "0"}):
         for whole in (content, [content]):
-            (found,) = read(whole)
-            assert found.name == "Gland"
-            assert found.shape.equals(shapely.Polygon(SQUARE, [INNER]))
+            (annotation,) = read(whole)
+            assert annotation.name == "Gland"
+            assert annotation.shape.equals(shapely.Polygon(SQUARE, [INNER]))
 
 
 @pytest.mark.parametrize("group", [{}, {"group": "default"}, {"group": ""}, {"group": None}])
 def test_without_a_group_the_label_is_the_name(read, group):
-    found = read({"elements": [polyline(SQUARE, label={"value": "Gland"}, **group), polyline(SQUARE, **group)]})
-    assert [one.name for one in found] == ["Gland", "Unclassified"]
+    annotations = read({"elements": [polyline(SQUARE, label={"value": "Gland"}, **group), polyline(SQUARE, **group)]})
+    assert [item.name for item in annotations] == ["Gland", "Unclassified"]
 
 
 def test_rectangles_circles_and_ellipses_are_read(read):
-    place = {"center": [10, 20, 0], "width": 8, "height": 2}
-    found = read(
-        {"elements": [{"type": "rectangle", **place}, {"type": "rectangle", **place, "rotation": math.pi / 4}]}
+    ellipse = {"center": [10, 20, 0], "width": 8, "height": 2}
+    annotations = read(
+        {"elements": [{"type": "rectangle", **ellipse}, {"type": "rectangle", **ellipse, "rotation": math.pi / 4}]}
     )
-    assert found[0].shape.equals(shapely.box(6, 19, 14, 21))
-    assert found[1].shape.contains(shapely.Point(10 + 2.5, 20 + 2.5))  # turned from x towards y
-    assert found[1].shape.area == pytest.approx(16)
+    assert annotations[0].shape.equals(shapely.box(6, 19, 14, 21))
+    assert annotations[1].shape.contains(shapely.Point(10 + 2.5, 20 + 2.5))  # turned from x towards y
+    assert annotations[1].shape.area == pytest.approx(16)
     circle = {"type": "circle", "center": [10, 20, 0], "radius": 4}
-    found = read({"elements": [{"type": "ellipse", **place}, circle]})
-    assert [one.shape.area for one in found] == pytest.approx([math.pi * 4, math.pi * 16], rel=1e-3)
-    assert found[1].shape.bounds == (6, 16, 14, 24)
+    annotations = read({"elements": [{"type": "ellipse", **ellipse}, circle]})
+    assert [item.shape.area for item in annotations] == pytest.approx([math.pi * 4, math.pi * 16], rel=1e-3)
+    assert annotations[1].shape.bounds == (6, 16, 14, 24)
 
 
 def test_open_polylines_and_other_elements_are_left_out(read, caplog):

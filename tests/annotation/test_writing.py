@@ -32,8 +32,8 @@ HOLED = Polygon([(0, 0), (9, 0), (9, 9), (0, 9)], [[(2, 2), (4, 2), (4, 4), (2, 
 TRIANGLE = Polygon([(0.5, 0), (9, 0.25), (4, 7)])
 
 
-def same(one: shapely.Geometry, other: shapely.Geometry) -> bool:
-    return one.symmetric_difference(other).area < 1e-9
+def same(first: shapely.Geometry, second: shapely.Geometry) -> bool:
+    return first.symmetric_difference(second).area < 1e-9
 
 
 # ASAP's XML
@@ -70,16 +70,16 @@ def test_texts_are_escaped(tmp_path):
     write_asap(tmp_path / "a.xml", [Annotation(name, TRIANGLE)], {}, name, name, name)
     root = ElementTree.parse(tmp_path / "a.xml").getroot()
     assert root[0].attrib == dict.fromkeys(("Name", "Description", "Model"), name) | dict.fromkeys("XYWH", "0")
-    assert [found.name for found in read_annotations(tmp_path / "a.xml")] == [name.strip()]
+    assert [annotation.name for annotation in read_annotations(tmp_path / "a.xml")] == [name.strip()]
 
 
 def test_several_polygons_are_several_annotations_of_one_group(tmp_path):
     shape = MultiPolygon([HOLED, shapely.box(20, 0, 22, 2)])
     write_asap(tmp_path / "a.xml", [Annotation("Gland", shape), Annotation("Tumor", TRIANGLE)], COLORS, "a")
-    found = read_annotations(tmp_path / "a.xml")
-    assert [one.name for one in found] == ["Gland", "Gland", "Tumor"]
-    assert same(found[0].shape.union(found[1].shape), shape)
-    assert [one.get("Name") for one in ElementTree.parse(tmp_path / "a.xml").iter("Group")] == ["Gland", "Tumor"]
+    annotations = read_annotations(tmp_path / "a.xml")
+    assert [item.name for item in annotations] == ["Gland", "Gland", "Tumor"]
+    assert same(annotations[0].shape.union(annotations[1].shape), shape)
+    assert [item.get("Name") for item in ElementTree.parse(tmp_path / "a.xml").iter("Group")] == ["Gland", "Tumor"]
 
 
 def test_a_file_without_annotations_is_valid(tmp_path):
@@ -88,8 +88,8 @@ def test_a_file_without_annotations_is_valid(tmp_path):
 
 
 def test_labels_without_a_color_are_black_and_case_does_not_count(tmp_path):
-    made = dsa_document([Annotation("Stroma", TRIANGLE), Annotation("gland", TRIANGLE)], COLORS, "a")
-    assert [element["lineColor"] for element in made["elements"]] == ["rgb(0,0,0)", "rgb(0,158,115)"]
+    document = dsa_document([Annotation("Stroma", TRIANGLE), Annotation("gland", TRIANGLE)], COLORS, "a")
+    assert [element["lineColor"] for element in document["elements"]] == ["rgb(0,0,0)", "rgb(0,158,115)"]
 
 
 def test_what_cannot_be_written_is_refused_and_leaves_nothing(tmp_path):
@@ -182,7 +182,8 @@ def test_bridges_to_slanted_sides_enclose_nothing():
     random = np.random.default_rng(4)
     for _ in range(20):
         holes = [
-            shapely.Point(place).buffer(random.uniform(1, 6), quad_segs=5) for place in random.uniform(-25, 25, (20, 2))
+            shapely.Point(position).buffer(random.uniform(1, 6), quad_segs=5)
+            for position in random.uniform(-25, 25, (20, 2))
         ]
         shape = shapely.Point(0.3, 0.1).buffer(30, quad_segs=7).difference(shapely.union_all(holes))
         for polygon in shapely.get_parts(shape):
@@ -193,10 +194,10 @@ def test_bridges_to_slanted_sides_enclose_nothing():
 
 
 def test_the_document_of_histomics(tmp_path):
-    made = dsa_document([Annotation("Gland", MultiPolygon([HOLED, TRIANGLE]))], COLORS, "slide", "by hand")
-    assert made.keys() == {"name", "elements", "description"}
-    assert (made["name"], made["description"]) == ("slide", "by hand")
-    with_hole, without = made["elements"]
+    document = dsa_document([Annotation("Gland", MultiPolygon([HOLED, TRIANGLE]))], COLORS, "slide", "by hand")
+    assert document.keys() == {"name", "elements", "description"}
+    assert (document["name"], document["description"]) == ("slide", "by hand")
+    with_hole, without = document["elements"]
     assert "holes" not in without
     assert without == {
         "group": "Gland",
@@ -209,21 +210,21 @@ def test_the_document_of_histomics(tmp_path):
     }
     assert len(with_hole["points"]) == 4
     assert sorted(with_hole["holes"][0]) == [[2, 2, 0], [2, 4, 0], [4, 2, 0], [4, 4, 0]]
-    (tmp_path / "a.json").write_text(json.dumps(made))
-    found = read_annotations(tmp_path / "a.json")
-    assert same(found[0].shape, HOLED)
-    assert same(found[1].shape, TRIANGLE)
+    (tmp_path / "a.json").write_text(json.dumps(document))
+    annotations = read_annotations(tmp_path / "a.json")
+    assert same(annotations[0].shape, HOLED)
+    assert same(annotations[1].shape, TRIANGLE)
 
 
 def test_the_document_of_cvat():
     thin = shapely.box(0, 0, 0.4, 9)
     shapes = [("Gland", MultiPolygon([HOLED, TRIANGLE])), ("Tumor", shapely.box(20, 0, 30.6, 9.4)), ("Gland", thin)]
-    made = contours_document([Annotation(*shape) for shape in shapes], COLORS, (5, 6), (np.int64(40), 30))
-    found = json.loads(json.dumps(made))["annotations"][0]["annotation"]
-    assert (found["location"], found["size"]) == ([5, 6], [40, 30])
-    assert found["labels"] == {"Gland": [0, 158, 115], "Tumor": [255, 0, 10]}
-    assert [element["label"] for element in found["elements"]] == ["Gland", "Tumor"]
-    glands, tumors = (element["contours"] for element in found["elements"])
+    document = contours_document([Annotation(*shape) for shape in shapes], COLORS, (5, 6), (np.int64(40), 30))
+    result = json.loads(json.dumps(document))["annotations"][0]["annotation"]
+    assert (result["location"], result["size"]) == ([5, 6], [40, 30])
+    assert result["labels"] == {"Gland": [0, 158, 115], "Tumor": [255, 0, 10]}
+    assert [element["label"] for element in result["elements"]] == ["Gland", "Tumor"]
+    glands, tumors = (element["contours"] for element in result["elements"])
     assert [len(contour) for contour in glands] == [4, 3]
     assert same(Polygon(glands[0]), Polygon(HOLED.exterior))
     assert Polygon(tumors[0]).bounds == (20, 0, 31, 9)
@@ -246,8 +247,8 @@ def as_asap(path: Path, annotations: list[Annotation]) -> None:
 
 def as_geojson(path: Path, annotations: list[Annotation]) -> None:
     with GeoJSONWriter(path) as writer:
-        for one in annotations:
-            writer.write(feature(one.shape, one.name, COLORS[one.name]))
+        for item in annotations:
+            writer.write(feature(item.shape, item.name, COLORS[item.name]))
 
 
 def as_dsa(path: Path, annotations: list[Annotation]) -> None:
@@ -273,12 +274,12 @@ def glands() -> np.ndarray:
 @pytest.mark.parametrize("offset", [(0, 0), (12345, 678)])
 def test_a_mask_comes_back(tmp_path, write: Writer, offset):
     plane = glands()
-    found = [Annotation("Gland", outline.shape) for outline in outlines(plane, offset)]
-    write(tmp_path / "a", found)
+    annotations = [Annotation("Gland", outline.shape) for outline in outlines(plane, offset)]
+    write(tmp_path / "a", annotations)
     read = read_annotations(tmp_path / "a")
     height, width = plane.shape
     assert np.array_equal(draw_instances(read, (width, height), offset), plane)
-    assert all(same(one.shape, other.shape) for one, other in zip(found, read, strict=True))
+    assert all(same(first.shape, second.shape) for first, second in zip(annotations, read, strict=True))
 
 
 @pytest.mark.parametrize("write", [as_asap, as_geojson, as_dsa])
@@ -293,7 +294,7 @@ def test_classes_of_noise_come_back(tmp_path, write: Writer):
 
 def test_contours_give_a_mask_without_holes():
     plane = (glands() == 1).astype(np.uint8)
-    made = contours_document([Annotation("Gland", outlines(plane)[0].shape)], COLORS, (0, 0), (22, 13))
-    (contour,) = made["annotations"][0]["annotation"]["elements"][0]["contours"]
+    document = contours_document([Annotation("Gland", outlines(plane)[0].shape)], COLORS, (0, 0), (22, 13))
+    (contour,) = document["annotations"][0]["annotation"]["elements"][0]["contours"]
     plane[0:9, 0:10] = 1
     assert np.array_equal(draw_instances([Annotation("Gland", Polygon(contour))], (22, 13)), plane)

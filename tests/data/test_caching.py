@@ -206,10 +206,10 @@ def batches(parser: ConfigParser, key: str, epochs: int = 2) -> list[dict[str, A
 def test_crops_are_the_same_without_a_cache(key, changes, train):
     cached, read = (batches(train(**changes, **{"data#cache_rate": rate}), key) for rate in (1.0, 0.0))
     assert len(cached) == len(read) == 4
-    for one, other in zip(cached, read, strict=True):
-        assert one.keys() == other.keys()
-        for name, value in one.items():
-            assert torch.equal(value, other[name]) if isinstance(value, torch.Tensor) else value == other[name], name
+    for first, second in zip(cached, read, strict=True):
+        assert first.keys() == second.keys()
+        for name, value in first.items():
+            assert torch.equal(value, second[name]) if isinstance(value, torch.Tensor) else value == second[name], name
     assert not torch.equal(cached[0]["image"], cached[2]["image"]), "each epoch has crops of its own"
 
 
@@ -271,7 +271,7 @@ def test_a_short_stream_lasts_an_epoch(train):
     count = len(labeled)
     passes = [drawn[start : start + count] for start in range(0, len(drawn) - count + 1, count)]
     assert len(passes) >= 2
-    assert all(sorted(one) == list(range(count)) for one in passes), "each image once before any comes again"
+    assert all(sorted(item) == list(range(count)) for item in passes), "each image once before any comes again"
 
 
 def test_workers_give_batches_of_plain_tensors(train):

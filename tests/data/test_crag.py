@@ -81,8 +81,8 @@ def test_masks_without_image_are_ignored(source: Path) -> None:
 
 
 def test_errors_name_the_cause_and_nothing_is_written(source: Path, tmp_path: Path) -> None:
-    def refuse(words: str, kind: type[Exception] = ValueError) -> None:
-        with pytest.raises(kind, match=words) as caught:
+    def refuse(message: str, kind: type[Exception] = ValueError) -> None:
+        with pytest.raises(kind, match=message) as caught:
             prepare_crag(source, tmp_path / "data")
         assert "\n" not in str(caught.value)
         assert [file.name for file in tmp_path.iterdir()] == ["CRAG"]

@@ -37,11 +37,11 @@ def mine(tmp_path: Path) -> Path:
     return folder
 
 
-def save_mask(path: Path, one: int, other: int) -> None:
+def save_mask(path: Path, first: int, second: int) -> None:
     """Two glands that do not touch."""
     mask = np.zeros((6, 8), np.uint8)
-    mask[1:4, 1:3] = one
-    mask[1:4, 5:7] = other
+    mask[1:4, 1:3] = first
+    mask[1:4, 5:7] = second
     Image.fromarray(mask).save(path)
 
 
@@ -184,8 +184,8 @@ def test_gray_and_colored_masks_are_read_by_a_coding(mine: Path, tmp_path: Path)
     assert pixels(data / "label" / "tïle 09.png").max() == 1
     shutil.rmtree(data)
 
-    def refuse(words: str, **settings: Any) -> None:
-        with pytest.raises(ValueError, match=words) as caught:
+    def refuse(message: str, **settings: Any) -> None:
+        with pytest.raises(ValueError, match=message) as caught:
             prepare(mine, **settings)
         assert "\n" not in str(caught.value)
         assert not data.exists()
@@ -207,8 +207,8 @@ def test_gray_and_colored_masks_are_read_by_a_coding(mine: Path, tmp_path: Path)
         np.testing.assert_array_equal(pixels(data / "label" / f"tïle {number:02d}.png"), code)
     shutil.rmtree(data)
     without_blue = {color: value for color, value in BLACK_RED_BLUE.items() if value < 2}
-    words = r"tïle 00.png: \d+ px have colors without a value, first 0,0,255; add 0,0,255=VALUE to --colors"
-    refuse(words, coding=MaskCoding(colors=without_blue))
+    arguments = r"tïle 00.png: \d+ px have colors without a value, first 0,0,255; add 0,0,255=VALUE to --colors"
+    refuse(arguments, coding=MaskCoding(colors=without_blue))
 
 
 def random_classes(seed: int) -> np.ndarray:
@@ -235,10 +235,10 @@ def test_classes_read_as_glands_are_reported(mine: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("words", [["1"], ["background"], ["a", "a"], ["300"]])
-def test_invalid_class_names_are_refused(words: list[str]) -> None:
+@pytest.mark.parametrize("arguments", [["1"], ["background"], ["a", "a"], ["300"]])
+def test_invalid_class_names_are_refused(arguments: list[str]) -> None:
     with pytest.raises(ValueError, match=r"--classes gives .*; give a number from 2 to 255, or names"):
-        class_names(words)
+        class_names(arguments)
 
 
 def test_a_number_of_classes_gets_names() -> None:
@@ -315,8 +315,8 @@ def test_volumes_need_an_axis_and_masks_of_their_shape(mine: Path, tmp_path: Pat
 def test_all_bad_files_are_reported_and_nothing_is_written(mine: Path, tmp_path: Path) -> None:
     images, masks = mine / "images", mine / "masks"
 
-    def refuse(words: str) -> None:
-        with pytest.raises(ValueError, match=words) as caught:
+    def refuse(message: str) -> None:
+        with pytest.raises(ValueError, match=message) as caught:
             prepare(mine)
         assert "\n" not in str(caught.value)
         assert [file.name for file in tmp_path.iterdir()] == ["mine"]
@@ -349,13 +349,13 @@ def read_test_image(mine: Path, tmp_path: Path) -> str:
 
 def test_wrong_settings_are_reported_first(mine: Path, tmp_path: Path) -> None:
     (mine / "table.csv").write_text("image,patient\nother,1\n")
-    for settings, words in (
+    for settings, message in (
         ({"mpp": 0}, "--mpp is 0; give the width of a pixel in um"),
         ({"plan": Plan(validation="x")}, "'x' is not an amount"),
         ({"plan": Plan(test="90%")}, "leave none for training"),
         ({"table": mine / "table.csv"}, r"1 row without an image \(other\)"),
     ):
-        with pytest.raises(ValueError, match=words):
+        with pytest.raises(ValueError, match=message):
             prepare(mine, **settings)
     with pytest.raises(ValueError, match=r"table.csv/data cannot be created \(.*\); give a writable --output"):
         prepare_folder(mine / "images", mine / "table.csv" / "data", mine / "masks")

@@ -93,8 +93,8 @@ def test_palette_masks_keep_their_numbers(source: Path, tmp_path: Path) -> None:
 
 
 def test_errors_name_the_cause_and_nothing_is_written(source: Path, tmp_path: Path) -> None:
-    def refuse(words: str, kind: type[Exception] = ValueError) -> None:
-        with pytest.raises(kind, match=words):
+    def refuse(message: str, kind: type[Exception] = ValueError) -> None:
+        with pytest.raises(kind, match=message):
             prepare_glas(source, tmp_path / "glas")
         assert [file.name for file in tmp_path.iterdir()] == ["source"]
 

@@ -88,8 +88,8 @@ def test_dicom_files_of_a_series_are_one_slide(tmp_path, caplog):
     series = {"a.dcm": "2", "b.DCM": "1", "c.dcm": "1", "d.dcm": None}
     for name in (*series, "e.qptiff", "._b.dcm"):
         (tmp_path / name).write_text("")
-    found = slides_to_predict(tmp_path, series=lambda file: series[file.name])
-    assert found == [{"image": str(tmp_path / name)} for name in ("a.dcm", "b.DCM", "e.qptiff")]
+    result = slides_to_predict(tmp_path, series=lambda file: series[file.name])
+    assert result == [{"image": str(tmp_path / name)} for name in ("a.dcm", "b.DCM", "e.qptiff")]
     assert f"1 file in {tmp_path} is left out: d.dcm (no slide that OpenSlide can open)" in caplog.text
 
 

@@ -88,7 +88,7 @@ def test_classes_in_many_pieces_need_their_number() -> None:
 
 
 @pytest.mark.parametrize(
-    ("label", "classes", "words"),
+    ("label", "classes", "message"),
     [
         (SQUARE - 1, None, "the lowest value is -1; give a mask of integers, 0 for background"),
         (SQUARE * 0.5, None, "some values are fractions or not finite"),
@@ -100,8 +100,8 @@ def test_classes_in_many_pieces_need_their_number() -> None:
         (SQUARE[:0], None, "it has no pixels"),
     ],
 )
-def test_invalid_values_are_refused(label: np.ndarray, classes: int | None, words: str) -> None:
-    with pytest.raises(ValueError, match=words):
+def test_invalid_values_are_refused(label: np.ndarray, classes: int | None, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         label_kind(label, classes)
 
 

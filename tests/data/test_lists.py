@@ -70,7 +70,7 @@ def test_links_inside_the_folder_may_point_outside(tmp_path: Path) -> None:
 def test_properties_are_text_and_empty_ones_are_removed(tmp_path: Path) -> None:
     known = {"patient": 7, "grade": None, "domain": "", "mpp": None, "slide": [1]}
     lists = load_data_list(make_folder(tmp_path, {"training": [entry("a", **known), entry("b")]}), "list.json")
-    assert [set(one) for one in lists["training"]] == [{"image", "label", "patient", "slide"}, {"image", "label"}]
+    assert [set(item) for item in lists["training"]] == [{"image", "label", "patient", "slide"}, {"image", "label"}]
     assert lists["training"][0]["patient"] == "7"
 
 
@@ -81,7 +81,7 @@ def test_class_names_are_not_a_part(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "message"),
     [
         ("{", "is not JSON"),
         ("[" * 100_000, "is not JSON"),
@@ -125,8 +125,8 @@ def test_class_names_are_not_a_part(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_refuses(tmp_path: Path, content: Any, words: str) -> None:
-    with pytest.raises(ValueError, match=words) as caught:
+def test_refuses(tmp_path: Path, content: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
         load_data_list(make_folder(tmp_path, content), "list.json")
     assert str(tmp_path) in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -153,12 +153,20 @@ def test_a_mask_of_another_size_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("held", ["validation", "test"])
-@pytest.mark.parametrize("seen", ["training", "unlabeled"])
-def test_the_same_picture_under_two_names_is_refused(tmp_path: Path, held: str, seen: str) -> None:
-    make_folder(tmp_path, {seen: [entry("a", seen == "training"), entry("b", seen == "training")], held: [entry("c")]})
+@pytest.mark.parametrize("training_image", ["training", "unlabeled"])
+def test_the_same_picture_under_two_names_is_refused(tmp_path: Path, held: str, training_image: str) -> None:
+    make_folder(
+        tmp_path,
+        {
+            training_image: [entry("a", training_image == "training"), entry("b", training_image == "training")],
+            held: [entry("c")],
+        },
+    )
     load_data_list(tmp_path, "list.json")
     (tmp_path / "image/c.png").write_bytes((tmp_path / "image/b.png").read_bytes())
-    with pytest.raises(ValueError, match=rf"1 image of {held} under another name in {seen} \(.*c.png is .*b.png\)"):
+    with pytest.raises(
+        ValueError, match=rf"1 image of {held} under another name in {training_image} \(.*c.png is .*b.png\)"
+    ):
         load_data_list(tmp_path, "list.json")
 
 
@@ -243,7 +251,7 @@ def test_image_files_are_sorted_and_without_masks(tmp_path: Path) -> None:
     for name in names:
         (tmp_path / name).touch()
     (tmp_path / "deep.png").mkdir()
-    names = [Path(one["image"]).name for one in image_files(tmp_path)]
+    names = [Path(item["image"]).name for item in image_files(tmp_path)]
     assert names == ["a.TIF", "b.png", "c.jpg", "d.nii.gz"]
 
 

@@ -40,7 +40,7 @@ def test_names_match_in_any_unicode_form(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("images", "masks", "suffix", "words"),
+    ("images", "masks", "suffix", "message"),
     [
         ([], ["a.png"], "", r"no picture in .*images .* give --images a folder with"),
         (["a.png"], [], "", r"no picture in .*masks .* give --masks a folder with"),
@@ -58,19 +58,19 @@ def test_names_match_in_any_unicode_form(tmp_path: Path) -> None:
         (["a.png", "b.png"], ["a_x.png", "b.png"], "_x", r"1 mask without an image \(.*b.png\); .* images plus _x, or"),
     ],
 )
-def test_refuses(tmp_path: Path, images: list[str], masks: list[str], suffix: str, words: str | None) -> None:
-    if words is None:
+def test_refuses(tmp_path: Path, images: list[str], masks: list[str], suffix: str, message: str | None) -> None:
+    if message is None:
         masks = [f"{name}.png" for name in masks]
-        words = r"5 masks without an image \(.*b.png, .*c.png, .*d.png, \.\.\.\)"
+        message = r"5 masks without an image \(.*b.png, .*c.png, .*d.png, \.\.\.\)"
     touch(tmp_path / "images", *images)
     touch(tmp_path / "masks", *masks)
-    with pytest.raises(ValueError, match=words) as caught:
+    with pytest.raises(ValueError, match=message) as caught:
         find_pairs(tmp_path / "images", tmp_path / "masks", suffix)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("names", "suffix", "words"),
+    ("names", "suffix", "message"),
     [
         (["a.png"], "", "no masks are given; give --masks"),
         (["a.png", "a_seg.png"], "", 'seems to hold images and masks; .* --mask-suffix="_seg"'),
@@ -78,9 +78,9 @@ def test_refuses(tmp_path: Path, images: list[str], masks: list[str], suffix: st
         (["a.png"], "_mask", "no name in .*images ends in _mask"),
     ],
 )
-def test_refuses_images_alone(tmp_path: Path, names: list[str], suffix: str, words: str) -> None:
+def test_refuses_images_alone(tmp_path: Path, names: list[str], suffix: str, message: str) -> None:
     touch(tmp_path / "images", *names)
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(ValueError, match=message):
         find_pairs(tmp_path / "images", None, suffix)
 
 
@@ -114,7 +114,7 @@ def test_a_decimal_comma_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "message"),
     [
         ("", "has the columns of an empty file; give image and one or more of patient"),
         ("name,patient\na,1\n", "has the columns name, patient; give image and"),
@@ -124,9 +124,9 @@ def test_a_decimal_comma_is_read(tmp_path: Path) -> None:
         ("image,mpp\na,wide\n", "has the mpp wide for a; give um"),
     ],
 )
-def test_refuses_tables(tmp_path: Path, text: str, words: str) -> None:
+def test_refuses_tables(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "table.csv").write_text(text)
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(ValueError, match=message):
         read_table(tmp_path / "table.csv")
 
 

@@ -39,8 +39,8 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_same_seed_same_pixels() -> None:
     first = draw_tile(3, (64, 64), grade="malignant", patient_seed=4)
-    again = draw_tile(3, (64, 64), grade="malignant", patient_seed=4)
-    assert all(np.array_equal(one, other) for one, other in zip(first, again, strict=True))
+    repeated = draw_tile(3, (64, 64), grade="malignant", patient_seed=4)
+    assert all(np.array_equal(left, right) for left, right in zip(first, repeated, strict=True))
 
 
 @pytest.mark.parametrize("change", [{"seed": 4}, {"seed": [3, 1]}, {"patient_seed": 5}, {"grade": "malignant"}])
@@ -108,8 +108,8 @@ def test_no_single_threshold_finds_the_glands(tiles: list) -> None:
     best = 0.0
     for channel in np.moveaxis(channels, -1, 0):
         above = channel > threshold_otsu(channel)
-        for found in (above, ~above):
-            best = max(best, 2 * (found & truth).sum() / (found.sum() + truth.sum()))
+        for result in (above, ~above):
+            best = max(best, 2 * (result & truth).sum() / (result.sum() + truth.sum()))
     assert best < 0.75
     assert 0.25 < truth.mean() < 0.55
 

@@ -149,8 +149,8 @@ def test_it_is_made_by_a_config_and_copied_to_workers(tmp_path: Path) -> None:
     reader = {"_target_": "bundle.data.PictureReader", "kind": "image"}
     parser = ConfigParser({"load": {"_target_": "LoadImaged", "keys": "image", "reader": reader}})
     load: Any = parser.get_parsed_content("load")
-    for one in (load, copy.deepcopy(load), pickle.loads(pickle.dumps(load))):
-        assert torch.equal(one(entry)["image"].as_tensor(), CHAIN({"image": entry["image"]})["image"].movedim(0, -1))
+    for item in (load, copy.deepcopy(load), pickle.loads(pickle.dumps(load))):
+        assert torch.equal(item(entry)["image"].as_tensor(), CHAIN({"image": entry["image"]})["image"].movedim(0, -1))
     loader = DataLoader(Dataset([entry, entry], CHAIN), batch_size=2, num_workers=1)
     (batch,) = list(loader)
     assert batch["image"].shape == (2, 3, 7, 5)

@@ -584,19 +584,19 @@ BAD_LABELS: dict[str, tuple[str, Callable[[Path], None], str]] = {
 
 @pytest.mark.parametrize("name", BAD_IMAGES)
 def test_an_invalid_image_is_refused(name: str, tmp_path: Path) -> None:
-    suffix, write, words = BAD_IMAGES[name]
-    refused(read_image, tmp_path / f"a{suffix}", write, words)
+    suffix, write, arguments = BAD_IMAGES[name]
+    refused(read_image, tmp_path / f"a{suffix}", write, arguments)
 
 
 @pytest.mark.parametrize("name", BAD_LABELS)
 def test_an_invalid_label_is_refused(name: str, tmp_path: Path) -> None:
-    suffix, write, words = BAD_LABELS[name]
-    refused(read_label, tmp_path / f"a{suffix}", write, words)
+    suffix, write, arguments = BAD_LABELS[name]
+    refused(read_label, tmp_path / f"a{suffix}", write, arguments)
 
 
-def refused(read: Callable[[Path], Any], path: Path, write: Callable[[Path], None], words: str) -> None:
+def refused(read: Callable[[Path], Any], path: Path, write: Callable[[Path], None], message: str) -> None:
     write(path)
-    with pytest.raises(ValueError, match=words) as caught:
+    with pytest.raises(ValueError, match=message) as caught:
         read(path)
     sentence = str(caught.value)
     assert sentence.startswith(str(path))

@@ -45,10 +45,10 @@ def test_lists_are_nested_and_hold_the_same_out() -> None:
         small, large, count = (lists[f"heldout_{name}_seed{seed}.json"] for name in ("10", "50", "7images"))
         assert [len(small["training"]), len(count["training"]), len(large["training"])] == [4, 7, 22]
         assert images(small, "training") < images(count, "training") < images(large, "training")
-    for one, other in combinations(lists.values(), 2):
-        assert one["validation"] == other["validation"]
-        assert one["test"] == other["test"]
-        assert [len(one["validation"]), len(one["test"])] == [10, 6]
+    for first, second in combinations(lists.values(), 2):
+        assert first["validation"] == second["validation"]
+        assert first["test"] == second["test"]
+        assert [len(first["validation"]), len(first["test"])] == [10, 6]
     assert images(lists["heldout_10_seed0.json"], "training") != images(lists["heldout_10_seed3.json"], "training")
 
 
@@ -59,7 +59,7 @@ def test_no_patient_is_in_two_parts() -> None:
     assert [name.split("_")[0] for name in lists] == ["heldout", "fold0", "fold1", "fold2"]
     for parts in lists.values():
         sides = [patients(parts, "training", "unlabeled"), patients(parts, "validation"), patients(parts, "test")]
-        assert all(not one & other for one, other in combinations(sides, 2))
+        assert all(not first & second for first, second in combinations(sides, 2))
         assert len(set.union(*sides)) == 15
     (note,) = patient_notes(entries, lists)
     assert note == "24 images without a mask not used: their patients are in validation or test"
@@ -89,7 +89,7 @@ def test_missing_patients_are_reported() -> None:
 
 
 @pytest.mark.parametrize(
-    ("plan", "words"),
+    ("plan", "message"),
     [
         (Plan(validation="50%", test="50%"), r"validation \(50%\) and test \(50%\) take all of the 10 images"),
         (Plan(validation="20", test="0"), r"validation \(20 images\) take all of the 10 images with a mask"),
@@ -104,8 +104,8 @@ def test_missing_patients_are_reported() -> None:
         (Plan(folds=9), "cannot make 9 folds of 8 patients"),
     ],
 )
-def test_plans_that_are_impossible_for_ten_images(plan: Plan, words: str) -> None:
-    with pytest.raises(ValueError, match=words) as caught:
+def test_plans_that_are_impossible_for_ten_images(plan: Plan, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
         draw_lists(make_entries(10), plan)
     assert "\n" not in str(caught.value)
 

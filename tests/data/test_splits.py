@@ -66,7 +66,7 @@ def test_folds_split_the_patients_evenly() -> None:
     assert sorted(index for fold in folds for index in fold) == list(range(84))
     assert folds == patient_folds(entries, folds=3, seed=0)
     patients = [{entries[index]["patient"] for index in fold} for fold in folds]
-    assert all(not one & other for one, other in combinations(patients, 2))
+    assert all(not first & second for first, second in combinations(patients, 2))
     for fold in folds:
         assert abs(len(fold) - 28) <= 2
         assert abs(sum(entries[index]["grade"] == "a" for index in fold) - 40 / 3) <= 2

@@ -81,7 +81,7 @@ def test_classes_of_slices_are_checked(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("array", "axis", "kind", "words"),
+    ("array", "axis", "kind", "message"),
     [
         (GRAY, 3, "image", "a volume has no axis 3; give 0, 1 or 2"),
         (GRAY, 0, "mask", "kind is 'mask'; give image or label"),
@@ -92,9 +92,9 @@ def test_classes_of_slices_are_checked(tmp_path: Path) -> None:
         (RGB, 0, "label", "a mask must have one channel"),
     ],
 )
-def test_other_shapes_are_refused(array: np.ndarray, axis: int, kind: str, words: str, tmp_path: Path) -> None:
+def test_other_shapes_are_refused(array: np.ndarray, axis: int, kind: str, message: str, tmp_path: Path) -> None:
     path = save(tmp_path / "a.nii", array)
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(ValueError, match=message):
         list(volume_slices(path, axis, kind))
 
 

@@ -99,8 +99,8 @@ def test_without_validation_the_last_model_is_kept(tmp_path: Path) -> None:
 
     engine.run([0, 0], max_epochs=2)
     assert after[1] == pytest.approx(after[0] + 2), "it is there after each epoch, when the resume file is written"
-    kept = torch.load(tmp_path / "models" / "model.pt", weights_only=True)
-    assert torch.equal(kept["weight"], network.weight.data)
+    saved = torch.load(tmp_path / "models" / "model.pt", weights_only=True)
+    assert torch.equal(saved["weight"], network.weight.data)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e30])
@@ -119,14 +119,14 @@ def test_a_diverged_training_leaves_the_last_good_model(tmp_path: Path, value: f
         evaluator.run(1)
 
     validated()
-    kept = (tmp_path / "model.pt").read_bytes()
+    saved = (tmp_path / "model.pt").read_bytes()
     for parameter in network.parameters():
         parameter.data.fill_(value)
     with pytest.raises(
         ValueError, match=r"^the network's output .*; its training diverged: use other weights, or train"
     ):
         validated()
-    assert (tmp_path / "model.pt").read_bytes() == kept
+    assert (tmp_path / "model.pt").read_bytes() == saved
     (tmp_path / "model.pt").unlink()
     with pytest.raises(ValueError, match="its training diverged"):
         validated()
@@ -172,22 +172,22 @@ def load(network: nn.Module, path: Path) -> None:
 
 
 def test_a_model_goes_back_into_its_network(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    one, other = UNet(widths=(3, 3, 4, 4, 4)), UNet(widths=(3, 3, 4, 4, 4))
-    save_whole(weights_of(one), tmp_path / "model.pt")
+    first, second = UNet(widths=(3, 3, 4, 4, 4)), UNet(widths=(3, 3, 4, 4, 4))
+    save_whole(weights_of(first), tmp_path / "model.pt")
     with caplog.at_level(logging.INFO, logger="bundle.engines"):
-        load(other, tmp_path / "model.pt")
-    assert all(torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items())
+        load(second, tmp_path / "model.pt")
+    assert all(torch.equal(value, second.state_dict()[name]) for name, value in first.state_dict().items())
     assert f"Model: {tmp_path / 'model.pt'}" in caplog.text
 
 
 def test_the_prefix_of_a_parallel_network_is_removed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    one, other = UNet(widths=(3, 3, 4, 4, 4)), UNet(widths=(3, 3, 4, 4, 4))
-    save_whole(nn.DataParallel(one).state_dict(), tmp_path / "model.pt")
+    first, second = UNet(widths=(3, 3, 4, 4, 4)), UNet(widths=(3, 3, 4, 4, 4))
+    save_whole(nn.DataParallel(first).state_dict(), tmp_path / "model.pt")
     with caplog.at_level(logging.INFO, logger="bundle.engines"):
-        load(other, tmp_path / "model.pt")
-    assert all(torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items())
+        load(second, tmp_path / "model.pt")
+    assert all(torch.equal(value, second.state_dict()[name]) for name, value in first.state_dict().items())
     assert "removed the prefix module. of all names" in caplog.text
-    load(nn.DataParallel(other), tmp_path / "model.pt")
+    load(nn.DataParallel(second), tmp_path / "model.pt")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("-inf")])
@@ -195,7 +195,7 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path: Path, value: float) -
     network = nn.Linear(2, 1)
     torch.save({"weight": torch.full((1, 2), value), "bias": torch.zeros(1)}, tmp_path / "model.pt")
     with pytest.raises(
-        ValueError, match=r"model.pt: the weights hold no numbers .*; their training diverged: use other"
+        ValueError, match=r"model.pt: the weights hold NaN or infinite values .*; their training diverged: use other"
     ):
         load(network, tmp_path / "model.pt")
     assert torch.isfinite(network.weight).all()

@@ -106,10 +106,10 @@ def test_a_component_of_a_config_that_fails(monkeypatch: pytest.MonkeyPatch) -> 
     ],
 )
 def test_what_torch_and_monai_say_is_told_with_what_to_do(error: BaseException, expected: str) -> None:
-    told = sentence(error)
-    assert told.startswith(expected)
-    assert "\n" not in told
-    assert len(told) < 250
+    message = sentence(error)
+    assert message.startswith(expected)
+    assert "\n" not in message
+    assert len(message) < 250
 
 
 def test_the_traceback_comes_first_and_the_sentence_last(capsys: pytest.CaptureFixture[str]) -> None:
@@ -117,10 +117,10 @@ def test_the_traceback_comes_first_and_the_sentence_last(capsys: pytest.CaptureF
     with tqdm(total=3) as bar:
         ExceptionHooks().excepthook(type(error), error, error.__traceback__)
         assert bar.disable, "a bar left open would be drawn below the sentence"
-    said = capsys.readouterr().err
-    assert said.splitlines()[-1] == f"semi-moe: {ONE_LINE}"
-    assert "Traceback (most recent call last):" in said
-    assert "in fail" in said
+    output = capsys.readouterr().err
+    assert output.splitlines()[-1] == f"semi-moe: {ONE_LINE}"
+    assert "Traceback (most recent call last):" in output
+    assert "in fail" in output
 
 
 def test_who_stops_a_run_sees_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:

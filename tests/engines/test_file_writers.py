@@ -83,8 +83,8 @@ def test_another_error_stays_what_it_is(tmp_path: Path) -> None:
 def test_two_writers_of_a_process_do_not_share_a_place(tmp_path: Path) -> None:
     """As in threads of a server."""
     path = tmp_path / "file"
-    with atomic_path(path) as one, atomic_path(path) as other:
-        one.write_text("one")
+    with atomic_path(path) as first, atomic_path(path) as other:
+        first.write_text("one")
         other.write_text("other")
     assert path.read_text() == "one", "it ended last"
     assert list(tmp_path.iterdir()) == [path]
@@ -107,9 +107,9 @@ def test_a_folder_that_cannot_be_written_is_found_before_the_first_file(tmp_path
 
 
 def test_logs_of_tensorboard_are_written_to_a_folder_of_their_own(tmp_path: Path) -> None:
-    made = tensorboard_writer(tmp_path / "run")
-    made.add_scalar("loss", 1.0)
-    made.close()
+    folder = tensorboard_writer(tmp_path / "run")
+    folder.add_scalar("loss", 1.0)
+    folder.close()
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["tensorboard"]
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="file"):

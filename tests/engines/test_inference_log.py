@@ -40,13 +40,13 @@ def run(journal, entries, broken=(), stop_after=None, stop_writing=None) -> list
 
     ``stop_after``: stop before this number; ``stop_writing``: stop after the file of this image, before its record.
     """
-    seen = []
+    recorded = []
 
     def step(_, entry):
-        if len(seen) == stop_after:
+        if len(recorded) == stop_after:
             raise KeyboardInterrupt
         path = Path(entry[IMAGE])
-        seen.append(path.stem)
+        recorded.append(path.stem)
         if path.stem in broken:
             return [{IMAGE: str(path), FAILED: f"{path} is damaged"}]
         written = journal.folder / f"{path.stem}_mask.png"
@@ -58,7 +58,7 @@ def run(journal, entries, broken=(), stop_after=None, stop_writing=None) -> list
     engine = Engine(step)
     journal.attach(engine)
     engine.run(entries, max_epochs=1, epoch_length=len(entries))
-    return seen
+    return recorded
 
 
 def names(entries) -> str:
@@ -85,15 +85,19 @@ def test_a_changed_picture_or_a_lost_result_is_done_again(tmp_path, model, image
     assert names(journal(tmp_path, model).remaining(images)) == "ac"
 
 
-@pytest.mark.parametrize(("settings", "weights", "told"), [({"mpp": 0.5}, b"weights", "mpp"), ({}, b"new", "model")])
-def test_results_of_another_inference_are_not_mixed_in(tmp_path, model, images, settings, weights, told):
+@pytest.mark.parametrize(
+    ("settings", "weights", "expected"), [({"mpp": 0.5}, b"weights", "mpp"), ({}, b"new", "model")]
+)
+def test_results_of_another_inference_are_not_mixed_in(tmp_path, model, images, settings, weights, expected):
     first = journal(tmp_path, model)
     run(first, first.remaining(images))
     model.write_bytes(weights)
-    with pytest.raises(ValueError, match=rf"holds results of another inference \(different {told}\).*--overwrite True"):
+    with pytest.raises(
+        ValueError, match=rf"holds results of another inference \(different {expected}\).*--overwrite True"
+    ):
         journal(tmp_path, model, **settings).remaining(images)
-    again = journal(tmp_path, model, "True", **settings)
-    assert run(again, again.remaining(images)) == ["a", "b", "c", "d"]
+    repeated = journal(tmp_path, model, "True", **settings)
+    assert run(repeated, repeated.remaining(images)) == ["a", "b", "c", "d"]
     assert journal(tmp_path, model, **settings).remaining(images) == []
 
 
@@ -188,8 +192,8 @@ def test_a_file_of_somebody_is_not_replaced(tmp_path, model, images):
     with pytest.raises(ValueError, match=r"c_mask.png would be replaced"):
         journal(tmp_path, model).remaining(images)
     assert drawn.read_bytes() == b"drawn by hand"
-    again = journal(tmp_path, model, "True")
-    assert run(again, again.remaining(images)) == ["a", "b", "c", "d"]
+    repeated = journal(tmp_path, model, "True")
+    assert run(repeated, repeated.remaining(images)) == ["a", "b", "c", "d"]
     assert drawn.read_bytes() == b"mask"
 
 

@@ -79,10 +79,10 @@ def described(tmp_path: Path) -> tuple[ConfigParser, Path]:
 def change(folder: Path, key: str, value: Any) -> None:
     """Change a value of the ``model.json`` in a folder."""
     content = json.loads((folder / "model.json").read_text())
-    *places, last = key.split("#")
+    *parents, last = key.split("#")
     holder = content
-    for place in places:
-        holder = holder[place]
+    for node in parents:
+        holder = holder[node]
     holder[last] = value
     (folder / "model.json").write_text(json.dumps(content))
 
@@ -135,7 +135,7 @@ def test_without_a_description_the_defaults_hold(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "said"),
+    ("key", "value", "message"),
     [
         ("network_def#_target_", "os.system", "only networks and transforms of"),
         ("network_def#_target_", "bundle.networks.unet.os.system()", "only networks and transforms of"),
@@ -164,10 +164,10 @@ def test_without_a_description_the_defaults_hold(tmp_path):
         ("format", "another", "format"),
     ],
 )
-def test_what_is_not_safe_or_not_whole_is_refused(key, value, said, described):
+def test_what_is_not_safe_or_not_whole_is_refused(key, value, message, described):
     _, folder = described
     change(folder, key, value)
-    with pytest.raises(ValueError, match=rf"model\.json does not describe a model: .*{said}.*copy it again"):
+    with pytest.raises(ValueError, match=rf"model\.json does not describe a model: .*{message}.*copy it again"):
         trained_model(folder, **DEFAULTS)
 
 
@@ -179,28 +179,28 @@ def test_a_damaged_file_is_refused(described):
             trained_model(folder, **DEFAULTS)
 
 
-@pytest.mark.parametrize("asked", [{"pretrained": True}, {}])
-def test_an_encoder_of_a_trained_model_asks_for_no_weights_of_its_own(asked, described, monkeypatch):
+@pytest.mark.parametrize("pretrained", [{"pretrained": True}, {}])
+def test_an_encoder_of_a_trained_model_asks_for_no_weights_of_its_own(pretrained, described, monkeypatch):
     """Neither if the file asks for them, nor if the default of the encoder loads them."""
     _, folder = described
     asks: list[str] = []
     monkeypatch.setattr(EfficientNetLite, "_load", lambda encoder, name: asks.append(name))
     encoder = {"_target_": "bundle.networks.EfficientNetLite", "name": "lite0"}
-    change(folder, "network_def", {"_target_": "bundle.networks.UNet", "encoder": encoder | asked})
+    change(folder, "network_def", {"_target_": "bundle.networks.UNet", "encoder": encoder | pretrained})
     EfficientNetLite(name="lite0")
     assert asks == ["lite0"]
     assert isinstance(trained_model(folder, **DEFAULTS)["network"](widths=[4, 4, 4, 4, 4]), UNet)
     assert asks == ["lite0"]
 
 
-@pytest.mark.parametrize(("other", "told"), [(False, False), (True, True)])
-def test_a_description_of_other_weights_is_told(other, told, described, caplog):
+@pytest.mark.parametrize(("other", "expected"), [(False, False), (True, True)])
+def test_a_description_of_other_weights_is_told(other, expected, described, caplog):
     parser, folder = described
     network = parser.get_parsed_content("network_def")
     if other:
         torch.save({name: value + 1 for name, value in network.state_dict().items()}, folder / "model.pt")
     ModelCheckpointLoader(network, folder / "model.pt").load()
-    assert ("was written for other weights than this model.pt" in caplog.text) is told
+    assert ("was written for other weights than this model.pt" in caplog.text) is expected
 
 
 def test_a_network_from_elsewhere_is_told_and_left_out(tmp_path, caplog):
@@ -257,7 +257,7 @@ def test_scores_of_evaluations_are_added_and_replaced(described):
     evaluate(folder, 0.8)
     evaluate(folder, 0.6, "other.json")
     scores = read_description(folder / "model.json")["scores"]
-    assert [(one["data"]["list"], one["scores"]["pooled_dice"]) for one in scores["evaluation"]] == [
+    assert [(item["data"]["list"], item["scores"]["pooled_dice"]) for item in scores["evaluation"]] == [
         ("own.json", 0.8),
         ("other.json", 0.6),
     ]
@@ -273,7 +273,7 @@ def test_another_list_of_the_same_name_is_told_and_replaces_nothing(described, c
     evaluate(folder, 0.8, sha256="b")
     assert "trained on another own.json: same name" in caplog.text
     scores = read_description(folder / "model.json")["scores"]["evaluation"]
-    assert [(one["data"]["sha256"], one["scores"]["pooled_dice"]) for one in scores] == [
+    assert [(item["data"]["sha256"], item["scores"]["pooled_dice"]) for item in scores] == [
         ("a", 0.7),
         ("c", 0.6),
         ("b", 0.8),

@@ -69,7 +69,7 @@ class Training:
             **self.network.state_dict(),
             **{f"teacher.{name}": value for name, value in self.teacher.average.state_dict().items()},
             **{f"objective.{name}": value for name, value in self.objective.state_dict().items()},
-            **{f"moments.{number}.{name}": value for number, kept in moments.items() for name, value in kept.items()},
+            **{f"moments.{number}.{name}": value for number, state in moments.items() for name, value in state.items()},
         }
 
 
@@ -162,20 +162,20 @@ def training(
     return Training(trainer, network, teacher, objective, optimizer, best_model, rates)
 
 
-def kill(made: Training, iteration: int) -> None:
+def kill(bundle_copy: Training, iteration: int) -> None:
     """Stop a training in an iteration."""
 
     def die() -> None:
         raise KilledError
 
-    made.trainer.add_event_handler(Events.ITERATION_COMPLETED(once=iteration), die)
+    bundle_copy.trainer.add_event_handler(Events.ITERATION_COMPLETED(once=iteration), die)
     with pytest.raises(KilledError):
-        made.trainer.run()
+        bundle_copy.trainer.run()
 
 
-def differences(one: dict[str, Tensor], other: dict[str, Tensor]) -> dict[str, float]:
+def differences(first: dict[str, Tensor], second: dict[str, Tensor]) -> dict[str, float]:
     """Return the largest difference of each weight that differs by more than 1e-6."""
-    largest = {name: (value.double() - other[name].double()).abs().max().item() for name, value in one.items()}
+    largest = {name: (value.double() - second[name].double()).abs().max().item() for name, value in first.items()}
     return {name: value for name, value in largest.items() if value > 1e-6}
 
 
@@ -238,33 +238,33 @@ def test_rates_go_on_as_if_nothing_had_happened(tmp_path: Path, schedule: Schedu
     assert len(set(unbroken.rates)) > 2
     rates = []
     for stop in (1, 3):  # twice: a resumed training is resumed
-        made = training(tmp_path / "broken", epochs=5, schedule=schedule, resume=stop > 1)
-        kill(made, 3 * stop + 1)
-        rates += made.rates[:-1]
-    made = training(tmp_path / "broken", epochs=5, schedule=schedule, resume=True)
-    made.trainer.run()
-    assert rates + made.rates == unbroken.rates
+        session = training(tmp_path / "broken", epochs=5, schedule=schedule, resume=stop > 1)
+        kill(session, 3 * stop + 1)
+        rates += session.rates[:-1]
+    session = training(tmp_path / "broken", epochs=5, schedule=schedule, resume=True)
+    session.trainer.run()
+    assert rates + session.rates == unbroken.rates
 
 
 def test_a_finished_training_goes_on_with_more_epochs_by_the_new_plan(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """At the end the old schedule is at 0, where nothing would be learned."""
-    made = training(tmp_path, epochs=2)
-    made.trainer.run()
-    assert made.optimizer.param_groups[0]["lr"] == 0.0
+    session = training(tmp_path, epochs=2)
+    session.trainer.run()
+    assert session.optimizer.param_groups[0]["lr"] == 0.0
     with caplog.at_level(logging.INFO, logger="bundle.engines"):
-        again = training(tmp_path, epochs=4, resume=True)
+        repeated = training(tmp_path, epochs=4, resume=True)
     assert "It was planned for 2 epochs, now for 4; ramps follow." in caplog.text
     assert (
         "The learning rate follows the schedule of this run: 0.00536, 0.0268, not 0, 0 as saved (one per "
         in caplog.text
     )
-    again.trainer.run()
+    repeated.trainer.run()
     whole = training(tmp_path / "whole", epochs=4)
     whole.trainer.run()
-    assert again.rates == pytest.approx(whole.rates[2:])
-    assert min(again.rates) > 0
+    assert repeated.rates == pytest.approx(whole.rates[2:])
+    assert min(repeated.rates) > 0
     state = torch.load(tmp_path / "checkpoints" / "resume.pt", weights_only=True)
     assert (state["trainer"]["epoch"], state["lr_scheduler"]["last_epoch"]) == (4, 4)
 
@@ -273,39 +273,39 @@ def test_another_rate_takes_effect_and_is_said(tmp_path: Path, caplog: pytest.Lo
     """Learned values come from the file, settings from the command line."""
     kill(training(tmp_path), 4)
     with caplog.at_level(logging.INFO, logger="bundle.engines"):
-        made = training(tmp_path, resume=True, rate=0.1)
-    assert made.optimizer.param_groups[0]["lr"] == pytest.approx(0.1 * 0.75**0.9)
+        session = training(tmp_path, resume=True, rate=0.1)
+    assert session.optimizer.param_groups[0]["lr"] == pytest.approx(0.1 * 0.75**0.9)
     assert "The learning rate follows the schedule of this run: 0.0772" in caplog.text
 
 
 def test_a_finished_training_is_left_as_it_is(tmp_path: Path) -> None:
-    made = training(tmp_path, epochs=1)
-    made.trainer.run()
-    again = training(tmp_path, epochs=1, resume=True)
-    again.trainer.run()
-    assert again.rates == []
-    assert differences(again.weights(), made.weights()) == {}
+    session = training(tmp_path, epochs=1)
+    session.trainer.run()
+    repeated = training(tmp_path, epochs=1, resume=True)
+    repeated.trainer.run()
+    assert repeated.rates == []
+    assert differences(repeated.weights(), session.weights()) == {}
 
 
 def test_a_worse_model_after_a_restart_does_not_replace_the_best(tmp_path: Path) -> None:
     """Scores 0.5, 0.8 | 0.6, 0.7: the second epoch's model stays."""
-    made = training(tmp_path)
-    kill(made, 7)
+    session = training(tmp_path)
+    kill(session, 7)
     best = (tmp_path / "model.pt").read_bytes()
-    again = training(tmp_path, resume=True)
-    assert again.best_model.state_dict() == {"score": 0.8, "epoch": 2}
-    again.trainer.run()
+    repeated = training(tmp_path, resume=True)
+    assert repeated.best_model.state_dict() == {"score": 0.8, "epoch": 2}
+    repeated.trainer.run()
     assert (tmp_path / "model.pt").read_bytes() == best
-    assert again.best_model.state_dict() == {"score": 0.8, "epoch": 2}
+    assert repeated.best_model.state_dict() == {"score": 0.8, "epoch": 2}
 
 
 def test_a_better_model_after_a_restart_replaces_the_best(tmp_path: Path) -> None:
     scores = (0.5, 0.8, 0.9, 0.7)
     kill(training(tmp_path, scores=scores), 7)
-    again = training(tmp_path, scores=scores, resume=True)
-    again.trainer.run()
-    assert again.best_model.state_dict() == {"score": 0.9, "epoch": 3}
-    assert set(torch.load(tmp_path / "model.pt", weights_only=True)) == set(again.network.state_dict())
+    repeated = training(tmp_path, scores=scores, resume=True)
+    repeated.trainer.run()
+    assert repeated.best_model.state_dict() == {"score": 0.9, "epoch": 3}
+    assert set(torch.load(tmp_path / "model.pt", weights_only=True)) == set(repeated.network.state_dict())
 
 
 def test_early_stopping_counts_on_after_a_restart(tmp_path: Path) -> None:
@@ -314,27 +314,27 @@ def test_early_stopping_counts_on_after_a_restart(tmp_path: Path) -> None:
     unbroken = training(tmp_path / "unbroken", **settings)
     unbroken.trainer.run()
     kill(training(tmp_path / "broken", **settings), 3 * 3 + 2)
-    again = training(tmp_path / "broken", resume=True, **settings)
-    again.trainer.run()
-    assert unbroken.trainer.state.epoch == again.trainer.state.epoch == 5
+    repeated = training(tmp_path / "broken", resume=True, **settings)
+    repeated.trainer.run()
+    assert unbroken.trainer.state.epoch == repeated.trainer.state.epoch == 5
 
 
 def test_nothing_to_resume_starts_afresh_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="bundle.engines"):
-        made = training(tmp_path, resume=True, epochs=1)
+        session = training(tmp_path, resume=True, epochs=1)
     path = tmp_path / "checkpoints" / "resume.pt"
     assert f"There is no resume file {path}: training starts from the beginning." in caplog.text
-    made.trainer.run()
-    assert made.trainer.state.epoch == 1
+    session.trainer.run()
+    assert session.trainer.state.epoch == 1
     assert path.is_file()
 
 
 def test_without_being_asked_nothing_is_resumed(tmp_path: Path) -> None:
     training(tmp_path, epochs=1).trainer.run()
-    made = training(tmp_path, epochs=1)
-    assert (made.trainer.state.epoch, made.best_model.score) == (0, None)
-    made.trainer.run()
-    assert len(made.rates) == 1
+    session = training(tmp_path, epochs=1)
+    assert (session.trainer.state.epoch, session.best_model.score) == (0, None)
+    session.trainer.run()
+    assert len(session.rates) == 1
 
 
 @pytest.mark.parametrize(
@@ -485,16 +485,16 @@ def test_a_place_that_cannot_be_written_is_found_before_the_first_epoch(tmp_path
 def test_a_training_stopped_early_stays_stopped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Killed after its last epoch was saved: it must not continue, unless patience is raised."""
     settings: dict[str, Any] = {"epochs": 8, "patience": 3}
-    made = training(tmp_path, **settings)
-    made.trainer.run()
-    assert made.trainer.state.epoch == 5
+    session = training(tmp_path, **settings)
+    session.trainer.run()
+    assert session.trainer.state.epoch == 5
     with caplog.at_level(logging.INFO, logger="bundle.engines"):
-        again = training(tmp_path, resume=True, **settings)
+        repeated = training(tmp_path, resume=True, **settings)
     assert "Early stopping ended this training" in caplog.text
-    again.trainer.run()
-    assert again.rates == []
-    assert again.trainer.state.epoch == 5
-    assert differences(again.weights(), made.weights()) == {}
+    repeated.trainer.run()
+    assert repeated.rates == []
+    assert repeated.trainer.state.epoch == 5
+    assert differences(repeated.weights(), session.weights()) == {}
     more = training(tmp_path, resume=True, epochs=8, patience=4)
     more.trainer.run()
     assert len(more.rates) == 1
@@ -546,13 +546,13 @@ def test_other_images_or_another_seed_are_refused(tmp_path: Path) -> None:
     first = Engine(lambda engine, batch: None)
     ResumeFile(tmp_path / "resume.pt", {}, setting={"set of images": "ab12", "seed": 0}).attach(first)
     first.run([0], max_epochs=1)
-    for setting, words in (
+    for setting, message in (
         ({"set of images": "cd34", "seed": 0}, r"with another set of images \(ab12, now cd34\); resume with"),
         ({"set of images": "ab12", "seed": 7}, r"with another seed \(0, now 7\)"),
     ):
         engine: Any = Engine(lambda engine, batch: None)
         engine.state.epoch_length, engine.amp = 1, False
-        with pytest.raises(ValueError, match=words):
+        with pytest.raises(ValueError, match=message):
             ResumeFile(tmp_path / "resume.pt", {}, resume=True, setting=setting).attach(engine)
         assert engine.state.epoch == 0
 

@@ -143,16 +143,16 @@ def test_gradients_stand_between_backward_and_the_optimizer_step() -> None:
     step = Listening()
     trainer, _ = listening(2, None, epochs=1, step=step)
     trainer.optimizer = torch.optim.SGD(step.parameters(), lr=1.0)
-    seen = []
+    recorded = []
 
     @trainer.on(IterationEvents.BACKWARD_COMPLETED)
     def clip() -> None:
         assert step.weight.grad is not None
-        seen.append((step.weight.item(), step.weight.grad.item()))
+        recorded.append((step.weight.item(), step.weight.grad.item()))
         step.weight.grad *= 0.25
 
     trainer.run()
-    assert seen == [(1.0, 1.0), (0.75, 1.0)]
+    assert recorded == [(1.0, 1.0), (0.75, 1.0)]
 
 
 @pytest.mark.parametrize("accumulation_steps", [1, 2, 3])
@@ -170,10 +170,10 @@ def test_accumulated_iterations_share_an_optimizer_step(accumulation_steps: int)
 
 def test_what_an_iteration_leaves_behind() -> None:
     trainer, _ = listening(1, 1, epochs=1)
-    seen: list[dict[str, Any]] = []
-    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: seen.append(engine.state.output[0]))
+    recorded: list[dict[str, Any]] = []
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: recorded.append(engine.state.output[0]))
     trainer.run()
-    assert set(seen[0]) == {"image", "label", "loss"}
+    assert set(recorded[0]) == {"image", "label", "loss"}
     assert set(trainer.state.step) == {"loss", "labeled/seg", "unlabeled/gate_seg"}
     assert not any(value.requires_grad for value in trainer.state.step.values())
 
@@ -259,9 +259,9 @@ def seeded(seed: int | None, epochs: int = 2, before: int = 0) -> dict[str, Tens
     return network.state_dict()
 
 
-def alike(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+def alike(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
     """Return whether all weights are bitwise equal."""
-    return all(torch.equal(value, other[name]) for name, value in one.items())
+    return all(torch.equal(value, second[name]) for name, value in first.items())
 
 
 def test_a_seed_decides_the_training() -> None:

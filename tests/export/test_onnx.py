@@ -96,9 +96,9 @@ def written(export: Callable[..., tuple[nn.Module, Path]], tmp_path: Path) -> Ca
 
 def test_every_kind_of_network_is_tested():
     targets = [parser.get_parsed_content("network_def#_target_") for parser in METHODS.values()]
-    made = {target.rpartition(".")[2] for target in targets if isinstance(target, str)}  # not train.json's own
+    components = {target.rpartition(".")[2] for target in targets if isinstance(target, str)}  # not train.json's own
     kinds = {name: kind for name in networks.__all__ if isinstance(kind := getattr(networks, name), type)}
-    assert made == {name for name, kind in kinds.items() if issubclass(kind, NamedOutputs)} - {"NamedOutputs"}
+    assert components == {name for name, kind in kinds.items() if issubclass(kind, NamedOutputs)} - {"NamedOutputs"}
     assert METHODS.keys() >= FIXED
 
 
@@ -106,24 +106,24 @@ def test_every_kind_of_network_is_tested():
     "method", [pytest.param(name, marks=() if name in FIRST else pytest.mark.slow) for name in METHODS]
 )
 def test_every_network_equals_its_file(method, tmp_path):
-    one = alive(METHODS[method].get_parsed_content("network_def"))
+    first = alive(METHODS[method].get_parsed_content("network_def"))
     METHODS[method]["network_def#outputs"] = "all"
     every = METHODS[method].get_parsed_content("network_def").eval()
     METHODS[method]["network_def#outputs"] = "pred"
-    every.load_state_dict(one.state_dict())
+    every.load_state_dict(first.state_dict())
 
     image = torch.randn(2, 3, 33, 48)
     with torch.no_grad():
-        answer, heads, named = one(image), one.heads(image), every(image)
-    assert list(named) == ["pred", *(name for name in heads if name != one.answer)]
-    assert torch.equal(named.pop("pred"), answer)
-    assert torch.equal(heads[one.answer], answer)
+        output, heads, named = first(image), first.heads(image), every(image)
+    assert list(named) == ["pred", *(name for name in heads if name != first.answer)]
+    assert torch.equal(named.pop("pred"), output)
+    assert torch.equal(heads[first.answer], output)
     assert all(torch.equal(named[name], heads[name]) for name in named)
 
     path = tmp_path / "model.onnx"
     if method in {"supervised", "semi_moe"}:  # for other methods this graph is part of the graph of all heads
-        assert write_onnx(one, path, {}) == ["pred"]
-        assert check_onnx(one, path, SHAPES) < 1e-4
+        assert write_onnx(first, path, {}) == ["pred"]
+        assert check_onnx(first, path, SHAPES) < 1e-4
     names = write_onnx(every, path, {})
     assert names == ["pred", *named]
     if method in FIXED:
@@ -188,7 +188,7 @@ def test_nan_is_detected(written):
     network, path = written()
     with torch.no_grad():
         network.tasks["seg"].head.bias.fill_(float("nan"))
-    with pytest.raises(ValueError, match=r"output for an image of 1x3x48x32 \(pred\) holds no numbers"):
+    with pytest.raises(ValueError, match=r"output for an image of 1x3x48x32 \(pred\) holds NaN"):
         check_onnx(network, path, SHAPES)
 
 
@@ -287,18 +287,18 @@ def test_the_graph_for_tensorrt_gives_the_output_of_the_network(tmp_path, monkey
     with torch.no_grad():
         image = torch.randn(1, 3, 48, 32)
         expected = network(image.repeat(4, 1, 1, 1))
-    seen: dict[str, Any] = {}
+    recorded: dict[str, Any] = {}
 
     def engine_of(self: TrtCompiler, path: str) -> bytes:
-        seen["profiles"], seen["answer"] = self.profiles, answered(path, image.repeat(4, 1, 1, 1))
+        recorded["profiles"], recorded["answer"] = self.profiles, answered(path, image.repeat(4, 1, 1, 1))
         return b"engine"
 
     monkeypatch.setattr(TrtCompiler, "_onnx_to_trt", engine_of)
     plan = f"{parser.get_parsed_content('plan')}.plan"
     compiler = TrtCompiler(network, plan, **parser.get_parsed_content("trt_args"))
     compiler._build_and_save(network, {"image": image})
-    assert seen["profiles"] == [{"image": [[1, 3, 48, 32], [4, 3, 48, 32], [4, 3, 48, 32]]}]
-    assert torch.allclose(seen["answer"], expected, atol=1e-4)
+    assert recorded["profiles"] == [{"image": [[1, 3, 48, 32], [4, 3, 48, 32], [4, 3, 48, 32]]}]
+    assert torch.allclose(recorded["answer"], expected, atol=1e-4)
     assert (tmp_path / "model_48x32_fp16.plan").read_bytes() == b"engine"
 
 

@@ -261,10 +261,10 @@ def places(content: Any, key: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]
 def replaced(content: Any, key: tuple[Any, ...], value: Any) -> Any:
     """Return a copy of a document with another value."""
     changed = copy.deepcopy(content)
-    place = changed
+    node = changed
     for name in key[:-1]:
-        place = place[name]
-    place[key[-1]] = value
+        node = node[name]
+    node[key[-1]] = value
     return changed
 
 

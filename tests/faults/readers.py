@@ -116,14 +116,14 @@ def _ended(reader: Callable[[Path], Any], path: Path) -> tuple[str, str]:
     try:
         reader(path)
     except BaseException as error:
-        said = sentence(error)
+        message = sentence(error)
         good = (
-            (path.name in said or "the data list" in said)
-            and "\n" not in said
-            and "see the traceback" not in said
-            and len(said) < 2000
+            (path.name in message or "the data list" in message)
+            and "\n" not in message
+            and "see the traceback" not in message
+            and len(message) < 2000
         )
-        return "sentence" if good else "fault", f"{type(error).__name__}: {said}"
+        return "sentence" if good else "fault", f"{type(error).__name__}: {message}"
     return "result", ""
 
 
@@ -144,14 +144,14 @@ def _child(
         before = set(os.listdir(folder))
         for reader in known[case.kind]:
             signal.alarm(SECONDS)
-            ended, said = _ended(reader, path)
+            ended, message = _ended(reader, path)
             signal.alarm(0)
             left = set(os.listdir(folder)) - before
             if left:
-                ended, said = "fault", f"left {', '.join(left)}" + (" (code was executed)" if MARKER in left else "")
+                ended, message = "fault", f"left {', '.join(left)}" + (" (code was executed)" if MARKER in left else "")
                 for name in left:
                     os.unlink(folder / name)
-            os.write(answers, json.dumps([ended, said]).encode() + b"\n")
+            os.write(answers, json.dumps([ended, message]).encode() + b"\n")
         path.unlink()
 
 
@@ -184,15 +184,15 @@ def read_all(cases: Sequence[Case], folder: Path, check_config: ModuleType) -> l
             count = len(known[case.kind])
             if len(lines) < count:
                 break
-            one, lines = lines[:count], lines[count:]
-            worst = next((line for kind in ("fault", "sentence") for line in one if line[0] == kind), one[0])
+            first, lines = lines[:count], lines[count:]
+            worst = next((line for kind in ("fault", "sentence") for line in first if line[0] == kind), first[0])
             outcomes.append(Outcome(case, *worst))
             start += 1
         else:
             break
         hung = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGALRM
-        said = f"hangs for {SECONDS} s" if hung else f"the process ended with status {status}"
-        outcomes.append(Outcome(cases[start], "fault", said))
+        message = f"hangs for {SECONDS} s" if hung else f"the process ended with status {status}"
+        outcomes.append(Outcome(cases[start], "fault", message))
         (folder / cases[start].name).unlink(missing_ok=True)
         start += 1
     return outcomes

@@ -41,11 +41,11 @@ def test_damaged_files_end_in_a_result_or_a_sentence(
                 result=ended["result"],
                 sentence=ended["sentence"],
             )
-    faults = [f"{one.case.kind}: {one.case.fault}: {one.said[:300]}" for one in outcomes if one.ended == "fault"]
+    faults = [f"{item.case.kind}: {item.case.fault}: {item.said[:300]}" for item in outcomes if item.ended == "fault"]
     assert faults == []
-    undamaged = [one for one in outcomes if one.case.fault == "none"]
-    assert {one.case.kind for one in undamaged} == {case.kind for case in cases} - {"journals"}
-    assert {one.ended for one in undamaged if not one.case.name.endswith((".svs", ".ndpi", ".mrxs", ".scn"))} == {
+    undamaged = [item for item in outcomes if item.case.fault == "none"]
+    assert {item.case.kind for item in undamaged} == {case.kind for case in cases} - {"journals"}
+    assert {item.ended for item in undamaged if not item.case.name.endswith((".svs", ".ndpi", ".mrxs", ".scn"))} == {
         "result"
     }
 
@@ -67,5 +67,5 @@ def test_the_campaign_finds_faults(
     monkeypatch.setattr(readers, "SECONDS", 1)
     monkeypatch.setattr(readers, "readers", lambda _: {kind: [body] for kind, body in bodies.items()})
     outcomes = read_all([Case(kind, kind, "a", b"\xff") for kind in bodies], tmp_path, load_program("check_config"))
-    assert [one.ended for one in outcomes] == ["fault"] * 5 + ["result"]
+    assert [item.ended for item in outcomes] == ["fault"] * 5 + ["result"]
     assert outcomes[0].said == "hangs for 1 s"

@@ -54,19 +54,19 @@ def stopped_at_random(
     for _ in range(4 * len(signals)):
         if not left:
             break
-        done = run(stop=(left[-1], chance.uniform(0.1, seconds)))
+        completed = run(stop=(left[-1], chance.uniform(0.1, seconds)))
         intact(folder)
-        if done.returncode == 0:
+        if completed.returncode == 0:
             finished()
             shutil.rmtree(folder)
         else:
             number = left.pop()
             # while modules are imported, pydoc makes an error of Ctrl-C
-            imports = number == INTERRUPT and done.returncode == 1 and "KeyboardInterrupt" in done.stderr
-            assert done.returncode == -number or imports, done.stderr
+            imports = number == INTERRUPT and completed.returncode == 1 and "KeyboardInterrupt" in completed.stderr
+            assert completed.returncode == -number or imports, completed.stderr
     assert not left, "most runs end before they are stopped"
-    done = run()
-    assert done.returncode == 0, done.stderr
+    completed = run()
+    assert completed.returncode == 0, completed.stderr
     finished()
     assert [path for path in folder.rglob(".*") if "partial" in path.name] == []
     return len(signals)
@@ -93,48 +93,50 @@ def intact(folder: Path) -> None:
 def timed(run: Callable[[], Run]) -> float:
     """Run to the end; return the seconds."""
     start = time.monotonic()
-    done = run()
-    assert done.returncode == 0, done.stderr
+    completed = run()
+    assert completed.returncode == 0, completed.stderr
     return time.monotonic() - start
 
 
 @slow
 def test_a_training(copy_bundle: Callable[..., Any]) -> None:
-    made, whole = copy_bundle("stopped"), copy_bundle("unbroken")
+    bundle_copy, whole = copy_bundle("stopped"), copy_bundle("unbroken")
 
     def runner(bundle: Any) -> Callable[..., Run]:
         bundle.edit("train.json", {"max_epochs": 6})
-        words = ["run", "training", "--config_file", bundle.configs("train.json"), "--resume", "True"]
-        return lambda **more: bundle.python("-m", "monai.bundle", *words, cwd=bundle.root, **more)
+        arguments = ["run", "training", "--config_file", bundle.configs("train.json"), "--resume", "True"]
+        return lambda **more: bundle.python("-m", "monai.bundle", *arguments, cwd=bundle.root, **more)
 
     seconds = timed(runner(whole))
-    count = stopped_at_random(runner(made), lambda: assert_same_end(made, whole), made.root / "runs", MANY, seconds)
+    count = stopped_at_random(
+        runner(bundle_copy), lambda: assert_same_end(bundle_copy, whole), bundle_copy.root / "runs", MANY, seconds
+    )
     add_counts("stopped trainings", count, result=count)
 
 
 @pytest.fixture(scope="module")
 def predicting(copy_bundle: Callable[..., Any]) -> Any:
     """A bundle whose network calls gland what is darker than the mean in green."""
-    made = copy_bundle("predicting", data=False)
-    made.predict_by_color()
-    return made
+    bundle_copy = copy_bundle("predicting", data=False)
+    bundle_copy.predict_by_color()
+    return bundle_copy
 
 
 def content(folder: Path) -> dict[str, Any]:
     """Pixels of masks, and the text of polygons, by name."""
-    found: dict[str, Any] = {path.name: path.read_bytes() for path in folder.glob("*.geojson")}
-    return found | {
+    result: dict[str, Any] = {path.name: path.read_bytes() for path in folder.glob("*.geojson")}
+    return result | {
         path.name: tifffile.imread(path).tobytes() if path.suffix == ".tif" else np.asarray(Image.open(path)).tobytes()
         for path in folder.iterdir()
         if path.suffix in (".png", ".tif")
     }
 
 
-def check_inference(made: Any, folder: Path, signals: list[int], *overlays: str) -> int:
+def check_inference(bundle_copy: Any, folder: Path, signals: list[int], *overlays: str) -> int:
     def runner(output: Path) -> Callable[..., Run]:
-        words = ["run", "inference", "--config_file", made.configs("inference.json", *overlays)]
-        words += ["--dataset_dir", str(folder / "input"), "--output_dir", str(output)]
-        return lambda **more: made.python("-m", "monai.bundle", *words, cwd=made.root, **more)
+        arguments = ["run", "inference", "--config_file", bundle_copy.configs("inference.json", *overlays)]
+        arguments += ["--dataset_dir", str(folder / "input"), "--output_dir", str(output)]
+        return lambda **more: bundle_copy.python("-m", "monai.bundle", *arguments, cwd=bundle_copy.root, **more)
 
     seconds = timed(runner(folder / "whole"))
     expected = content(folder / "whole")
@@ -163,9 +165,9 @@ def test_slides(predicting: Any, tmp_path: Path) -> None:
     (tmp_path / "input").mkdir()
     pixels = np.full((600, 800, 3), 243, np.uint8)
     pixels[50:550:3, 60:700:2] = (150, 60, 150)
-    told: dict[str, Any] = {"resolution": (2e4, 2e4), "resolutionunit": "CENTIMETER", "tile": (64, 64)}
+    tags: dict[str, Any] = {"resolution": (2e4, 2e4), "resolutionunit": "CENTIMETER", "tile": (64, 64)}
     for name in ("first", "second"):
-        tifffile.imwrite(tmp_path / "input" / f"{name}.tif", pixels, photometric="rgb", compression="zlib", **told)
+        tifffile.imwrite(tmp_path / "input" / f"{name}.tif", pixels, photometric="rgb", compression="zlib", **tags)
     fine = {"tissue#resolution": 8.0, "tissue#margin": 4.0, "tissue#least": 100.0, "min_area": 0.0, "block": 64}
     (predicting.root / "configs" / "fine.json").write_text(json.dumps(fine))
     count = check_inference(predicting, tmp_path, MANY[8:], "inference/slides.yaml", "fine.json")
@@ -184,14 +186,14 @@ def test_a_benchmark(phantom_dir: Path, tmp_path: Path) -> None:
     ]
 
     def command(output: Path) -> list[str]:
-        words = ["--output", output, "--dataset_dir", phantom_dir, "--methods", "supervised", "--labels", "50"]
-        words += ["--seeds", "0", "--devices", "cpu", "--budget", "40steps", "--threads", "1", "--set", *settings]
-        return [sys.executable, str(ROOT / "scripts" / "benchmark.py"), *map(str, words)]
+        arguments = ["--output", output, "--dataset_dir", phantom_dir, "--methods", "supervised", "--labels", "50"]
+        arguments += ["--seeds", "0", "--devices", "cpu", "--budget", "40steps", "--threads", "1", "--set", *settings]
+        return [sys.executable, str(ROOT / "scripts" / "benchmark.py"), *map(str, arguments)]
 
     def run(output: Path, stop: tuple[int, float] | None = None) -> Run:
         process = subprocess.Popen(command(output), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         try:
-            said, _ = process.communicate(timeout=stop[1] if stop else 600)
+            printed, _ = process.communicate(timeout=stop[1] if stop else 600)
         except subprocess.TimeoutExpired:
             assert stop is not None
             below = descendants(process.pid)
@@ -199,10 +201,10 @@ def test_a_benchmark(phantom_dir: Path, tmp_path: Path) -> None:
             if stop[0] == KILL:
                 for pid in below:  # as a machine that is switched off
                     os.kill(pid, KILL)
-            said, _ = process.communicate(timeout=120)
+            printed, _ = process.communicate(timeout=120)
             assert wait_for_end(below) == []
-            return Run([], -stop[0], said, said)  # it ends with 130 by a signal that it handles
-        return Run([], process.returncode, said, said)
+            return Run([], -stop[0], printed, printed)  # it ends with 130 by a signal that it handles
+        return Run([], process.returncode, printed, printed)
 
     def scores(output: Path) -> dict[str, float]:
         (cell,) = (output / "cells").glob("*/cell.json")
@@ -224,11 +226,11 @@ def test_a_benchmark(phantom_dir: Path, tmp_path: Path) -> None:
 
 def descendants(pid: int) -> list[int]:
     """Return the processes that a process and its children have started."""
-    found = []
+    matches = []
     for path in Path(f"/proc/{pid}/task").glob("*/children"):
         for child in map(int, path.read_text().split()):
-            found += [child, *descendants(child)]
-    return found
+            matches += [child, *descendants(child)]
+    return matches
 
 
 def wait_for_end(pids: list[int], seconds: float = 60) -> list[int]:
@@ -251,19 +253,27 @@ def runs(pid: int) -> bool:
 @pytest.mark.parametrize("run_id", ["training", "inference"])
 def test_no_worker_is_left_after_ctrl_c(run_id: str, copy_bundle: Callable[..., Any]) -> None:
     """As a terminal does it: the signal goes to all processes of the group."""
-    made = copy_bundle(f"interrupted_{run_id}")
-    words = ["run", run_id, "--num_workers", "2", "--config_file"]
-    words += [made.configs("train.json"), "--max_epochs", "1000", "--patience", "1000"] if run_id == "training" else []
+    bundle_copy = copy_bundle(f"interrupted_{run_id}")
+    arguments = ["run", run_id, "--num_workers", "2", "--config_file"]
+    arguments += (
+        [bundle_copy.configs("train.json"), "--max_epochs", "1000", "--patience", "1000"]
+        if run_id == "training"
+        else []
+    )
     if run_id == "inference":
-        (made.root / "input").mkdir()
+        (bundle_copy.root / "input").mkdir()
         for number in range(400):
-            Image.new("RGB", (300, 300), (number % 250, 0, 0)).save(made.root / "input" / f"{number}.png")
-        words += [made.configs("inference.json"), "--dataset_dir", str(made.root / "input")]
-        words += ["--output_dir", str(made.root / "out")]
-        made.predict_by_color()
+            Image.new("RGB", (300, 300), (number % 250, 0, 0)).save(bundle_copy.root / "input" / f"{number}.png")
+        arguments += [bundle_copy.configs("inference.json"), "--dataset_dir", str(bundle_copy.root / "input")]
+        arguments += ["--output_dir", str(bundle_copy.root / "out")]
+        bundle_copy.predict_by_color()
     for _ in range(3):
         process = subprocess.Popen(
-            made.command(*words), cwd=made.root, stderr=subprocess.PIPE, text=True, start_new_session=True
+            bundle_copy.command(*arguments),
+            cwd=bundle_copy.root,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
         )
         end = time.monotonic() + 120
         while len(below := descendants(process.pid)) < 2 and time.monotonic() < end and process.poll() is None:
@@ -272,7 +282,7 @@ def test_no_worker_is_left_after_ctrl_c(run_id: str, copy_bundle: Callable[..., 
         time.sleep(1)
         below = descendants(process.pid)
         os.killpg(process.pid, INTERRUPT)
-        said = process.communicate(timeout=120)[1]
-        assert process.returncode == -INTERRUPT, said
+        output = process.communicate(timeout=120)[1]
+        assert process.returncode == -INTERRUPT, output
         assert wait_for_end(below) == []
     add_counts("Ctrl-C with loader workers", 3, result=3)

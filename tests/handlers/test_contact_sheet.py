@@ -45,11 +45,11 @@ def contour_pixels(picture: np.ndarray) -> int:
 )
 def test_parts_share_the_rows(counts: dict[str, int], shown: list[int]) -> None:
     chosen = spread(counts, rows=4, columns=6)
-    assert [len(places) for places in chosen.values()] == shown
+    assert [len(indices) for indices in chosen.values()] == shown
 
 
 def test_each_part_has_a_row_even_where_rows_are_few() -> None:
-    assert {part: len(places) for part, places in spread({"a": 9, "b": 9, "c": 1}, 2, 3).items()} == {
+    assert {part: len(indices) for part, indices in spread({"a": 9, "b": 9, "c": 1}, 2, 3).items()} == {
         "a": 3,
         "b": 3,
         "c": 1,
@@ -108,6 +108,6 @@ def test_pictures_keep_their_proportions() -> None:
 
 def test_long_names_stay_in_their_column() -> None:
     name = "a_long_name_of_a_slide_" * 10
-    one = contact_sheet("a", {"training": [tile(name)]}, columns=2, cell=100)
-    assert (one[100:, 20 + 100 + 1 :] > 220).all()  # right of the first column, below the titles
-    assert contact_sheet(name * 5, {"training": [tile("")]}, columns=2, cell=100).shape == one.shape
+    first = contact_sheet("a", {"training": [tile(name)]}, columns=2, cell=100)
+    assert (first[100:, 20 + 100 + 1 :] > 220).all()  # right of the first column, below the titles
+    assert contact_sheet(name * 5, {"training": [tile("")]}, columns=2, cell=100).shape == first.shape

@@ -119,9 +119,9 @@ def test_rows_show_the_center_and_its_dice(tmp_path: Path) -> None:
 
 def test_one_hot_labels_are_read(tmp_path: Path) -> None:
     """Two channels, as after postprocessing."""
-    one = item((32, 32), (32, 32))
-    one["label"] = torch.cat([1 - one["label"], one["label"]])
-    assert montage_of(PlainNetwork(), tmp_path)._row(one)[0].endswith("Dice 1.000")
+    first = item((32, 32), (32, 32))
+    first["label"] = torch.cat([1 - first["label"], first["label"]])
+    assert montage_of(PlainNetwork(), tmp_path)._row(first)[0].endswith("Dice 1.000")
 
 
 def test_refuses_gates_of_other_experts(tmp_path: Path) -> None:
@@ -166,9 +166,9 @@ def test_the_title_says_what_is_shown(tmp_path: Path, monkeypatch: pytest.Monkey
     titles: list[str] = []
     sheet = drawing.sheet
     monkeypatch.setattr(drawing, "sheet", lambda title, *rest: titles.append(title) or sheet(title, *rest))
-    one = item((32, 32), (32, 32))
-    validate(montage_of(PlainNetwork(), tmp_path), [[one]], epoch=7)
+    first = item((32, 32), (32, 32))
+    validate(montage_of(PlainNetwork(), tmp_path), [[first]], epoch=7)
     evaluated = json.loads((ROOT / "configs" / "evaluate.json").read_text())["validate#handlers"]
     (settings,) = [handler for handler in evaluated if "Montage" in handler["_target_"]]
-    validate(montage_of(PlainNetwork(), tmp_path, title=settings["title"]), [[one]])
+    validate(montage_of(PlainNetwork(), tmp_path, title=settings["title"]), [[first]])
     assert titles == ["validation, epoch 7", "test images"]

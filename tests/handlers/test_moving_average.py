@@ -30,7 +30,7 @@ class OneWeight(nn.Module):
 def follow(values: list[float], handler: MovingAverage, epochs: int = 1, progress: Any = None) -> list[float]:
     """Return the average after each step of a training that sets the weight and running mean to these values."""
     network: Any = handler.network
-    seen: list[float] = []
+    recorded: list[float] = []
 
     def step(engine: Any, value: float) -> None:
         engine.progress = None if progress is None else progress[engine.state.iteration - 1]
@@ -42,30 +42,30 @@ def follow(values: list[float], handler: MovingAverage, epochs: int = 1, progres
     engine = Engine(step)
     handler.attach(engine)
     average: Any = handler.average
-    engine.add_event_handler(Events.ITERATION_COMPLETED, lambda: seen.append(average.weight.item()))
+    engine.add_event_handler(Events.ITERATION_COMPLETED, lambda: recorded.append(average.weight.item()))
     engine.run(values, max_epochs=epochs)
-    return seen
+    return recorded
 
 
 def by_hand(values: list[float], decays: list[float]) -> list[float]:
     """average <- d average + (1 - d) value."""
-    average, found = 0.0, []
+    average, result = 0.0, []
     for value, decay in zip(values, decays, strict=True):
         average = decay * average + (1 - decay) * value
-        found.append(average)
-    return found
+        result.append(average)
+    return result
 
 
 def test_the_average_moves_by_the_stated_momentum() -> None:
     """d is 0, 1/2, 2/3, 3/4 and then 0.75: first the arithmetic mean, without the initial random weights."""
     values = [4.0, 8.0, 0.0, 2.0, -6.0, 10.0]
     handler = MovingAverage(OneWeight(), decay=0.75)
-    seen = follow(values, handler)
-    assert seen == pytest.approx(by_hand(values, [0.0, 1 / 2, 2 / 3, 0.75, 0.75, 0.75]))
-    assert seen[2] == pytest.approx(4.0)
+    recorded = follow(values, handler)
+    assert recorded == pytest.approx(by_hand(values, [0.0, 1 / 2, 2 / 3, 0.75, 0.75, 0.75]))
+    assert recorded[2] == pytest.approx(4.0)
     assert handler.updates == 6
     average: Any = handler.average
-    assert average.norm.running_mean.item() == pytest.approx(seen[-1]), "statistics follow with the same momentum"
+    assert average.norm.running_mean.item() == pytest.approx(recorded[-1]), "statistics follow with the same momentum"
     assert average.norm.num_batches_tracked.item() == 6
 
 
@@ -73,10 +73,10 @@ def test_the_momentum_stands_in_the_state_of_the_trainer() -> None:
     handler = MovingAverage(OneWeight(), decay=0.9, name="slow")
     engine = Engine(lambda engine, batch: None)
     handler.attach(engine)
-    seen: list[float] = []
-    engine.add_event_handler(Events.ITERATION_COMPLETED, lambda: seen.append(engine.state.slow))
+    recorded: list[float] = []
+    engine.add_event_handler(Events.ITERATION_COMPLETED, lambda: recorded.append(engine.state.slow))
     engine.run([0.0] * 12)
-    assert seen == pytest.approx([1 / (step + 1) for step in range(9)] + [0.1] * 3)
+    assert recorded == pytest.approx([1 / (step + 1) for step in range(9)] + [0.1] * 3)
 
 
 def test_a_decay_may_rise_over_training() -> None:
@@ -108,8 +108,8 @@ def test_the_average_is_a_network_of_its_own_without_gradient() -> None:
     assert all(parameter.requires_grad for parameter in network.parameters())
     assert average.head.weight.data_ptr() != network.head.weight.data_ptr()
     assert average.head.weight.is_contiguous(memory_format=torch.channels_last)
-    answer = average(torch.randn(1, 3, 16, 16))
-    assert not answer.requires_grad
+    output = average(torch.randn(1, 3, 16, 16))
+    assert not output.requires_grad
 
 
 def test_the_network_is_copied_when_training_begins() -> None:
@@ -118,14 +118,14 @@ def test_the_network_is_copied_when_training_begins() -> None:
     handler = MovingAverage(network, decay=0.5)
     with torch.no_grad():
         network.weight.fill_(-3.0)
-    seen: list[float] = []
+    recorded: list[float] = []
     engine = Engine(lambda engine, batch: None)
     handler.attach(engine)
     average: Any = handler.average
-    engine.add_event_handler(Events.ITERATION_STARTED, lambda: seen.append(average.weight.item()))
+    engine.add_event_handler(Events.ITERATION_STARTED, lambda: recorded.append(average.weight.item()))
     engine.add_event_handler(Events.EPOCH_COMPLETED, lambda: average.weight.fill_(7.0))
     engine.run([0.0], max_epochs=2)
-    assert seen == [-3.0, 7.0]
+    assert recorded == [-3.0, 7.0]
 
 
 def test_what_is_saved_goes_on_where_it_was() -> None:
@@ -197,6 +197,6 @@ def test_two_processes_keep_the_same_average(tmp_path: Path) -> None:
     for process in processes:
         process.join(timeout=300)
         assert process.exitcode == 0
-    found = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
-    assert [average["norm.running_var"].item() for average in found] == [3.0, 3.0]
-    assert found[0] == found[1]
+    result = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    assert [average["norm.running_var"].item() for average in result] == [3.0, 3.0]
+    assert result[0] == result[1]

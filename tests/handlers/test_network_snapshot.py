@@ -18,7 +18,7 @@ def renewals(snapshot: GrowingSnapshot, epochs: int = 40) -> list[int]:
 
 def train(network: nn.BatchNorm1d, snapshot: GrowingSnapshot, epochs: int, start: int = 0) -> list[float]:
     """Train a network whose weight and running mean are the epoch; return the values of the copy in each epoch."""
-    seen: list[float] = []
+    recorded: list[float] = []
 
     def step(engine: Engine, batch: int) -> None:
         nn.init.constant_(network.weight, engine.state.epoch)
@@ -30,11 +30,11 @@ def train(network: nn.BatchNorm1d, snapshot: GrowingSnapshot, epochs: int, start
     @engine.on(Events.ITERATION_STARTED)
     def look() -> None:
         assert torch.equal(snapshot.network.weight, snapshot.network.running_mean)
-        seen.append(snapshot.network.weight.item())  # type: ignore[operator, union-attr]
+        recorded.append(snapshot.network.weight.item())  # type: ignore[operator, union-attr]
 
     engine.load_state_dict({"epoch": start, "epoch_length": 1, "max_epochs": epochs})
     engine.run([0], max_epochs=epochs)
-    return seen
+    return recorded
 
 
 @pytest.mark.parametrize(

@@ -49,9 +49,9 @@ def test_a_file_gets_few_whole_lines() -> None:
 def test_writes_to_standard_error_by_default(capsys: Any) -> None:
     """Nothing is written to standard output."""
     train(RunProgress())
-    found = capsys.readouterr()
-    assert "12/12" in found.err
-    assert found.out == ""
+    result = capsys.readouterr()
+    assert "12/12" in result.err
+    assert result.out == ""
 
 
 def test_a_terminal_gets_one_bar_over_all_epochs() -> None:

@@ -22,14 +22,14 @@ PAIR = from_engine(["pred", "label"])
 
 def records(*names: str) -> list[dict[str, Any]]:
     """Batches of one image; each gland is one column wider than the previous one."""
-    made = []
+    result = []
     for number, name in enumerate(names, start=1):
         truth = torch.zeros(1, 1, 4, 5)
         truth[..., :number] = 1
         image = MetaTensor(torch.zeros(1, 1, 4, 5), meta={"filename_or_obj": [name]})
         image[..., :2] = 1
-        made.append({"image": image, "label": truth})
-    return made
+        result.append({"image": image, "label": truth})
+    return result
 
 
 def evaluated(folder: Path, metrics: dict[str, Any], names: tuple[str, ...], **settings: Any) -> Any:

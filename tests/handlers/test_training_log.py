@@ -57,10 +57,10 @@ def test_writes_means_and_the_spread_over_images(tmp_path: Path) -> None:
     gates = {1: [[0.5, 0.3, 0.2], [0.1, 0.3, 0.6]], 2: [[0.6, 0.3, 0.1]]}
 
     def step(engine: Engine) -> dict[str, Tensor]:
-        answer = {"loss": scalar(2.0 * engine.state.iteration - 1.0), "labeled/seg": scalar(0.5)}
+        output = {"loss": scalar(2.0 * engine.state.iteration - 1.0), "labeled/seg": scalar(0.5)}
         if engine.state.iteration == 2:
-            answer["unlabeled/gate/seg"] = scalar(0.125)
-        return answer | {"unlabeled/gate_seg": torch.tensor(gates[engine.state.iteration])}
+            output["unlabeled/gate/seg"] = scalar(0.125)
+        return output | {"unlabeled/gate_seg": torch.tensor(gates[engine.state.iteration])}
 
     engine = train(TrainingLog(tmp_path / "new"), step)
     (row,) = table(tmp_path / "new" / "training.csv")
@@ -110,7 +110,7 @@ def test_refuses_a_foreign_table_on_resume(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("share", "counted", "words"),
+    ("share", "counted", "parts"),
     [
         (0.0, None, ["all empty"]),
         (1.0, 0.5, ["all full"]),
@@ -120,7 +120,7 @@ def test_refuses_a_foreign_table_on_resume(tmp_path: Path) -> None:
     ],
 )
 def test_warns_of_void_pseudo_labels(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, share: float, counted: float | None, words: list[str]
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, share: float, counted: float | None, parts: list[str]
 ) -> None:
     """Once, not in each epoch, and not for an ordinary share."""
 
@@ -130,10 +130,10 @@ def test_warns_of_void_pseudo_labels(
         return {"loss": scalar(1.0)} | shares | extra
 
     train(TrainingLog(tmp_path), step, epochs=3)
-    found = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    assert len(found) == len(words)
-    assert all(word in message for word, message in zip(words, found, strict=True))
-    assert all("consistency term 'teacher'" in message and "head 'sdf'" in message for message in found)
+    result = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(result) == len(parts)
+    assert all(word in message for word, message in zip(parts, result, strict=True))
+    assert all("consistency term 'teacher'" in message and "head 'sdf'" in message for message in result)
 
 
 def test_one_empty_step_is_no_void_epoch(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

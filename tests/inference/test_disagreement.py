@@ -22,7 +22,7 @@ def distance(value: float) -> torch.Tensor:
 
 def coin(chance: float) -> float:
     """Return the entropy of a coin in bits."""
-    return -sum(one * math.log2(one) for one in (chance, 1 - chance) if one)
+    return -sum(item * math.log2(item) for item in (chance, 1 - chance) if item)
 
 
 @pytest.mark.parametrize(
@@ -38,17 +38,17 @@ def coin(chance: float) -> float:
 )
 def test_it_is_the_entropy_of_the_mean_opinion(chances, distances, expected):
     scores = [logits(1 - chance, chance) for chance in chances]
-    found = consensus_entropy(scores, [distance(value) for value in distances])
-    assert found.shape == (1, 1, 1, 1)
-    assert found.item() == pytest.approx(expected, abs=1e-6)
+    result = consensus_entropy(scores, [distance(value) for value in distances])
+    assert result.shape == (1, 1, 1, 1)
+    assert result.item() == pytest.approx(expected, abs=1e-6)
 
 
 def test_a_distance_leaves_the_kind_of_gland_to_its_scores():
     score = logits(0.2, 0.6, 0.2)
-    found = consensus_entropy([score], [distance(0.0)])
+    result = consensus_entropy([score], [distance(0.0)])
     mean = [(0.2 + 0.5) / 2, (0.6 + 0.5 * 0.75) / 2, (0.2 + 0.5 * 0.25) / 2]
     expected = -sum(chance * math.log(chance) for chance in mean) / math.log(3)
-    assert found.item() == pytest.approx(expected, abs=1e-6)
+    assert result.item() == pytest.approx(expected, abs=1e-6)
     assert consensus_entropy([logits(0.0, 1.0, 0.0)], [distance(1.0)]).item() == pytest.approx(0.0)
     assert consensus_entropy([torch.zeros(1, 3, 1, 1)], [distance(1 / 3)]).item() == pytest.approx(1.0)
 
@@ -56,11 +56,11 @@ def test_a_distance_leaves_the_kind_of_gland_to_its_scores():
 @pytest.mark.parametrize("classes", [2, 3])
 def test_a_network_gives_a_map_from_0_to_1(classes):
     heads = SemiMoE(out_channels=classes, widths=(4, 8, 8, 8, 8)).eval().heads(torch.randn(2, 3, 32, 48))
-    found = disagreement(heads)
-    assert found.shape == (2, 1, 32, 48)
-    assert 0 <= found.min() < found.max() <= 1
+    result = disagreement(heads)
+    assert result.shape == (2, 1, 32, 48)
+    assert 0 <= result.min() < result.max() <= 1
     scores = [heads["seg"], heads["fused_seg"]]
-    assert torch.equal(found, consensus_entropy(scores, [heads["sdf"].tanh(), heads["fused_sdf"].tanh()]))
+    assert torch.equal(result, consensus_entropy(scores, [heads["sdf"].tanh(), heads["fused_sdf"].tanh()]))
 
 
 def test_extreme_scores_are_no_trouble():

@@ -30,10 +30,10 @@ def small_disk() -> Iterator[Callable[[int], None]]:
 
 
 def test_a_feature_has_the_form_of_qupath():
-    made = feature(HOLED, "Gland", GREEN, name="7", measurements={"Area um^2": 77.0})
-    assert made["type"] == "Feature"
-    assert str(uuid.UUID(made["id"])) == made["id"]
-    assert made["properties"] == {
+    geojson = feature(HOLED, "Gland", GREEN, name="7", measurements={"Area um^2": 77.0})
+    assert geojson["type"] == "Feature"
+    assert str(uuid.UUID(geojson["id"])) == geojson["id"]
+    assert geojson["properties"] == {
         "objectType": "annotation",
         "classification": {"name": "Gland", "color": [0, 158, 115]},
         "name": "7",
@@ -42,9 +42,9 @@ def test_a_feature_has_the_form_of_qupath():
 
 
 def test_what_is_not_given_is_not_written():
-    made = feature(HOLED, "Gland", GREEN, object_type="detection")
-    assert made["properties"].keys() == {"objectType", "classification"}
-    assert made["properties"]["objectType"] == "detection"
+    geojson = feature(HOLED, "Gland", GREEN, object_type="detection")
+    assert geojson["properties"].keys() == {"objectType", "classification"}
+    assert geojson["properties"]["objectType"] == "detection"
 
 
 @pytest.mark.parametrize("shape", [HOLED, HOLED.reverse(), MultiPolygon([HOLED, shapely.box(20, 20, 21, 22)])])
@@ -66,10 +66,11 @@ def test_whole_numbers_are_written_as_such_and_others_with_two_decimals():
 
 
 def test_ids_tell_features_apart_and_stay_from_run_to_run():
-    first, again = feature(HOLED, "Gland", GREEN), feature(HOLED, "Gland", GREEN)
-    assert first == again
+    first, repeated = feature(HOLED, "Gland", GREEN), feature(HOLED, "Gland", GREEN)
+    assert first == repeated
     ids = {
-        made["id"] for made in (first, feature(HOLED, "Other", GREEN), feature(shapely.box(0, 0, 1, 1), "Gland", GREEN))
+        geojson["id"]
+        for geojson in (first, feature(HOLED, "Other", GREEN), feature(shapely.box(0, 0, 1, 1), "Gland", GREEN))
     }
     assert len(ids) == 3
     named = feature(HOLED, "Gland", GREEN, identifier="slide 1, gland 3")["id"]
@@ -99,7 +100,7 @@ def test_what_qupath_could_not_open_is_refused(given, message):
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_a_file_holds_all_its_features(tmp_path: Path, count):
     path = tmp_path / "new" / "slide.geojson"
-    shapes = [shapely.box(place, 0, place + 1, 2) for place in range(count)]
+    shapes = [shapely.box(index, 0, index + 1, 2) for index in range(count)]
     with GeoJSONWriter(path) as writer:
         for shape in shapes:
             writer.write(feature(shape, "Drüse", GREEN))
@@ -107,7 +108,7 @@ def test_a_file_holds_all_its_features(tmp_path: Path, count):
     assert writer.count == count
     read = json.loads(path.read_text(encoding="utf-8"))
     assert read["type"] == "FeatureCollection"
-    assert [one["properties"]["classification"]["name"] for one in read["features"]] == ["Drüse"] * count
+    assert [item["properties"]["classification"]["name"] for item in read["features"]] == ["Drüse"] * count
     collection = shapely.from_geojson(path.read_text(encoding="utf-8"))
     assert [part.equals(shape) for part, shape in zip(collection.geoms, shapes, strict=True)] == [True] * count
     assert [file.name for file in path.parent.iterdir()] == ["slide.geojson"]
@@ -133,12 +134,12 @@ def test_an_error_leaves_the_old_file_and_no_other(tmp_path: Path):
 @pytest.mark.parametrize("count", [5, 2000])  # fails when the file is closed, and while it is written
 def test_a_full_disk_names_the_file_and_leaves_nothing(tmp_path: Path, small_disk, count):
     path = tmp_path / "slide.geojson"
-    made = feature(HOLED, "Gland", GREEN)
+    geojson = feature(HOLED, "Gland", GREEN)
 
     def write() -> None:
         with GeoJSONWriter(path) as writer:
             for _ in range(count):
-                writer.write(made)
+                writer.write(geojson)
 
     small_disk(1000)
     with pytest.raises(OSError, match=r"slide\.geojson") as raised:
@@ -169,8 +170,8 @@ def test_features_are_written_inside_of_with_only(tmp_path: Path):
 def test_features_are_not_kept_in_memory(tmp_path: Path):
     path = tmp_path / "slide.geojson"
     with GeoJSONWriter(path) as writer:
-        for place in range(2000):
-            writer.write(feature(shapely.box(place, 0, place + 1, 1), "Gland", GREEN))
+        for index in range(2000):
+            writer.write(feature(shapely.box(index, 0, index + 1, 1), "Gland", GREEN))
         (hidden,) = tmp_path.iterdir()
         assert hidden.name.startswith(".")
         assert hidden.stat().st_size > 400_000

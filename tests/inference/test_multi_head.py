@@ -25,8 +25,8 @@ class ThreeHeads(nn.Module):
         return self.layer(image)[:, :2]
 
     def heads(self, image: torch.Tensor) -> dict[str, torch.Tensor]:
-        answer = self.layer(image)
-        return {"fused_seg": answer[:, :2], "fused_sdf": answer[:, 2:3], "fused_boundary": answer[:, 3:]}
+        output = self.layer(image)
+        return {"fused_seg": output[:, :2], "fused_sdf": output[:, 2:3], "fused_boundary": output[:, 3:]}
 
 
 class OneHead(ThreeHeads):
@@ -58,7 +58,7 @@ def test_the_window_gives_the_segmentation_it_gives_without_the_other_heads():
 def test_the_network_is_shared_and_follows_into_evaluation_and_back():
     network = ThreeHeads()
     stacked = StackedHeads(network, SHOWN)
-    assert {id(one) for one in stacked.parameters()} == {id(one) for one in network.parameters()}
+    assert {id(item) for item in stacked.parameters()} == {id(item) for item in network.parameters()}
     with eval_mode(stacked):
         assert not network.training
     assert network.training
@@ -66,8 +66,8 @@ def test_the_network_is_shared_and_follows_into_evaluation_and_back():
 
 @pytest.mark.parametrize("network", [OneHead(), nn.Conv2d(3, 2, 1)], ids=["one head", "no heads"])
 def test_a_network_without_the_heads_is_named(network):
-    words = rf"{type(network).__name__} has no head 'fused_sdf', 'fused_boundary'.*; choose a method"
-    with pytest.raises(ValueError, match=words):
+    arguments = rf"{type(network).__name__} has no head 'fused_sdf', 'fused_boundary'.*; choose a method"
+    with pytest.raises(ValueError, match=arguments):
         StackedHeads(network, {"fused_sdf": "tanh", "fused_boundary": "probability"})(torch.zeros(1, 3, 8, 8))
 
 

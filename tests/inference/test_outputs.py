@@ -94,18 +94,18 @@ TWO = plane(
 def test_probability_is_that_of_a_gland(tmp_path):
     record = record_of(TWO, tmp_path / "in")
     before = record["pred"].clone()
-    done = SaveProbabilityd(tmp_path / "out", ["gland"], mpp=0.5)(record)
+    result = SaveProbabilityd(tmp_path / "out", ["gland"], mpp=0.5)(record)
     file = tmp_path / "out" / "tile.one_probability.tif"
-    assert done["files"] == [str(file)]
-    assert torch.equal(done["pred"], before)
+    assert result["files"] == [str(file)]
+    assert torch.equal(result["pred"], before)
     with tifffile.TiffFile(file) as tiff:
         (page,) = tiff.pages
-        shown = page.asarray()
+        picture = page.asarray()
         assert (page.description, page.compression.name) == ("probability of gland, from 0 to 1", "ADOBE_DEFLATE")
         assert page.tags["XResolution"].value == (20000, 1), "0.5 um/px are 20,000 px/cm"
-    assert shown.dtype == np.float32
+    assert picture.dtype == np.float32
     sure = 1 / (1 + np.exp(-SURE))
-    np.testing.assert_allclose(shown, np.where(TWO == 1, sure, 1 - sure), rtol=1e-6)
+    np.testing.assert_allclose(picture, np.where(TWO == 1, sure, 1 - sure), rtol=1e-6)
 
 
 def test_probability_has_a_page_for_each_further_class(tmp_path):
@@ -133,12 +133,12 @@ def test_names_that_do_not_fit_the_classes_are_refused(tmp_path):
 
 
 def test_instances_are_numbers_of_16_bits(tmp_path):
-    done = SaveInstancesd(tmp_path, reading(min_area=5))(record_of(TWO, tmp_path / "in"))
+    result = SaveInstancesd(tmp_path, reading(min_area=5))(record_of(TWO, tmp_path / "in"))
     with Image.open(tmp_path / "tile.one_instances.png") as picture:
         shown = np.asarray(picture)
         assert picture.mode == "I;16"
     assert np.array_equal(shown, np.where((TWO == 1) & (np.arange(6) > 2), 1, 0)), "4 px are too few"
-    assert done["glands"].shape == (1, 6, 4)
+    assert result["glands"].shape == (1, 6, 4)
 
 
 def test_more_glands_than_16_bits_have_numbers_for_go_to_a_tiff(tmp_path, caplog):
@@ -146,25 +146,25 @@ def test_more_glands_than_16_bits_have_numbers_for_go_to_a_tiff(tmp_path, caplog
     classes = np.zeros((520, 520), int)
     classes[::2, ::2] = 1
     record = record_of(classes, tmp_path / "in")
-    done = SaveInstancesd(tmp_path, reading())(record)
+    result = SaveInstancesd(tmp_path, reading())(record)
     assert "67600 glands, too many for a PNG" in caplog.text
-    assert done["files"] == [str(tmp_path / "tile.one_instances.tif")]
-    shown = tifffile.imread(tmp_path / "tile.one_instances.tif")
-    assert (shown.dtype, shown.max()) == (np.uint32, 67600)
-    assert len(np.unique(shown)) == 67601
-    assert SaveInstancesd(tmp_path, reading())(done)["files"] == done["files"], "it is there, by another suffix"
+    assert result["files"] == [str(tmp_path / "tile.one_instances.tif")]
+    picture = tifffile.imread(tmp_path / "tile.one_instances.tif")
+    assert (picture.dtype, picture.max()) == (np.uint32, 67600)
+    assert len(np.unique(picture)) == 67601
+    assert SaveInstancesd(tmp_path, reading())(result)["files"] == result["files"], "it is there, by another suffix"
 
 
 def test_contours_lie_on_the_picture_two_px_wide(tmp_path):
     classes = np.zeros((9, 12), int)
     classes[2:7, 3:9] = 1
     SaveContoursd(tmp_path, reading(), PictureReader(), [GREEN])(record_of(classes, tmp_path / "in"))
-    shown = np.asarray(Image.open(tmp_path / "tile.one_contours.png"))
+    picture = np.asarray(Image.open(tmp_path / "tile.one_contours.png"))
     line = np.zeros_like(classes, bool)
     line[1:8, 2:10] = True
     line[3:6, 4:8] = False
-    assert np.array_equal((shown == GREEN).all(axis=-1), line)
-    assert (shown[~line] == 200).all()
+    assert np.array_equal((picture == GREEN).all(axis=-1), line)
+    assert (picture[~line] == 200).all()
 
 
 def test_contours_have_the_color_of_the_class_and_part_glands_that_touch(tmp_path):
@@ -179,11 +179,11 @@ def test_contours_have_the_color_of_the_class_and_part_glands_that_touch(tmp_pat
     record = record_of(classes, tmp_path / "in", count=3)
     colors = [GREEN, YELLOW]
     SaveContoursd(tmp_path, Halves(target_key="glands"), PictureReader(), colors)(record)
-    shown = np.asarray(Image.open(tmp_path / "tile.one_contours.png"))
-    assert (shown[0, 0] == GREEN).all(), "the picture's side is a border too"
-    assert (shown[-1, -1] == YELLOW).all()
-    assert (shown[1:-1, 1:3] == 200).all()
-    assert (shown[2, 3:5] == YELLOW).all(), "between two classes the line is the later one's"
+    picture = np.asarray(Image.open(tmp_path / "tile.one_contours.png"))
+    assert (picture[0, 0] == GREEN).all(), "the picture's side is a border too"
+    assert (picture[-1, -1] == YELLOW).all()
+    assert (picture[1:-1, 1:3] == 200).all()
+    assert (picture[2, 3:5] == YELLOW).all(), "between two classes the line is the later one's"
 
 
 def test_contours_are_of_any_width(tmp_path):
@@ -193,8 +193,8 @@ def test_contours_are_of_any_width(tmp_path):
         SaveContoursd(tmp_path / str(width), reading(), PictureReader(), [GREEN], width=width)(
             record_of(classes, tmp_path / "in")
         )
-        shown = np.asarray(Image.open(tmp_path / str(width) / "tile.one_contours.png"))
-        assert ((shown[:9, 5] == GREEN).all(axis=-1)).sum() == width
+        picture = np.asarray(Image.open(tmp_path / str(width) / "tile.one_contours.png"))
+        assert ((picture[:9, 5] == GREEN).all(axis=-1)).sum() == width
     with pytest.raises(ValueError, match="width is 0 px"):
         SaveContoursd(tmp_path, reading(), PictureReader(), [GREEN], width=0)
 
@@ -227,8 +227,8 @@ def test_geojson_has_each_gland_with_its_class_and_measurements(tmp_path):
 
 
 def test_geojson_measures_um_only_where_somebody_knows_them(tmp_path):
-    for mpp, told, expected in ((None, None, None), (None, 0.5, 1.0), (2.0, 0.5, 16.0)):
-        record = record_of(TWO, tmp_path / "in", meta={} if told is None else {"mpp": told})
+    for mpp, text, expected in ((None, None, None), (None, 0.5, 1.0), (2.0, 0.5, 16.0)):
+        record = record_of(TWO, tmp_path / "in", meta={} if text is None else {"mpp": text})
         SaveGeoJSONd(tmp_path / "out", reading(), ["gland"], [GREEN], mpp=mpp)(record)
         measurements = features(tmp_path / "out" / "tile.one.geojson")[0]["properties"]["measurements"]
         assert measurements.get("Area um^2") == expected
@@ -268,10 +268,10 @@ def test_geojson_simplifies_and_stays_valid(tmp_path):
 def test_geojson_holds_a_gland_that_hangs_together_by_a_corner(tmp_path):
     classes = plane("11..", "11..", "..11", "..11")
     SaveGeoJSONd(tmp_path, reading(connectivity=2), ["gland"], [GREEN])(record_of(classes, tmp_path / "in"))
-    (one,) = features(tmp_path / "tile.one.geojson")
-    assert one["geometry"]["type"] == "MultiPolygon"
-    assert shape_of(one["geometry"]).is_valid
-    assert shape_of(one["geometry"]).area == 8
+    (first,) = features(tmp_path / "tile.one.geojson")
+    assert first["geometry"]["type"] == "MultiPolygon"
+    assert shape_of(first["geometry"]).is_valid
+    assert shape_of(first["geometry"]).area == 8
     by_sides = SaveGeoJSONd(tmp_path / "sides", reading(connectivity=1), ["gland"], [GREEN])
     by_sides(record_of(classes, tmp_path / "in"))
     assert len(features(tmp_path / "sides" / "tile.one.geojson")) == 2
@@ -288,12 +288,12 @@ def test_geojson_refuses_settings_out_of_range(tmp_path, wrong, message):
 def test_disagreement_is_made_of_the_maps_beside_the_answer(tmp_path):
     maps = {"seg": torch.randn(2, 5, 4), "sdf": torch.rand(1, 5, 4), "fused_sdf": -torch.rand(1, 5, 4)}
     record = {**record_of(plane(*["1...."] * 4), tmp_path / "in"), **maps}
-    done = Disagreementd(["seg", "pred"], ["sdf", "fused_sdf"])(record)
-    scores, distances = ([done[key][None] for key in keys] for keys in (("seg", "pred"), ("sdf", "fused_sdf")))
-    assert torch.equal(done["disagreement"], consensus_entropy(scores, distances)[0])
-    SaveDisagreementd(tmp_path)(done)
-    shown = tifffile.imread(tmp_path / "tile.one_disagreement.tif")
-    assert np.array_equal(shown, done["disagreement"][0].numpy().T)
+    result = Disagreementd(["seg", "pred"], ["sdf", "fused_sdf"])(record)
+    scores, distances = ([result[key][None] for key in keys] for keys in (("seg", "pred"), ("sdf", "fused_sdf")))
+    assert torch.equal(result["disagreement"], consensus_entropy(scores, distances)[0])
+    SaveDisagreementd(tmp_path)(result)
+    picture = tifffile.imread(tmp_path / "tile.one_disagreement.tif")
+    assert np.array_equal(picture, result["disagreement"][0].numpy().T)
     with pytest.raises(KeyError, match=r"no sdf, fused_sdf in the record.*configs/inference/disagreement.yaml"):
         Disagreementd(["pred", "pred"], ["sdf", "fused_sdf"])(record_of(TWO, tmp_path / "in"))
 
@@ -301,9 +301,9 @@ def test_disagreement_is_made_of_the_maps_beside_the_answer(tmp_path):
 def test_doubt_is_the_color_over_the_gray_picture(tmp_path):
     record = doubted(record_of(plane(*["....."] * 3), tmp_path / "in"))
     SaveUncertaintyd(tmp_path, PictureReader(), (255, 0, 0), power=2)(record)
-    shown = np.asarray(Image.open(tmp_path / "tile.one_doubt.png"))
-    assert shown.shape == (3, 5, 3)
-    assert shown[1].tolist() == [[200] * 3, [203, 188, 188], [214, 150, 150], [231, 88, 88], [255, 0, 0]]
+    picture = np.asarray(Image.open(tmp_path / "tile.one_doubt.png"))
+    assert picture.shape == (3, 5, 3)
+    assert picture[1].tolist() == [[200] * 3, [203, 188, 188], [214, 150, 150], [231, 88, 88], [255, 0, 0]]
     with pytest.raises(ValueError, match="power is 0"):
         SaveUncertaintyd(tmp_path, PictureReader(), (255, 0, 0), power=0)
 
@@ -321,32 +321,32 @@ def test_outputs_share_one_reading_and_name_their_files(tmp_path):
 
     glands = Counted(target_key="glands")
     record = record_of(TWO, tmp_path / "in") | {"files": ["mask.png"]}
-    told = record["files"]
-    done = record
+    reported = record["files"]
+    result = record
     for output in (
         SaveInstancesd(tmp_path, glands),
         SaveGeoJSONd(tmp_path, glands, ["gland"], [GREEN]),
         SaveContoursd(tmp_path, glands, PictureReader(), [GREEN]),
         SaveInstancesd(tmp_path, glands),
     ):
-        done = output(done)
+        result = output(result)
     assert glands.calls == 1
     names = ["tile.one_instances.png", "tile.one.geojson", "tile.one_contours.png"]
-    assert done["files"] == ["mask.png", *(str(tmp_path / name) for name in names)], "the second of two is none"
-    assert told == ["mask.png"], "the record of before is as it was"
+    assert result["files"] == ["mask.png", *(str(tmp_path / name) for name in names)], "the second of two is none"
+    assert reported == ["mask.png"], "the record of before is as it was"
     assert "glands" not in record
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (5, 1)])
 @pytest.mark.parametrize("value", [0, 1])
 def test_pictures_of_any_size_that_are_all_one_class(tmp_path, size, value):
-    done = doubted(record_of(np.full(size, value), tmp_path / "in"))
+    result = doubted(record_of(np.full(size, value), tmp_path / "in"))
     for output in outputs(tmp_path).values():
-        done = output(done)
-    assert len(done["files"]) == 6
-    found = features(tmp_path / "tile.one.geojson")
-    assert len(found) == value
-    assert sum(shape_of(one["geometry"]).area for one in found) == value * size[0] * size[1]
+        result = output(result)
+    assert len(result["files"]) == 6
+    actual = features(tmp_path / "tile.one.geojson")
+    assert len(actual) == value
+    assert sum(shape_of(item["geometry"]).area for item in actual) == value * size[0] * size[1]
     assert tifffile.imread(tmp_path / "tile.one_probability.tif").shape == size
     assert np.array_equal(np.asarray(Image.open(tmp_path / "tile.one_instances.png")), np.full(size, value))
     for name in ("contours", "doubt"):
@@ -374,7 +374,7 @@ def test_pictures_of_any_kind_get_contours(tmp_path, kind):
 
 @pytest.mark.parametrize("name", list(outputs(Path())))
 def test_a_full_disk_leaves_no_half_file_and_is_named(tmp_path, monkeypatch, name):
-    def full(*words: Any, **more: Any) -> None:
+    def full(*arguments: Any, **more: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     record = doubted(record_of(TWO, tmp_path / "in"))
@@ -383,14 +383,14 @@ def test_a_full_disk_leaves_no_half_file_and_is_named(tmp_path, monkeypatch, nam
     monkeypatch.setattr(Image.Image, "save", full)
     monkeypatch.setattr(tifffile.TiffWriter, "write", full)
     monkeypatch.setattr("os.fsync", full)
-    wanted = folder / ("tile.one.geojson" if name == "geojson" else f"tile.one_{name}")
+    expected = folder / ("tile.one.geojson" if name == "geojson" else f"tile.one_{name}")
     with pytest.raises(OSError, match="No space left") as caught:
         output(record)
-    assert caught.value.filename == str(wanted)
+    assert caught.value.filename == str(expected)
     assert list(folder.iterdir()) == []
     assert "files" not in record
     monkeypatch.undo()
-    assert output(record)["files"] == [str(wanted)]
+    assert output(record)["files"] == [str(expected)]
 
 
 def test_a_file_of_before_stays_until_the_new_one_is_whole(tmp_path, monkeypatch):
@@ -398,8 +398,8 @@ def test_a_file_of_before_stays_until_the_new_one_is_whole(tmp_path, monkeypatch
     output(record)
     before = (tmp_path / "tile.one_instances.png").read_bytes()
 
-    def half(self: Image.Image, place: Path) -> None:
-        Path(place).write_bytes(b"half")
+    def half(self: Image.Image, folder: Path) -> None:
+        Path(folder).write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Image.Image, "save", half)

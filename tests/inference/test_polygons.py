@@ -26,9 +26,9 @@ def plane_of(*rows: str) -> np.ndarray:
     return np.array([[0 if sign == "." else int(sign) for sign in row] for row in rows])
 
 
-def same(one: shapely.Geometry, other: shapely.Geometry) -> bool:
+def same(first: shapely.Geometry, second: shapely.Geometry) -> bool:
     """Return whether two shapes have the same points, wherever their rings start."""
-    return shapely.normalize(one).equals_exact(shapely.normalize(other), 0)
+    return shapely.normalize(first).equals_exact(shapely.normalize(second), 0)
 
 
 # Exactness
@@ -39,10 +39,10 @@ def test_outlines_of_noise_are_the_union_of_its_pixels(values):
     random = np.random.default_rng(values)
     for _ in range(100):
         plane = random.integers(0, values, random.integers(1, 9, 2))
-        found = outlines(plane)
+        polygons = outlines(plane)
         truth = squares(plane)
-        assert [outline.value for outline in found] == list(truth)
-        for outline in found:
+        assert [outline.value for outline in polygons] == list(truth)
+        for outline in polygons:
             assert outline.shape.is_valid, outline.shape.wkt
             assert outline.shape.equals(truth[outline.value])
             assert outline.shape.area == (plane == outline.value).sum()
@@ -51,9 +51,9 @@ def test_outlines_of_noise_are_the_union_of_its_pixels(values):
 def test_pieces_of_noise_are_polygons_that_hang_together_by_sides():
     plane = np.random.default_rng(1).integers(0, 3, (40, 50))
     for value, truth in squares(plane).items():
-        found = [shapely.normalize(piece.shape).wkb for piece in pieces(plane) if piece.value == value]
+        polygons = [shapely.normalize(piece.shape).wkb for piece in pieces(plane) if piece.value == value]
         parts = [simplify_shape(part) for part in shapely.get_parts(truth)]
-        assert sorted(found) == sorted(shapely.normalize(part).wkb for part in parts)
+        assert sorted(polygons) == sorted(shapely.normalize(part).wkb for part in parts)
 
 
 def test_only_corners_are_points():
@@ -65,8 +65,8 @@ def test_only_corners_are_points():
 
 
 def test_the_offset_moves_x_and_y():
-    (found,) = outlines(plane_of("...", "..1"), offset=(100, 2000))
-    assert found.shape.bounds == (102, 2001, 103, 2002)
+    (polygon,) = outlines(plane_of("...", "..1"), offset=(100, 2000))
+    assert polygon.shape.bounds == (102, 2001, 103, 2002)
 
 
 def test_a_hole_stays_and_an_island_in_it_is_of_its_own():
@@ -81,17 +81,17 @@ def test_a_hole_stays_and_an_island_in_it_is_of_its_own():
 
 def test_a_hole_that_reaches_the_outside_at_a_corner_is_a_hole():
     plane = plane_of("111", "1.1", "11.")
-    (found,) = pieces(plane)
-    assert found.shape.is_valid
-    assert len(found.shape.interiors) == 1
-    assert found.shape.equals(squares(plane)[1])
+    (polygon,) = pieces(plane)
+    assert polygon.shape.is_valid
+    assert len(polygon.shape.interiors) == 1
+    assert polygon.shape.equals(squares(plane)[1])
 
 
 def test_an_instance_that_holds_together_at_a_corner_is_several_polygons():
-    (found,) = outlines(plane_of("7..", ".7.", "..7"))
-    assert found.value == 7
-    assert found.shape.is_valid
-    assert len(found.shape.geoms) == 3
+    (polygon,) = outlines(plane_of("7..", ".7.", "..7"))
+    assert polygon.value == 7
+    assert polygon.shape.is_valid
+    assert len(polygon.shape.geoms) == 3
     assert [piece.shape.area for piece in pieces(plane_of("7..", ".7.", "..7"))] == [1, 1, 1]
 
 
@@ -103,8 +103,8 @@ def test_touching_instances_share_a_border_and_nothing_else():
 
 @pytest.mark.parametrize("kind", [bool, np.uint8, np.int32, np.uint16, np.int64])
 def test_every_integer_type_gives_the_same(kind):
-    (found,) = outlines(plane_of(".11", "11.").astype(kind))
-    assert (found.value, found.shape.area) == (1, 4)
+    (polygon,) = outlines(plane_of(".11", "11.").astype(kind))
+    assert (polygon.value, polygon.shape.area) == (1, 4)
 
 
 def test_numbers_may_be_large_and_negative_ones_are_background():
@@ -133,16 +133,16 @@ def test_small_outlines_are_dropped():
 
 def test_small_holes_are_filled():
     plane = plane_of("1111111", "1.1...1", "1111.11", "1111111")
-    (found,) = outlines(plane, min_hole_area=2)
-    assert [Polygon(hole).area for hole in found.shape.interiors] == [4]
-    (found,) = outlines(plane, min_hole_area=4.5)
-    assert same(found.shape, shapely.box(0, 0, 7, 4))
+    (polygon,) = outlines(plane, min_hole_area=2)
+    assert [Polygon(hole).area for hole in polygon.shape.interiors] == [4]
+    (polygon,) = outlines(plane, min_hole_area=4.5)
+    assert same(polygon.shape, shapely.box(0, 0, 7, 4))
 
 
 def test_an_island_in_a_hole_that_is_filled_becomes_part_of_the_whole():
     plane = plane_of("11111", "1...1", "1.1.1", "1...1", "11111")
-    (found,) = outlines(plane, min_hole_area=100)
-    assert same(found.shape, shapely.box(0, 0, 5, 5))
+    (polygon,) = outlines(plane, min_hole_area=100)
+    assert same(polygon.shape, shapely.box(0, 0, 5, 5))
 
 
 def test_a_simplified_disk_has_few_points_and_stays_near():
@@ -196,6 +196,6 @@ def test_a_tile_of_a_hundred_glands_takes_a_fraction_of_a_second():
     numbers = np.add.outer(np.arange(1024) // 102 * 11, np.arange(1024) // 102) + 1
     plane = np.where((rows - 51) ** 2 + (columns - 51) ** 2 <= 40**2, numbers, 0)
     started = time.process_time()
-    found = outlines(plane)
-    assert len(found) == 100
+    polygons = outlines(plane)
+    assert len(polygons) == 100
     assert time.process_time() - started < 1  # 0.1 on a slow machine

@@ -25,7 +25,7 @@ def record() -> dict:
     wall[:, :, 12] = 0.9
     meta = {"filename_or_obj": "tile.png"}
     maps = {"pred": mask, "pred_sdf": mask - 0.5, "pred_boundary": wall}
-    return {name: MetaTensor(one, meta=dict(meta)) for name, one in maps.items()}
+    return {name: MetaTensor(item, meta=dict(meta)) for name, item in maps.items()}
 
 
 POSTPROCESSING = [(ComponentInstancesd, "pred_instances", 1), (WatershedInstancesd, "pred_watershed", 2)]
@@ -33,12 +33,12 @@ POSTPROCESSING = [(ComponentInstancesd, "pred_instances", 1), (WatershedInstance
 
 @pytest.mark.parametrize(("postprocessing", "target", "count"), POSTPROCESSING)
 def test_a_postprocessing_adds_instances_and_leaves_the_rest(postprocessing, target, count, record):
-    before = {name: one.clone() for name, one in record.items()}
+    before = {name: item.clone() for name, item in record.items()}
     read = postprocessing()(record)
     assert set(read) == {*record, target}
     assert set(record) == set(before)
-    for name, one in before.items():
-        assert torch.equal(read[name], one)
+    for name, item in before.items():
+        assert torch.equal(read[name], item)
     assert isinstance(read[target], MetaTensor)
     assert read[target].shape == (1, 10, 24)
     assert read[target].dtype == torch.int32
@@ -51,7 +51,7 @@ def test_a_postprocessing_adds_instances_and_leaves_the_rest(postprocessing, tar
 def test_scores_and_arrays_are_read_as_class_indices_are(postprocessing, target, count, record):
     scores = {**record, "pred": torch.cat([1 - record["pred"], record["pred"]])}
     assert torch.equal(postprocessing()(scores)[target], postprocessing()(record)[target])
-    arrays = {name: np.asarray(one) for name, one in scores.items()}
+    arrays = {name: np.asarray(item) for name, item in scores.items()}
     read = postprocessing()(arrays)[target]
     assert isinstance(read, np.ndarray)
     assert read.max() == count
@@ -65,7 +65,7 @@ def test_the_settings_reach_the_postprocessing(record):
     read = ComponentInstancesd(target_key="here", **plain)(maps)["here"][0]
     np.testing.assert_array_equal(read, component_instances(mask[0].numpy(), **plain))
     more = {**plain, "seed_level": 0.5, "boundary_level": 0.4, "boundary_weight": 2.0, "min_seed_area": 2}
-    planes = [one[0].numpy() for one in maps.values()]
+    planes = [item[0].numpy() for item in maps.values()]
     renamed = {"answer": maps["pred"], "far": maps["pred_sdf"], "wall": maps["pred_boundary"]}
     read = WatershedInstancesd("answer", "far", "wall", "here", **more)(renamed)["here"][0]
     np.testing.assert_array_equal(read, watershed_instances(*planes, **more))
@@ -76,10 +76,10 @@ def test_the_settings_reach_the_postprocessing(record):
 
 def test_a_probability_is_the_softmax_of_each_foreground_class():
     logits = torch.log(torch.tensor([0.2, 0.5, 0.3]))[:, None, None].half()
-    made = ForegroundProbabilityd(target_key="chance")({"pred": logits})
-    assert made["pred"] is logits
-    assert made["chance"].dtype == torch.float32
-    torch.testing.assert_close(made["chance"].flatten(), torch.tensor([0.5, 0.3]), atol=1e-3, rtol=0)
+    result = ForegroundProbabilityd(target_key="chance")({"pred": logits})
+    assert result["pred"] is logits
+    assert result["chance"].dtype == torch.float32
+    torch.testing.assert_close(result["chance"].flatten(), torch.tensor([0.5, 0.3]), atol=1e-3, rtol=0)
 
 
 def test_a_missing_prediction_may_be_allowed_and_a_missing_map_never(record):

@@ -40,13 +40,13 @@ def test_the_views_are_different_and_come_back():
 def test_it_does_not_matter_how_the_image_lies(crooked, turns):
     inferer = TTAInferer(SlidingWindowInferer((8, 8), overlap=0.5, mode="gaussian"), turns)
     image = torch.randn(2, 3, 13, 18)
-    answer = inferer(image, crooked)
-    assert answer.shape == (2, 2, 13, 18)
+    output = inferer(image, crooked)
+    assert output.shape == (2, 2, 13, 18)
     for member in MEMBERS[turns]:
-        torch.testing.assert_close(_rotate_back(inferer(_rotate(image, *member), crooked), *member), answer)
+        torch.testing.assert_close(_rotate_back(inferer(_rotate(image, *member), crooked), *member), output)
     if turns < 8:
         turned = _rotate_back(inferer(_rotate(image, False, 1), crooked), False, 1)
-        assert not torch.allclose(turned, answer, atol=1e-3), "a quarter turn is none of these views"
+        assert not torch.allclose(turned, output, atol=1e-3), "a quarter turn is none of these views"
 
 
 @pytest.mark.parametrize("turns", list(MEMBERS))
@@ -66,15 +66,15 @@ def test_one_view_is_the_plain_answer_and_more_are_not(crooked):
 def test_the_mean_is_of_what_the_network_answers(crooked):
     image = torch.randn(1, 3, 6, 9)
     mirrored = crooked(image.flip(-1)).flip(-1)
-    found = TTAInferer(SimpleInferer(), 2)(image, crooked)
-    torch.testing.assert_close(found, (crooked(image) + mirrored) / 2)
+    result = TTAInferer(SimpleInferer(), 2)(image, crooked)
+    torch.testing.assert_close(result, (crooked(image) + mirrored) / 2)
 
 
 def test_the_image_and_the_answers_stay_as_they_are():
     image = torch.randn(1, 3, 6, 9)
     before = image.clone()
-    found = TTAInferer(SimpleInferer(), 8)(image, nn.Identity())
-    torch.testing.assert_close(found, before)
+    result = TTAInferer(SimpleInferer(), 8)(image, nn.Identity())
+    torch.testing.assert_close(result, before)
     assert torch.equal(image, before)
 
 
@@ -88,8 +88,8 @@ def test_it_has_what_the_inner_inferer_has():
 
 
 def test_half_precision_is_averaged_in_full(even):
-    found = TTAInferer(SimpleInferer(), 2)(torch.randn(1, 3, 4, 4), lambda image: even(image).half())
-    assert found.dtype == torch.float32
+    result = TTAInferer(SimpleInferer(), 2)(torch.randn(1, 3, 4, 4), lambda image: even(image).half())
+    assert result.dtype == torch.float32
 
 
 def test_what_it_cannot_do_is_one_sentence(even):

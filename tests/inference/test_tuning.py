@@ -27,13 +27,13 @@ def dice(prediction: str) -> IgniteMetricHandler:
 
 
 def test_a_postprocessing_is_scored_as_an_evaluator_scores_it_and_the_next_starts_anew():
-    kept = records()
+    saved = records()
     metrics = {"overlap": dice("read")}
-    whole = postprocessing_scores(kept, lambda record: {**record, "read": record["pred"]}, metrics)
+    whole = postprocessing_scores(saved, lambda record: {**record, "read": record["pred"]}, metrics)
     assert whole == {"overlap": pytest.approx((1 + 2 / 3) / 2)}
-    none = postprocessing_scores(kept, lambda record: {**record, "read": torch.zeros(1, 8, 8)}, metrics)
+    none = postprocessing_scores(saved, lambda record: {**record, "read": torch.zeros(1, 8, 8)}, metrics)
     assert none == {"overlap": 0.0}
-    assert all(set(record) == {"pred", "label"} for record in kept)
+    assert all(set(record) == {"pred", "label"} for record in saved)
 
 
 def test_no_image_is_no_score():
@@ -49,8 +49,8 @@ def test_answers_are_kept_after_postprocessing_and_in_order():
         network=torch.nn.Identity(),
         postprocessing=AsDiscreted("pred", threshold=0.5),
     )
-    kept = collect_predictions(evaluator, without=("image",))
-    assert [set(record) for record in kept] == [{"pred", "label"}] * 2
-    assert [float(record["pred"].mean()) for record in kept] == [1.0, 0.0]
-    assert kept[0]["pred"].shape == (1, 8, 8)
+    saved = collect_predictions(evaluator, without=("image",))
+    assert [set(record) for record in saved] == [{"pred", "label"}] * 2
+    assert [float(record["pred"].mean()) for record in saved] == [1.0, 0.0]
+    assert saved[0]["pred"].shape == (1, 8, 8)
     assert len(collect_predictions(evaluator)) == 2, "a second run keeps its own answers alone"

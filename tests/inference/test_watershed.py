@@ -24,9 +24,9 @@ def disks(shape: tuple[int, int], *centers: tuple[int, int], radius: int) -> np.
 
 def distance_of(instances: np.ndarray, unit: float = 20.0) -> np.ndarray:
     """Return the signed distance of the union, by brute force over all pairs of pixels."""
-    places = np.indices(instances.shape).reshape(2, -1).T
+    positions = np.indices(instances.shape).reshape(2, -1).T
     inside = instances.ravel() > 0
-    pairs = np.sqrt(((places[:, None] - places[None]) ** 2).sum(-1))
+    pairs = np.sqrt(((positions[:, None] - positions[None]) ** 2).sum(-1))
     signed = np.where(inside, pairs[:, ~inside].min(1), -pairs[:, inside].min(1))
     return np.clip(signed / unit, -1, 1).reshape(instances.shape).astype(np.float32)
 
@@ -82,7 +82,7 @@ def test_parts_meet_on_the_wall_and_not_where_the_distance_says():
     seeds = {"seed_level": 0.6, "boundary_level": 0.3, "min_seed_area": 100}  # the middle region, 81 px, is no seed
     low = watershed_instances(mask, distance, wall, boundary_weight=0.0, **seeds)
     high = watershed_instances(mask, distance, wall, boundary_weight=5.0, **seeds)
-    edge_low, edge_high = ((np.diff(one[4]) != 0).nonzero()[0] for one in (low, high))
+    edge_low, edge_high = ((np.diff(item[4]) != 0).nonzero()[0] for item in (low, high))
     assert edge_low.tolist() in ([24], [25])
     assert edge_high.tolist() in ([14], [15])
 
@@ -194,19 +194,19 @@ def test_both_readings_have_the_same_foreground(seed):
 
 def test_the_same_maps_give_the_same_instances_and_keep_theirs():
     maps = noise(5)
-    before = [one.copy() for one in maps]
+    before = [item.copy() for item in maps]
     first, second = (watershed_instances(*maps, 0.2, min_area=30) for _ in range(2))
     np.testing.assert_array_equal(first, second)
-    for one, kept in zip(maps, before, strict=True):
-        np.testing.assert_array_equal(one, kept)
+    for item, saved in zip(maps, before, strict=True):
+        np.testing.assert_array_equal(item, saved)
 
 
-@pytest.mark.parametrize("turn", [lambda one: np.rot90(one), lambda one: one.T, lambda one: one[:, ::-1]])
+@pytest.mark.parametrize("turn", [lambda item: np.rot90(item), lambda item: item.T, lambda item: item[:, ::-1]])
 def test_a_turned_picture_gives_turned_instances(turn):
     """Equal up to pixels at the same distance from both seeds, and to the order of the numbers."""
     maps = noise(6)
     here = turn(watershed_instances(*maps, 0.2, 0.4, min_area=30))
-    there = watershed_instances(*(turn(one) for one in maps), 0.2, 0.4, min_area=30)
+    there = watershed_instances(*(turn(item) for item in maps), 0.2, 0.4, min_area=30)
     assert here.max() == there.max() > 3
     assert agree(there, here) > 0.99
 
@@ -222,7 +222,7 @@ def test_a_large_picture_takes_no_time():
 
 
 @pytest.mark.parametrize(
-    ("settings", "words"),
+    ("settings", "message"),
     [
         ({"seed_level": 1.0}, "seed_level is 1.0; .* from -1 to below 1"),
         ({"seed_level": float("nan")}, "seed_level is nan"),
@@ -235,8 +235,8 @@ def test_a_large_picture_takes_no_time():
         ({"connectivity": 8}, "connectivity is 8; write 1 .* or 2"),
     ],
 )
-def test_a_setting_out_of_range_is_refused(settings, words):
-    with pytest.raises(ValueError, match=words):
+def test_a_setting_out_of_range_is_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
         watershed_instances(np.ones((4, 4)), np.ones((4, 4)), np.zeros((4, 4)), **settings)
 
 

@@ -86,13 +86,13 @@ class Server:
 @pytest.fixture(scope="session")
 def tiles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Path]]:
     """Image and label of phantom tiles by name: ``square_1`` .. ``square_6`` and ``oblong_1`` .. ``oblong_3``."""
-    folder, found = tmp_path_factory.mktemp("tiles"), {}
+    folder, result = tmp_path_factory.mktemp("tiles"), {}
     for name, size, count in (("square", SQUARE, 4), ("oblong", OBLONG, 1)):
         parts = {"training": (count, count), "validation": (1, 1), "test": (1, 1)}
         write_phantom(folder / name, size=size, parts=parts)
         for number, image in enumerate(sorted((folder / name / "image").glob("*.png")), 1):
-            found[f"{name}_{number}"] = (image, folder / name / "label" / image.name)
-    return found
+            result[f"{name}_{number}"] = (image, folder / name / "label" / image.name)
+    return result
 
 
 @pytest.fixture(scope="session")
@@ -139,11 +139,11 @@ def label_environment(tmp_path_factory: pytest.TempPathFactory) -> Callable[...,
     """Environment of a process of MONAI Label: on the CPU, offline, its sessions and uploads in temporary folders."""
 
     def make(changes: Mapping[str, str] | None = None) -> dict[str, str]:
-        places = {
+        paths = {
             "MONAI_LABEL_SESSION_PATH": str(tmp_path_factory.mktemp("sessions")),
             "TMPDIR": str(tmp_path_factory.mktemp("temporary")),
         }
-        return {**os.environ, **ENVIRONMENT, **places, **(changes or {})}
+        return {**os.environ, **ENVIRONMENT, **paths, **(changes or {})}
 
     return make
 
@@ -170,12 +170,12 @@ def start_server(
         port: int | None = None,
     ) -> Server:
         port, log = port or free_port(), tmp_path_factory.mktemp("server") / "server.log"
-        words = [*program, *(["--app", str(app)] if app else []), "--studies", str(studies)]
-        words += [word for key, value in (conf or {}).items() for word in ("--conf", key, str(value))]
-        words += ["--host", HERE, "--port", str(port), *more]
+        arguments = [*program, *(["--app", str(app)] if app else []), "--studies", str(studies)]
+        arguments += [word for key, value in (conf or {}).items() for word in ("--conf", key, str(value))]
+        arguments += ["--host", HERE, "--port", str(port), *more]
         with log.open("wb") as file:
             process = subprocess.Popen(
-                words, cwd=log.parent, env=label_environment(env), stdout=file, stderr=file, start_new_session=True
+                arguments, cwd=log.parent, env=label_environment(env), stdout=file, stderr=file, start_new_session=True
             )
         server = Server(f"http://{HERE}:{port}", process, log)
         running.append(server)

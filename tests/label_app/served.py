@@ -81,8 +81,8 @@ def connect() -> Iterator[Callable[[str], Callable[..., Any]]]:
         session.trust_env = False
 
         def reach(url: str) -> Callable[..., Any]:
-            def ask(method: str, path: str, status: int | None = 200, **words: Any) -> requests.Response:
-                response = session.request(method, url + path, timeout=WAIT, **words)
+            def ask(method: str, path: str, status: int | None = 200, **arguments: Any) -> requests.Response:
+                response = session.request(method, url + path, timeout=WAIT, **arguments)
                 assert status in (None, response.status_code), response.text
                 return response
 

@@ -128,10 +128,10 @@ def test_the_mask_is_that_of_the_bundle_upright_in_every_format_of_picture(
     client: Any, bundle_masks: dict[str, np.ndarray], tiles: Tiles
 ) -> None:
     for name, mask in bundle_masks.items():
-        answer = picture_of(client.post(f"{INFER}?image={name}&output=image"))
-        assert answer.dtype == np.uint8
-        assert set(np.unique(answer)) <= {0, 1}
-        np.testing.assert_array_equal(answer > 0, mask > 0)
+        response = picture_of(client.post(f"{INFER}?image={name}&output=image"))
+        assert response.dtype == np.uint8
+        assert set(np.unique(response)) <= {0, 1}
+        np.testing.assert_array_equal(response > 0, mask > 0)
         assert 0.02 < (mask > 0).mean() < 0.98, "this network says nothing; the comparison would hold for any turn"
         side = min(mask.shape)
         assert not np.array_equal(mask[:side, :side].T, mask[:side, :side])
@@ -210,7 +210,7 @@ def test_regions_outside_of_a_slide_and_sizes_that_are_none_are_refused(client: 
 
 
 @pytest.mark.parametrize(
-    ("path", "status", "words"),
+    ("path", "status", "message"),
     [
         (f"{INFER}?image=nothing", 404, "there is no image 'nothing'"),
         (f"{INFER}?image=/etc/passwd", 404, "there is no image"),
@@ -219,15 +219,15 @@ def test_regions_outside_of_a_slide_and_sizes_that_are_none_are_refused(client: 
     ],
 )
 def test_what_is_not_there_is_said_and_no_file_of_the_machine_is_read(
-    client: Any, path: str, status: int, words: str
+    client: Any, path: str, status: int, message: str
 ) -> None:
     sent = client.post(path.replace("NAME", names_of(client)[0]))
     assert sent.status_code == status
-    assert words in sent.json()["detail"]
+    assert message in sent.json()["detail"]
 
 
 @pytest.mark.parametrize(
-    ("params", "words"),
+    ("params", "message"),
     [
         ("{", "the parameters are not valid JSON"),
         ('{"output": "nrrd"}', "there is no output 'nrrd'"),
@@ -236,10 +236,10 @@ def test_what_is_not_there_is_said_and_no_file_of_the_machine_is_read(
         ('{"mpp": -1}', "mpp is -1; it must be from 0.01 to 100"),
     ],
 )
-def test_parameters_that_are_wrong_are_refused(client: Any, params: str, words: str) -> None:
+def test_parameters_that_are_wrong_are_refused(client: Any, params: str, message: str) -> None:
     sent = client.post(f"{INFER}?image={names_of(client)[0]}&output=image", data={"params": params})
     assert 400 <= sent.status_code < 500
-    assert words in sent.json()["detail"]
+    assert message in sent.json()["detail"]
 
 
 def test_uploads_that_are_no_picture_get_a_4xx_and_the_server_lives(client: Any, tiles: Tiles) -> None:
@@ -293,11 +293,11 @@ def test_many_images_are_answered_and_one_that_fails_is_named(client: Any, studi
     store = client.app_instance.datastore()
     store.refresh()
     try:
-        answer = client.post(f"/batch/infer/{MODEL}?run_sync=true")
+        response = client.post(f"/batch/infer/{MODEL}?run_sync=true")
     finally:
         store.remove_image("broken")
-    assert answer.status_code == 200, answer.text
-    result = answer.json()
+    assert response.status_code == 200, response.text
+    result = response.json()
     assert "is not a readable PNG, JPEG, BMP or TIFF" in result.pop("broken")["failed"]
     assert set(result) == set(names_of(client))
     labels = studies / "labels" / "original"
@@ -327,12 +327,12 @@ def test_a_model_that_is_moved_away_or_uploaded_never_touches_that_of_the_bundle
         diverged,
     )
     assert client.put(f"/model/{MODEL}", files={"file": ("model.pt", diverged.getvalue())}).status_code == 200
-    answer = client.post(f"{INFER}?image={first}&output=image")
-    assert answer.status_code == 422, "its outputs are no numbers, and no empty mask"
-    assert "its training diverged" in answer.json()["detail"]
+    response = client.post(f"{INFER}?image={first}&output=image")
+    assert response.status_code == 422, "its outputs are no numbers, and no empty mask"
+    assert "its training diverged" in response.json()["detail"]
     client.put(f"/model/{MODEL}", files={"file": ("model.pt", before)})
-    again = client.put(f"/model/{MODEL}", files={"file": ("model.pt", before)}).json()
-    assert (studies / "model" / again["kept"]).read_bytes() == before, "what was there is kept"
+    repeated = client.put(f"/model/{MODEL}", files={"file": ("model.pt", before)}).json()
+    assert (studies / "model" / repeated["kept"]).read_bytes() == before, "what was there is kept"
     assert client.post(f"{INFER}?image={first}&output=image").status_code == 200
     assert client.delete(f"/model/{MODEL}").status_code == 200
     assert shipped.read_bytes() == before

@@ -213,8 +213,8 @@ def test_a_damaged_index_is_set_aside_and_made_anew_with_all_labels(store: TileD
     store.save_label("one", str(mask(tmp_path / "m.png")), "final", {})
     index = folder_of(store) / INDEX
     index.write_text(index.read_text(encoding="utf-8")[:40], encoding="utf-8")
-    again = TileDatastore(str(folder_of(store)), ["Gland"])
-    assert again.get_labeled_images() == ["one"]
+    repeated = TileDatastore(str(folder_of(store)), ["Gland"])
+    assert repeated.get_labeled_images() == ["one"]
     assert len(list(folder_of(store).glob(f"{INDEX}.damaged-*"))) == 1
     assert json.loads(index.read_text(encoding="utf-8"))["objects"]["one"]["labels"]
 

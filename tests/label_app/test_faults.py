@@ -44,7 +44,7 @@ Ask = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the images in ``studies``, received files in ``received``, and a picture that is nobody's."""
     folder = tmp_path_factory.mktemp("place")
     for name in ("studies", "received"):
@@ -56,16 +56,16 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def server(serve: Callable[..., Any], place: Path) -> Any:
-    env = {"TMPDIR": str(place / "received"), "MONAI_LABEL_AUTO_UPDATE_SCORING": "false"}
-    return serve(place / "studies", env)
+def server(serve: Callable[..., Any], studies: Path) -> Any:
+    env = {"TMPDIR": str(studies / "received"), "MONAI_LABEL_AUTO_UPDATE_SCORING": "false"}
+    return serve(studies / "studies", env)
 
 
 @pytest.fixture(scope="module")
 def ask(server: Any, connect: Callable[..., Any]) -> Ask:
     """Sends a request; any status will do."""
     ask = connect(server.url)
-    return lambda method, path, **words: ask(method, path, None, **words)
+    return lambda method, path, **arguments: ask(method, path, None, **arguments)
 
 
 def routes(ask: Ask) -> Iterator[tuple[str, str, list[str]]]:
@@ -73,32 +73,36 @@ def routes(ask: Ask) -> Iterator[tuple[str, str, list[str]]]:
     for path, methods in ask("GET", "/openapi.json").json()["paths"].items():
         for method, route in methods.items():
             if not path.startswith(ENDLESS):
-                yield method.upper(), path, [one["name"] for one in route.get("parameters", []) if one["in"] == "query"]
+                yield (
+                    method.upper(),
+                    path,
+                    [item["name"] for item in route.get("parameters", []) if item["in"] == "query"],
+                )
 
 
-def refused(answer: Any, place: Path) -> None:
+def refused(response: Any, folder: Path) -> None:
     """A server error, or a path of the server in an answer, is a fault."""
-    assert answer.status_code < 500, (answer.request.method, answer.request.url[:200], answer.text[:300])
-    assert str(place) not in answer.text
-    assert "Traceback" not in answer.text
+    assert response.status_code < 500, (response.request.method, response.request.url[:200], response.text[:300])
+    assert str(folder) not in response.text
+    assert "Traceback" not in response.text
 
 
-def changed(place: Path, before: dict[str, bytes]) -> list[str]:
+def changed(folder: Path, before: dict[str, bytes]) -> list[str]:
     """Return the files that are not as before; what was received is removed a moment after the answer."""
     end = time.monotonic() + 10
     while True:
-        after = files_of(place)
+        after = files_of(folder)
         names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
         if not names or time.monotonic() > end:
             return names
         time.sleep(0.1)
 
 
-def test_paths_in_every_parameter(ask: Ask, place: Path) -> None:
+def test_paths_in_every_parameter(ask: Ask, studies: Path) -> None:
     from urllib.parse import quote
 
     ask("GET", f"/model/{MODEL}")  # the first download copies the model to the folder of images
-    before, statuses = files_of(place), Counter[int]()
+    before, statuses = files_of(studies), Counter[int]()
     for (method, path, names), text in itertools.product(list(routes(ask)), PATHS):
         inner = [part[1:-1] for part in path.split("/") if part.startswith("{")]
         fixed = {"model": MODEL, "image": "tile_1"}
@@ -111,32 +115,32 @@ def test_paths_in_every_parameter(ask: Ask, place: Path) -> None:
                 continue  # it would start or stop a task as it should; test_hostile.py has their settings
             if method != "GET" and filled == f"/model/{MODEL}":
                 continue  # it would replace or remove the model as it should
-            answer = ask(method, filled, params={name: text} if name in names else {})
-            refused(answer, place)
-            statuses[answer.status_code] += 1
+            response = ask(method, filled, params={name: text} if name in names else {})
+            refused(response, studies)
+            statuses[response.status_code] += 1
     assert sum(statuses.values()) > 200
-    assert changed(place, before) == []
+    assert changed(studies, before) == []
     add_counts("paths in parameters of the label server", sum(statuses.values()), sentence=sum(statuses.values()))
 
 
-def test_wrong_content_types_and_bodies(ask: Ask, place: Path) -> None:
-    before, count = files_of(place), 0
+def test_wrong_content_types_and_bodies(ask: Ask, studies: Path) -> None:
+    before, count = files_of(studies), 0
     bodies = (b"", b"{", b"[]", b"null", b"\xff\xfe", b"--x\r\nContent-Disposition: form-data\r\n\r\n", b"<a/>")
     for method, path, _ in list(routes(ask)):
         if method in ("GET", "HEAD") or path.startswith(("/train", "/batch", "/scoring", "/model")):
             continue
         filled = path.replace("{model}", MODEL).replace("{image}", "tile_1")
         for kind, body in itertools.product(TYPES, bodies):
-            answer = ask(method, filled, data=body, headers={"Content-Type": kind} if kind else {})
-            refused(answer, place)
+            response = ask(method, filled, data=body, headers={"Content-Type": kind} if kind else {})
+            refused(response, studies)
             count += 1
     assert count > 100
-    assert changed(place, before) == []
+    assert changed(studies, before) == []
     add_counts("wrong content types and bodies to the label server", count, sentence=count)
 
 
-def test_uploads_that_are_cut_off(ask: Ask, server: Any, place: Path) -> None:
-    before, chance = files_of(place), random.Random(0)
+def test_uploads_that_are_cut_off(ask: Ask, server: Any, studies: Path) -> None:
+    before, chance = files_of(studies), random.Random(0)
     address = server.url.removeprefix("http://")
     host, _, port = address.partition(":")
     head = b'--b\r\nContent-Disposition: form-data; name="file"; filename="cut.png"\r\nContent-Type: image/png\r\n\r\n'
@@ -148,11 +152,11 @@ def test_uploads_that_are_cut_off(ask: Ask, server: Any, place: Path) -> None:
             connection.sendall(request.encode() + body[: chance.randrange(len(body))])
             time.sleep(chance.uniform(0, 0.1))
         assert ask("GET", "/info/").status_code == 200
-    assert changed(place, before) == []
+    assert changed(studies, before) == []
     add_counts("uploads to the label server that are cut off", 20, result=20)
 
 
-def test_forty_requests_at_once(ask: Ask, server: Any, place: Path, connect: Callable[..., Any]) -> None:
+def test_forty_requests_at_once(ask: Ask, server: Any, studies: Path, connect: Callable[..., Any]) -> None:
     """Predictions are those of single requests, and every upload is there afterwards."""
     expected = [ask("POST", f"/infer/{MODEL}?image=tile_{number}&output=image").content for number in range(8)]
 
@@ -160,22 +164,22 @@ def test_forty_requests_at_once(ask: Ask, server: Any, place: Path, connect: Cal
         with requests.Session() as session:
             session.trust_env = False
 
-            def send(method: str, path: str, **words: Any) -> bytes:
-                answer = session.request(method, server.url + path, timeout=300, **words)
-                assert answer.status_code == 200, answer.text
-                return answer.content
+            def send(method: str, path: str, **arguments: Any) -> bytes:
+                response = session.request(method, server.url + path, timeout=300, **arguments)
+                assert response.status_code == 200, response.text
+                return response.content
 
             if number % 4 == 0:
                 send("GET", "/info/")
             elif number % 4 == 1:
                 send("PUT", f"/datastore/?image=new_{number}", files={"file": ("a.png", picture(number))})
             else:
-                one = number % 8
-                assert send("POST", f"/infer/{MODEL}?image=tile_{one}&output=image") == expected[one]
+                first = number % 8
+                assert send("POST", f"/infer/{MODEL}?image=tile_{first}&output=image") == expected[first]
 
     with ThreadPoolExecutor(40) as pool:
         for round_of_forty in range(3):
             list(pool.map(request, range(40)))
-            names = {path.stem for path in (place / "studies").glob("new_*.png")}
+            names = {path.stem for path in (studies / "studies").glob("new_*.png")}
             assert names == {f"new_{number}" for number in range(1, 40, 4)}, round_of_forty
     add_counts("requests at once to the label server", 120, result=120)

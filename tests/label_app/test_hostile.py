@@ -60,7 +60,7 @@ def bomb() -> bytes:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the images in ``studies``, received files in ``received``, and a picture that is nobody's."""
     folder = tmp_path_factory.mktemp("place")
     for name in ("studies", "received"):
@@ -71,38 +71,38 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def server(serve: Callable[..., Any], place: Path, slide_file: Path) -> Any:
+def server(serve: Callable[..., Any], studies: Path, slide_file: Path) -> Any:
     """A server that asks nobody who he is, as on a machine of one's own."""
-    shutil.copy(slide_file, place / "studies" / "slide.tif")
-    env = {"TMPDIR": str(place / "received"), "MONAI_LABEL_AUTO_UPDATE_SCORING": "false"}
-    return serve(place / "studies", env, max_upload_mib=UPLOAD_MIB)
+    shutil.copy(slide_file, studies / "studies" / "slide.tif")
+    env = {"TMPDIR": str(studies / "received"), "MONAI_LABEL_AUTO_UPDATE_SCORING": "false"}
+    return serve(studies / "studies", env, max_upload_mib=UPLOAD_MIB)
 
 
 @pytest.fixture(scope="module")
 def ask(server: Any, connect: Callable[..., Any]) -> Ask:
     """Sends a request; any status will do."""
     ask = connect(server.url)
-    return lambda method, path, **words: ask(method, path, None, **words)
+    return lambda method, path, **arguments: ask(method, path, None, **arguments)
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
     """All files but those that begin with a point, and the index of images, in which times change."""
-    found = {}
+    result = {}
     for path in sorted(folder.rglob("[!.]*")):
         if path.is_file() and path.name != "datastore_v2.json":
             with contextlib.suppress(FileNotFoundError):  # what was received is removed just now
-                found[str(path.relative_to(folder))] = path.read_bytes()
-    return found
+                result[str(path.relative_to(folder))] = path.read_bytes()
+    return result
 
 
 def stays(folder: Path, before: dict[str, bytes]) -> bool:
     """Whether all files are as before; what was received is removed a moment after the answer."""
     # An answer to the request before may not have been removed yet when it was looked.
-    wanted = {name: content for name, content in before.items() if not name.startswith("received/answer_")}
+    expected = {name: content for name, content in before.items() if not name.startswith("received/answer_")}
     end = time.monotonic() + 10
-    while files_of(folder) != wanted and time.monotonic() < end:
+    while files_of(folder) != expected and time.monotonic() < end:
         time.sleep(0.1)
-    return files_of(folder) == wanted
+    return files_of(folder) == expected
 
 
 def peak(server: Any) -> int:
@@ -120,9 +120,9 @@ LONG = ("x" * 300, "\u4e00" * 150)
 
 
 @pytest.mark.parametrize("name", [*NAMES, *LONG])
-def test_no_name_leads_out_of_the_folder(ask: Ask, place: Path, name: str) -> None:
-    name = name.replace("SECRET", str(place / "secret.png"))
-    before, good, xml = files_of(place), {"file": ("a.png", picture(9))}, {"label": ("a.xml", GOOD_XML)}
+def test_no_name_leads_out_of_the_folder(ask: Ask, studies: Path, name: str) -> None:
+    name = name.replace("SECRET", str(studies / "secret.png"))
+    before, good, xml = files_of(studies), {"file": ("a.png", picture(9))}, {"label": ("a.xml", GOOD_XML)}
     sent = [
         ask("PUT", "/datastore/image", params={"image": name}, files=good),
         ask("PUT", "/datastore/label", params={"image": name, "tag": "final"}, files=xml),
@@ -144,16 +144,16 @@ def test_no_name_leads_out_of_the_folder(ask: Ask, place: Path, name: str) -> No
         sent.append(ask("POST", INFER, params={"image": "one", "output": "image"}, data={"params": params}))
     params = json.dumps({"save_label": True, "label_tag": name})
     sent.append(ask("POST", INFER, params={"image": "one"}, data={"params": params}))
-    assert [one.status_code for one in sent if not 400 <= one.status_code < 500] == []
-    assert stays(place, before)
+    assert [item.status_code for item in sent if not 400 <= item.status_code < 500] == []
+    assert stays(studies, before)
 
 
 @pytest.mark.parametrize("name", ["../../secret.png", "/etc/passwd.png", "a.x/../../b.png", "a.b\\..\\..\\c.png"])
-def test_the_name_of_a_sent_file_says_nothing_of_its_place(ask: Ask, place: Path, name: str) -> None:
-    before, data = files_of(place), picture(9)
+def test_the_name_of_a_sent_file_says_nothing_of_its_place(ask: Ask, studies: Path, name: str) -> None:
+    before, data = files_of(studies), picture(9)
     sent = ask("PUT", "/datastore/image?image=sent", files={"file": (name, data)})
     assert sent.json() == {"image": "sent"}
-    assert stays(place, before | {"studies/sent.png": data})
+    assert stays(studies, before | {"studies/sent.png": data})
 
 
 def test_a_model_in_the_path_is_one_that_there_is(ask: Ask) -> None:
@@ -174,9 +174,9 @@ def test_sessions_are_off(ask: Ask) -> None:
     assert ask("DELETE", "/session/a").status_code == 406
 
 
-def test_no_request_says_where_new_processes_look_for_code(ask: Ask, place: Path, tiny_bundle: Path) -> None:
+def test_no_request_says_where_new_processes_look_for_code(ask: Ask, studies: Path, tiny_bundle: Path) -> None:
     """MONAI Label puts ``bundle_path`` on the path of Python, and a picture may be an archive of modules too."""
-    body = {"bundle_path": str(place / "studies" / "one.png")}
+    body = {"bundle_path": str(studies / "studies" / "one.png")}
     for path in (f"/train/{MODEL}", f"/batch/infer/{MODEL}", "/scoring/disagreement"):
         for model in ("other", [MODEL]):
             assert ask("POST", path, json=body | {"model": model}).status_code == 404
@@ -202,13 +202,13 @@ class Harmful:
         return Path.touch, (self.trace,)
 
 
-def test_a_model_that_is_sent_is_read_as_numbers_alone(ask: Ask, place: Path, tmp_path: Path) -> None:
+def test_a_model_that_is_sent_is_read_as_numbers_alone(ask: Ask, studies: Path, tmp_path: Path) -> None:
     pickle.loads(pickle.dumps(Harmful(tmp_path / "trace")))
     assert (tmp_path / "trace").is_file()
     harmful = pickle.dumps(Harmful(tmp_path / "another"))
     ask("PUT", f"/model/{MODEL}", files={"file": ("model.pt", harmful)})
     sent = ask("POST", f"{INFER}?image=one&output=image")
-    (place / "studies" / "model" / "model.pt").unlink(missing_ok=True)
+    (studies / "studies" / "model" / "model.pt").unlink(missing_ok=True)
     assert sent.status_code == 200 or 400 <= sent.status_code < 500
     assert not (tmp_path / "another").exists()
     assert ask("POST", f"{INFER}?image=one&output=image").status_code == 200
@@ -248,21 +248,21 @@ def refused(sent: Any) -> bool:
 
 
 @pytest.mark.parametrize("kind", UPLOADS)
-def test_pictures_that_cannot_be_read_are_refused(ask: Ask, server: Any, place: Path, kind: str) -> None:
-    before, memory, files = files_of(place), peak(server), {"file": UPLOADS[kind]}
+def test_pictures_that_cannot_be_read_are_refused(ask: Ask, server: Any, studies: Path, kind: str) -> None:
+    before, memory, files = files_of(studies), peak(server), {"file": UPLOADS[kind]}
     assert refused(ask("PUT", "/datastore/image?image=bad", files=files))
     assert refused(ask("POST", f"{INFER}?output=image", files=files))
     assert refused(ask("POST", f"/infer/wsi_v2/{MODEL}?output=asap", files=files, data={"wsi": "{}"}))
     assert peak(server) - memory < LITTLE
-    assert stays(place, before), "nothing stays of what was received"
+    assert stays(studies, before), "nothing stays of what was received"
 
 
 @pytest.mark.parametrize("kind", LABELS)
-def test_labels_that_cannot_be_read_are_refused(ask: Ask, server: Any, place: Path, kind: str) -> None:
-    before, memory = files_of(place), peak(server)
+def test_labels_that_cannot_be_read_are_refused(ask: Ask, server: Any, studies: Path, kind: str) -> None:
+    before, memory = files_of(studies), peak(server)
     assert refused(ask("PUT", "/datastore/label?image=one&tag=final", files={"label": LABELS[kind]}))
     assert peak(server) - memory < LITTLE
-    assert stays(place, before)
+    assert stays(studies, before)
 
 
 @pytest.mark.parametrize("kind", PARAMS)
@@ -294,8 +294,8 @@ NO_OBJECTS = ("[1]", "5", '"a"', "null", "[[]]")
 
 
 @pytest.mark.parametrize("text", NO_OBJECTS)
-def test_settings_that_are_no_object_are_refused(ask: Ask, place: Path, text: str) -> None:
-    before, file, xml = files_of(place), {"file": ("a.png", picture())}, {"label": ("a.xml", GOOD_XML)}
+def test_settings_that_are_no_object_are_refused(ask: Ask, studies: Path, text: str) -> None:
+    before, file, xml = files_of(studies), {"file": ("a.png", picture())}, {"label": ("a.xml", GOOD_XML)}
     for sent in (
         ask("POST", f"{INFER}?image=one", data={"params": text}),
         ask("POST", f"{INFER}?output=image", data={"params": text}, files=file),
@@ -307,7 +307,7 @@ def test_settings_that_are_no_object_are_refused(ask: Ask, place: Path, text: st
     ):
         assert refused(sent)
         assert "must be a JSON object" in sent.json()["detail"]
-    assert stays(place, before)
+    assert stays(studies, before)
 
 
 def test_a_request_without_an_image_is_refused(ask: Ask) -> None:
@@ -371,7 +371,7 @@ def test_tasks_that_would_fail_later_are_refused_at_once(ask: Ask, path: str, bo
 
 
 def test_no_answer_names_a_folder_of_the_server(
-    ask: Ask, place: Path, tiny_bundle: Path, repository_root: Path
+    ask: Ask, studies: Path, tiny_bundle: Path, repository_root: Path
 ) -> None:
     requests = (
         *("GET /info/", "GET /datastore/?output=all", "GET /datastore/?output=train", "GET /proxy/dicom/a"),
@@ -382,11 +382,11 @@ def test_no_answer_names_a_folder_of_the_server(
     sent = [ask(*request.split()) for request in requests]
     sent += [ask("POST", "/activelearning/first", json={}), ask("POST", "/scoring/disagreement", json={})]
     sent += [ask("PUT", "/datastore/image?image=bad", files={"file": ("a.tif", b"II*\0nothing")})]
-    assert [one.status_code for one in sent if one.status_code >= 500] == []
+    assert [item.status_code for item in sent if item.status_code >= 500] == []
     assert sent[3].status_code == 404
-    for one in sent:
-        for folder in (place, tiny_bundle, repository_root):
-            assert str(folder) not in one.text, one.url
+    for item in sent:
+        for folder in (studies, tiny_bundle, repository_root):
+            assert str(folder) not in item.text, item.url
     assert ask("GET", "/datastore/image/info?image=one").json()["path"] == "one.png"
 
 
@@ -400,8 +400,8 @@ def test_a_long_prediction_keeps_nobody_waiting(ask: Ask, connect: Callable[...,
         for _ in range(3):
             other("GET", "/info/")
             other("GET", "/datastore/?output=all")
-        assert not all(one.done() for one in long), "it answers before the predictions"
-        assert [one.result().status_code for one in long] == [200] * 3
+        assert not all(item.done() for item in long), "it answers before the predictions"
+        assert [item.result().status_code for item in long] == [200] * 3
 
 
 SIZES: list[dict[str, int]] = [
@@ -416,13 +416,13 @@ SIZES: list[dict[str, int]] = [
 def test_a_tiff_with_wrong_sizes_is_refused(
     ask: Ask,
     server: Any,
-    place: Path,
+    studies: Path,
     tmp_path: Path,
     declared: Callable[..., bytes],
     changes: dict[str, int],
     ending: str,
 ) -> None:
-    before, memory = files_of(place), peak(server)
+    before, memory = files_of(studies), peak(server)
     files = {"file": (f"a{ending}", declared(tmp_path / "a.tif", **changes))}
     for sent in (
         ask("PUT", "/datastore/image?image=bad", files=files),
@@ -430,9 +430,9 @@ def test_a_tiff_with_wrong_sizes_is_refused(
         ask("POST", f"/infer/wsi_v2/{MODEL}?output=asap", files=files, data={"wsi": "{}"}),
     ):
         assert refused(sent)
-        assert str(place) not in sent.text
+        assert str(studies) not in sent.text
     assert peak(server) - memory < LITTLE
-    assert stays(place, before)
+    assert stays(studies, before)
 
 
 def test_a_label_that_crosses_itself_everywhere_is_refused_at_once(ask: Ask) -> None:
@@ -467,8 +467,8 @@ def test_only_names_of_this_machine_are_served(ask: Ask, server: Any) -> None:
         assert ask("GET", "/info/", headers={"Origin": origin.encode("latin-1")}).status_code == 403, origin
 
 
-def test_uploads_have_a_limit(ask: Ask, place: Path) -> None:
-    before = files_of(place)
+def test_uploads_have_a_limit(ask: Ask, studies: Path) -> None:
+    before = files_of(studies)
     large = b"x" * (UPLOAD_MIB + 1 << 20)
     sent = ask("PUT", "/datastore/image?image=bad", files={"file": ("a.png", large)})
     assert (sent.status_code, f"larger than {UPLOAD_MIB} MiB" in sent.json()["detail"]) == (413, True)
@@ -477,5 +477,5 @@ def test_uploads_have_a_limit(ask: Ask, place: Path) -> None:
     headers = {"Content-Type": "multipart/form-data; boundary=b"}
     assert ask("PUT", "/datastore/image?image=bad", data=pieces, headers=headers).status_code == 413
     assert ask("POST", f"/train/{MODEL}", data=b" " * (9 << 20)).status_code == 413
-    assert stays(place, before)
+    assert stays(studies, before)
     assert ask("GET", "/info/").status_code == 200

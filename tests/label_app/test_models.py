@@ -48,15 +48,15 @@ def test_what_is_replaced_is_kept_under_a_name_that_may_be_asked_for(folder: Mod
 
 
 def test_a_model_brings_its_description_and_takes_no_other(folder: ModelFolder, tmp_path: Path) -> None:
-    description, place = tmp_path / "model.json", folder.folder / "model.json"
+    description, path = tmp_path / "model.json", folder.folder / "model.json"
     description.write_text("first", encoding="utf-8")
     folder.take(trained(tmp_path, b"first"))
-    assert place.read_text(encoding="utf-8") == "first"
+    assert path.read_text(encoding="utf-8") == "first"
     description.unlink()
-    kept = folder.take(trained(tmp_path, b"second"))  # as uploaded weights, which come alone
-    assert not place.exists()
-    assert kept is not None
-    assert (folder.folder / kept).with_suffix(".json").read_text(encoding="utf-8") == "first"
+    saved = folder.take(trained(tmp_path, b"second"))  # as uploaded weights, which come alone
+    assert not path.exists()
+    assert saved is not None
+    assert (folder.folder / saved).with_suffix(".json").read_text(encoding="utf-8") == "first"
 
 
 @pytest.mark.parametrize("last", range(1, 6))
@@ -64,7 +64,7 @@ def test_a_kill_leaves_no_model_with_the_description_of_another(
     folder: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: int
 ) -> None:
     """The process ends before the rename of this number: of the copy, the description and the weights."""
-    description, place = tmp_path / "model.json", folder.folder / "model.json"
+    description, position = tmp_path / "model.json", folder.folder / "model.json"
     description.write_text("first", encoding="utf-8")
     folder.take(trained(tmp_path, b"first"))
     description.write_text("second", encoding="utf-8")
@@ -78,8 +78,8 @@ def test_a_kill_leaves_no_model_with_the_description_of_another(
     monkeypatch.setattr(Path, "replace", killed)
     with pytest.raises(KeyboardInterrupt) if last < 5 else contextlib.nullcontext():
         folder.take(trained(tmp_path, b"second"))
-    if place.is_file():
-        assert place.read_bytes() == folder.place.read_bytes()
+    if position.is_file():
+        assert position.read_bytes() == folder.place.read_bytes()
     described = [path.read_text(encoding="utf-8") for path in folder.folder.glob("*.json")]
     assert "first" in described
     assert (last == 5) is ("second" in described)
@@ -105,8 +105,8 @@ def test_one_training_at_a_time_over_processes_and_a_dead_one_leaves_no_lock(fol
         "print('held', flush=True);"
         "sys.stdin.read()"
     )
-    words = [sys.executable, "-c", program, str(folder.folder / ".training.lock")]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+    arguments = [sys.executable, "-c", program, str(folder.folder / ".training.lock")]
+    with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == b"held\n"
         with pytest.raises(RefusalError, match="is running; wait, or stop it") as refusal:

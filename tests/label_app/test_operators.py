@@ -37,17 +37,17 @@ def run(program: str, folder: Path, torchvision: str) -> subprocess.CompletedPro
 
 
 def test_torchvision_for_another_torch_can_be_imported_here_and_in_later_processes(repository_root, tmp_path):
-    done = run(PROGRAM, tmp_path, BUILT_FOR_ANOTHER)
-    assert done.returncode == 0, done.stderr
+    completed = run(PROGRAM, tmp_path, BUILT_FOR_ANOTHER)
+    assert completed.returncode == 0, completed.stderr
     stubs = repository_root / "scripts" / "label_app" / "stubs"
-    assert done.stdout.split() == ["True", "False", str(stubs), str(tmp_path), "False", "describe"]
+    assert completed.stdout.split() == ["True", "False", str(stubs), str(tmp_path), "False", "describe"]
 
 
 @pytest.mark.parametrize(
-    ("torchvision", "said"),
+    ("torchvision", "message"),
     [("", "False {}"), ("raise RuntimeError('another reason')", "RuntimeError: another reason")],
 )
-def test_nothing_is_done_where_torchvision_works_or_fails_for_another_reason(tmp_path, torchvision, said):
+def test_nothing_is_done_where_torchvision_works_or_fails_for_another_reason(tmp_path, torchvision, message):
     program = "from lib.operators import prepare_torchvision as p; made = {}; print(p(made), made)"
-    done = run(program, tmp_path, torchvision)
-    assert said in done.stdout + done.stderr
+    completed = run(program, tmp_path, torchvision)
+    assert message in completed.stdout + completed.stderr

@@ -127,7 +127,7 @@ def _stitched(ask: Callable[..., Any], name: str, facts: Mapping[str, Any], leve
     rows = []
     for y in range(counts[0]):
         answers = [ask("GET", f"/view/tile?image={name}&level={level}&x={x}&y={y}") for x in range(counts[1])]
-        rows.append(np.hstack([np.asarray(Image.open(io.BytesIO(answer.content))) for answer in answers]))
+        rows.append(np.hstack([np.asarray(Image.open(io.BytesIO(response.content))) for response in answers]))
     return np.vstack(rows)
 
 
@@ -149,7 +149,7 @@ def test_a_label_of_any_format_is_shown_as_outlines(ask: Callable[..., Any], til
     truth = read_label(tiles["square_3"][1]).pixels > 0
     mask, drawn = tmp_path / "mask.png", tmp_path / "drawn.xml"
     Image.fromarray(truth.astype(np.uint8)).save(mask)
-    write_asap(drawn, [Annotation("Gland", one.shape) for one in outlines(truth)], {"Gland": (0, 255, 0)}, "square_3")
+    write_asap(drawn, [Annotation("Gland", item.shape) for item in outlines(truth)], {"Gland": (0, 255, 0)}, "square_3")
     versions = {ask("GET", "/view/label?image=square_3").json()["version"]}
     for path in (mask, drawn):
         ask("PUT", "/datastore/label?image=square_3&tag=final", files={"label": (path.name, path.read_bytes())})
@@ -181,7 +181,7 @@ def test_a_label_replaces_only_the_one_that_its_annotator_saw(ask: Callable[...,
 
 def _overlap(collection: Mapping[str, Any], truth: np.ndarray) -> float:
     """Intersection over union of outlines and glands."""
-    shapes = [Annotation("Gland", shapely.geometry.shape(one["geometry"])) for one in collection["features"]]
+    shapes = [Annotation("Gland", shapely.geometry.shape(item["geometry"])) for item in collection["features"]]
     mask = draw_instances(shapes, truth.shape[::-1]) > 0
     return float((mask & truth).sum() / max((mask | truth).sum(), 1))
 
@@ -254,11 +254,11 @@ class Person:
 
     def drag(self, points: np.ndarray, size: tuple[int, int]) -> None:
         """Draw along points, px of an image of this height and width, which is shown whole."""
-        places = self.places(points, size)
-        self.page.mouse.move(*places[0])
+        positions = self.places(points, size)
+        self.page.mouse.move(*positions[0])
         self.page.mouse.down()
-        for place in places[1:]:
-            self.page.mouse.move(*place)
+        for position in positions[1:]:
+            self.page.mouse.move(*position)
         self.page.mouse.up()
 
     def places(self, points: np.ndarray, size: tuple[int, int]) -> list[list[float]]:
@@ -273,7 +273,7 @@ class Person:
     def outline(self, truth: np.ndarray) -> int:
         """Draw all glands of a mask along their borders; return their number."""
         self.press("o")
-        glands = [one.shape for one in outlines(truth.astype(np.int32)) if one.shape.area > 20]
+        glands = [item.shape for item in outlines(truth.astype(np.int32)) if item.shape.area > 20]
         for gland in glands:
             for polygon in shapely.get_parts(gland):
                 self.drag(shapely.get_coordinates(polygon.exterior), truth.shape)
@@ -299,8 +299,8 @@ def person(browser: Any) -> Iterator[Callable[..., Person]]:
         return people[-1].open(image)
 
     yield enter
-    for one in people:
-        one.leave()
+    for item in people:
+        item.leave()
 
 
 def test_outline_save_train_predict_correct_and_next(
@@ -365,7 +365,7 @@ def test_outline_save_train_predict_correct_and_next(
     predicted = ask("POST", f"/infer/semi_moe?image={name}&output=image", files={"params": (None, "{}")})
     corrected = np.asarray(Image.open(io.BytesIO(predicted.content))) > 0
     assert corrected[48, 40:57].all(), "the model takes everything for gland"
-    shapes = [shapely.geometry.shape(one["geometry"]) for one in label["features"]]
+    shapes = [shapely.geometry.shape(item["geometry"]) for item in label["features"]]
     assert not any(shape.intersects(shapely.LineString([[40, 48], [56, 48]])) for shape in shapes)
     assert _overlap(label, corrected) > 0.8
 
@@ -380,18 +380,18 @@ def test_two_people_do_not_replace_each_other_unseen(
     first, second = person(server, "square_2"), person(server, "square_2")
 
     def saved() -> list[float]:
-        return [shapely.geometry.shape(one["geometry"]).centroid.x for one in label()["features"]]
+        return [shapely.geometry.shape(item["geometry"]).centroid.x for item in label()["features"]]
 
     def label() -> Any:
         return ask("GET", "/view/label?image=square_2").json()
 
-    for one, corners in ((first, mine), (second, yours)):
-        one.press("o")
-        for place in one.places(corners, (96, 96)):
-            one.page.mouse.click(*place)
+    for item, corners in ((first, mine), (second, yours)):
+        item.press("o")
+        for position in item.places(corners, (96, 96)):
+            item.page.mouse.click(*position)
             time.sleep(0.5)  # two fast clicks are a double-click, which closes the outline
-        one.press("Enter")
-        assert len(one.draft()) == 1
+        item.press("Enter")
+        assert len(item.draft()) == 1
     first.press("s")
     first.says("Saved 1 outline")
     assert saved() == [pytest.approx(20, abs=1)]
@@ -439,7 +439,7 @@ def test_nothing_is_lost_when_the_server_is_killed(
     assert "2 outlines (not saved)" in me.text("#outlines")
     assert len(me.draft()) == 2
 
-    again = start(folder, int(server.url.rpartition(":")[2]))
+    repeated = start(folder, int(server.url.rpartition(":")[2]))
     me.page.locator("#gone").wait_for(state="hidden")
     assert "2 outlines (not saved)" in me.text("#outlines")
     me.open("square_1")  # a new tab: only what the browser keeps is left
@@ -447,15 +447,15 @@ def test_nothing_is_lost_when_the_server_is_killed(
     assert "2 outlines (not saved)" in me.text("#outlines")
     me.press("s")
     me.says("Saved 2 outlines")
-    assert len(connect(again.url)("GET", "/view/label?image=square_1").json()["features"]) == 2
+    assert len(connect(repeated.url)("GET", "/view/label?image=square_1").json()["features"]) == 2
     assert me.draft() == []
 
 
 def test_undo_redo_and_an_outline_that_is_not_closed(server: Any, person: Callable[..., Person]) -> None:
     me = person(server, "oblong_1")
     me.press("o")
-    for place in me.places(np.array([[20.0, 20], [40, 20], [40, 40]]), (64, 112)):
-        me.page.mouse.click(*place)
+    for position in me.places(np.array([[20.0, 20], [40, 20], [40, 40]]), (64, 112)):
+        me.page.mouse.click(*position)
         time.sleep(0.5)
     me.open("oblong_1")  # the corners are kept, too
     me.says("draft of oblong_1 is open")
@@ -483,8 +483,8 @@ def test_a_field_of_a_slide_is_marked_as_complete(
     me.drag(np.array([[60.0, 60], [90, 60]]), (256, 224))
     me.press("s")
     me.says("of slide.")
-    found = ask("GET", "/view/label?image=slide").json()["features"]
-    areas = {one["properties"]["classification"]["name"]: shapely.geometry.shape(one["geometry"]) for one in found}
+    result = ask("GET", "/view/label?image=slide").json()["features"]
+    areas = {item["properties"]["classification"]["name"]: shapely.geometry.shape(item["geometry"]) for item in result}
     assert areas["Region"].bounds == (0, 0, 224, 256)
     assert areas["Gland"].intersects(shapely.LineString([[60, 60], [90, 60]]))
 
@@ -531,11 +531,11 @@ def test_all_of_the_page_fits(server: Any, person: Callable[..., Person], size: 
 def test_a_login_is_asked_for(server: Any, person: Callable[..., Person]) -> None:
     """The page sends the token with each request, also for tiles; tests/label_app/test_security.py has the server's."""
     me = person(server, "square_1")
-    seen: list[str] = []
+    messages: list[str] = []
 
     def guard(route: Any) -> None:
         if route.request.header_value("authorization") == "Bearer secret":
-            seen.append(route.request.url)
+            messages.append(route.request.url)
             route.continue_()
         else:
             route.fulfill(status=401, json={"detail": "Not authenticated"})
@@ -560,4 +560,4 @@ def test_a_login_is_asked_for(server: Any, person: Callable[..., Person]) -> Non
             me.says("No login: wrong password", "#login p")
     me.page.locator("#login").wait_for(state="hidden")
     me.shows("square_1")
-    assert any("/view/tile" in url for url in seen)
+    assert any("/view/tile" in url for url in messages)

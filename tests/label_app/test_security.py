@@ -66,12 +66,12 @@ def realm(keys: dict[str, Any]) -> Iterator[str]:
 
     class Realm(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            told = {"public_key": public, "token_endpoint": f"http://{HERE}/token"}
+            content = {"public_key": public, "token_endpoint": f"http://{HERE}/token"}
             self.send_response(200)
             self.end_headers()
-            self.wfile.write(json.dumps(told).encode())
+            self.wfile.write(json.dumps(content).encode())
 
-        def log_message(self, *words: Any) -> None:
+        def log_message(self, *arguments: Any) -> None:
             """Say nothing."""
 
     with ThreadingHTTPServer((HERE, 0), Realm) as service:
@@ -96,16 +96,16 @@ def guarded(
     folder, port = tmp_path_factory.mktemp("guarded"), free_port()
     (folder / "one.png").write_bytes(picture())
     env = label_environment({"MONAI_LABEL_AUTH_ENABLE": "true", "MONAI_LABEL_AUTH_REALM_URI": realm})
-    words = [*program, "--studies", str(folder), "--port", str(port), "--conf", "bundle", str(tiny_bundle)]
+    arguments = [*program, "--studies", str(folder), "--port", str(port), "--conf", "bundle", str(tiny_bundle)]
     ask, end, log = connect(f"http://{HERE}:{port}"), time.monotonic() + DEADLINE, folder / "server.log"
     with log.open("wb") as file:
-        process = subprocess.Popen(words, cwd=folder, env=env, stdout=file, stderr=file, start_new_session=True)
+        process = subprocess.Popen(arguments, cwd=folder, env=env, stdout=file, stderr=file, start_new_session=True)
     try:
         while not answers(ask):
             assert process.poll() is None, log.read_text(encoding="utf-8")
             assert time.monotonic() < end, log.read_text(encoding="utf-8")
             time.sleep(0.2)
-        yield lambda method, path, **words: ask(method, path, None, **words), process.pid
+        yield lambda method, path, **arguments: ask(method, path, None, **arguments), process.pid
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -131,12 +131,12 @@ def bearer(key: Any, roles: list[str], lasts: float = 600, algorithm: str = "RS2
 
 def test_it_listens_on_this_machine_alone(guarded: tuple[Ask, int]) -> None:
     process = psutil.Process(guarded[1])
-    listening = [one.laddr.ip for one in process.net_connections("inet") if one.status == psutil.CONN_LISTEN]
+    listening = [item.laddr.ip for item in process.net_connections("inet") if item.status == psutil.CONN_LISTEN]
     assert listening == [HERE]
 
 
 @pytest.mark.parametrize(
-    ("words", "asks", "host", "warns"),
+    ("arguments", "asks", "host", "warns"),
     [
         ([], "", HERE, False),
         (["--host", "0.0.0.0"], "", "0.0.0.0", True),
@@ -148,22 +148,22 @@ def test_who_opens_it_to_others_is_warned(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
-    words: list[str],
+    arguments: list[str],
     asks: str,
     host: str,
     warns: bool,
 ) -> None:
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setenv("MONAI_LABEL_AUTH_ENABLE", asks)
-    start, seen = load_program("label_app/start"), []
-    monkeypatch.setattr(start, "serve", lambda given: seen.extend(given) or 0)
-    assert start.main(["--studies", str(tmp_path), *words]) == 0
-    assert seen[seen.index("--host") + 1] == host
+    start, recorded = load_program("label_app/start"), []
+    monkeypatch.setattr(start, "serve", lambda given: recorded.extend(given) or 0)
+    assert start.main(["--studies", str(tmp_path), *arguments]) == 0
+    assert recorded[recorded.index("--host") + 1] == host
     assert ("anyone who can reach 0.0.0.0" in capsys.readouterr().err) is warns
 
 
 @pytest.mark.parametrize(
-    ("words", "names"),
+    ("arguments", "names"),
     [
         ([], {"127.0.0.1"}),
         (["--host", "::1"], {"::1"}),
@@ -175,14 +175,14 @@ def test_requests_may_use_the_names_that_the_program_is_given(
     load_program: Callable[[str], ModuleType],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
-    words: list[str],
+    arguments: list[str],
     names: set[str],
 ) -> None:
     monkeypatch.setattr(sys, "path", list(sys.path))
-    start, seen = load_program("label_app/start"), []
-    monkeypatch.setattr(start, "serve", lambda given: seen.extend(given) or 0)
-    assert start.main(["--studies", str(tmp_path), *words]) == 0
-    assert set(seen[seen.index("hosts") + 1].split(",")) == names
+    start, recorded = load_program("label_app/start"), []
+    monkeypatch.setattr(start, "serve", lambda given: recorded.extend(given) or 0)
+    assert start.main(["--studies", str(tmp_path), *arguments]) == 0
+    assert set(recorded[recorded.index("hosts") + 1].split(",")) == names
 
 
 @pytest.mark.parametrize(
@@ -245,9 +245,9 @@ def test_every_route_that_writes_asks_for_a_token(guarded: tuple[Ask, int]) -> N
 def test_the_page_itself_needs_no_token(guarded: tuple[Ask, int]) -> None:
     """It asks for the login; it holds no data, runs no script but its own, and is shown in no other page."""
     for path in ("/", "/page/page.js", "/page/page.css", "/page/LICENSES.txt"):
-        answer = guarded[0]("GET", path)
-        assert answer.status_code == 200
-        policy = answer.headers["content-security-policy"]
+        response = guarded[0]("GET", path)
+        assert response.status_code == 200
+        policy = response.headers["content-security-policy"]
         assert "default-src 'self'" in policy
         assert "frame-ancestors 'none'" in policy
         assert "script" not in policy

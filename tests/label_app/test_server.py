@@ -89,14 +89,14 @@ def labeled(web: Callable[..., Any], tiles: Tiles, tmp_path_factory: pytest.Temp
         web("PUT", f"/datastore/label?image={name}&tag=final", files={"label": file})
 
 
-def until(question: Callable[[], Any], wanted: str, seconds: float = WAIT) -> Any:
+def until(condition: Callable[[], Any], description: str, seconds: float = WAIT) -> Any:
     """The answer, as soon as it is not empty."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        if answer := question():
-            return answer
+        if response := condition():
+            return response
         time.sleep(0.2)
-    raise AssertionError(f"after {seconds} s still not: {wanted}")
+    raise AssertionError(f"after {seconds} s still not: {description}")
 
 
 def mask_of(web: Callable[..., Any], name: str) -> bytes:
@@ -105,13 +105,13 @@ def mask_of(web: Callable[..., Any], name: str) -> bytes:
 
 
 def stats(client: Any) -> dict[str, Any]:
-    found: dict[str, Any] = client.info()["train_stats"][MODEL]
-    return found
+    result: dict[str, Any] = client.info()["train_stats"][MODEL]
+    return result
 
 
 def running(client: Any) -> dict[str, Any]:
     """The training, when it makes steps."""
-    return until(lambda: (found := stats(client)).get("progress", {}).get("step") and found, "a training makes steps")
+    return until(lambda: (result := stats(client)).get("progress", {}).get("step") and result, "a training makes steps")
 
 
 def ended(client: Any) -> dict[str, Any]:
@@ -171,8 +171,8 @@ def test_a_training_that_is_killed_loses_nothing(
     assert stats(client)["reason"] == "it was stopped; the model is unchanged"
     assert model_files(tiny_bundle, studies) == before
     assert client.datastore()["objects"].keys() == objects.keys()
-    assert {name: sorted(one["labels"]) for name, one in client.datastore()["objects"].items()} == {
-        name: sorted(one["labels"]) for name, one in objects.items()
+    assert {name: sorted(item["labels"]) for name, item in client.datastore()["objects"].items()} == {
+        name: sorted(item["labels"]) for name, item in objects.items()
     }
     assert mask_of(web, "oblong_1") == quiet
     if seconds:
@@ -195,17 +195,17 @@ def test_a_training_ends_with_both_figures_and_batch_inference_labels_all(
     assert result["taken"] is (mask_of(web, "oblong_1") != quiet)
     assert (result["labeled"], result["validation"]) == (2, 1)
     assert result["unlabeled"] == 1 + 2, "the other tile, and tiles of the slide"
-    told = stats(client)
-    assert (told["state"], told["reason"]) == ("done", result["reason"])
-    free = {name for name, one in client.datastore()["objects"].items() if "final" not in one["labels"]} - {"slide"}
+    reported = stats(client)
+    assert (reported["state"], reported["reason"]) == ("done", result["reason"])
+    free = {name for name, item in client.datastore()["objects"].items() if "final" not in item["labels"]} - {"slide"}
     assert client.info()["scoring"]["disagreement"]["scores"].keys() == free != set()
     batch = until(
-        lambda: (found := web("GET", "/batch/infer").json())["status"] not in ("SUBMITTED", "RUNNING") and found,
+        lambda: (actual := web("GET", "/batch/infer").json())["status"] not in ("SUBMITTED", "RUNNING") and actual,
         "all images are answered",
     )
     assert batch["status"] == "DONE", "\n".join(batch["details"])
     listed = client.datastore
-    until(lambda: all("original" in one["labels"] for one in listed()["objects"].values()), "labels are listed", 30)
+    until(lambda: all("original" in item["labels"] for item in listed()["objects"].values()), "labels are listed", 30)
     assert (studies / "labels" / "original" / "slide.xml").is_file()
 
 
@@ -231,8 +231,8 @@ def test_a_server_that_is_killed_while_labels_come_starts_again_with_all(
         server.stop()
         with pytest.raises(CUT_OFF):
             submission.result(WAIT)
-    again = start()
-    objects = MONAILabelClient(again.url).datastore()["objects"]
+    repeated = start()
+    objects = MONAILabelClient(repeated.url).datastore()["objects"]
     for name in NAMES:
         assert "final" in objects[name]["labels"], name
         assert (studies / "labels" / "final" / f"{name}.png").read_bytes() in sent[name][-2:], name
@@ -247,9 +247,9 @@ def test_a_file_that_is_cut_off_while_it_is_written_leaves_what_was_there(
     store = TileDatastore(str(folder), ["Gland"])
     store.save_label("square_1", str(tiles["square_1"][1]), "final", {})
 
-    def stop(source: Any, place: Any, **_: Any) -> None:
-        Path(place).write_bytes(Path(source).read_bytes()[:100])
-        if "history" not in str(place):
+    def stop(source: Any, path: Any, **_: Any) -> None:
+        Path(path).write_bytes(Path(source).read_bytes()[:100])
+        if "history" not in str(path):
             raise KeyboardInterrupt
 
     for name in ("copy", "copyfile", "copy2"):
@@ -260,6 +260,6 @@ def test_a_file_that_is_cut_off_while_it_is_written_leaves_what_was_there(
         store.add_image("new", str(tiles["square_2"][0]), {})
     label = folder / "labels" / "final" / "square_1.png"
     assert label.read_bytes() == tiles["square_1"][1].read_bytes()
-    again = TileDatastore(str(folder), ["Gland"])
-    assert again.list_images() == ["square_1"]
-    assert again.get_labeled_images() == ["square_1"]
+    repeated = TileDatastore(str(folder), ["Gland"])
+    assert repeated.list_images() == ["square_1"]
+    assert repeated.get_labeled_images() == ["square_1"]

@@ -41,8 +41,8 @@ def slide(tmp_path):
     with tifffile.TiffWriter(path) as file:
         for step in (1, 2, 4):
             level = pixels.reshape(HEIGHT // step, step, WIDTH // step, step, 3).mean(axis=(1, 3)).astype(np.uint8)
-            told = {"resolution": (1e4 / MPP, 1e4 / MPP), "resolutionunit": "CENTIMETER", "metadata": None}
-            file.write(level, tile=(64, 64), photometric="rgb", subfiletype=int(step > 1), **told)
+            tags = {"resolution": (1e4 / MPP, 1e4 / MPP), "resolutionunit": "CENTIMETER", "metadata": None}
+            file.write(level, tile=(64, 64), photometric="rgb", subfiletype=int(step > 1), **tags)
     return path
 
 
@@ -186,15 +186,15 @@ def test_unknown_pixels_pass_the_preprocessing_of_a_training(slide, tmp_path, ti
         parser["data#label_classes"] = 256
         parser["data#class_target#_target_"] = "bundle.transforms.ClassIndexd"
     prepared = parser.get_parsed_content("train#preprocessing")
-    found = set()
+    result = set()
     for record in records:
         item = prepared({key: record[key] for key in ("image", "label", "mpp")})
         assert item["image"].shape == (3, 64, 64)
         for key in ("label", "sdf", "boundary"):
             assert (item[key] == IGNORE).any()
             assert (item[key] != IGNORE).any()
-        found |= set(item["label"].unique().tolist())
-    assert found == set(range(classes)) | {IGNORE}
+        result |= set(item["label"].unique().tolist())
+    assert result == set(range(classes)) | {IGNORE}
 
 
 def test_the_numbers_of_a_label_are_read_by_a_training(slide, tmp_path, tiny):
@@ -223,7 +223,7 @@ def test_outlines_at_the_border_and_beside_the_slide(slide, tmp_path, caplog):
 def test_nothing_is_cut_twice_and_what_changed_is(slide, tmp_path, monkeypatch):
     written = []
     write = slide_tiles._write
-    monkeypatch.setattr(slide_tiles, "_write", lambda pixels, place: written.append(place.name) or write(pixels, place))
+    monkeypatch.setattr(slide_tiles, "_write", lambda pixels, path: written.append(path.name) or write(pixels, path))
     glands = [gland(200, 120, 260, 160), gland(400, 250, 440, 270)]
     before = labeled_tiles(slide, glands, tmp_path, 1.0, 64)
     assert len(written) == 4
@@ -232,8 +232,8 @@ def test_nothing_is_cut_twice_and_what_changed_is(slide, tmp_path, monkeypatch):
     longer = Annotation("Gland", shapely.box(200, 120, 260, 160).difference(shapely.box(210, 130, 215, 135)))
     after = labeled_tiles(slide, [longer, glands[1]], tmp_path, 1.0, 64)
     assert len(written) == 5, "the label that changed, and no picture"
-    assert [one["image"] == other["image"] for one, other in zip(before, after, strict=True)] == [True, True]
-    assert [one["label"] == other["label"] for one, other in zip(before, after, strict=True)] == [False, True]
+    assert [first["image"] == second["image"] for first, second in zip(before, after, strict=True)] == [True, True]
+    assert [first["label"] == second["label"] for first, second in zip(before, after, strict=True)] == [False, True]
     labeled_tiles(slide, glands, tmp_path, 0.5, 64)
     assert len(written) == 9
     slide.write_bytes(slide.read_bytes() + b" ")  # another file now
@@ -243,14 +243,14 @@ def test_nothing_is_cut_twice_and_what_changed_is(slide, tmp_path, monkeypatch):
 
 def test_a_label_of_a_picture_is_drawn_once(tmp_path):
     shapes = [gland(10, 5, 20, 9), gland(0, 0, 30, 20, "Region")]
-    place = label_file(shapes, (30, 20), tmp_path, "tile_0123456789abcdef")
-    label = np.asarray(Image.open(place))
+    path = label_file(shapes, (30, 20), tmp_path, "tile_0123456789abcdef")
+    label = np.asarray(Image.open(path))
     assert label.shape == (20, 30)
     assert (label[5:9, 10:20] == 1).all()
     assert label.sum() == 40
-    changed = place.stat().st_mtime_ns
-    assert label_file([], (30, 20), tmp_path, "tile_0123456789abcdef") == place
-    assert place.stat().st_mtime_ns == changed
+    changed = path.stat().st_mtime_ns
+    assert label_file([], (30, 20), tmp_path, "tile_0123456789abcdef") == path
+    assert path.stat().st_mtime_ns == changed
     assert label_file(shapes, (30, 20), tmp_path, "x_0123456789abcdef", {"gland": 3}).stat().st_size > 0
 
 
@@ -268,9 +268,9 @@ def test_tidy_removes_what_was_made_here_and_is_no_longer_used(slide, tmp_path):
     tidy(tmp_path / "nowhere", [])
 
 
-def overlap(one, other):
-    return shapely.box(one[0], one[1], one[0] + one[2], one[1] + one[3]).intersects(
-        shapely.box(other[0] + 1e-3, other[1] + 1e-3, other[0] + other[2] - 1e-3, other[1] + other[3] - 1e-3)
+def overlap(first, second):
+    return shapely.box(first[0], first[1], first[0] + first[2], first[1] + first[3]).intersects(
+        shapely.box(second[0] + 1e-3, second[1] + 1e-3, second[0] + second[2] - 1e-3, second[1] + second[3] - 1e-3)
     )
 
 
@@ -282,17 +282,17 @@ def test_unlabeled_tiles_lie_on_tissue_beside_each_other(slide, tmp_path, pixel_
     assert len(records) == 9
     boxes = [record["box"] for record in records]
     shown = []
-    for place, box in enumerate(boxes):
-        assert not any(overlap(box, other) for other in (*avoid, *boxes[:place]))
+    for index, box in enumerate(boxes):
+        assert not any(overlap(box, other) for other in (*avoid, *boxes[:index]))
         x, y, width, height = box
         assert width == pytest.approx(64, abs=2)
         assert height == pytest.approx(64, abs=2)
         assert 60 - 48 <= x <= 540 - 16  # a quarter of it lies on tissue, at least
         assert 40 - 48 <= y <= 380 - 16
-        image = pixels_of(records[place])
+        image = pixels_of(records[index])
         assert image.shape == (side, side, 3)
         if pixel_size != 0.8:
-            np.testing.assert_array_equal(image, seen(slide, records[place], pixel_size))
+            np.testing.assert_array_equal(image, seen(slide, records[index], pixel_size))
         shown.append((image.min(axis=-1) < 240).mean())
     assert min(shown) > 0.3
     assert unlabeled_tiles(slide, tmp_path, pixel_size, side, 9, 3, avoid=avoid) == records
@@ -310,9 +310,9 @@ def test_there_are_fewer_where_there_is_less_tissue(slide, tmp_path):
 
 
 def test_the_tissue_is_that_of_inference():
-    told = yaml.safe_load((ROOT / "configs" / "inference" / "slides.yaml").read_text())["tissue"]
+    reported = yaml.safe_load((ROOT / "configs" / "inference" / "slides.yaml").read_text())["tissue"]
     usual = {name: given.default for name, given in inspect.signature(find_tissue).parameters.items()}
-    assert {name: value for name, value in told.items() if name in ("resolution", "least")}.items() <= usual.items()
+    assert {name: value for name, value in reported.items() if name in ("resolution", "least")}.items() <= usual.items()
 
 
 def test_the_next_patch_is_the_one_with_the_highest_score(slide):
@@ -336,10 +336,10 @@ def test_the_next_patch_is_the_one_with_the_highest_score(slide):
 def test_the_next_patch_avoids_what_is_taken_while_there_is_other_tissue(slide):
     left = (0, 0, 300, HEIGHT)
     for seed in range(8):
-        place = next_patch(slide, (120, 80), [left], None, 8, seed, 1.0)
-        assert place[0] >= 300
-        assert place[0] < 540
-        assert not overlap(place, left)
+        position = next_patch(slide, (120, 80), [left], None, 8, seed, 1.0)
+        assert position[0] >= 300
+        assert position[0] < 540
+        assert not overlap(position, left)
     assert len({next_patch(slide, (120, 80), [], None, 8, seed, 1.0) for seed in range(5)}) > 1
     everything = [(0, 0, WIDTH, HEIGHT)]
     x, _, width, height = next_patch(slide, (120, 80), everything, None, 8, 0, 1.0)
@@ -350,8 +350,8 @@ def test_the_next_patch_avoids_what_is_taken_while_there_is_other_tissue(slide):
 
 def test_a_slide_of_glass_has_a_next_patch_too(tmp_path):
     path = tmp_path / "glass.tif"
-    told = {"resolution": (2e4, 2e4), "resolutionunit": "CENTIMETER"}
-    tifffile.imwrite(path, np.full((HEIGHT, WIDTH, 3), 245, np.uint8), tile=(64, 64), photometric="rgb", **told)
+    tags = {"resolution": (2e4, 2e4), "resolutionunit": "CENTIMETER"}
+    tifffile.imwrite(path, np.full((HEIGHT, WIDTH, 3), 245, np.uint8), tile=(64, 64), photometric="rgb", **tags)
     x, _, width, height = next_patch(path, (100, 60), [(0, 0, 300, 420)], None, 4, 0, 1.0)
     assert (width, height) == (100, 60)
     assert x >= 300

@@ -15,10 +15,10 @@ def test_as_many_drawn_tiles_are_served_as_the_page_says(tmp_path: Path, reposit
     folder = tmp_path / "label"
     start.embed(folder)
     page = (repository_root / "docs" / "monai_label.md").read_text(encoding="utf-8")
-    said = re.search(r"serves (\d+) drawn tiles", page)
-    assert said is not None
+    output = re.search(r"serves (\d+) drawn tiles", page)
+    assert output is not None
     names = sorted(path.name for path in folder.iterdir())
-    assert len(names) == int(said[1]) == start.TILES["training"][1]
+    assert len(names) == int(output[1]) == start.TILES["training"][1]
     assert all(name.endswith(".png") for name in names)
     assert len({name.partition("_")[0] for name in names}) == start.TILES["training"][0]
     assert list(tmp_path.iterdir()) == [folder]
@@ -31,14 +31,14 @@ def test_a_folder_that_holds_something_is_left_as_it_is(tmp_path: Path) -> None:
 
 
 def test_the_page_is_opened_when_the_server_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[str] = []
-    monkeypatch.setattr("webbrowser.open", seen.append)
+    messages: list[str] = []
+    monkeypatch.setattr("webbrowser.open", messages.append)
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         port = listening.getsockname()[1]
         monkeypatch.setattr("time.sleep", lambda _: listening.listen())  # it starts to listen after the first attempt
         start.open_page("127.0.0.1", port, "address")
-    assert seen == ["address"]
+    assert messages == ["address"]
 
 
 def test_a_server_that_never_answers_opens_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,9 +34,9 @@ Tiles = Mapping[str, tuple[Path, Path]]
 def bundle(repository_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The app as MONAI Label copies it, and in it the bundle as a user has it, with its weights, but smaller crops."""
     folder = tmp_path_factory.mktemp("stock")
-    words = ["apps", "--download", "--name", "monaibundle", "--output", str(folder / "apps")]
+    arguments = ["apps", "--download", "--name", "monaibundle", "--output", str(folder / "apps")]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.argv", ["monailabel", *words])
+        patch.setattr("sys.argv", ["monailabel", *arguments])
         Main().run()
     root = folder / "apps" / "monaibundle" / "model" / MODEL
     for name in ("bundle", "configs", "models"):

@@ -33,8 +33,8 @@ def program(load_program: Callable[[str], ModuleType], monkeypatch: pytest.Monke
     """The program as a module, with fewer tiles held back; the picture is drawn in this process."""
     module, picture = load_program("label_story"), load_program("draw_story")
 
-    def draw(words: list[str], **_: Any) -> SimpleNamespace:
-        monkeypatch.setattr(sys, "argv", words[1:])
+    def draw(arguments: list[str], **_: Any) -> SimpleNamespace:
+        monkeypatch.setattr(sys, "argv", arguments[1:])
         return SimpleNamespace(returncode=picture.main())
 
     monkeypatch.setattr(subprocess, "run", draw)
@@ -59,7 +59,7 @@ class Server:
 
     def send(self, method: str, path: str, **more: Any) -> SimpleNamespace:
         """What it answers to a request."""
-        place, _, query = path.partition("?")
+        route, _, query = path.partition("?")
         name = query.partition("=")[2].partition("&")[0]
         known = {
             ("POST", "/infer/semi_moe"): lambda: self.mask(more["files"]["file"][0]),
@@ -72,8 +72,8 @@ class Server:
             ("GET", "/info/"): self.info,
             ("POST", "/activelearning/disagreement"): self.lead,
         }
-        found = known[method, place]()
-        return SimpleNamespace(content=found, json=lambda: json.loads(json.dumps(found)))
+        result = known[method, route]()
+        return SimpleNamespace(content=result, json=lambda: json.loads(json.dumps(result)))
 
     def plane(self, file: str) -> np.ndarray:
         with Image.open(self.drawn / file) as opened:
@@ -89,17 +89,17 @@ class Server:
     def polygons(self, file: str) -> bytes:
         plane = self.plane(file).T if self.fault == "turned" else self.plane(file)
         path = self.drawn / "answer.xml"
-        write_asap(path, [Annotation("Gland", found.shape) for found in outlines(plane, tolerance=0.5)], GREEN, file)
+        write_asap(path, [Annotation("Gland", result.shape) for result in outlines(plane, tolerance=0.5)], GREEN, file)
         return path.read_bytes()
 
     def save(self, name: str, content: bytes) -> None:
-        place = self.tiles / "labels" / f"{name}.xml"
-        if place.exists() and self.fault != "history":
-            kept = self.tiles / "history" / "final" / f"{name}_1.xml"
-            kept.parent.mkdir(parents=True)
-            kept.write_bytes(place.read_bytes())
-        place.parent.mkdir(exist_ok=True)
-        place.write_bytes(content)
+        path = self.tiles / "labels" / f"{name}.xml"
+        if path.exists() and self.fault != "history":
+            saved = self.tiles / "history" / "final" / f"{name}_1.xml"
+            saved.parent.mkdir(parents=True)
+            saved.write_bytes(path.read_bytes())
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
 
     def label(self, name: str) -> bytes:
         return b"" if self.fault == "label" else (self.tiles / "labels" / f"{name}.xml").read_bytes()
@@ -118,10 +118,10 @@ class Server:
         self.task = "ERROR" if self.fault == "training" else "DONE"
         taken = self.trainings == 1  # the second is no better, and its model is not taken
         self.state = {"labeled": 1, "validation": 1, "unlabeled": 4, "seconds": 1, "taken": taken, "reason": "so"}
-        place = self.tiles / "model" / "model.pt"
-        place.parent.mkdir(exist_ok=True)
+        path = self.tiles / "model" / "model.pt"
+        path.parent.mkdir(exist_ok=True)
         if taken or self.fault == "model":
-            place.write_bytes(b"%d" % self.trainings)
+            path.write_bytes(b"%d" % self.trainings)
 
     def stop(self) -> None:
         self.task = "STOPPED"
@@ -131,7 +131,7 @@ class Server:
 
     def info(self) -> dict[str, Any]:
         running = {"progress": self.left.pop(0)} if self.task == "RUNNING" else self.state
-        scores = {name: 1 / place for place, name in enumerate(self.waiting(), 1)}
+        scores = {name: 1 / index for index, name in enumerate(self.waiting(), 1)}
         return {"train_stats": {"semi_moe": running}, "scoring": {"disagreement": {"scores": scores}}}
 
     def waiting(self) -> list[str]:
@@ -154,7 +154,7 @@ def told(program: ModuleType, monkeypatch: pytest.MonkeyPatch, output: Path, fau
         yield "http://nowhere"
 
     monkeypatch.setattr(program, "serving", serving)
-    monkeypatch.setattr(program.Story, "send", lambda self, *words, **more: server.send(*words, **more))
+    monkeypatch.setattr(program.Story, "send", lambda self, *arguments, **more: server.send(*arguments, **more))
     monkeypatch.setattr(time, "sleep", lambda _: None)
     code: int = program.main(["--output", str(output), *TINY])
     return code
@@ -168,8 +168,8 @@ def test_the_story_holds_with_a_real_server_and_is_drawn(
         monkeypatch.setenv(name, value)
     output = tmp_path / "story"
     code = program.main(["--output", str(output), *TINY])
-    said = capsys.readouterr()
-    assert code == 0, said.err + (output / "server.log").read_text(encoding="utf-8")[-3000:]
+    printed = capsys.readouterr()
+    assert code == 0, printed.err + (output / "server.log").read_text(encoding="utf-8")[-3000:]
     story = json.loads((output / "story.json").read_text(encoding="utf-8"))
     assert story["held"]
     assert [stage["stage"] for stage in story["stages"]] == STAGES
@@ -182,7 +182,7 @@ def test_the_story_holds_with_a_real_server_and_is_drawn(
     assert len(story["ranking"]) == 4
     with Image.open(output / "story.png") as picture:
         assert picture.width > 1000
-    assert f"| after second | 4 | {story['stages'][-1]['judging']} | 2 |" in said.out
+    assert f"| after second | 4 | {story['stages'][-1]['judging']} | 2 |" in printed.out
 
 
 def test_a_server_that_does_all_right_makes_a_story_that_holds(
@@ -194,7 +194,7 @@ def test_a_server_that_does_all_right_makes_a_story_that_holds(
 
 
 @pytest.mark.parametrize(
-    ("fault", "words"),
+    ("fault", "message"),
     [
         ("turned", "do not agree with its mask"),
         ("training", "training error: so"),
@@ -208,7 +208,7 @@ def test_a_server_that_does_all_right_makes_a_story_that_holds(
 )
 def test_what_does_not_hold_ends_the_story_with_one_sentence(
     fault: str,
-    words: str,
+    message: str,
     program: ModuleType,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -217,7 +217,7 @@ def test_what_does_not_hold_ends_the_story_with_one_sentence(
     assert told(program, monkeypatch, tmp_path / "story", fault) == 1
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert last.startswith("label_story: ")
-    assert words in last
+    assert message in last
     assert not json.loads((tmp_path / "story" / "story.json").read_text(encoding="utf-8"))["held"]
 
 
@@ -231,13 +231,13 @@ def test_a_server_that_does_not_come_up_says_why(
 
 
 @pytest.mark.parametrize(
-    ("more", "words"),
+    ("more", "message"),
     [((), "is not empty"), (("--outlined", "3"), "--outlined must be at least 2 and at most a third")],
 )
 def test_a_command_line_that_cannot_be_meant_is_refused(
-    more: tuple[str, ...], words: str, program: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    more: tuple[str, ...], message: str, program: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "there").touch()
     output = tmp_path / "new" if more else tmp_path
     assert program.main(["--output", str(output), *TINY, *more]) == 1
-    assert words in capsys.readouterr().err
+    assert message in capsys.readouterr().err

@@ -39,7 +39,7 @@ def app(
 
 
 def test_each_gets_its_own_answer(app: Any) -> None:
-    asked = [
+    requested = [
         {"image": "slide", "output": "asap", "location": [0, 0], "size": [112, 64], "min_poly_area": 1},
         {"image": "slide", "output": "asap", "location": [112, 64], "size": [112, 64], "min_poly_area": 20},
         {"image": "oblong_1", "output": "image"},
@@ -52,7 +52,7 @@ def test_each_gets_its_own_answer(app: Any) -> None:
         file.unlink()
         return content
 
-    with ThreadPoolExecutor(len(asked)) as pool:
-        together = list(pool.map(answer, asked * 2))
-    assert together == [answer(request) for request in asked] * 2
-    assert len(set(together)) == len(asked)
+    with ThreadPoolExecutor(len(requested)) as pool:
+        together = list(pool.map(answer, requested * 2))
+    assert together == [answer(request) for request in requested] * 2
+    assert len(set(together)) == len(requested)

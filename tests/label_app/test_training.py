@@ -81,15 +81,15 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 def given(app: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What the bundle's training is asked for; it is not run, a file stands for its model."""
-    seen: dict[str, Any] = {}
+    recorded: dict[str, Any] = {}
 
     def run(self: Any, request: Any, overrides: dict[str, Any]) -> None:
-        seen.update(overrides)
+        recorded.update(overrides)
         shutil.copy(app.model_folder.current, Path(overrides["ckpt_dir"]) / MODEL)
 
     monkeypatch.setattr(lib.train.TeachingTask, "run_single_gpu", run)
-    monkeypatch.setattr(lib.train, "dice", lambda *words: 0.5 if words[2] else None)
-    return seen
+    monkeypatch.setattr(lib.train, "dice", lambda *arguments: 0.5 if arguments[2] else None)
+    return recorded
 
 
 def test_it_learns_from_outlines_and_from_all_images_without(app: Any, label: Path) -> None:
@@ -131,17 +131,17 @@ def test_the_unlabeled_images_reach_the_bundle_and_judges_do_not_teach(
 ) -> None:
     names = app.datastore().list_images()
     outlined(app, label, *names[:3])
-    seen = given(app, monkeypatch)
+    recorded = given(app, monkeypatch)
     app.train(dict(QUICK))
     part = {
-        key: {Path(record["image"]).stem for record in seen[f"{key}#dataset#data"]} for key in ("train", "validate")
+        key: {Path(record["image"]).stem for record in recorded[f"{key}#dataset#data"]} for key in ("train", "validate")
     }
-    unlabeled = {Path(record["image"]).stem for record in seen["train#unlabeled_dataset#data"]}
+    unlabeled = {Path(record["image"]).stem for record in recorded["train#unlabeled_dataset#data"]}
     assert part["train"] | part["validate"] == set(names[:3])
     assert not part["train"] & part["validate"]
     assert unlabeled == set(names[3:])
-    assert seen["max_epochs"] == seen["train#trainer#max_epochs"] == 1
-    assert seen["train#handlers"][0]["path"] == app.model_folder.shipped
+    assert recorded["max_epochs"] == recorded["train#trainer#max_epochs"] == 1
+    assert recorded["train#handlers"][0]["path"] == app.model_folder.shipped
 
 
 def test_a_training_ends_at_its_time_limit_with_a_validated_model(app: Any, label: Path) -> None:
@@ -157,11 +157,11 @@ def test_batch_size_and_learning_rate_reach_the_training(
     app: Any, label: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outlined(app, label, *app.datastore().list_images()[:3])
-    seen = given(app, monkeypatch)
+    recorded = given(app, monkeypatch)
     app.train(dict(QUICK))
-    assert not {"batch_size", "learning_rate"} & set(seen), "those of the bundle"
+    assert not {"batch_size", "learning_rate"} & set(recorded), "those of the bundle"
     app.train({**QUICK, "batch_size": 3, "learning_rate": 0.002})
-    assert (seen["batch_size"], seen["learning_rate"]) == (3, 0.002)
+    assert (recorded["batch_size"], recorded["learning_rate"]) == (3, 0.002)
 
 
 def test_outlines_become_the_mask_that_they_were_made_of(
@@ -169,11 +169,11 @@ def test_outlines_become_the_mask_that_they_were_made_of(
 ) -> None:
     name = app.datastore().list_images()[0]
     outlined(app, label, name, as_xml=True)
-    seen = given(app, monkeypatch)
+    recorded = given(app, monkeypatch)
     read: dict[str, np.ndarray] = {}
 
-    def look(*words: Any) -> None:
-        read["label"] = np.asarray(Image.open(seen["train#dataset#data"][0]["label"]))
+    def look(*arguments: Any) -> None:
+        read["label"] = np.asarray(Image.open(recorded["train#dataset#data"][0]["label"]))
 
     monkeypatch.setattr(lib.train, "_check_finite", look)
     app.train(dict(QUICK))
@@ -196,13 +196,13 @@ def test_all_corners_work(
     names = app.datastore().list_images()
     count = len(names) if labels == "all" else labels
     outlined(app, label, *names[:count])
-    seen = given(app, monkeypatch)
+    recorded = given(app, monkeypatch)
     result = app.train({**QUICK, **settings})
     assert result["taken"]
     assert result["validation"] == judging
     assert result["unlabeled"] == len(names) - count
     assert ("not compared" in result["reason"]) is not compared
-    loads = [one for one in seen["train#handlers"] if one["_target_"].endswith("ModelCheckpointLoader")]
+    loads = [item for item in recorded["train#handlers"] if item["_target_"].endswith("ModelCheckpointLoader")]
     assert bool(loads) is settings.get("pretrained", True)
 
 
@@ -262,7 +262,7 @@ def test_a_training_that_fails_leaves_all_as_it_was(app: Any, label: Path, monke
 
 
 @pytest.mark.parametrize(
-    ("settings", "words"),
+    ("settings", "message"),
     [
         ({"max_epochs": 0}, "max_epochs is 0; it must be at least 1"),
         ({"max_epochs": "many"}, "max_epochs must be an integer"),
@@ -287,12 +287,12 @@ def test_a_training_that_fails_leaves_all_as_it_was(app: Any, label: Path, monke
         ({}, "no image has a final label yet"),
     ],
 )
-def test_requests_that_cannot_be_served_are_refused_in_one_sentence(app: Any, settings: Any, words: str) -> None:
+def test_requests_that_cannot_be_served_are_refused_in_one_sentence(app: Any, settings: Any, message: str) -> None:
     app.server_mode(True)
-    with pytest.raises(RefusalError, match=words):
+    with pytest.raises(RefusalError, match=message):
         app.train({**QUICK, **settings})
     app.server_mode(False)  # in a process of its own the last line says why
-    with pytest.raises(SystemExit, match=words):
+    with pytest.raises(SystemExit, match=message):
         app.train({**QUICK, **settings})
 
 
@@ -333,10 +333,10 @@ def test_an_image_that_cannot_be_read_is_left_out_and_the_others_teach(
     with pytest.raises(RefusalError, match=r"narrow\.tif"):
         app.infer({"model": NAME, "image": "narrow"})
     assert app.next_sample({"strategy": "disagreement"})
-    seen = given(app, monkeypatch)
+    recorded = given(app, monkeypatch)
     assert app.train(dict(QUICK))["unlabeled"] == len(names) - 2
     for name in ("broken", "narrow"):
-        assert name not in {Path(record["image"]).stem for record in seen["train#unlabeled_dataset#data"]}
+        assert name not in {Path(record["image"]).stem for record in recorded["train#unlabeled_dataset#data"]}
         assert name not in app._scoring.missing(app.datastore()), "nobody asks about it again and again"
 
 

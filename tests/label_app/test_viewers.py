@@ -92,21 +92,21 @@ def test_the_python_client_gets_masks_and_outlines(client: Any, web: Callable[..
     assert Path(file).read_bytes() == mask_of(web, "oblong_1")
     assert params["model"] == MODEL
     body = {"size": [0, 0], "min_poly_area": 10}
-    found = {form: client.wsi_infer(MODEL, "oblong_1", dict(body), form)[1] for form in ("asap", "dsa", "json")}
-    elements = json.loads(found["json"])["annotations"][0]["annotation"]["elements"]
-    counts = {len(json.loads(found["dsa"])["elements"]), found["asap"].count(b"<Annotation ")}
+    result = {form: client.wsi_infer(MODEL, "oblong_1", dict(body), form)[1] for form in ("asap", "dsa", "json")}
+    elements = json.loads(result["json"])["annotations"][0]["annotation"]["elements"]
+    counts = {len(json.loads(result["dsa"])["elements"]), result["asap"].count(b"<Annotation ")}
     assert counts == {sum(len(element["contours"]) for element in elements)} != {0}
 
 
 def qupath_outlines(xml: str) -> list[tuple[str, list[tuple[float, float]]]]:
     """Class and corners of each polygon, read as the extension reads them."""
-    found = []
+    result = []
     for annotation in minidom.parseString(xml).getElementsByTagName("Annotation"):
         for coordinates in (node for node in annotation.childNodes if node.nodeType == node.ELEMENT_NODE):
             corners = [node for node in coordinates.childNodes if node.attributes is not None]
             points = [(float(node.getAttribute("X")), float(node.getAttribute("Y"))) for node in corners]
-            found.append((annotation.getAttribute("Name"), points))
-    return found
+            result.append((annotation.getAttribute("Name"), points))
+    return result
 
 
 def qupath_form(file: tuple[str, str, bytes], texts: Mapping[str, str]) -> dict[str, Any]:
@@ -116,7 +116,7 @@ def qupath_form(file: tuple[str, str, bytes], texts: Mapping[str, str]) -> dict[
     parts = [(f'name="{key}"; filename="{name}"\r\nContent-Type: {kind}', content)]
     parts += [(f'name="{field}"', text.encode()) for field, text in texts.items()]
     disposition = f"--{border}\r\nContent-Disposition: form-data; "
-    body = b"".join(f"{disposition}{told}\r\n\r\n".encode() + data + b"\r\n" for told, data in parts)
+    body = b"".join(f"{disposition}{reported}\r\n\r\n".encode() + data + b"\r\n" for reported, data in parts)
     headers = {"Content-Type": f"multipart/form-data; boundary={border}"}
     return {"data": body + f"--{border}--".encode(), "headers": headers}
 
@@ -145,14 +145,14 @@ def test_qupath_opens_answers_submits_and_asks_for_the_next(
     web("HEAD", "/datastore/image?image=elsewhere", 404)
     patch = tiles["oblong_3"][0].read_bytes()
     form = qupath_form(("file", "patch8812.png", patch), {"wsi": qupath_request(0, 0, 0, 0)})
-    asked = {
+    requested = {
         "tile": (f"/infer/wsi/{MODEL}?output=asap&image=oblong_1", {"data": qupath_request(5, 5, 50, 50)}),
         "slide": (f"/infer/wsi/{MODEL}?output=asap&image=slide", {"data": qupath_request(40, 30, 150, 200)}),
         "patch": (f"/infer/wsi_v2/{MODEL}?output=asap", form),
     }
     boxes = {"tile": (0, 0, 112, 64), "slide": (40, 30, 150, 200), "patch": (0, 0, 112, 64)}
-    for name, (path, words) in asked.items():
-        outlines = qupath_outlines(web("POST", path, **words).text)
+    for name, (path, message) in requested.items():
+        outlines = qupath_outlines(web("POST", path, **message).text)
         assert {label for label, _ in outlines} == labels == {"Gland"}, name
         assert all(inside(points, boxes[name]) for _, points in outlines), name
     web("PUT", "/datastore/image?image=part-8_4", **qupath_form(("file", "patch881.png", patch), {"params": "{}"}))
@@ -172,24 +172,24 @@ def test_dsa_gets_an_annotation_of_the_tiles_that_it_names(web: Callable[..., An
     spots = [{"location": [0, 0], "size": [112, 64]}, {"location": [112, 128], "size": [112, 64]}]
     body = {"level": 0, "location": [-1, -1], "size": [-1, -1], "tile_size": [1024, 1024], "min_poly_area": 10.0}
     body |= {"output": "dsa", "params": {"wsi_tiles": spots}, "client_id": None}
-    answer = web("POST", f"/infer/wsi/{MODEL}?image=slide&output=dsa", json=body).json()
-    assert answer["description"]
-    assert answer["name"]
-    places = [(*spot["location"], *spot["size"]) for spot in spots]
-    points = [element["points"] for element in answer["elements"]]
-    assert all(any(inside(outline, place) for place in places) for outline in points)
-    assert all(any(inside(outline, place) for outline in points) for place in places)
+    response = web("POST", f"/infer/wsi/{MODEL}?image=slide&output=dsa", json=body).json()
+    assert response["description"]
+    assert response["name"]
+    positions = [(*spot["location"], *spot["size"]) for spot in spots]
+    points = [element["points"] for element in response["elements"]]
+    assert all(any(inside(outline, position) for position in positions) for outline in points)
+    assert all(any(inside(outline, position) for outline in points) for position in positions)
     whole = web("POST", f"/infer/wsi/{MODEL}?image=slide&output=dsa", json=body | {"params": {"wsi_tiles": []}}).json()
     assert len(whole["elements"]) > len(points)
 
 
 def test_cvat_gets_polygons_for_a_frame(client: Any, tiles: Tiles, tmp_path: Path) -> None:
     Image.open(tiles["oblong_1"][0]).convert("RGB").save(tmp_path / "frame.jpg")
-    _, answer = client.infer(MODEL, "", {"output": "json", "min_poly_area": 10}, file=str(tmp_path / "frame.jpg"))
+    _, response = client.infer(MODEL, "", {"output": "json", "min_poly_area": 10}, file=str(tmp_path / "frame.jpg"))
     polygons = [
         (element["label"], np.array(contour, int))
-        for one in json.loads(answer)["annotations"]
-        for element in one["annotation"]["elements"]
+        for item in json.loads(response)["annotations"]
+        for element in item["annotation"]["elements"]
         for contour in element["contours"]
     ]
     assert {label for label, _ in polygons} == {"Gland"}
@@ -217,14 +217,14 @@ def test_the_scripts_for_qupath_predict_send_train_and_go_on(
         pytest.skip("Groovy is not installed here; on Debian: apt-get install groovy")
     stubs, scripts = Path(__file__).parent / "qupath", repository_root / "scripts" / "qupath"
     java = Path(shutil.which("java") or "").resolve().parents[1]
-    done = subprocess.run(
+    completed = subprocess.run(
         ["groovy", "-cp", stubs, stubs / "session.groovy", scripts, studies],
         capture_output=True,
         text=True,
         env={**os.environ, "JAVA_HOME": str(java), "JAVA_OPTS": f"-Dlabel.server={server.url}"},
     )
-    assert done.returncode == 0, done.stdout + done.stderr[-2000:]
-    said = [line for line in done.stdout.splitlines() if not line.startswith("- ")]
+    assert completed.returncode == 0, completed.stdout + completed.stderr[-2000:]
+    output = [line for line in completed.stdout.splitlines() if not line.startswith("- ")]
     patterns = [
         *["No image is open; open one of the folder that the label server serves."] * 2,
         "No project is open; make one of the images in the folder of the label server.",
@@ -242,8 +242,8 @@ def test_the_scripts_for_qupath_predict_send_train_and_go_on(
         "The label server refused: there is no 'wise'; available: .*",
         "There is no label server at http://127.0.0.1:9; start it, or .*",
     ]
-    matches = [re.fullmatch(pattern, line) for pattern, line in zip(patterns, said, strict=True)]
-    assert [line for match, line in zip(matches, said, strict=True) if match is None] == []
+    matches = [re.fullmatch(pattern, line) for pattern, line in zip(patterns, output, strict=True)]
+    assert [line for match, line in zip(matches, output, strict=True) if match is None] == []
     predicted, saved, missing, opened, following = (match[1] for match in matches if match.re.groups)
     assert predicted == saved
     assert {missing, opened} <= {"slide", "square_1"}, "the other images have a label"

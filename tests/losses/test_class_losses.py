@@ -66,9 +66,9 @@ def test_cross_entropy_by_hand() -> None:
 
 def test_dice_by_hand() -> None:
     """Numerators and denominators of the classes, with smoothing 1."""
-    each = [2 / 2.29, 1.6 / 2.1525, 1 / 1.3125]
-    assert Dice()(PREDICTION, HARD).item() == pytest.approx(1 - sum(each) / 3)
-    assert Dice(include_background=False)(PREDICTION, HARD).item() == pytest.approx(1 - sum(each[1:]) / 2)
+    values = [2 / 2.29, 1.6 / 2.1525, 1 / 1.3125]
+    assert Dice()(PREDICTION, HARD).item() == pytest.approx(1 - sum(values) / 3)
+    assert Dice(include_background=False)(PREDICTION, HARD).item() == pytest.approx(1 - sum(values[1:]) / 2)
     weighted = [2 / 2.27, 1.3 / 1.6075, 1 / 1.1875]
     assert Dice()(PREDICTION, HARD, WEIGHT).item() == pytest.approx(1 - sum(weighted) / 3)
     plain = [2 / 2.6, 1.3 / 1.9, 1 / 1.5]

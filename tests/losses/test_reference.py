@@ -21,10 +21,10 @@ def numbers() -> dict[str, Tensor]:
     if not folder:
         pytest.skip("REFERENCE_FIXTURES does not name the folder of semi_moe_reference.npz")
     with np.load(Path(folder) / "semi_moe_reference.npz") as arrays:
-        found = {name: torch.as_tensor(arrays[name]) for name in arrays.files if name != "ids"}
+        result = {name: torch.as_tensor(arrays[name]) for name in arrays.files if name != "ids"}
     for name in ("mask", "boundary", "sdf"):
-        found[name] = found[name][:, None]
-    return found
+        result[name] = result[name][:, None]
+    return result
 
 
 def test_segmentation_dice(numbers: dict[str, Tensor]) -> None:

@@ -32,8 +32,8 @@ def matchings(own: Points, others: Points) -> list[list[tuple[int, int]]]:
     """Return all partial matchings of two lists."""
     if not own:
         return [[]]
-    found = matchings(own[1:], others)
-    shifted = [[(i + 1, j) for i, j in pairs] for pairs in found]
+    result = matchings(own[1:], others)
+    shifted = [[(i + 1, j) for i, j in pairs] for pairs in result]
     return shifted + [
         [(0, j), *pairs] for j in range(len(others)) for pairs in shifted if j not in dict(pairs).values()
     ]
@@ -75,10 +75,10 @@ def loss_of(student: Tensor, teacher: Tensor, **settings: float) -> float:
     return float(TopologicalConsistency(**{"patch_size": 16} | settings)(logits_of(student), soft(teacher)))
 
 
-def bumps(*places: tuple[int, int, float]) -> Tensor:
+def bumps(*paths: tuple[int, int, float]) -> Tensor:
     """Return a map (1, 16, 16) with square glands of 3 px, each given as (row, column, probability)."""
     plane = torch.zeros(1, 16, 16)
-    for row, column, height in places:
+    for row, column, height in paths:
         plane[:, row - 1 : row + 2, column - 1 : column + 2] = height
     return plane
 
@@ -102,8 +102,8 @@ def test_components_equal_labeling_each_level(levels):
         assert components.patch.max() < len(patches)
         for index, patch in enumerate(patches):
             here = components.patch == index
-            found = sorted(zip(components.birth[here].tolist(), components.death[here].tolist(), strict=True))
-            assert found == [point for point in points_of(patch) if point[0] > 0.0]
+            result = sorted(zip(components.birth[here].tolist(), components.death[here].tolist(), strict=True))
+            assert result == [point for point in points_of(patch) if point[0] > 0.0]
 
 
 @pytest.mark.parametrize(("size", "signal"), [(4, 0.02), (5, 0.3), (12, 0.6)])
@@ -173,12 +173,12 @@ def test_the_gradient_equals_finite_differences():
     loss = TopologicalConsistency(patch_size=4, signal=0.6)
     logits = values.clone().requires_grad_()
     loss(logits, soft(teacher)).backward()
-    found = torch.zeros_like(values)
+    result = torch.zeros_like(values)
     for index in range(values.numel()):
         step = torch.zeros_like(values).flatten().index_fill(0, torch.tensor(index), 1e-3).reshape(values.shape)
-        found.view(-1)[index] = (loss(values + step, soft(teacher)) - loss(values - step, soft(teacher))) / 2e-3
-    assert (found != 0).sum() > 20
-    assert torch.allclose(logits.grad, found, atol=2e-3)
+        result.view(-1)[index] = (loss(values + step, soft(teacher)) - loss(values - step, soft(teacher))) / 2e-3
+    assert (result != 0).sum() > 20
+    assert torch.allclose(logits.grad, result, atol=2e-3)
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0])
@@ -211,8 +211,8 @@ def test_foreground_is_everything_but_background():
     student, teacher = bumps((3, 3, 0.9), (10, 10, 0.8)), bumps((3, 3, 0.9))
     three = torch.stack([1.0 - student, 0.75 * student, 0.25 * student], dim=1).clamp_min(1e-30).log()
     hard = (teacher > 0.5).long()[:, None]
-    found = TopologicalConsistency(16)(three, hard)
-    assert float(found) == pytest.approx(0.1**2 + 0.8**2, abs=1e-5)
+    result = TopologicalConsistency(16)(three, hard)
+    assert float(result) == pytest.approx(0.1**2 + 0.8**2, abs=1e-5)
 
 
 def test_a_patch_without_pixels_is_refused():

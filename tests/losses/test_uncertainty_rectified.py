@@ -32,7 +32,7 @@ def test_by_hand() -> None:
     loss = RectifiedSquaredError()(logits(0.8, 0.5, 0.3), target(0.6, 0.5, 0.7)).item()
     v = [divergence(0.8, 0.6), 0.0, divergence(0.3, 0.7)]
     squared = [0.2**2, 0.0, 0.4**2]  # both classes have the same error
-    trust = [math.exp(-one) for one in v]
+    trust = [math.exp(-item) for item in v]
     rectified = sum(w * e for w, e in zip(trust, squared, strict=True)) / sum(trust)
     assert loss == pytest.approx(rectified + sum(v) / 3, rel=1e-5)
 

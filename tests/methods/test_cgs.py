@@ -20,28 +20,28 @@ SPECIALISTS = ("specialist_1", "specialist_2")
 def test_the_consistency_terms_reach_generalist_and_specialists_and_no_teacher(
     name: str, method: Callable[..., Any]
 ) -> None:
-    made = method(name)
-    assert isinstance(made.network, SpecialistSemiMoE if name == "cgs_semi_moe" else GeneralistUNet)
-    made.open_up()
-    made.only_taught()
-    labeled, unlabeled = made.batches()
+    setup = method(name)
+    assert isinstance(setup.network, SpecialistSemiMoE if name == "cgs_semi_moe" else GeneralistUNet)
+    setup.open_up()
+    setup.only_taught()
+    labeled, unlabeled = setup.batches()
     for source in ("own", "combined", "agreed"):
-        assert set(made.step.consistency[source].losses) == {"seg", *SPECIALISTS}
-    made.step.train()(labeled, unlabeled, 0.5)["loss"].backward()
-    generalist = made.network.expert_heads["seg"] if name == "cgs_semi_moe" else made.network.head
-    for head in (generalist, *made.network.specialists.values()):
+        assert set(setup.step.consistency[source].losses) == {"seg", *SPECIALISTS}
+    setup.step.train()(labeled, unlabeled, 0.5)["loss"].backward()
+    generalist = setup.network.expert_heads["seg"] if name == "cgs_semi_moe" else setup.network.head
+    for head in (generalist, *setup.network.specialists.values()):
         assert head.weight.grad.abs().max() > 0
-    average = made.parser.get_parsed_content("train#ema").average
+    average = setup.parser.get_parsed_content("train#ema").average
     assert all(value.grad is None and not value.requires_grad for value in average.parameters())
-    assert not {id(value) for value in average.parameters()} & {id(value) for value in made.step.parameters()}
+    assert not {id(value) for value in average.parameters()} & {id(value) for value in setup.step.parameters()}
 
 
 def test_specialists_count_as_their_mean(method: Callable[..., Any]) -> None:
     """On labeled and on unlabeled images."""
-    made = method("cgs")
-    made.open_up()
-    labeled, unlabeled = made.batches()
-    result = made.step.train()(labeled, unlabeled, 0.5)
+    setup = method("cgs")
+    setup.open_up()
+    labeled, unlabeled = setup.batches()
+    result = setup.step.train()(labeled, unlabeled, 0.5)
     parts = ["labeled", *(f"unlabeled/{source}" for source in ("own", "combined", "agreed"))]
     expected = sum(
         result[f"{part}/seg"] + (result[f"{part}/specialist_1"] + result[f"{part}/specialist_2"]) / 2 for part in parts
@@ -50,39 +50,39 @@ def test_specialists_count_as_their_mean(method: Callable[..., Any]) -> None:
 
 
 def test_labeled_images_hold_each_specialist_to_its_own_class(method: Callable[..., Any]) -> None:
-    made = method("cgs", **{"train#step#labeled_view": None})
-    labeled, _ = made.batches()
-    found = labeled["label"].unique().tolist()
-    assert 0 in found
-    assert len(found) > 1
+    setup = method("cgs", **{"train#step#labeled_view": None})
+    labeled, _ = setup.batches()
+    actual = labeled["label"].unique().tolist()
+    assert 0 in actual
+    assert len(actual) > 1
     for own, head in enumerate(SPECIALISTS, start=1):
         assert torch.equal(labeled[head] == 1, labeled["label"] == own)
         assert torch.equal(labeled[head] == 0, labeled["label"] == 0)
-    result = made.step.train()(labeled, None, 0.0)
-    loss = made.parser.get_parsed_content("loss_collaborative")
-    heads = made.network.heads(labeled["image"])
+    result = setup.step.train()(labeled, None, 0.0)
+    loss = setup.parser.get_parsed_content("loss_collaborative")
+    heads = setup.network.heads(labeled["image"])
     for head in SPECIALISTS:
         torch.testing.assert_close(result[f"labeled/{head}"], loss(heads[head], labeled[head]).detach())
 
 
 def test_the_student_sees_a_strong_view_of_what_the_teacher_sees_once(method: Callable[..., Any]) -> None:
-    made = method("cgs")
-    labeled, unlabeled = made.batches()
-    average = made.parser.get_parsed_content("train#ema").average
+    setup = method("cgs")
+    labeled, unlabeled = setup.batches()
+    average = setup.parser.get_parsed_content("train#ema").average
     shown: dict[str, list[Tensor]] = {"teacher": [], "student": []}
 
-    def note(who: str, network: nn.Module) -> None:
+    def note(name: str, network: nn.Module) -> None:
         ask = network.heads
 
         def heads(image: Tensor) -> dict[str, Tensor]:
-            shown[who].append(image)
+            shown[name].append(image)
             return ask(image)  # type: ignore[operator]
 
         network.heads = heads  # type: ignore[assignment]
 
     note("teacher", average)
-    note("student", made.network)
-    made.step.train()(labeled, unlabeled, 0.5)
+    note("student", setup.network)
+    setup.step.train()(labeled, unlabeled, 0.5)
     assert len(shown["teacher"]) == 1
     assert torch.equal(shown["teacher"][0], unlabeled["image"])
     assert len(shown["student"]) == 2
@@ -91,25 +91,25 @@ def test_the_student_sees_a_strong_view_of_what_the_teacher_sees_once(method: Ca
 
 def test_what_the_specialists_contradict_teaches_the_generalist_nothing(method: Callable[..., Any]) -> None:
     """The mask of the consistency term `combined` reaches cross-entropy and Dice of the overlay's loss."""
-    made = method("cgs")
-    made.open_up()
-    made.only_taught()
-    term = made.step.consistency["combined"]
+    setup = method("cgs")
+    setup.open_up()
+    setup.only_taught()
+    term = setup.step.consistency["combined"]
     term.student_view = None
     term.losses = {"seg": term.losses["seg"]}
     for source in ("own", "agreed"):
-        del made.step.consistency[source]
+        del setup.step.consistency[source]
     written: list[dict[str, PseudoLabel]] = []
     term.pseudo_labeler.register_forward_hook(lambda pseudo_labeler, given, labels: written.append(labels))
     logits: list[Tensor] = []
 
-    def keep(head: nn.Module, given: Any, answer: Tensor) -> None:
-        answer.retain_grad()
-        logits.append(answer)
+    def keep(head: nn.Module, given: Any, output: Tensor) -> None:
+        output.retain_grad()
+        logits.append(output)
 
-    made.network.head.register_forward_hook(keep)
-    labeled, unlabeled = made.batches()
-    made.step.train()(labeled, unlabeled, 0.5)["loss"].backward()
+    setup.network.head.register_forward_hook(keep)
+    labeled, unlabeled = setup.batches()
+    setup.step.train()(labeled, unlabeled, 0.5)["loss"].backward()
     weight = written[0]["combined/seg"].weight
     assert weight is not None
     assert 0 < weight.mean() < 1

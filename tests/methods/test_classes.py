@@ -26,15 +26,15 @@ def parsed(root: Path, files: list[str], settings: dict[str, Any]) -> ConfigPars
 
 @pytest.mark.parametrize("name", ["supervised", "semi_moe"])
 def test_a_method_trains_on_three_classes(name: str, method: Callable[..., Any]) -> None:
-    made = method(name, data="phantom_classes", val_interval=1)
-    labeled, unlabeled = made.batches()
+    setup = method(name, data="phantom_classes", val_interval=1)
+    labeled, unlabeled = setup.batches()
     classes = labeled["label"].unique().tolist()
     assert max(classes) in (1, 2)
     assert set(classes) <= {0, 1, 2}
-    made.trainer.run()
+    setup.trainer.run()
     assert unlabeled is None or "label" not in unlabeled
-    assert made.network(labeled["image"]).shape[1] == 3
-    scores = made.parser.get_parsed_content("validate#evaluator").state.metrics
+    assert setup.network(labeled["image"]).shape[1] == 3
+    scores = setup.parser.get_parsed_content("validate#evaluator").state.metrics
     assert all(0 <= scores[key] <= 1 for key in ("pooled_dice", "pooled_jaccard", "mean_dice", "mean_jaccard"))
 
 

@@ -10,17 +10,17 @@ import torch
 from torch import Tensor, nn
 
 
-def reached(made: Any, losses: list[str]) -> dict[str, bool]:
+def reached(setup: Any, losses: list[str]) -> dict[str, bool]:
     """Return for each head whether the given parts of the unlabeled loss have a gradient with respect to it."""
-    for name in set(made.step.consistency) - set(losses):
-        del made.step.consistency[name]
-    for name in set(made.step.regularizers) - set(losses):
-        del made.step.regularizers[name]
-    made.open_up()
-    made.only_taught()
-    labeled, unlabeled = made.batches()
-    made.step.train()(labeled, unlabeled, 0.5)["loss"].backward()
-    heads: dict[str, nn.Module] = {"seg": made.network.head, **dict(made.network.extra_heads.items())}
+    for name in set(setup.step.consistency) - set(losses):
+        del setup.step.consistency[name]
+    for name in set(setup.step.regularizers) - set(losses):
+        del setup.step.regularizers[name]
+    setup.open_up()
+    setup.only_taught()
+    labeled, unlabeled = setup.batches()
+    setup.step.train()(labeled, unlabeled, 0.5)["loss"].backward()
+    heads: dict[str, nn.Module] = {"seg": setup.network.head, **dict(setup.network.extra_heads.items())}
     return {name: head.weight.grad is not None and bool(head.weight.grad.any()) for name, head in heads.items()}
 
 
@@ -30,27 +30,27 @@ def reached(made: Any, losses: list[str]) -> dict[str, bool]:
 )
 def test_each_part_teaches_its_own_heads(part: str, expected: set[str], method: Callable[..., Any]) -> None:
     """Hard pseudo-labels never reach the weights of the head that is evaluated."""
-    made = method("dccl_seg")
+    setup = method("dccl_seg")
     if part == "tasks":  # the objective of the test leaves out losses without a label, so keep one term that is zero
-        made.step.consistency["models"].losses = {"seg": lambda prediction, target: prediction.sum() * 0.0}
-        assert {name for name, found in reached(made, ["tasks", "models"]).items() if found} == expected
+        setup.step.consistency["models"].losses = {"seg": lambda prediction, target: prediction.sum() * 0.0}
+        assert {name for name, result in reached(setup, ["tasks", "models"]).items() if result} == expected
         return
-    assert {name for name, found in reached(made, [part]).items() if found} == expected
+    assert {name for name, result in reached(setup, [part]).items() if result} == expected
 
 
 def test_the_student_makes_one_pass_on_each_stream(method: Callable[..., Any]) -> None:
     """The regularizer and both consistency terms share a view."""
-    made = method("dccl_seg")
+    setup = method("dccl_seg")
     shown: list[Tensor] = []
-    original = made.network.heads
+    original = setup.network.heads
 
     def heads(image: Tensor) -> dict[str, Tensor]:
         shown.append(image)
         return original(image)  # type: ignore[no-any-return]
 
-    made.network.heads = heads
-    labeled, unlabeled = made.batches()
-    result = made.step.train()(labeled, unlabeled, 0.5)
+    setup.network.heads = heads
+    labeled, unlabeled = setup.batches()
+    result = setup.step.train()(labeled, unlabeled, 0.5)
     assert len(shown) == 2
     assert not torch.equal(shown[1], unlabeled["image"])
     counted = result["counted/assistant/assistant"]

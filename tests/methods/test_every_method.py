@@ -45,32 +45,34 @@ def test_two_steps_teach_the_whole_network_and_its_folder_is_enough_to_use_it(
     """Trained for two steps at demo size, it predicts and is evaluated without overlays: ``model.json`` has them."""
     configs = repository_root / "configs"
     size = yaml.safe_load((configs / "sizes" / "demo.yaml").read_text(encoding="utf-8"))
-    made = method(name, val_interval=1, **{key: size[key] for key in ("crop_size",)})
-    groups = made.trainer.optimizer.param_groups
+    setup = method(name, val_interval=1, **{key: size[key] for key in ("crop_size",)})
+    groups = setup.trainer.optimizer.param_groups
     assert len(groups) == 2, "a plain encoder keeps the optimizer of older resume files"
-    assert [id(one) for one in groups[0]["params"]] == [id(one) for one in made.network.parameters()]
-    before = copied(made.step)
+    assert [id(parameter) for parameter in groups[0]["params"]] == [
+        id(parameter) for parameter in setup.network.parameters()
+    ]
+    before = copied(setup.step)
     losses: list[float] = []
-    made.trainer.add_event_handler(
+    setup.trainer.add_event_handler(
         Events.ITERATION_COMPLETED, lambda engine: losses.append(float(engine.state.step["loss"]))
     )
-    made.trainer.run()
-    assert made.trainer.state.iteration == len(losses) == 2
+    setup.trainer.run()
+    assert setup.trainer.state.iteration == len(losses) == 2
     assert all(math.isfinite(loss) for loss in losses)
-    after = copied(made.step)
+    after = copied(setup.step)
     assert all(torch.isfinite(value).all() for value in after.values())
     # biases before a batch normalization have no gradient but rounding, so ask for the weights
-    still = {name for name, value in after.items() if value.ndim > 1 and torch.equal(value, before[name])}
-    assert still == set()
+    unchanged = {name for name, value in after.items() if value.ndim > 1 and torch.equal(value, before[name])}
+    assert unchanged == set()
     saved = torch.load(tmp_path / "models" / "model.pt", weights_only=True)
-    assert saved.keys() == made.network.state_dict().keys()
-    assert 0 <= made.parser.get_parsed_content("validate#evaluator").state.metrics["pooled_dice"] <= 1
+    assert saved.keys() == setup.network.state_dict().keys()
+    assert 0 <= setup.parser.get_parsed_content("validate#evaluator").state.metrics["pooled_dice"] <= 1
 
     inference = ConfigParser()
     inference.read_config(str(configs / "inference.json"))
     given = ("bundle_root", "ckpt_dir", "device", "amp")
-    places = {"dataset_dir": str(next((phantom_dir / "image").glob("*.png"))), "output_dir": str(tmp_path / "masks")}
-    inference.update({key: tiny[key] for key in given} | places)
+    paths = {"dataset_dir": str(next((phantom_dir / "image").glob("*.png"))), "output_dir": str(tmp_path / "masks")}
+    inference.update({key: tiny[key] for key in given} | paths)
     inference.get_parsed_content("evaluator").run()
     assert len(list((tmp_path / "masks").glob("*_mask.png"))) == 1
     assert inference.get_parsed_content("crop_size") == [128, 128]
@@ -80,17 +82,17 @@ def test_two_steps_teach_the_whole_network_and_its_folder_is_enough_to_use_it(
     given = ("bundle_root", "ckpt_dir", "dataset_dir", "device", "amp")
     evaluation.update({key: tiny[key] for key in given} | {"output_dir": str(tmp_path / "evaluation")})
     assert evaluation.get_parsed_content("data_list") == tiny["data_list"]
-    same = [one.get_parsed_content("data#class_target") for one in (made.parser, evaluation)]
+    same = [item.get_parsed_content("data#class_target") for item in (setup.parser, evaluation)]
     assert type(same[0]) is type(same[1])
     assert vars(same[0]).get("grades") == vars(same[1]).get("grades")
     evaluated = evaluation.get_parsed_content("validate#evaluator").network
-    trained = made.parser.get_parsed_content("validate#network")
+    trained = setup.parser.get_parsed_content("validate#network")
     for network in (evaluated, trained):
         ModelCheckpointLoader(network, tmp_path / "models" / "model.pt").load()
     image = torch.randn(1, 3, 128, 128)
     with torch.no_grad():
         expected = trained.eval()(image)
-        assert expected.shape == (1, made.parser.get_parsed_content("classes"), 128, 128)
+        assert expected.shape == (1, setup.parser.get_parsed_content("classes"), 128, 128)
         assert torch.equal(inference.get_parsed_content("network").eval()(image), expected)
         assert torch.equal(evaluated.eval()(image), expected)
 
@@ -106,18 +108,18 @@ def test_two_steps_with_another_encoder(name, method):
             method(name, encoder="lite0", **settings)
         assert "U-Net++ cannot use another encoder" in "".join(traceback.format_exception(refusal.value))
         return
-    made = method(name, encoder="lite0", **settings)
-    groups = made.trainer.optimizer.param_groups
+    setup = method(name, encoder="lite0", **settings)
+    groups = setup.trainer.optimizer.param_groups
     assert [group["lr"] for group in groups[2:]] == [0.0]
     learned = {id(parameter) for group in groups for parameter in group["params"]}
-    assert learned == {id(parameter) for parameter in made.step.parameters()}
+    assert learned == {id(parameter) for parameter in setup.step.parameters()}
     encoders = {id(parameter) for parameter in groups[2]["params"]}
-    assert encoders == {id(parameter) for parameter in made.network.encoder_parameters()} != set()
-    before = copied(made.network)
-    made.trainer.run()
-    assert made.trainer.state.iteration == 2
-    assert math.isfinite(float(made.trainer.state.step["loss"]))
-    for key, value in made.network.named_parameters():
+    assert encoders == {id(parameter) for parameter in setup.network.encoder_parameters()} != set()
+    before = copied(setup.network)
+    setup.trainer.run()
+    assert setup.trainer.state.iteration == 2
+    assert math.isfinite(float(setup.trainer.state.step["loss"]))
+    for key, value in setup.network.named_parameters():
         assert torch.isfinite(value).all()
         if value.ndim > 1:
             assert torch.equal(value, before[key]) == (id(value) in encoders), key
@@ -132,9 +134,9 @@ def test_a_training_with_another_encoder_resumes(method):
     second.parser.get_parsed_content("train#resume_file").attach(second.trainer)
     saved, loaded = first.trainer.optimizer, second.trainer.optimizer
     for before, after in zip(saved.param_groups, loaded.param_groups, strict=True):
-        for one, other in zip(before["params"], after["params"], strict=True):
-            assert torch.equal(one, other)
-            assert torch.equal(saved.state[one]["exp_avg"], loaded.state[other]["exp_avg"])
+        for left, right in zip(before["params"], after["params"], strict=True):
+            assert torch.equal(left, right)
+            assert torch.equal(saved.state[left]["exp_avg"], loaded.state[right]["exp_avg"])
     second.trainer.run()
     assert second.trainer.state.iteration == 4
 
@@ -142,31 +144,31 @@ def test_a_training_with_another_encoder_resumes(method):
 @pytest.mark.parametrize("name", METHODS)
 def test_consistency_terms_teach_the_student_and_no_source_in_steps_as_many_as_those_of_others(name, method):
     """Methods are compared after as many steps on as many labeled images; pseudo-labels carry no gradient."""
-    made = method(name, batch_size=1, data_list="heldout_20_seed0.json")
-    assert made.trainer.state.epoch_length == 6
-    assert len(made.trainer.data_loader.dataset) == 2
-    used = made.trainer.unlabeled_data_loader is not None
-    assert made.step.needs_unlabeled == used == (name not in WITHOUT_UNLABELED)
+    setup = method(name, batch_size=1, data_list="heldout_20_seed0.json")
+    assert setup.trainer.state.epoch_length == 6
+    assert len(setup.trainer.data_loader.dataset) == 2
+    used = setup.trainer.unlabeled_data_loader is not None
+    assert setup.step.needs_unlabeled == used == (name not in WITHOUT_UNLABELED)
     if name in WITHOUT_CONSISTENCY:
         return
-    made.open_up()
-    made.only_taught()
-    made.step.train()
-    labeled, unlabeled = made.batches()
-    heads = made.network.heads((unlabeled or labeled)["image"])
-    taught = {head for term in made.step.consistency.values() for head in term.losses}
-    for term in made.step.regularizers.values():
+    setup.open_up()
+    setup.only_taught()
+    setup.step.train()
+    labeled, unlabeled = setup.batches()
+    heads = setup.network.heads((unlabeled or labeled)["image"])
+    taught = {head for term in setup.step.consistency.values() for head in term.losses}
+    for term in setup.step.regularizers.values():
         taught |= {term.seg, term.sdf} if isinstance(term, CrossTaskRegularizer) else {term.head}
-    parameters = dict(made.network.named_parameters())
+    parameters = dict(setup.network.named_parameters())
     reached = torch.autograd.grad(
         sum(heads[head].sum() for head in sorted(taught)), list(parameters.values()), allow_unused=True
     )
     students = {name for name, gradient in zip(parameters, reached, strict=True) if gradient is not None}
     written: list[dict[str, PseudoLabel]] = []
-    for term in made.step.consistency.values():
+    for term in setup.step.consistency.values():
         term.pseudo_labeler.register_forward_hook(lambda pseudo_labeler, given, labels: written.append(labels))
 
-    made.step(labeled, unlabeled, 0.5)["loss"].backward()
+    setup.step(labeled, unlabeled, 0.5)["loss"].backward()
     size = {name: 0.0 if value.grad is None else float(value.grad.norm()) for name, value in parameters.items()}
     assert all(math.isfinite(norm) for norm in size.values())
     unmoved = {name for name in students if parameters[name].ndim > 1 and size[name] == 0.0}

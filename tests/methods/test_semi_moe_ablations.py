@@ -23,22 +23,22 @@ def sizes(network) -> dict[str, int]:
     ],
 )
 def test_experts_are_left_out_of_network_losses_and_consistency_terms(name, experts, method):
-    made = method(name)
-    labeled, unlabeled = made.batches()
-    heads = made.network.heads(labeled["image"])
+    setup = method(name)
+    labeled, unlabeled = setup.batches()
+    heads = setup.network.heads(labeled["image"])
     assert set(heads) == {f"{prefix}{expert}" for expert in experts for prefix in ("", "fused_", "gate_")}
     assert heads["gate_seg"].shape[1] == len(experts)
-    result = made.step(labeled, unlabeled, 1.0)
+    result = setup.step(labeled, unlabeled, 1.0)
     taught = {key.removeprefix("unlabeled/gates/") for key in result if key.startswith("unlabeled/gates/")}
     assert taught == set(experts)
 
 
 def test_the_single_gate_teaches_all_experts_from_one_mask(method):
-    made = method("semi_moe_single_gate")
-    labeled, unlabeled = made.batches()
-    pseudo_labeler = made.step.consistency["gates"].pseudo_labeler
+    setup = method("semi_moe_single_gate")
+    labeled, unlabeled = setup.batches()
+    pseudo_labeler = setup.step.consistency["gates"].pseudo_labeler
     assert isinstance(pseudo_labeler, MaskPseudoLabeler)
-    heads = made.network.heads(unlabeled["image"])
+    heads = setup.network.heads(unlabeled["image"])
     assert {name for name in heads if name.startswith(("fused_", "gate_"))} == {"fused_seg", "gate_seg"}
     written = pseudo_labeler(unlabeled, heads, 0.0)
     mask = heads["fused_seg"].argmax(dim=1, keepdim=True)
@@ -61,13 +61,13 @@ def test_a_mask_pseudo_labeler_writes_the_targets_of_its_mask():
 
 
 def test_the_linear_loss_has_fixed_weights_and_the_same_lambda(method):
-    made, whole = method("semi_moe_linear_loss"), method("semi_moe")
-    assert isinstance(made.step.objective, WeightedSum)
+    setup, whole = method("semi_moe_linear_loss"), method("semi_moe")
+    assert isinstance(setup.step.objective, WeightedSum)
     assert isinstance(whole.step.objective, AdaptiveObjective)
-    labeled, unlabeled = made.batches()
-    made.network.eval()  # no dropout in the gates, so that two passes agree
-    result = made.step(labeled, unlabeled, 0.5)
-    assert made.step.consistency["gates"].ramp(0.5) == whole.step.objective.ramp(0.5) == 2.5
+    labeled, unlabeled = setup.batches()
+    setup.network.eval()  # no dropout in the gates, so that two passes agree
+    result = setup.step(labeled, unlabeled, 0.5)
+    assert setup.step.consistency["gates"].ramp(0.5) == whole.step.objective.ramp(0.5) == 2.5
     expected = sum(
         (0.5 if name.endswith("sdf") else 1.0) * (2.5 if name.startswith("unlabeled/") else 1.0) * float(value.detach())
         for name, value in result.items()
@@ -77,24 +77,24 @@ def test_the_linear_loss_has_fixed_weights_and_the_same_lambda(method):
 
 
 def test_equal_gates_weigh_all_experts_alike(method):
-    made = method("semi_moe_equal_gates")
-    heads = made.network.heads(torch.randn(2, 3, 32, 32))
+    setup = method("semi_moe_equal_gates")
+    heads = setup.network.heads(torch.randn(2, 3, 32, 32))
     assert all(torch.allclose(heads[f"gate_{task}"], torch.full((2, 3), 1 / 3)) for task in ("seg", "sdf", "boundary"))
-    assert not [name for name, _ in made.network.named_parameters() if ".gate." in name]
+    assert not [name for name, _ in setup.network.named_parameters() if ".gate." in name]
 
 
 def test_the_shared_encoder_is_one_for_all(method):
-    made, whole = sizes(method("semi_moe_shared_encoder").network), sizes(method("semi_moe").network)
-    assert whole.pop("encoders") == 3 * made.pop("encoders")
-    assert made == whole
+    setup, whole = sizes(method("semi_moe_shared_encoder").network), sizes(method("semi_moe").network)
+    assert whole.pop("encoders") == 3 * setup.pop("encoders")
+    assert setup == whole
 
 
 def test_as_released_takes_the_choices_of_the_review_code(method):
-    made = method("semi_moe_as_released")
-    assert made.step.objective.ramp(1.0) == 0.5
-    assert [group["lr"] for group in made.trainer.optimizer.param_groups] == [0.001, 0.05]
-    assert made.trainer.optimizer.param_groups[1]["weight_decay"] == 5e-5
-    labeled, _ = made.batches()
+    setup = method("semi_moe_as_released")
+    assert setup.step.objective.ramp(1.0) == 0.5
+    assert [group["lr"] for group in setup.trainer.optimizer.param_groups] == [0.001, 0.05]
+    assert setup.trainer.optimizer.param_groups[1]["weight_decay"] == 5e-5
+    labeled, _ = setup.batches()
     assert float(labeled["sdf"].amax()) == pytest.approx(1.0)
     assert (labeled["sdf"] == 0).any(), "inner boundary pixels are 0 in the authors' distance"
     assert not ((labeled["boundary"] > 0) & (labeled["label"] > 0)).any(), "the boundary lies outside of glands"

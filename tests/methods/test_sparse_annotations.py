@@ -26,16 +26,16 @@ TARGETS = ("label", "sdf", "boundary")
 @pytest.mark.parametrize("name", ["supervised", "semi_moe", "weak_teacher"])
 @pytest.mark.parametrize("keep", [0, "50%"])
 def test_a_method_trains_also_where_images_keep_no_gland(name, keep, method):
-    made = method(name, **SPARSE, **{KEEP: keep, "sparse_annotation#margin": 3, "validate#dataset#data": []})
+    setup = method(name, **SPARSE, **{KEEP: keep, "sparse_annotation#margin": 3, "validate#dataset#data": []})
     steps: list[dict[str, float]] = []
-    made.trainer.add_event_handler(
+    setup.trainer.add_event_handler(
         Events.ITERATION_COMPLETED,
         lambda engine: steps.append({part: float(value.mean()) for part, value in engine.state.step.items()}),
     )
-    made.trainer.run()
+    setup.trainer.run()
     assert len(steps) == 2
     assert all(math.isfinite(value) for step in steps for value in step.values())
-    assert all(value.isfinite().all() for value in made.step.parameters())
+    assert all(value.isfinite().all() for value in setup.step.parameters())
     held = {part: step[part] for step in steps for part in step if part.startswith("labeled/") and "gate_" not in part}
     if keep == 0 and name != "weak_teacher":  # its teacher may be sure of a pixel
         assert set(held.values()) == {0.0}
@@ -49,16 +49,16 @@ def test_what_is_left_of_every_target_is_that_of_the_full_label(method):
     sparse = method("semi_moe", **SPARSE, **{KEEP: "50%", "train#dataset#cache_rate": 0.0}).parser
     counted = dict.fromkeys(TARGETS, 0)
     for entry in full.get_parsed_content("train#dataset#data"):
-        made = [
+        setups = [
             parser.get_parsed_content("train#preprocessing").set_random_state(seed=0)(entry)
             for parser in (full, sparse)
         ]
-        assert torch.equal(made[0]["image"], made[1]["image"])
-        unknown = made[1]["label"] == IGNORE
+        assert torch.equal(setups[0]["image"], setups[1]["image"])
+        unknown = setups[1]["label"] == IGNORE
         for key in TARGETS:
-            known = made[1][key] != IGNORE
+            known = setups[1][key] != IGNORE
             assert not (known & unknown).any(), key
-            assert torch.equal(made[1][key][known], made[0][key][known]), key
+            assert torch.equal(setups[1][key][known], setups[0][key][known]), key
             counted[key] += int(known.sum())
     assert all(0 < count < 4 * 32 * 32 for count in counted.values()), counted
     assert counted["label"] > max(counted["sdf"], counted["boundary"])
@@ -67,11 +67,11 @@ def test_what_is_left_of_every_target_is_that_of_the_full_label(method):
 def test_labels_are_drawn_once_and_kept_small(method):
     """They lie in the cache as they were drawn, in 8 bits, and another seed draws others."""
     cached = [method("supervised", **SPARSE, seed=seed).trainer.data_loader.dataset._cache for seed in (0, 0, 1)]
-    labels = [[item["label"].as_tensor() for item in one] for one in cached]
+    labels = [[item["label"].as_tensor() for item in element] for element in cached]
     assert {label.dtype for label in labels[0]} <= {torch.int8, torch.uint8}
     assert any((label < 0).any() for label in labels[0])
-    assert all(torch.equal(one, other) for one, other in zip(labels[0], labels[1], strict=True))
-    assert not all(torch.equal(one, other) for one, other in zip(labels[0], labels[2], strict=True))
+    assert all(torch.equal(first, second) for first, second in zip(labels[0], labels[1], strict=True))
+    assert not all(torch.equal(first, second) for first, second in zip(labels[0], labels[2], strict=True))
 
 
 def test_masks_of_ones_own_may_hold_a_number_for_unknown(tiny, repository_root, tmp_path):
@@ -94,11 +94,11 @@ def test_masks_of_ones_own_may_hold_a_number_for_unknown(tiny, repository_root, 
 
 
 def test_validation_keeps_its_full_labels(method):
-    made = method("supervised", **SPARSE)
-    evaluator = made.parser.get_parsed_content("validate#evaluator")
+    setup = method("supervised", **SPARSE)
+    evaluator = setup.parser.get_parsed_content("validate#evaluator")
     for batch in evaluator.data_loader:
         assert set(batch["label"].unique().tolist()) <= {0, 1}
-    made.trainer.run()
+    setup.trainer.run()
     assert 0.0 <= evaluator.state.metrics["mean_dice"] <= 1.0
 
 
@@ -108,8 +108,8 @@ def test_the_losses_are_those_of_the_full_labels_where_all_is_known(method):
     labeled, _ = full.batches()
     heads = full.network.heads(labeled["image"])
     for head, target in (("seg", "label"), ("boundary", "boundary")):
-        was, now = (made.parser.get_parsed_content(f"train#loss_{head}")(heads[head], labeled[target]).item()
-                    for made in (full, sparse))  # fmt: skip
+        was, now = (setup.parser.get_parsed_content(f"train#loss_{head}")(heads[head], labeled[target]).item()
+                    for setup in (full, sparse))  # fmt: skip
         assert was == pytest.approx(now, abs=1e-6)
 
 
@@ -123,14 +123,14 @@ def test_losses_of_methods_ignore_unknown_pixels(repository_root):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"), [({}, "share of annotated glands"), ({"method": "entropy", **SPARSE}, "another method")]
+    ("change", "message"), [({}, "share of annotated glands"), ({"method": "entropy", **SPARSE}, "another method")]
 )
-def test_a_training_is_not_resumed_with_other_labels_or_another_method(change, said, method):
+def test_a_training_is_not_resumed_with_other_labels_or_another_method(change, message, method):
     first = method("supervised", **SPARSE, **{KEEP: "50%"})
     first.parser.get_parsed_content("train#resume_file").attach(first.trainer)
     first.trainer.run()
     if SPARSE.keys() <= change.keys():
         change = change | {KEEP: "50%"}
     other = method("supervised", **change, max_epochs=2, resume=True)
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         other.parser.get_parsed_content("train#resume_file").attach(other.trainer)

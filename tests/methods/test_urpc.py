@@ -9,11 +9,11 @@ SCALES = ("seg", "scale_2", "scale_4", "scale_8")
 
 
 def test_each_scale_is_held_to_the_mean_and_to_the_label(method):
-    made = method("urpc")
-    made.open_up()
-    labeled, unlabeled = made.batches()
-    numbers = made.step.train()(labeled, unlabeled, 0.5)
-    heads = made.network.heads(unlabeled["image"])
+    setup = method("urpc")
+    setup.open_up()
+    labeled, unlabeled = setup.batches()
+    numbers = setup.step.train()(labeled, unlabeled, 0.5)
+    heads = setup.network.heads(unlabeled["image"])
     assert tuple(heads) == SCALES
     probabilities = torch.stack([heads[name].softmax(dim=1) for name in SCALES]).detach()
     mean = probabilities.mean(dim=0)
@@ -32,13 +32,13 @@ def test_each_scale_is_held_to_the_mean_and_to_the_label(method):
 
 def test_the_mean_is_a_target_without_gradient(method):
     """A scale's part alone moves its own head, and no other one, though all of them made the mean."""
-    made = method("urpc")
-    made.open_up()
-    labeled, unlabeled = made.batches()
-    made.step.consistency["pyramid"].losses = {"scale_8": made.step.consistency["pyramid"].losses["scale_8"]}
-    made.only_taught()
-    made.step.train()(labeled, unlabeled, 0.5)["loss"].backward()
-    gradients = {name: value.grad for name, value in made.network.named_parameters() if "head" in name}
+    setup = method("urpc")
+    setup.open_up()
+    labeled, unlabeled = setup.batches()
+    setup.step.consistency["pyramid"].losses = {"scale_8": setup.step.consistency["pyramid"].losses["scale_8"]}
+    setup.only_taught()
+    setup.step.train()(labeled, unlabeled, 0.5)["loss"].backward()
+    gradients = {name: value.grad for name, value in setup.network.named_parameters() if "head" in name}
     assert gradients.pop("scale_heads.scale_8.weight").any()
     gradients.pop("scale_heads.scale_8.bias")
     assert len(gradients) == 6

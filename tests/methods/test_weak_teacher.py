@@ -28,31 +28,31 @@ def weights(network: torch.nn.Module) -> torch.Tensor:
 
 def test_the_teacher_follows_slowly_and_its_snapshot_less_and_less_often(method):
     """Renewed at the end of epochs 1 and 3, it holds the average of then; the student has gone on."""
-    made = method("weak_teacher", max_epochs=4, **SPARSE, **NOT_JUDGED)
-    teacher, snapshot = (made.parser.get_parsed_content(name) for name in ("teacher", "snapshot"))
-    asked = made.step.consistency["fused"].pseudo_labeler.teacher._teacher[0]
-    assert asked is snapshot.network
-    assert asked is not teacher.average
-    assert type(asked) is UNet
+    setup = method("weak_teacher", max_epochs=4, **SPARSE, **NOT_JUDGED)
+    teacher, snapshot = (setup.parser.get_parsed_content(name) for name in ("teacher", "snapshot"))
+    teacher_network = setup.step.consistency["fused"].pseudo_labeler.teacher._teacher[0]
+    assert teacher_network is snapshot.network
+    assert teacher_network is not teacher.average
+    assert type(teacher_network) is UNet
     averages, copies = [], [weights(snapshot.network)]
 
-    @made.trainer.on(Events.EPOCH_COMPLETED)
+    @setup.trainer.on(Events.EPOCH_COMPLETED)
     def keep() -> None:
         averages.append(weights(teacher.average))
         copies.append(weights(snapshot.network))
 
-    made.trainer.run()
+    setup.trainer.run()
     renewed = [not torch.equal(before, after) for before, after in pairwise(copies)]
     assert renewed == [True, False, True, False]
     assert torch.equal(copies[1], averages[0])
     assert torch.equal(copies[3], averages[2])
-    assert not torch.equal(averages[3], weights(made.network))
+    assert not torch.equal(averages[3], weights(setup.network))
 
 
 def test_momentum_rises_and_the_threshold_falls_over_training(method):
-    made = method("weak_teacher")
-    decay = made.parser.get_parsed_content("teacher").decay
-    threshold = made.step.consistency["fused"].pseudo_labeler.confidence
+    setup = method("weak_teacher")
+    decay = setup.parser.get_parsed_content("teacher").decay
+    threshold = setup.step.consistency["fused"].pseudo_labeler.confidence
     for progress, momentum, tau in ((0.0, 0.99, 0.95), (0.5, 0.9945, 0.6), (1.0, 0.999, 0.25)):
         assert decay(progress) == pytest.approx(momentum)
         assert threshold(progress) == pytest.approx(tau)
@@ -60,14 +60,14 @@ def test_momentum_rises_and_the_threshold_falls_over_training(method):
 
 def test_annotations_teach_and_the_teacher_more_and_more(method):
     """The target is the annotation wherever there is one; other pixels count as the threshold falls."""
-    made = method("weak_teacher", **SPARSE, **{"sparse_annotation#keep": "50%"})
-    labeled, unlabeled = made.batches()
+    setup = method("weak_teacher", **SPARSE, **{"sparse_annotation#keep": "50%"})
+    labeled, unlabeled = setup.batches()
     assert unlabeled is None
     known = labeled["label"] != IGNORE
     assert 0 < known.float().mean() < 1
     counted = []
     for progress in (0.0, 0.1, 0.45, 0.7):
-        label = made.step.consistency["fused"].pseudo_labeler(labeled, {}, progress)["seg"]
+        label = setup.step.consistency["fused"].pseudo_labeler(labeled, {}, progress)["seg"]
         assert torch.equal(label.target[known], labeled["label"][known].long())
         assert label.target.max() <= 1
         assert (label.weight[known] == 1).all()
@@ -78,13 +78,13 @@ def test_annotations_teach_and_the_teacher_more_and_more(method):
 
 
 def test_with_full_labels_it_is_supervised_learning(method):
-    made = method("weak_teacher", **{"train#step#labeled_view": None})
-    labeled, _ = made.batches()
-    result = made.step.train()(labeled, None, 0.0)
+    setup = method("weak_teacher", **{"train#step#labeled_view": None})
+    labeled, _ = setup.batches()
+    result = setup.step.train()(labeled, None, 0.0)
     assert result["counted/fused/seg"] == 1.0
-    loss = made.step.consistency["fused"].losses["seg"]
+    loss = setup.step.consistency["fused"].losses["seg"]
     assert result["loss"].item() == pytest.approx(
-        loss(made.network(labeled["image"]), labeled["label"]).item(), rel=1e-5
+        loss(setup.network(labeled["image"]), labeled["label"]).item(), rel=1e-5
     )
 
 
@@ -92,14 +92,14 @@ def test_a_resumed_training_goes_on_with_teacher_and_snapshot(method, tmp_path):
     """Stopped after epoch 2, when the snapshot is one epoch behind the average: the rest is as it would have been."""
 
     def train(folder: str, **changes: Any) -> dict[str, torch.Tensor]:
-        made = method("weak_teacher", max_epochs=4, ckpt_dir=str(tmp_path / folder), **changes, **SPARSE, **NOT_JUDGED)
-        networks = {"student": made.network}
-        networks["teacher"] = made.parser.get_parsed_content("teacher").average
-        networks["snapshot"] = made.parser.get_parsed_content("snapshot").network
-        made.parser.get_parsed_content("train#resume_file").attach(made.trainer)
+        setup = method("weak_teacher", max_epochs=4, ckpt_dir=str(tmp_path / folder), **changes, **SPARSE, **NOT_JUDGED)
+        networks = {"student": setup.network}
+        networks["teacher"] = setup.parser.get_parsed_content("teacher").average
+        networks["snapshot"] = setup.parser.get_parsed_content("snapshot").network
+        setup.parser.get_parsed_content("train#resume_file").attach(setup.trainer)
         if folder == "stopped" and not changes:
-            made.trainer.add_event_handler(Events.EPOCH_COMPLETED(once=2), made.trainer.terminate)
-        made.trainer.run()
+            setup.trainer.add_event_handler(Events.EPOCH_COMPLETED(once=2), setup.trainer.terminate)
+        setup.trainer.run()
         return {name: weights(network) for name, network in networks.items()}
 
     whole, half = train("whole"), train("stopped")
@@ -115,14 +115,14 @@ def test_the_header_lists_the_ablations():
 
 @pytest.mark.parametrize(("key", "value"), ABLATIONS)
 def test_an_ablation_of_the_header_is_a_setting(key, value, method):
-    made = method("weak_teacher", **NOT_JUDGED, **{key: value if value.startswith("$") else yaml.safe_load(value)})
-    pseudo_labeler = made.step.consistency["fused"].pseudo_labeler
-    teacher = made.parser.get_parsed_content("teacher")
+    setup = method("weak_teacher", **NOT_JUDGED, **{key: value if value.startswith("$") else yaml.safe_load(value)})
+    pseudo_labeler = setup.step.consistency["fused"].pseudo_labeler
+    teacher = setup.parser.get_parsed_content("teacher")
     if key == "validate#network":
-        assert made.parser.get_parsed_content("validate#evaluator").network is teacher.average
+        assert setup.parser.get_parsed_content("validate#evaluator").network is teacher.average
     elif key == "teacher#decay":
-        made.trainer.run()
-        assert torch.equal(weights(teacher.average), weights(made.network))
+        setup.trainer.run()
+        assert torch.equal(weights(teacher.average), weights(setup.network))
     elif key == "consistency#fused#pseudo_labeler#teacher":
         assert pseudo_labeler.teacher._teacher[0] is teacher.average
     else:

@@ -79,7 +79,7 @@ def test_each_class_is_compared_with_all_others() -> None:
     assert bins["confidence"] == pytest.approx([0.2, 0.6, 0.3, 0.7])
     assert bins["share"] == [0, 1, 0, 1]
     alone = [calibrated(probability[:, [k]], torch.tensor([[[[1, 2]]]]) == k + 1, bins=2) for k in (0, 1)]
-    assert metric.aggregate().item() == pytest.approx(sum(one.aggregate().item() for one in alone) / 2)
+    assert metric.aggregate().item() == pytest.approx(sum(item.aggregate().item() for item in alone) / 2)
 
 
 def test_the_number_of_classes_must_fit_the_maps() -> None:

@@ -29,13 +29,13 @@ def drawn(*rows: str) -> Tensor:
 
 def scores(predicted: Any, truth: Any, **settings: Any) -> list[float]:
     """Return F1, Dice and Hausdorff distance of one image (1, H, W) or a list of images."""
-    images = [one if isinstance(one, list) else [one] for one in (predicted, truth)]
-    found = []
+    images = [item if isinstance(item, list) else [item] for item in (predicted, truth)]
+    result = []
     for score in SCORES:
         metric = ObjectScoresMetric(score, **settings)  # type: ignore[arg-type]
         metric(*images)
-        found.append(metric.aggregate().item())
-    return found
+        result.append(metric.aggregate().item())
+    return result
 
 
 MERGED = (drawn("11111.", "11111."), drawn("11222.", "11222."))
@@ -169,9 +169,9 @@ def test_a_tile_with_thirty_glands_takes_less_than_half_a_second() -> None:
     seconds = []
     for _ in range(3):
         start = time.process_time()
-        found = scores(*images)
+        result = scores(*images)
         seconds.append(time.process_time() - start)
-    assert 0.8 < found[1] < 0.95
+    assert 0.8 < result[1] < 0.95
     assert min(seconds) < 0.5
 
 
@@ -206,7 +206,7 @@ def test_the_handler_from_a_config_saves_the_score_of_each_image() -> None:
             },
         }
     )
-    records = [{"image": one[0][None].float(), "label": one[1][None]} for one in (MERGED, SPLIT)]
+    records = [{"image": item[0][None].float(), "label": item[1][None]} for item in (MERGED, SPLIT)]
     evaluator = SupervisedEvaluator(
         device=torch.device("cpu"),
         val_data_loader=records,
@@ -217,6 +217,6 @@ def test_the_handler_from_a_config_saves_the_score_of_each_image() -> None:
     both = scores(*map(list, zip(MERGED, SPLIT, strict=True)))
     assert [evaluator.state.metrics[f"object_{score}"] for score in SCORES] == pytest.approx(both)
     details: Any = evaluator.state.metric_details
-    each = np.array([scores(*MERGED), scores(*SPLIT)])
+    values = np.array([scores(*MERGED), scores(*SPLIT)])
     for column, score in enumerate(SCORES):
-        np.testing.assert_allclose(details[f"object_{score}"], each[:, column : column + 1], rtol=1e-12)
+        np.testing.assert_allclose(details[f"object_{score}"], values[:, column : column + 1], rtol=1e-12)

@@ -39,14 +39,15 @@ def f1(predicted: Objects, truth: Objects) -> float:
     return 2 * len(detected) / (len(predicted) + len(truth))
 
 
-def hausdorff(one: Pixels, other: Pixels) -> float:
+def hausdorff(first: Pixels, second: Pixels) -> float:
     return max(
-        max(min(math.dist(a, b) for b in other) for a in one), max(min(math.dist(a, b) for a in one) for b in other)
+        max(min(math.dist(a, b) for b in second) for a in first),
+        max(min(math.dist(a, b) for a in first) for b in second),
     )
 
 
 def weighted(side: Objects, value: Callable[[Pixels], float]) -> float:
-    return sum(len(one) * value(one) for one in side.values()) / sum(len(one) for one in side.values())
+    return sum(len(item) * value(item) for item in side.values()) / sum(len(item) for item in side.values())
 
 
 def dice(predicted: Objects, truth: Objects) -> float:
@@ -59,7 +60,7 @@ def dice(predicted: Objects, truth: Objects) -> float:
     if not predicted or not truth:
         return 0.0
     sides = ((predicted, truth), (truth, predicted))
-    return sum(weighted(side, lambda one, others=others: of_partner(one, others)) for side, others in sides) / 2
+    return sum(weighted(side, lambda item, others=others: of_partner(item, others)) for side, others in sides) / 2
 
 
 def distance(predicted: Objects, truth: Objects, diagonal: float) -> float:
@@ -70,7 +71,7 @@ def distance(predicted: Objects, truth: Objects, diagonal: float) -> float:
         return min((hausdorff(pixels, other) for other in others.values()), default=diagonal)
 
     sides = [(side, others) for side, others in ((predicted, truth), (truth, predicted)) if side]
-    values = [weighted(side, lambda one, others=others: of_partner(one, others)) for side, others in sides]
+    values = [weighted(side, lambda item, others=others: of_partner(item, others)) for side, others in sides]
     return sum(values) / len(values) if values else 0.0
 
 

@@ -97,7 +97,10 @@ def test_a_hundred_random_maps_pixel_by_pixel() -> None:
         predicted.append((torch.rand(size) < number / 100).long())
         truth.append((torch.rand(size) < 0.4).long())
     here, there = (
-        [{(n, *place) for n, one in enumerate(maps) for place in (one == index).nonzero().tolist()} for index in (0, 1)]
+        [
+            {(n, *position) for n, item in enumerate(maps) for position in (item == index).nonzero().tolist()}
+            for index in (0, 1)
+        ]
         for maps in (predicted, truth)
     )
     dice = [2 * len(p & t) / (len(p) + len(t)) for p, t in zip(here, there, strict=True)]

@@ -61,10 +61,10 @@ def images(count: int) -> tuple[list[Tensor], list[Tensor]]:
 def test_every_threshold_equals_the_comparison_in_torch(kind: torch.dtype) -> None:
     """A hundred images; J = D / (2 - D) at every threshold."""
     probability, truth = images(100)
-    probability = [one.to(kind) for one in probability]
+    probability = [item.to(kind) for item in probability]
     metric = SweptOverlapMetric(PAPER)
-    for one, label in zip(probability, truth, strict=True):
-        metric(one[None], label[None])
+    for item, label in zip(probability, truth, strict=True):
+        metric(item[None], label[None])
     curves = metric.curves()
     assert curves["threshold"].tolist() == PAPER
     assert curves["dice"].unique().numel() > 20
@@ -72,7 +72,7 @@ def test_every_threshold_equals_the_comparison_in_torch(kind: torch.dtype) -> No
     for name in ("dice", "jaccard"):
         for index, threshold in enumerate(PAPER):
             single = PooledOverlapMetric(name)  # type: ignore[arg-type]
-            single([(one > threshold).long() for one in probability], truth)
+            single([(item > threshold).long() for item in probability], truth)
             assert curves[name][index].item() == single.aggregate().item(), (name, threshold)
         assert swept(probability, truth, PAPER, name) == curves[name].max().item()
 

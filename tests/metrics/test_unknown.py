@@ -37,7 +37,7 @@ def images(classes: int = 2) -> tuple[Images, Images]:
 
 def without_unknown(maps: Images, truths: Images) -> Images:
     """Return the known pixels of each image, in one row."""
-    return [one[:, truth[0] != IGNORE][:, None] for one, truth in zip(maps, truths, strict=True)]
+    return [item[:, truth[0] != IGNORE][:, None] for item, truth in zip(maps, truths, strict=True)]
 
 
 def score(metric: CumulativeIterationMetric, predicted: Images, truths: Images) -> Tensor:
@@ -58,7 +58,7 @@ def test_unknown_pixels_change_no_score(make: Callable[[int], CumulativeIteratio
     metric = make(classes)
     probabilities, truths = images(classes)
     pooled = isinstance(metric, PooledOverlapMetric)
-    answers = [one.argmax(0, keepdim=True) if pooled else one[1:] for one in probabilities]
+    answers = [item.argmax(0, keepdim=True) if pooled else item[1:] for item in probabilities]
     expected = score(make(classes), without_unknown(answers, truths), without_unknown(truths, truths))
     assert torch.equal(score(metric, answers, truths), expected)
     full = [truth.masked_fill(truth == IGNORE, 0) for truth in truths]

@@ -16,7 +16,7 @@ def perturbations() -> list[nn.Module]:
     return [FeatureNoise(0.3), nn.Dropout2d(0.3), FeatureDrop(0.7, 0.9)]
 
 
-@pytest.mark.parametrize("perturbation", perturbations(), ids=lambda one: type(one).__name__)
+@pytest.mark.parametrize("perturbation", perturbations(), ids=lambda item: type(item).__name__)
 def test_features_are_perturbed_only_in_training(perturbation: nn.Module) -> None:
     features = torch.rand(3, 8, 6, 6)
     assert torch.equal(perturbation.eval()(features), features)
@@ -47,18 +47,18 @@ def test_drop_by_hand() -> None:
     image = torch.stack([0.5 * activity, 1.5 * activity])
     quarter = 0.25 * image  # another scale, the same positions
     changed = FeatureDrop(0.8, 0.8).train()(torch.stack([image, quarter]))
-    kept = torch.tensor([[1.0, 1.0], [0.0, 0.0]])
-    assert torch.equal(changed, torch.stack([image * kept, quarter * kept]))
+    saved = torch.tensor([[1.0, 1.0], [0.0, 0.0]])
+    assert torch.equal(changed, torch.stack([image * saved, quarter * saved]))
 
 
 def test_drop_draws_its_share_for_each_image() -> None:
     """With activities 0 to 1 in steps of 1 / 1000, the share of remaining positions is t."""
     features = torch.linspace(0.0, 1.0, 1001).expand(500, 1, 1, 1001)
-    kept = (FeatureDrop(0.7, 0.9).train()(features) > 0).float().mean(dim=(1, 2, 3))
-    assert kept.min() >= 0.69
-    assert kept.max() <= 0.91
-    assert kept.mean().item() == pytest.approx(0.8, abs=0.01)
-    assert kept.std().item() == pytest.approx(0.2 / 12**0.5, rel=0.1)
+    saved = (FeatureDrop(0.7, 0.9).train()(features) > 0).float().mean(dim=(1, 2, 3))
+    assert saved.min() >= 0.69
+    assert saved.max() <= 0.91
+    assert saved.mean().item() == pytest.approx(0.8, abs=0.01)
+    assert saved.std().item() == pytest.approx(0.2 / 12**0.5, rel=0.1)
 
 
 def test_auxiliary_decoders_are_perturbed_only_in_training() -> None:
@@ -71,7 +71,7 @@ def test_auxiliary_decoders_are_perturbed_only_in_training() -> None:
     answers = network.heads(image)
     assert list(answers) == ["seg", "aux_1", "aux_2", "aux_3"]
     assert torch.equal(answers["seg"], network(image))
-    assert all(torch.equal(answer, answers["seg"]) for answer in answers.values())
+    assert all(torch.equal(output, answers["seg"]) for output in answers.values())
     network.train()
     main = network.heads(image)
     assert torch.equal(main["seg"], network.heads(image)["seg"])
@@ -90,9 +90,9 @@ def test_each_perturbation_reaches_all_levels_of_its_own_decoder() -> None:
 
     zero = Zero()
     network = AuxiliaryUNet([nn.Identity(), zero], widths=TINY).eval()
-    one, other = (network.heads(torch.randn(1, 3, 32, 32)) for _ in range(2))
-    assert not torch.allclose(one["aux_1"], other["aux_1"])
-    assert torch.equal(one["aux_2"], other["aux_2"])
+    first, second = (network.heads(torch.randn(1, 3, 32, 32)) for _ in range(2))
+    assert not torch.allclose(first["aux_1"], second["aux_1"])
+    assert torch.equal(first["aux_2"], second["aux_2"])
     assert zero.shapes[:5] == [(width, 32 // 2**level, 32 // 2**level) for level, width in enumerate(TINY)]
 
 
@@ -109,10 +109,10 @@ def test_scales_are_named_by_their_block_size() -> None:
     assert list(answers) == ["seg", "scale_2", "scale_4", "scale_8"]
     assert torch.equal(answers["seg"], network(image))
     for grain in (2, 4, 8):
-        answer = answers[f"scale_{grain}"]
-        assert answer.shape == (2, 3, 64, 32)
-        blocks = answer[:, :, ::grain, ::grain]
-        assert torch.equal(blocks.repeat_interleave(grain, 2).repeat_interleave(grain, 3), answer)
+        output = answers[f"scale_{grain}"]
+        assert output.shape == (2, 3, 64, 32)
+        blocks = output[:, :, ::grain, ::grain]
+        assert torch.equal(blocks.repeat_interleave(grain, 2).repeat_interleave(grain, 3), output)
         assert not torch.equal(blocks[:, :, ::2], blocks[:, :, 1::2])
 
 
@@ -122,7 +122,7 @@ def test_all_heads_have_the_sides_of_the_image_and_script(kind: type[nn.Module])
     network = kind(widths=TINY, **settings).eval()
     image = torch.randn(2, 3, 33, 47)
     answers = network.heads(image)
-    assert {tuple(answer.shape) for answer in answers.values()} == {(2, 2, 33, 47)}
+    assert {tuple(output.shape) for output in answers.values()} == {(2, 2, 33, 47)}
     scripted = torch.jit.script(network)
     torch.testing.assert_close(scripted(image), network(image))
     torch.testing.assert_close(scripted.heads(image), answers)

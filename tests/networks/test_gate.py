@@ -98,10 +98,10 @@ def test_mixing_outputs_equals_mixing_features(kind: str) -> None:
     features = [torch.randn(2, 4, 5, 6) for _ in range(EXPERTS)]
     stacked = torch.stack(features, dim=1)
     averages = stacked.mean(dim=(3, 4)).flatten(1)
-    answer, weights = task(features, averages)
+    output, weights = task(features, averages)
     assert torch.equal(weights, task.gate(averages))
     mixture = torch.einsum("bkchw,bk->bchw", stacked, weights)
-    torch.testing.assert_close(answer, task.head(mixture))
+    torch.testing.assert_close(output, task.head(mixture))
 
 
 def test_another_kind_is_refused() -> None:

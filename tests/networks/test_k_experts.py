@@ -24,9 +24,9 @@ def mixed(answers: dict[str, Tensor], names: tuple[str, ...]) -> Tensor:
 
 @pytest.mark.parametrize("names", [NAMES, ("one", "two")])
 def test_the_output_is_the_logarithm_of_the_mixed_probabilities(names: tuple[str, ...]) -> None:
-    made = network(experts=names, out_channels=3)
+    model = network(experts=names, out_channels=3)
     image = torch.randn(2, 3, 33, 47)
-    answers = made.heads(image)
+    answers = model.heads(image)
     assert list(answers) == [*names, "seg", "gate_seg"]
     assert answers["gate_seg"].shape == (2, len(names))
     assert answers["seg"].shape == (2, 3, 33, 47)
@@ -34,16 +34,16 @@ def test_the_output_is_the_logarithm_of_the_mixed_probabilities(names: tuple[str
     torch.testing.assert_close(answers["seg"].exp(), mixed(answers, names))
     torch.testing.assert_close(answers["seg"].exp().sum(dim=1), torch.ones(2, 33, 47))
     torch.testing.assert_close(answers["seg"].softmax(dim=1), mixed(answers, names))
-    assert torch.equal(made(image), answers["seg"])
+    assert torch.equal(model(image), answers["seg"])
 
 
 def test_the_gate_depends_on_the_image() -> None:
-    made = network()
+    model = network()
     with torch.no_grad():
-        for part in made.gate.gate.modules():
+        for part in model.gate.gate.modules():
             if isinstance(part, nn.Linear):
                 part.weight.mul_(20.0)  # small at first, so that all experts start with equal weights
-    weights = made.heads(torch.randn(8, 3, 32, 32) * torch.arange(1, 9).view(8, 1, 1, 1))["gate_seg"]
+    weights = model.heads(torch.randn(8, 3, 32, 32) * torch.arange(1, 9).view(8, 1, 1, 1))["gate_seg"]
     assert weights.std(dim=0).max() > 0.01
 
 
@@ -54,27 +54,27 @@ def test_experts_start_with_nearly_equal_weights() -> None:
 
 def test_equal_gates_give_the_mean() -> None:
     answers = network(gate="equal").heads(torch.randn(2, 3, 32, 32))
-    each = torch.stack([answers[name].softmax(dim=1) for name in NAMES])
-    torch.testing.assert_close(answers["seg"].exp(), each.mean(dim=0))
+    values = torch.stack([answers[name].softmax(dim=1) for name in NAMES])
+    torch.testing.assert_close(answers["seg"].exp(), values.mean(dim=0))
 
 
 def test_probabilities_of_0_and_1_stay_finite() -> None:
-    made = network()
+    model = network()
     with torch.no_grad():
-        for index, expert in enumerate(made.experts.values()):
+        for index, expert in enumerate(model.experts.values()):
             expert.head.bias.copy_(torch.tensor([300.0, -300.0]) * (-1.0) ** index)
-        last = [part for part in made.gate.gate.modules() if isinstance(part, nn.Linear)][-1]
+        last = [part for part in model.gate.gate.modules() if isinstance(part, nn.Linear)][-1]
         last.bias.copy_(torch.tensor([500.0, 0.0, -500.0]))
-    answers = made.heads(torch.randn(1, 3, 32, 32))
+    answers = model.heads(torch.randn(1, 3, 32, 32))
     assert answers["gate_seg"].min() == 0.0
     assert answers["seg"].isfinite().all()
     answers["seg"].sum().backward()
-    assert all(value.grad.isfinite().all() for value in made.parameters() if value.grad is not None)
+    assert all(value.grad.isfinite().all() for value in model.parameters() if value.grad is not None)
 
 
 def test_experts_have_separate_weights() -> None:
-    made = network()
-    states = [expert.state_dict() for expert in made.experts.values()]
+    model = network()
+    states = [expert.state_dict() for expert in model.experts.values()]
     for name, value in states[0].items():
         if "conv.weight" in name:
             assert not torch.equal(value, states[1][name])
@@ -82,11 +82,11 @@ def test_experts_have_separate_weights() -> None:
 
 
 def test_a_script_gives_the_same_output() -> None:
-    made = network()
-    scripted = torch.jit.script(made)
+    model = network()
+    scripted = torch.jit.script(model)
     image = torch.randn(2, 3, 32, 40)
-    torch.testing.assert_close(scripted(image), made(image))
-    torch.testing.assert_close(scripted.heads(image), made.heads(image))
+    torch.testing.assert_close(scripted(image), model(image))
+    torch.testing.assert_close(scripted.heads(image), model.heads(image))
 
 
 @pytest.mark.parametrize("names", [(), ("one",), ("one", "two", "one")])

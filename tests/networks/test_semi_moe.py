@@ -55,7 +55,7 @@ def test_heads_by_name() -> None:
     channels = {"seg": 3, "sdf": 1, "boundary": 2}
     maps = {f"{prefix}{name}": (2, count, 32, 32) for prefix in ("", "fused_") for name, count in channels.items()}
     gates = {f"gate_{name}": (2, 3) for name in channels}
-    assert {name: tuple(answer.shape) for name, answer in answers.items()} == maps | gates
+    assert {name: tuple(output.shape) for name, output in answers.items()} == maps | gates
     for name in gates:
         torch.testing.assert_close(answers[name].sum(dim=1), torch.ones(2))
 
@@ -119,8 +119,8 @@ def test_a_shared_encoder_runs_once(shared_encoder: bool, passes: int) -> None:
 @pytest.mark.parametrize(("height", "width"), [(16, 16), (17, 31), (33, 47)])
 def test_the_output_has_the_size_of_the_image(height: int, width: int) -> None:
     answers = tiny().heads(images(height, width))
-    assert {tuple(answer.shape[2:]) for answer in answers.values() if answer.ndim == 4} == {(height, width)}
-    assert all(answer.isfinite().all() for answer in answers.values())
+    assert {tuple(output.shape[2:]) for output in answers.values() if output.ndim == 4} == {(height, width)}
+    assert all(output.isfinite().all() for output in answers.values())
 
 
 @pytest.mark.parametrize(
@@ -138,12 +138,12 @@ def test_a_script_gives_the_same_output(arguments: dict[str, Any]) -> None:
 def test_channels_last_gives_the_same_output_each_time() -> None:
     network = tiny()
     image = images()
-    answer = network(image)
+    output = network(image)
     network.to(memory_format=torch.channels_last)
     assert network.expert_heads["seg"].weight.is_contiguous(memory_format=torch.channels_last)
     first, second = network(image), network(image)
     assert torch.equal(first, second)
-    torch.testing.assert_close(first, answer, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(first, output, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("experts", [(), ("sdf", "boundary"), ("seg", "seg"), ("seg", "contour")])

@@ -37,7 +37,7 @@ class Features(nn.Module):
             convolution(nn.functional.avg_pool2d(image, stride))
             for convolution, stride in zip(self.maps, self.reductions, strict=True)
         ]
-        return [one.permute(0, 2, 3, 1) for one in maps] if self.output_fmt == "NHWC" else maps
+        return [item.permute(0, 2, 3, 1) for item in maps] if self.output_fmt == "NHWC" else maps
 
 
 @pytest.fixture
@@ -74,14 +74,14 @@ def test_features_fit_a_unet(name: str, strides: list[int], height: int, width: 
     encoder = TimmEncoder(name)
     assert encoder.strides == strides
     features = encoder(torch.randn(2, 3, height, width))
-    assert [tuple(one.shape) for one in features] == [
+    assert [tuple(item.shape) for item in features] == [
         (2, channels, height // stride, width // stride)
         for channels, stride in zip(encoder.channels, strides, strict=True)
     ]
     network = UNet(widths=TINY, encoder=encoder).train()
-    answer = network(torch.randn(2, 3, height, width))
-    assert answer.shape == (2, 2, height, width)
-    answer.square().mean().backward()
+    output = network(torch.randn(2, 3, height, width))
+    assert output.shape == (2, 2, height, width)
+    output.square().mean().backward()
     assert all(parameter.grad is not None for parameter in encoder.parameters())
     assert XNet(widths=TINY, encoder=encoder)(torch.randn(2, 3, height, width)).shape == (2, 2, height, width)
 
@@ -90,11 +90,11 @@ def test_the_image_is_normalized_for_timm_and_padded(timm: Any) -> None:
     encoder = TimmEncoder("hierarchical", subtrahend=(0.1, 0.2, 0.3), divisor=(0.5, 0.5, 0.25))
     image = torch.rand(1, 3, 33, 64)
     encoder((image - torch.tensor([0.1, 0.2, 0.3])[:, None, None]) / torch.tensor([0.5, 0.5, 0.25])[:, None, None])
-    (seen,) = encoder.network.seen
+    (recorded,) = encoder.network.seen
     expected = (image - torch.tensor(MEAN)[:, None, None]) / torch.tensor(SD)[:, None, None]
-    assert seen.shape == (1, 3, 64, 64)
-    torch.testing.assert_close(seen[:, :, :33], expected, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(seen[:, :, 33:], expected[:, :, 32:].expand(-1, -1, 31, -1), atol=1e-5, rtol=1e-5)
+    assert recorded.shape == (1, 3, 64, 64)
+    torch.testing.assert_close(recorded[:, :, :33], expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(recorded[:, :, 33:], expected[:, :, 32:].expand(-1, -1, 31, -1), atol=1e-5, rtol=1e-5)
 
 
 def test_features_keep_their_positions(timm: Any) -> None:

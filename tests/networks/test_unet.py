@@ -72,11 +72,11 @@ def test_upsampling_with_a_convolution_equals_that_of_monai(below: int, width: i
     outputs = [module(image.requires_grad_()) for module in (ours, theirs)]
     assert outputs[0].shape == (2, width, 6, 8)
     torch.testing.assert_close(*outputs)
-    seen = [
+    recorded = [
         torch.autograd.grad(output.square().sum(), [image, *module.parameters()])
         for output, module in zip(outputs, (ours, theirs), strict=True)
     ]
-    torch.testing.assert_close(*seen)
+    torch.testing.assert_close(*recorded)
     torch.testing.assert_close(ours.state_dict(), theirs.state_dict())
 
 
@@ -91,9 +91,9 @@ def test_heads_contain_the_output_of_forward() -> None:
 
 @pytest.mark.parametrize(("height", "width"), [(16, 16), (17, 31), (33, 47), (50, 32)])
 def test_the_output_has_the_size_of_the_image(height: int, width: int) -> None:
-    answer = UNet(widths=TINY).eval()(images(height, width))
-    assert answer.shape == (2, 2, height, width)
-    assert answer.isfinite().all()
+    output = UNet(widths=TINY).eval()(images(height, width))
+    assert output.shape == (2, 2, height, width)
+    assert output.isfinite().all()
 
 
 def test_levels_halve() -> None:

@@ -16,10 +16,10 @@ def test_any_sides_and_the_same_output_as_a_script():
     for sides in ((16, 16), (37, 51)):
         image = torch.randn(2, 3, *sides)
         with torch.no_grad():
-            answer = network(image)
-            assert answer.shape == (2, 3, *sides)
-            assert torch.equal(network.heads(image)["seg"], answer)
-            assert torch.allclose(scripted.heads(image)["seg"], answer, atol=1e-6)
+            output = network(image)
+            assert output.shape == (2, 3, *sides)
+            assert torch.equal(network.heads(image)["seg"], output)
+            assert torch.allclose(scripted.heads(image)["seg"], output, atol=1e-6)
 
 
 def test_every_parameter_has_a_gradient():

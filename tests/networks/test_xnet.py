@@ -14,20 +14,20 @@ TINY = (4, 6, 8, 10, 12)
 
 def inputs_of_branches(network: XNet, image: Tensor) -> dict[str, Tensor]:
     """Return the input of each encoder."""
-    seen: dict[str, Tensor] = {}
+    recorded: dict[str, Tensor] = {}
     for name in ("low_encoder", "high_encoder"):
         module = getattr(network, name)
-        module.register_forward_pre_hook(lambda module, given, name=name: seen.update({name: given[0]}))
+        module.register_forward_pre_hook(lambda module, given, name=name: recorded.update({name: given[0]}))
     network(image)
-    return seen
+    return recorded
 
 
 @pytest.mark.parametrize(("height", "width"), [(32, 48), (33, 48), (32, 47), (31, 33)])
 def test_the_two_inputs_add_up_to_the_image(height: int, width: int) -> None:
     """Exactly equal: a quarter of an integer up to 255 has no rounding error in float32."""
     image = torch.randint(0, 256, (2, 3, height, width)).float()
-    seen = inputs_of_branches(XNet(widths=TINY).eval(), image)
-    low, high = seen["low_encoder"], seen["high_encoder"]
+    recorded = inputs_of_branches(XNet(widths=TINY).eval(), image)
+    low, high = recorded["low_encoder"], recorded["high_encoder"]
     assert low.shape == high.shape == image.shape
     assert torch.equal(low + high, image)
     assert high.any()
@@ -56,12 +56,12 @@ def test_the_exchange_changes_only_the_last_two_levels() -> None:
     own, other = ([torch.randn(2, width, 4, 4) for width in TINY] for _ in range(2))
     levels = exchange(own, other)
     assert [level.shape for level in levels] == [level.shape for level in own]
-    again = exchange(own, [torch.randn_like(level) for level in other])
+    repeated = exchange(own, [torch.randn_like(level) for level in other])
     for index in range(3):
         assert levels[index] is own[index]
-        assert again[index] is own[index]
+        assert repeated[index] is own[index]
     for index in (3, 4):
-        assert not torch.allclose(levels[index], again[index])
+        assert not torch.allclose(levels[index], repeated[index])
         assert not torch.allclose(levels[index], own[index])
 
 
@@ -85,9 +85,9 @@ def test_each_branch_uses_the_encoder_of_the_other_but_not_its_decoder() -> None
 def test_the_low_branch_is_the_output_at_any_size(height: int, width: int) -> None:
     network = XNet(out_channels=3, widths=TINY).eval()
     image = torch.randn(2, 3, height, width)
-    answer = network(image)
-    assert answer.shape == (2, 3, height, width)
-    assert torch.equal(answer, network.heads(image)["seg"])
+    output = network(image)
+    assert output.shape == (2, 3, height, width)
+    assert torch.equal(output, network.heads(image)["seg"])
 
 
 def test_a_script_gives_the_same_output() -> None:

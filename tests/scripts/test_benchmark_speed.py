@@ -22,7 +22,7 @@ def program(load_program: Callable[[str], ModuleType]) -> ModuleType:
     return load_program("benchmark_speed")
 
 
-def words(data: Path, *more: str) -> list[str]:
+def arguments(data: Path, *more: str) -> list[str]:
     common = ["--dataset_dir", str(data), "--sizes", "32", "--steps", "1", "--rounds", "1", "--threads", "1"]
     return [*common, "--set", *SETTINGS, *more]
 
@@ -30,7 +30,7 @@ def words(data: Path, *more: str) -> list[str]:
 def test_it_compares_the_variants_and_saves_their_numbers(program, phantom_dir, tmp_path, capsys):
     output = tmp_path / "new" / "speed.json"
     variants = ["--variants", "published", "semi_moe", "--output", str(output)]
-    assert program.main([*words(phantom_dir), *variants]) == 0
+    assert program.main([*arguments(phantom_dir), *variants]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[-2:]] == ["published", "semi_moe"]
     content = json.loads(output.read_text(encoding="utf-8"))
@@ -61,13 +61,13 @@ def test_the_published_step_trains_all_parts():
     labeled = {"image": torch.randn(2, 3, 32, 32), "label": torch.randint(0, 2, (2, 1, 32, 32))}
     labeled |= {"sdf": torch.rand(2, 1, 32, 32), "boundary": torch.randint(0, 2, (2, 1, 32, 32))}
     before = {name: value.clone() for name, value in network.named_parameters()}
-    done: list[str] = []
-    first = network.run(labeled, {"image": torch.randn(2, 3, 32, 32)}, done.append)
-    assert done == ["forward", "backward", "forward", "backward", "optimizer"]
+    stages: list[str] = []
+    first = network.run(labeled, {"image": torch.randn(2, 3, 32, 32)}, stages.append)
+    assert stages == ["forward", "backward", "forward", "backward", "optimizer"]
     unchanged = [name for name, value in network.named_parameters() if torch.equal(before[name], value)]
     assert all("conv.bias" in name for name in unchanged), unchanged  # of a bias before batch normalization
     for _ in range(10):
-        last = network.run(labeled, {"image": torch.randn(2, 3, 32, 32)}, done.append)
+        last = network.run(labeled, {"image": torch.randn(2, 3, 32, 32)}, stages.append)
     assert last < first
 
 
@@ -82,7 +82,7 @@ def test_a_sweep_measures_each_value(program):
 
 
 @pytest.mark.parametrize(
-    ("more", "said"),
+    ("more", "message"),
     [
         (["--overlays", "data/none.yaml"], "no file configs/data/none.yaml"),
         (["--set", "batch_size"], "'batch_size' must have the form KEY=VALUE"),
@@ -92,13 +92,13 @@ def test_a_sweep_measures_each_value(program):
         (["--variants", "other"], "invalid choice: 'other'"),
     ],
 )
-def test_a_wrong_command_line_is_refused(program, more, said, capsys):
+def test_a_wrong_command_line_is_refused(program, more, message, capsys):
     with pytest.raises(SystemExit) as caught:
         program.main(more)
     assert caught.value.code == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_a_failed_measurement_is_one_sentence(program, phantom_dir, capsys):
-    assert program.main([*words(phantom_dir, "data#cache_gib=much"), "--variants", "default"]) == 1
+    assert program.main([*arguments(phantom_dir, "data#cache_gib=much"), "--variants", "default"]) == 1
     assert "benchmark_speed: " in capsys.readouterr().err

@@ -44,10 +44,10 @@ def check(program: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     """The program in this process: exit code, findings, and what stands on the error stream."""
     monkeypatch.setenv("PAGER", "cat")
 
-    def run(*words: str) -> tuple[int, list[str], str]:
-        code = program.main(words)
-        said = capsys.readouterr()
-        return code, said.out.splitlines(), said.err
+    def run(*arguments: str) -> tuple[int, list[str], str]:
+        code = program.main(arguments)
+        output = capsys.readouterr()
+        return code, output.out.splitlines(), output.err
 
     return run
 
@@ -69,7 +69,7 @@ BOMB = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
         ("a.yaml", b"", "contains nothing; a config must map names to values"),
         ("a.yaml", b"- 1", "contains a list; a config must map names to values"),
@@ -91,14 +91,14 @@ BOMB = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
     ids=lambda value: str(value)[:20],
 )
 def test_an_overlay_that_is_no_mapping_is_said_with_its_file(
-    check: Check, tmp_path: Path, name: str, content: bytes, said: str
+    check: Check, tmp_path: Path, name: str, content: bytes, message: str
 ) -> None:
     path = tmp_path / name
     path.write_bytes(content)
     code, findings, _ = check("training", *files("train.json", path))
     assert code == 1
     assert len(findings) == 1
-    assert re.match(rf"{path}: {said}", findings[0])
+    assert re.match(rf"{path}: {message}", findings[0])
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_an_overlay_before_its_base_config_is_said(check: Check, overlay: str, b
 
 
 def test_overrides_that_are_promised_have_no_fault(check: Check) -> None:
-    words = [
+    arguments = [
         "--bundle_root",
         ".",
         "--max_epochs",
@@ -124,8 +124,15 @@ def test_overrides_that_are_promised_have_no_fault(check: Check) -> None:
         "--device",
         "cpu",
     ]
-    words += ["--network_def#widths", "[8,8,8,8,8]", "--network_def#dropout", "0.1", "--train#trainer#amp_kwargs", "{}"]
-    words += [
+    arguments += [
+        "--network_def#widths",
+        "[8,8,8,8,8]",
+        "--network_def#dropout",
+        "0.1",
+        "--train#trainer#amp_kwargs",
+        "{}",
+    ]
+    arguments += [
         "--losses#new",
         "@train#loss_seg",
         "--learning_rate",
@@ -135,12 +142,12 @@ def test_overrides_that_are_promised_have_no_fault(check: Check) -> None:
         "--run_name",
         "mine",
     ]
-    words += ["--meta_file", str(CONFIGS / "metadata.json"), "--init_id", "initialize"]
-    assert check("training", *files("train.json"), *words)[0] == 0
+    arguments += ["--meta_file", str(CONFIGS / "metadata.json"), "--init_id", "initialize"]
+    assert check("training", *files("train.json"), *arguments)[0] == 0
 
 
 @pytest.mark.parametrize(
-    ("words", "finding"),
+    ("arguments", "finding"),
     [
         (["--max_epoch", "5"], "--max_epoch: this setting is unused; did you mean max_epochs?"),
         (["--lerning_rate", "3"], "--lerning_rate: this setting is unused; did you mean learning_rate?"),
@@ -183,9 +190,9 @@ def test_overrides_that_are_promised_have_no_fault(check: Check) -> None:
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
-def test_a_wrong_override_is_named(check: Check, words: list[str], finding: str) -> None:
-    code, said, end = check("training", *files("train.json"), *words)
-    assert said == [finding]
+def test_a_wrong_override_is_named(check: Check, arguments: list[str], finding: str) -> None:
+    code, output, end = check("training", *files("train.json"), *arguments)
+    assert output == [finding]
     assert (code, end) == (1, "check_config: 1 problem found; fix it before the run\n")
 
 
@@ -228,16 +235,16 @@ def test_faults_of_an_overlay_are_named_with_the_file(
 ) -> None:
     overlay = tmp_path / "mine.yaml"
     overlay.write_text(text)
-    code, said, _ = check("training", *files("train.json", overlay))
+    code, output, _ = check("training", *files("train.json", overlay))
     assert code == bool(expected)
     if expected:
-        assert len(said) == len(expected), said
-        for line, start in zip(said, expected, strict=True):
+        assert len(output) == len(expected), output
+        for line, start in zip(output, expected, strict=True):
             assert line.startswith(start.replace("FILE", str(overlay)))
 
 
 @pytest.mark.parametrize(
-    ("words", "finding"),
+    ("arguments", "finding"),
     [
         (["--config_file", "no.json"], "no.json: No such file or directory; give a readable config file"),
         (["--config_file", "."], ".: not a valid config (unknown file input"),
@@ -245,11 +252,11 @@ def test_faults_of_an_overlay_are_named_with_the_file(
         ([*files("train.json"), "--args_file", "no.json"], "args_file: [Errno 2] No such file or directory: 'no.json'"),
     ],
 )
-def test_a_file_that_cannot_be_read_is_named(check: Check, words: list[str], finding: str) -> None:
-    code, said, _ = check("training", *words)
+def test_a_file_that_cannot_be_read_is_named(check: Check, arguments: list[str], finding: str) -> None:
+    code, output, _ = check("training", *arguments)
     assert code == 1
-    assert len(said) == 1
-    assert said[0].startswith(finding)
+    assert len(output) == 1
+    assert output[0].startswith(finding)
 
 
 def test_an_argument_file_is_read(check: Check, tmp_path: Path) -> None:
@@ -259,19 +266,19 @@ def test_an_argument_file_is_read(check: Check, tmp_path: Path) -> None:
 
 
 def test_as_a_program_it_runs_nothing_and_tells_by_its_exit_code(python: Any, tmp_path: Path) -> None:
-    words = ["training", *files("train.json"), "--max_epoch", "5"]
-    done = python(ROOT / "scripts" / "check_config.py", *words, cwd=tmp_path)
-    assert done.returncode == 1
-    assert done.stdout == "--max_epoch: this setting is unused; did you mean max_epochs?\n"
-    assert done.stderr.splitlines()[-1] == "check_config: 1 problem found; fix it before the run"
+    arguments = ["training", *files("train.json"), "--max_epoch", "5"]
+    completed = python(ROOT / "scripts" / "check_config.py", *arguments, cwd=tmp_path)
+    assert completed.returncode == 1
+    assert completed.stdout == "--max_epoch: this setting is unused; did you mean max_epochs?\n"
+    assert completed.stderr.splitlines()[-1] == "check_config: 1 problem found; fix it before the run"
     assert os.listdir(tmp_path) == []
 
 
 def test_a_wrong_command_line_is_2(check: Check) -> None:
-    code, said, end = check("training")
-    assert (code, said) == (2, [])
+    code, output, end = check("training")
+    assert (code, output) == (2, [])
     assert end == "check_config: no --config_file; give the arguments of `python -m monai.bundle run`\n"
     assert check("training", "validating", "3", "4", *files("train.json"))[0] == 2
-    code, said, _ = check("--help")
+    code, output, _ = check("--help")
     assert code == 0
-    assert any("python scripts/check_config.py training --config_file" in line for line in said)
+    assert any("python scripts/check_config.py training --config_file" in line for line in output)

@@ -61,7 +61,12 @@ def test_json_stands_alone_and_is_stable(
     content = json.loads(texts[0])
     assert content["usable"]
     assert content["problems"] == []
-    assert [len([one for one in content["images"] if one["part"] == part]) for part in content["parts"]] == [4, 4, 2, 3]
+    assert [len([item for item in content["images"] if item["part"] == part]) for part in content["parts"]] == [
+        4,
+        4,
+        2,
+        3,
+    ]
 
 
 def test_problems_are_1_and_all_told(program: ModuleType, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -77,14 +82,14 @@ def test_problems_are_1_and_all_told(program: ModuleType, data: Path, capsys: py
     last = err.splitlines()[-1]
     assert last.startswith("prepare_data: ")
     assert "has 2 problems (missing_file, size_mismatch); fix the problems listed above" in last
-    told = json.loads(report.read_text(encoding="utf-8"))
-    assert not told["usable"]
-    assert [(problem["kind"], problem["count"]) for problem in told["problems"]] == [
+    reported = json.loads(report.read_text(encoding="utf-8"))
+    assert not reported["usable"]
+    assert [(problem["kind"], problem["count"]) for problem in reported["problems"]] == [
         ("missing_file", 1),
         ("size_mismatch", 1),
     ]
     assert program.main(["check", str(data / LIST), "--json", "-"]) == 1
-    assert json.loads(capsys.readouterr().out) == told
+    assert json.loads(capsys.readouterr().out) == reported
 
 
 def test_a_sheet_is_drawn_of_what_can_be_read(program: ModuleType, data: Path) -> None:
@@ -110,7 +115,7 @@ def test_classes_are_read_as_classes(
 
 
 def test_a_wrong_path_is_one_sentence(program: ModuleType, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for arguments, words in (
+    for arguments, message in (
         ([str(data)], "is a folder; give the path of a data list (it holds"),
         ([str(data / "no.json")], "no data list"),
         ([str(data / LIST), "--json", str(data / "nowhere" / "a.json")], "No such file or directory"),
@@ -119,7 +124,7 @@ def test_a_wrong_path_is_one_sentence(program: ModuleType, data: Path, capsys: p
         err = capsys.readouterr().err.splitlines()
         assert len(err) == 1
         assert err[0].startswith("prepare_data: ")
-        assert words in err[0]
+        assert message in err[0]
 
 
 @pytest.mark.parametrize("arguments", [[], ["a", "b"], ["a", "--workers", "0"], ["a", "--classes", "two"]])
@@ -156,15 +161,15 @@ def test_ctrl_c_ends_with_130_and_without_a_traceback(data: Path) -> None:
     command = [sys.executable, str(PROGRAM), "check", str(data / "large.json"), "--workers", "1"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs, text=True) as running:
         os.close(theirs)
-        seen = b""
-        while b"file/s" not in seen and (more := read(ours)):
-            seen += more
+        printed = b""
+        while b"file/s" not in printed and (more := read(ours)):
+            printed += more
         running.send_signal(signal.SIGINT)
         out, _ = running.communicate(timeout=60)
         while more := read(ours):
-            seen += more
+            printed += more
     os.close(ours)
-    assert running.returncode == 130, seen.decode()
+    assert running.returncode == 130, printed.decode()
     assert out == ""
-    assert seen.decode().splitlines()[-1].endswith("prepare_data: stopped; nothing was written")
-    assert b"Traceback" not in seen
+    assert printed.decode().splitlines()[-1].endswith("prepare_data: stopped; nothing was written")
+    assert b"Traceback" not in printed

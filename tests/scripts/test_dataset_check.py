@@ -197,12 +197,12 @@ PROBLEMS: list[tuple[Callable[[Path, Parts], None], str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("spoil", "kind", "words"), PROBLEMS, ids=lambda value: getattr(value, "__name__", ""))
-def test_each_problem_is_found(tmp_path: Path, parts: Parts, spoil: Any, kind: str, words: str) -> None:
+@pytest.mark.parametrize(("spoil", "kind", "message"), PROBLEMS, ids=lambda value: getattr(value, "__name__", ""))
+def test_each_problem_is_found(tmp_path: Path, parts: Parts, spoil: Any, kind: str, message: str) -> None:
     spoil(tmp_path, parts)
     checked, findings = check(tmp_path, parts)
     sentences = [finding.sentence for finding in findings if finding.problem and finding.kind == kind]
-    assert any(words in sentence for sentence in sentences), [finding.sentence for finding in findings]
+    assert any(message in sentence for sentence in sentences), [finding.sentence for finding in findings]
     assert kind in verdict(checked, findings)
     assert not as_data(checked, findings)["usable"]
 
@@ -343,13 +343,13 @@ WARNINGS: list[tuple[Callable[[Path, Parts], None], str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("spoil", "kind", "words"), WARNINGS, ids=lambda value: getattr(value, "__name__", ""))
-def test_each_warning_is_found(tmp_path: Path, parts: Parts, spoil: Any, kind: str, words: str) -> None:
+@pytest.mark.parametrize(("spoil", "kind", "message"), WARNINGS, ids=lambda value: getattr(value, "__name__", ""))
+def test_each_warning_is_found(tmp_path: Path, parts: Parts, spoil: Any, kind: str, message: str) -> None:
     spoil(tmp_path, parts)
     checked, findings = check(tmp_path, parts)
     assert not [finding.sentence for finding in findings if finding.problem]
-    assert [words in finding.sentence for finding in findings if finding.kind == kind] == [True]
-    assert words in " ".join(table(checked, findings).split())
+    assert [message in finding.sentence for finding in findings if finding.kind == kind] == [True]
+    assert message in " ".join(table(checked, findings).split())
 
 
 def test_classes_are_not_split_numbers(tmp_path: Path, parts: Parts) -> None:
@@ -433,11 +433,11 @@ def test_an_interrupt_does_not_wait_for_remaining_files(
 
 
 @pytest.mark.parametrize(
-    ("content", "words"), [("{", "is not JSON"), ("[]", "holds a list"), ('{"a": 1}', "has none of training")]
+    ("content", "message"), [("{", "is not JSON"), ("[]", "holds a list"), ('{"a": 1}', "has none of training")]
 )
-def test_a_file_that_is_not_a_data_list_is_refused(tmp_path: Path, content: str, words: str) -> None:
+def test_a_file_that_is_not_a_data_list_is_refused(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "list.json").write_text(content, encoding="utf-8")
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(ValueError, match=message):
         check_list(tmp_path / "list.json")
 
 

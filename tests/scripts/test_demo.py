@@ -18,16 +18,16 @@ def test_the_demo_ends_with_a_table_a_picture_and_a_page(
 ) -> None:
     output = tmp_path / "demo"
     shutil.copytree(phantom_dir, output / "dataset")
-    words = ["--output", str(output), "--max-epochs", "1", "--images", "2"]
-    done = python(repository_root / "scripts" / "demo.py", *words, timeout=900)
-    assert done.returncode == 0, done.stdout + done.stderr
-    head, *rows = done.stdout[done.stdout.index("test, 3 tiles") :].splitlines()[:3]
+    arguments = ["--output", str(output), "--max-epochs", "1", "--images", "2"]
+    completed = python(repository_root / "scripts" / "demo.py", *arguments, timeout=900)
+    assert completed.returncode == 0, completed.stdout + completed.stderr
+    head, *rows = completed.stdout[completed.stdout.index("test, 3 tiles") :].splitlines()[:3]
     assert head.split()[3:] == ["pooled_dice", "pooled_jaccard", "mean_dice", "mean_jaccard", "training"]
     assert [row.split()[0] for row in rows] == ["supervised", "semi_moe_plus"]
     assert all(0 <= float(score) <= 1 for row in rows for score in row.split()[1:5])
     picture, page = output / "comparison.png", output / "report" / "report.html"
-    assert f"on test tiles: {picture}\n" in done.stdout
-    assert f"Report (HTML): {page}\n" in done.stdout
+    assert f"on test tiles: {picture}\n" in completed.stdout
+    assert f"Report (HTML): {page}\n" in completed.stdout
     with Image.open(picture) as opened:
         assert opened.width > 3 * 48
     for method in ("supervised", "semi_moe_plus"):
@@ -39,8 +39,8 @@ def test_the_demo_ends_with_a_table_a_picture_and_a_page(
 
 
 def test_a_step_that_fails_ends_the_demo(repository_root: Path, python: Callable[..., Any]) -> None:
-    done = python(repository_root / "scripts" / "demo.py", "--output", str(repository_root / "bundle" / "demo"))
-    assert done.returncode == 2
-    assert "give a separate folder" in done.stderr
-    assert done.stderr.splitlines()[-1] == "demo: a command failed with exit code 2; see its output above"
+    completed = python(repository_root / "scripts" / "demo.py", "--output", str(repository_root / "bundle" / "demo"))
+    assert completed.returncode == 2
+    assert "give a separate folder" in completed.stderr
+    assert completed.stderr.splitlines()[-1] == "demo: a command failed with exit code 2; see its output above"
     assert not (repository_root / "bundle" / "demo").exists()

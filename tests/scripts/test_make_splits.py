@@ -25,15 +25,17 @@ def test_draws_from_grades(run: Callable[..., Any], tmp_path: Path) -> None:
         for number in range(1, count + 1):
             rows.append(f"{part}_{number},{number % 15}, {'benign' if number <= 37 else 'malignant'}")
     (tmp_path / "Grade.csv").write_text("\n".join(rows), encoding="utf-8")
-    done = run("--grades", "Grade.csv", "--output", "splits.json")
-    assert done.returncode == 0, done.stderr
+    completed = run("--grades", "Grade.csv", "--output", "splits.json")
+    assert completed.returncode == 0, completed.stderr
     splits = json.loads((tmp_path / "splits.json").read_text(encoding="utf-8"))
     assert list(splits) == ["heldout", "authors", "fold0", "fold1", "fold2"]
     assert [len(names) for names in splits["authors"]["labeled"]["2"].values()] == [4, 9, 17, 43, 85]
 
 
 def test_missing_grades_are_one_sentence(run: Callable[..., Any], tmp_path: Path) -> None:
-    done = run("--grades", "Grade.csv", "--output", "splits.json")
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == "make_splits: no file Grade.csv; give the Grade.csv of the GlaS download"
+    completed = run("--grades", "Grade.csv", "--output", "splits.json")
+    assert completed.returncode == 1
+    assert (
+        completed.stderr.splitlines()[-1] == "make_splits: no file Grade.csv; give the Grade.csv of the GlaS download"
+    )
     assert not list(tmp_path.iterdir())

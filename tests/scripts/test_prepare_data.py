@@ -42,13 +42,13 @@ def make_source(folder: Path) -> Path:
 
 def test_glas_is_prepared_from_any_folder(run: Callable[..., Any], tmp_path: Path) -> None:
     make_source(tmp_path / "source")
-    done = run("glas", "--source", "source", "--output", "data/glas", "--mpp", "0.465")
-    assert done.returncode == 0, done.stderr
+    completed = run("glas", "--source", "source", "--output", "data/glas", "--mpp", "0.465")
+    assert completed.returncode == 0, completed.stderr
     lists = json.loads((tmp_path / "data/glas/heldout_10_seed0.json").read_text(encoding="utf-8"))
     assert [len(lists[part]) for part in ("training", "unlabeled", "validation", "test")] == [7, 61, 17, 80]
     assert lists["test"][0]["mpp"] == 0.465
-    assert "research only" in done.stdout
-    assert done.stdout.splitlines()[-1] == (
+    assert "research only" in completed.stdout
+    assert completed.stdout.splitlines()[-1] == (
         "python -m monai.bundle run training --config_file "
         f"\"['configs/train.json','configs/data/glas.yaml']\" --dataset_dir {tmp_path / 'data/glas'}"
     )
@@ -71,10 +71,10 @@ def test_a_folder_is_prepared_and_says_how_to_train(
 ) -> None:
     make_mine(tmp_path / "mine")
     program = load_program("prepare_data")
-    words = ["folder", "--images", str(tmp_path / "mine/images"), "--masks", str(tmp_path / "mine/masks")]
-    assert program.main([*words, "--output", str(tmp_path / "one")]) == 0
-    said = capsys.readouterr().out.splitlines()
-    assert said == [
+    arguments = ["folder", "--images", str(tmp_path / "mine/images"), "--masks", str(tmp_path / "mine/masks")]
+    assert program.main([*arguments, "--output", str(tmp_path / "one")]) == 0
+    output = capsys.readouterr().out.splitlines()
+    assert output == [
         "Note: 10 of 10 masks: one value for all glands, connected components numbered.",
         "Note: no patients are known; if patients have several images, give --table, or scores are optimistic.",
         "Note: 12 of 12 images have no um/px, so they are not resampled; give it with --mpp.",
@@ -85,11 +85,11 @@ def test_a_folder_is_prepared_and_says_how_to_train(
         f"--dataset_dir {tmp_path / 'one'} --data_list heldout_100_seed0.json",
     ]
     more = ["--labeled", "10%", "4", "--seeds", "0", "1", "--validation", "3", "--test", "10%", "--folds", "2"]
-    assert program.main([*words, "--output", str(tmp_path / "two"), *more, "--classes", "2", "--mpp", "1"]) == 0
-    said = capsys.readouterr().out.splitlines()
-    assert said[0] == "Note: 10 of 10 masks: 255 read as class 1."
-    assert "heldout_4images_seed1.json: 4 training, 4 unlabeled, 3 validation, 1 test" in said
-    assert said[-1].endswith(f"--dataset_dir {tmp_path / 'two'}")
+    assert program.main([*arguments, "--output", str(tmp_path / "two"), *more, "--classes", "2", "--mpp", "1"]) == 0
+    output = capsys.readouterr().out.splitlines()
+    assert output[0] == "Note: 10 of 10 masks: 255 read as class 1."
+    assert "heldout_4images_seed1.json: 4 training, 4 unlabeled, 3 validation, 1 test" in output
+    assert output[-1].endswith(f"--dataset_dir {tmp_path / 'two'}")
     content = json.loads((tmp_path / "two/heldout_10_seed0.json").read_text(encoding="utf-8"))
     assert content["labels"] == {"0": "background", "1": "class_1"}
     nested = ["folder", "--images", str(tmp_path / "mine"), "--output", str(tmp_path / "three")]
@@ -116,10 +116,10 @@ def test_crag_is_prepared_with_its_terms(
             Image.fromarray(np.eye(4, 5, dtype=np.uint8)).save(tmp_path / "CRAG" / part / "Annotation" / name)
     program = load_program("prepare_data")
     assert program.main(["crag", "--source", str(tmp_path / "CRAG"), "--output", str(tmp_path / "data")]) == 0
-    said = capsys.readouterr().out.splitlines()
-    assert "research only" in said[0]
-    assert "not publish patients" in said[1]
-    assert said[-1].endswith(f"'configs/data/crag.yaml']\" --dataset_dir {tmp_path / 'data'}")
+    output = capsys.readouterr().out.splitlines()
+    assert "research only" in output[0]
+    assert "not publish patients" in output[1]
+    assert output[-1].endswith(f"'configs/data/crag.yaml']\" --dataset_dir {tmp_path / 'data'}")
     lists = json.loads((tmp_path / "data/heldout_10_seed0.json").read_text(encoding="utf-8"))
     assert [len(lists[part]) for part in ("training", "unlabeled", "validation", "test")] == [14, 124, 35, 40]
 
@@ -151,7 +151,7 @@ def test_errors_are_one_sentence_and_leave_nothing(
     (tmp_path / "bare").mkdir()
     before = sorted(tmp_path.iterdir())
     program = load_program("prepare_data")
-    for folder, output, words in (
+    for folder, output, message in (
         ("nowhere", "new", "give --source"),
         ("bare", "new", "no Grade.csv in"),
         ("source", "new", "train_5_anno.bmp is 4 x 4 px"),
@@ -161,17 +161,17 @@ def test_errors_are_one_sentence_and_leave_nothing(
         assert program.main(["glas", "--source", str(tmp_path / folder), "--output", str(tmp_path / output)]) == 1
         last = capsys.readouterr().err.splitlines()[-1]
         assert last.startswith("prepare_data: ")
-        assert words in last
+        assert message in last
         assert sorted(tmp_path.iterdir()) == before
 
 
 def test_an_error_ends_the_program_without_a_traceback(run: Callable[..., Any], tmp_path: Path) -> None:
-    done = run("glas", "--source", "nowhere", "--output", "new")
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].endswith(
+    completed = run("glas", "--source", "nowhere", "--output", "new")
+    assert completed.returncode == 1
+    assert completed.stderr.splitlines()[-1].endswith(
         "nowhere; give --source, the folder that holds train_1.bmp and Grade.csv"
     )
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in completed.stderr
     assert not list(tmp_path.iterdir())
 
 
@@ -186,6 +186,6 @@ def test_an_error_ends_the_program_without_a_traceback(run: Callable[..., Any], 
     ],
 )
 def test_a_wrong_command_line_is_2(run: Callable[..., Any], arguments: list[str]) -> None:
-    done = run(*arguments)
-    assert done.returncode == 2
-    assert "usage: prepare_data.py" in done.stderr
+    completed = run(*arguments)
+    assert completed.returncode == 2
+    assert "usage: prepare_data.py" in completed.stderr

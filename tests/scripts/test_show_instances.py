@@ -27,7 +27,7 @@ def program(load_program: Callable[[str], ModuleType]) -> ModuleType:
 
 
 @pytest.fixture
-def words(tiny: dict[str, Any]) -> list[str]:
+def arguments(tiny: dict[str, Any]) -> list[str]:
     """Words of a command line with a model that was never trained."""
     folder = Path(tiny["ckpt_dir"])
     folder.mkdir()
@@ -35,10 +35,10 @@ def words(tiny: dict[str, Any]) -> list[str]:
     return [word for key, value in tiny.items() for word in (f"--{key}", str(value))]
 
 
-def test_it_draws_each_tile_three_times(program, words, tmp_path, capsys):
+def test_it_draws_each_tile_three_times(program, arguments, tmp_path, capsys):
     picture = tmp_path / "new" / "instances.png"
     sizes = ["--tiles", "2", "--cell", "60"]
-    assert program.main(["--config_file", CONFIGS, "--picture", str(picture), *sizes, *words]) == 0
+    assert program.main(["--config_file", CONFIGS, "--picture", str(picture), *sizes, *arguments]) == 0
     assert str(picture) in capsys.readouterr().out
     with Image.open(picture) as drawn:
         assert drawn.mode == "P"
@@ -65,12 +65,12 @@ def test_many_glands_keep_their_numbers_when_made_small(program):
     np.testing.assert_array_equal(program._nearest(glands, (20, 20)), glands)
 
 
-def test_what_is_wrong_is_the_last_line(program, words, tmp_path, capsys):
+def test_what_is_wrong_is_the_last_line(program, arguments, tmp_path, capsys):
     picture = ["--picture", str(tmp_path / "instances.png")]
-    assert program.main(["--config_file", CONFIGS.replace(", ", ",").split(",")[0] + "]", *picture, *words]) == 1
+    assert program.main(["--config_file", CONFIGS.replace(", ", ",").split(",")[0] + "]", *picture, *arguments]) == 1
     assert "the configs do not contain `components` and `watershed`" in capsys.readouterr().err.splitlines()[-1]
-    words[words.index("--ckpt_dir") + 1] = str(tmp_path / "nowhere")
-    assert program.main(["--config_file", CONFIGS, *picture, *words]) == 1
+    arguments[arguments.index("--ckpt_dir") + 1] = str(tmp_path / "nowhere")
+    assert program.main(["--config_file", CONFIGS, *picture, *arguments]) == 1
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("show_instances: no model at")
     assert not Path(picture[1]).exists()

@@ -21,18 +21,18 @@ def program(load_program: Callable[[str], ModuleType]) -> ModuleType:
 
 
 @pytest.fixture
-def words(tiny: dict[str, Any]) -> list[str]:
+def arguments(tiny: dict[str, Any]) -> list[str]:
     """A small picture of small tiles."""
     changes = {key: tiny[key] for key in ("dataset_dir", "crop_size", "data_list", "num_workers")}
     sizes = ["--tiles", "2", "--draws", "3", "--cell", "40"]
     return [*sizes, *(word for key, value in changes.items() for word in (f"--{key}", str(value)))]
 
 
-def test_it_draws_each_tile_and_its_views_the_same_for_a_seed(program, words, tmp_path, capsys):
+def test_it_draws_each_tile_and_its_views_the_same_for_a_seed(program, arguments, tmp_path, capsys):
     drawn = []
     for name, seed in (("one", "0"), ("again", "0"), ("other", "1")):
         picture = tmp_path / "new" / f"{name}.png"
-        assert program.main(["--picture", str(picture), "--seed", seed, *words]) == 0
+        assert program.main(["--picture", str(picture), "--seed", seed, *arguments]) == 0
         assert str(picture) in capsys.readouterr().out
         with Image.open(picture) as opened:
             drawn.append(np.asarray(opened.convert("RGB")))
@@ -43,8 +43,8 @@ def test_it_draws_each_tile_and_its_views_the_same_for_a_seed(program, words, tm
     assert all((cells[0] != cell).any() for cell in cells[1:])
 
 
-def test_an_unknown_view_is_the_last_line(program, words, tmp_path, capsys):
+def test_an_unknown_view_is_the_last_line(program, arguments, tmp_path, capsys):
     picture = tmp_path / "views.png"
-    assert program.main(["--picture", str(picture), "--view", "weaker_view", *words]) == 1
+    assert program.main(["--picture", str(picture), "--view", "weaker_view", *arguments]) == 1
     assert "the configs do not contain `weaker_view`" in capsys.readouterr().err.splitlines()[-1]
     assert not picture.exists()

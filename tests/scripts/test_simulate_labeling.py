@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ROUNDS = ["seed0-start-2", "seed0-disagreement-4", "seed0-random-4"]
 
 
-def words(output: Path, data: Path, *more: str) -> list[str]:
+def arguments(output: Path, data: Path, *more: str) -> list[str]:
     """A command line of three tiny rounds."""
     return [
         *(
@@ -89,7 +89,7 @@ def program(load_program: Callable[[str], ModuleType]) -> ModuleType:
 def stopped(tmp_path_factory: pytest.TempPathFactory, phantom_dir: Path) -> tuple[Path, dict[str, Any]]:
     """A simulation that was stopped in its second round; its folder, and the results of then."""
     output = tmp_path_factory.mktemp("labeling") / "runs"
-    command = [sys.executable, str(ROOT / "scripts" / "simulate_labeling.py"), *words(output, phantom_dir)]
+    command = [sys.executable, str(ROOT / "scripts" / "simulate_labeling.py"), *arguments(output, phantom_dir)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         until = time.monotonic() + 240
@@ -98,12 +98,12 @@ def stopped(tmp_path_factory: pytest.TempPathFactory, phantom_dir: Path) -> tupl
             assert time.monotonic() < until
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
-        said, _ = process.communicate(timeout=60)
+        printed, _ = process.communicate(timeout=60)
     finally:
         process.terminate()  # which ends its training, too; of no meaning where it has ended
         process.communicate()
     assert process.returncode == 130
-    assert "stopped; repeat the command to resume after the last finished round" in said.splitlines()[-1]
+    assert "stopped; repeat the command to resume after the last finished round" in printed.splitlines()[-1]
     return output, results(output)
 
 
@@ -113,7 +113,7 @@ def finished(stopped: tuple[Path, dict[str, Any]], program: ModuleType, phantom_
     output, _ = stopped
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(program, "Children", Here)
-        assert program.main(words(output, phantom_dir)) == 0
+        assert program.main(arguments(output, phantom_dir)) == 0
     return output
 
 
@@ -138,11 +138,11 @@ def test_disagreement_picks_the_highest_scores_and_all_begin_alike(finished):
 
 
 def test_a_round_trains_on_the_outlined_tiles_and_hides_all_other_masks(finished):
-    for name, one in results(finished)["rounds"].items():
+    for name, item in results(finished)["rounds"].items():
         content = json.loads((finished / "rounds" / name / "training.json").read_text())
         labeled, unlabeled = content["train#dataset#data"], content["train#unlabeled_dataset#data"]
         assert sorted(entry["image"].split("image/")[1] for entry in labeled) == sorted(
-            tile.removeprefix("image/") for tile in one["outlined"]
+            tile.removeprefix("image/") for tile in item["outlined"]
         )
         assert len(unlabeled) == 8 - len(labeled)
         assert not any("label" in entry for entry in unlabeled)
@@ -155,11 +155,11 @@ def test_a_round_trains_on_the_outlined_tiles_and_hides_all_other_masks(finished
 def test_table_and_plot_show_every_round(finished):
     with (finished / "results.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    found = {f"seed{row['seed']}-{row['strategy']}-{row['outlined']}": row for row in rows}
-    assert set(found) == set(ROUNDS)
-    for name, one in results(finished)["rounds"].items():
-        assert float(found[name]["pooled_dice"]) == one["metrics"]["pooled_dice"]
-        assert 0 <= one["metrics"]["pooled_dice"] <= 1
+    result = {f"seed{row['seed']}-{row['strategy']}-{row['outlined']}": row for row in rows}
+    assert set(result) == set(ROUNDS)
+    for name, item in results(finished)["rounds"].items():
+        assert float(result[name]["pooled_dice"]) == item["metrics"]["pooled_dice"]
+        assert 0 <= item["metrics"]["pooled_dice"] <= 1
     with Image.open(finished / "dice.png") as picture:
         colors = {color for _, color in picture.convert("RGB").getcolors(2**20)}
         assert picture.size == (800, 550)
@@ -169,11 +169,11 @@ def test_table_and_plot_show_every_round(finished):
 
 def test_the_same_command_again_does_nothing_and_other_settings_are_refused(finished, program, phantom_dir, capsys):
     before = results(finished)
-    assert program.main(words(finished, phantom_dir)) == 0
-    said = capsys.readouterr().out
-    assert "3 rounds of 4 steps, 3 of them done" in said
-    assert "| tiles | disagreement | random |" in said
-    assert program.main(words(finished, phantom_dir, "--learning_rate", "0.1")) == 1
+    assert program.main(arguments(finished, phantom_dir)) == 0
+    output = capsys.readouterr().out
+    assert "3 rounds of 4 steps, 3 of them done" in output
+    assert "| tiles | disagreement | random |" in output
+    assert program.main(arguments(finished, phantom_dir, "--learning_rate", "0.1")) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert "has other settings: learning_rate was 0.001 and is 0.1; use these settings or another --output" in line
     assert results(finished) == before
@@ -181,24 +181,24 @@ def test_the_same_command_again_does_nothing_and_other_settings_are_refused(fini
 
 def test_the_same_seed_gives_the_same_network(finished, program, phantom_dir, tmp_path, monkeypatch):
     monkeypatch.setattr(program, "Children", Here)
-    assert program.main(words(tmp_path / "again", phantom_dir, "--budget", "2")) == 0
-    again, before = (results(folder)["rounds"][ROUNDS[0]] for folder in (tmp_path / "again", finished))
-    assert again["outlined"] == before["outlined"]
-    assert again["metrics"] == pytest.approx(before["metrics"], abs=1e-6)
-    assert again["scores"] == pytest.approx(before["scores"], abs=1e-6)
+    assert program.main(arguments(tmp_path / "again", phantom_dir, "--budget", "2")) == 0
+    repeated, before = (results(folder)["rounds"][ROUNDS[0]] for folder in (tmp_path / "again", finished))
+    assert repeated["outlined"] == before["outlined"]
+    assert repeated["metrics"] == pytest.approx(before["metrics"], abs=1e-6)
+    assert repeated["scores"] == pytest.approx(before["scores"], abs=1e-6)
 
 
 def test_a_stop_while_a_training_starts_leaves_none_behind(program, phantom_dir, tmp_path, monkeypatch, capsys):
     """Ctrl-C just when the process of the training exists, as a test or a person may meet it."""
 
     class Interrupted(subprocess.Popen):
-        def __init__(self, *words: Any, **more: Any) -> None:
-            super().__init__(*words, **more)
+        def __init__(self, *arguments: Any, **more: Any) -> None:
+            super().__init__(*arguments, **more)
             if more.get("start_new_session"):
                 signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(subprocess, "Popen", Interrupted)
-    assert program.main(words(tmp_path, phantom_dir)) == 130
+    assert program.main(arguments(tmp_path, phantom_dir)) == 130
     assert "stopped; repeat the command to resume" in capsys.readouterr().err
     monkeypatch.setattr("scripts.benchmarking.files.PATIENCE", 0.0)
     with OutputLock(tmp_path):
@@ -212,8 +212,8 @@ def test_a_stop_while_a_training_starts_leaves_none_behind(program, phantom_dir,
 def fast(program: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The program without networks: a score tells the last names to be in most doubt."""
 
-    def evaluate(config: Any, ckpt_dir: Path, test: Any, asked: dict[str, Any], score: str) -> tuple[dict, dict]:
-        return {"pooled_dice": 0.5}, {name: number / 10 for number, name in enumerate(sorted(asked))}
+    def evaluate(config: Any, ckpt_dir: Path, test: Any, pretrained: dict[str, Any], score: str) -> tuple[dict, dict]:
+        return {"pooled_dice": 0.5}, {name: number / 10 for number, name in enumerate(sorted(pretrained))}
 
     monkeypatch.setattr(program, "Children", Trained)
     monkeypatch.setattr(program, "evaluate", evaluate)
@@ -221,20 +221,20 @@ def fast(program: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def picked(output: Path) -> dict[str, list[str]]:
-    return {name: one["picked"] for name, one in results(output)["rounds"].items()}
+    return {name: item["picked"] for name, item in results(output)["rounds"].items()}
 
 
 def test_all_strategies_outline_step_by_step_up_to_the_budget(fast, phantom_dir, tmp_path):
     more = ["--strategies", "first", "disagreement", "diverse", "random", "--seeds", "0", "1", "--budget", "7"]
-    assert fast.main(words(tmp_path, phantom_dir, *more)) == 0
-    found = picked(tmp_path)
-    assert len(found) == 2 * (1 + 3 * 3 + 4)
+    assert fast.main(arguments(tmp_path, phantom_dir, *more)) == 0
+    result = picked(tmp_path)
+    assert len(result) == 2 * (1 + 3 * 3 + 4)
     tiles = {f"image/{path.name}" for path in (phantom_dir / "image").glob("patient0[1-4]_*.png")}
     assert len(tiles) == 8
     for seed in (0, 1):
         for strategy in ("first", "disagreement", "random", "diverse"):
-            start = found[f"seed{seed}-{'diverse' if strategy == 'diverse' else 'start'}-2"]
-            chosen = [name for count in (4, 6, 7) for name in found[f"seed{seed}-{strategy}-{count}"]]
+            start = result[f"seed{seed}-{'diverse' if strategy == 'diverse' else 'start'}-2"]
+            chosen = [name for count in (4, 6, 7) for name in result[f"seed{seed}-{strategy}-{count}"]]
             assert len(start + chosen) == len({*start, *chosen}) == 7
             assert {*start, *chosen} < tiles
             left = sorted(tiles - set(start))
@@ -242,11 +242,11 @@ def test_all_strategies_outline_step_by_step_up_to_the_budget(fast, phantom_dir,
                 assert chosen == left[:5]
             if strategy == "disagreement":
                 assert chosen == left[::-1][:5]
-    assert found["seed0-start-2"] != found["seed1-start-2"]
-    patients = {name.partition("_")[0] for name in found["seed0-diverse-2"]}
+    assert result["seed0-start-2"] != result["seed1-start-2"]
+    patients = {name.partition("_")[0] for name in result["seed0-diverse-2"]}
     assert len(patients) == 2, "the first tiles come from different patients"
-    assert fast.main([*words(tmp_path / "alone", phantom_dir, "--seeds", "1"), "--strategies", "diverse"]) == 0
-    assert picked(tmp_path / "alone") == {name: found[name] for name in ("seed1-diverse-2", "seed1-diverse-4")}
+    assert fast.main([*arguments(tmp_path / "alone", phantom_dir, "--seeds", "1"), "--strategies", "diverse"]) == 0
+    assert picked(tmp_path / "alone") == {name: result[name] for name in ("seed1-diverse-2", "seed1-diverse-4")}
 
 
 def test_draws_depend_on_seed_and_names_alone(fast, phantom_dir, tmp_path):
@@ -259,40 +259,42 @@ def test_draws_depend_on_seed_and_names_alone(fast, phantom_dir, tmp_path):
     (other / "phantom.json").write_text((phantom_dir / "phantom.json").read_text())
     (other / "heldout_100_seed0.json").write_text(json.dumps({**content, "training": content["training"][::-1]}))
     for name, data in (("one", phantom_dir), ("two", other)):
-        assert fast.main(words(tmp_path / name, data, "--strategies", "random", "--seeds", "3", "--budget", "8")) == 0
+        assert (
+            fast.main(arguments(tmp_path / name, data, "--strategies", "random", "--seeds", "3", "--budget", "8")) == 0
+        )
     assert picked(tmp_path / "one") == picked(tmp_path / "two")
 
 
 def test_a_larger_budget_and_more_seeds_go_on(fast, phantom_dir, tmp_path, capsys):
-    assert fast.main(words(tmp_path, phantom_dir)) == 0
+    assert fast.main(arguments(tmp_path, phantom_dir)) == 0
     before = picked(tmp_path)
-    assert fast.main(words(tmp_path, phantom_dir, "--budget", "6", "--seeds", "0", "1")) == 0
+    assert fast.main(arguments(tmp_path, phantom_dir, "--budget", "6", "--seeds", "0", "1")) == 0
     assert "10 rounds of 4 steps, 3 of them done" in capsys.readouterr().out
     after = picked(tmp_path)
     assert {name: after[name] for name in before} == before
 
 
 def test_a_warm_round_goes_on_with_the_last_network(fast, phantom_dir, tmp_path):
-    assert fast.main(words(tmp_path, phantom_dir, "--warm", "--budget", "6")) == 0
+    assert fast.main(arguments(tmp_path, phantom_dir, "--warm", "--budget", "6")) == 0
     handlers = {
         path.parent.name: json.loads(path.read_text()).get("+train#handlers")
         for path in tmp_path.glob("rounds/*/training.json")
     }
     assert handlers["seed0-start-2"] is None
     model = tmp_path / "rounds" / "seed0-random-4" / "models" / "model.pt"
-    assert [one["path"] for one in handlers["seed0-random-6"]] == [str(model)]
+    assert [item["path"] for item in handlers["seed0-random-6"]] == [str(model)]
 
 
 def test_a_training_that_fails_says_why(fast, phantom_dir, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(Trained, "exit_code", 1)
-    assert fast.main(words(tmp_path, phantom_dir)) == 1
+    assert fast.main(arguments(tmp_path, phantom_dir)) == 1
     last = capsys.readouterr().err.splitlines()[-1]
     assert "the training of seed0-start-2 failed: semi-moe: it went wrong (see " in last
     assert not (tmp_path / "results.json").exists()
 
 
 @pytest.mark.parametrize(
-    ("more", "said"),
+    ("more", "message"),
     [
         (["--budget", "9"], "has 8 tiles with masks in 'training' and 3 in 'test'; --budget 9 requires"),
         (["--budget", "1"], "--budget at least --start"),
@@ -306,11 +308,11 @@ def test_a_training_that_fails_says_why(fast, phantom_dir, tmp_path, monkeypatch
         (["--output", str(ROOT / "bundle")], "give a separate folder"),
     ],
 )
-def test_bad_input_is_one_sentence(fast, phantom_dir, tmp_path, capsys, more, said):
-    assert fast.main(words(tmp_path, phantom_dir, *more)) == 1
+def test_bad_input_is_one_sentence(fast, phantom_dir, tmp_path, capsys, more, message):
+    assert fast.main(arguments(tmp_path, phantom_dir, *more)) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("simulate_labeling: ")
-    assert said in line
+    assert message in line
     assert not list(tmp_path.glob("results*"))
 
 

@@ -26,7 +26,7 @@ def program(load_program: Callable[[str], ModuleType]) -> ModuleType:
 
 
 @pytest.fixture
-def words(tiny: dict[str, Any]) -> list[str]:
+def arguments(tiny: dict[str, Any]) -> list[str]:
     """Words of an evaluating run with a model that was never trained, and all of its pieces counted."""
     folder = Path(tiny["ckpt_dir"])
     folder.mkdir()
@@ -40,8 +40,8 @@ def words(tiny: dict[str, Any]) -> list[str]:
     ]
 
 
-def test_it_prints_a_table_and_words_that_the_evaluating_run_takes(program, words, tmp_path, capsys, phantom_dir):
-    assert program.main([*words, *TRY]) == 0
+def test_it_prints_a_table_and_words_that_the_evaluating_run_takes(program, arguments, tmp_path, capsys, phantom_dir):
+    assert program.main([*arguments, *TRY]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("2 validation images, 3 settings, best object_dice first")
     assert lines[1].split() == ["seed_level", "boundary_level", "object_dice", "object_f1"]
@@ -52,26 +52,26 @@ def test_it_prints_a_table_and_words_that_the_evaluating_run_takes(program, word
     assert lines[5].split()[0] == "components"
     assert lines[-1] == f"--watershed#seed_level {rows[0][0]} --watershed#boundary_level {rows[0][1]}"
     assert not (tmp_path / "output").exists(), "choosing writes nothing"
-    last = [*words, *lines[-1].split()]
+    last = [*arguments, *lines[-1].split()]
     capsys.readouterr()
     assert program.main([*last, *TRY]) == 0
     marked = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("* "))
     assert marked.split()[1:3] == rows[0][:2]
 
 
-def test_the_best_is_the_smallest_of_a_distance(program, words, capsys):
-    assert program.main([*words, *TRY, "--score", "object_hausdorff"]) == 0
+def test_the_best_is_the_smallest_of_a_distance(program, arguments, capsys):
+    assert program.main([*arguments, *TRY, "--score", "object_hausdorff"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].split()[2:] == ["object_hausdorff", "object_dice", "object_f1"]
     figures = [float(line.removeprefix("*").split()[2]) for line in lines[2:5]]
     assert figures == sorted(figures)
 
 
-def test_the_scores_are_those_of_the_validation_part(program, words, tiny, capsys):
+def test_the_scores_are_those_of_the_validation_part(program, arguments, tiny, capsys):
     """An evaluating run that is pointed there gives the same figures."""
     from monai.bundle import ConfigParser
 
-    assert program.main([*words, "--try", "seed_level=0.2"]) == 0
+    assert program.main([*arguments, "--try", "seed_level=0.2"]) == 0
     shown = [line.removeprefix("*").split() for line in capsys.readouterr().out.splitlines()[2:4]]
     shown = next(row for row in shown if row[0] == "0.2")
     parser = ConfigParser()
@@ -85,45 +85,45 @@ def test_the_scores_are_those_of_the_validation_part(program, words, tiny, capsy
     assert [float(cell) for cell in shown[1:]] == pytest.approx(expected, abs=1e-4)
 
 
-def said(program: ModuleType, words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+def said(program: ModuleType, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     """The sentence with which the program fails."""
     capsys.readouterr()
-    assert program.main(words) == 1
+    assert program.main(arguments) == 1
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("tune_postprocessing: ")
     return last
 
 
-def test_the_test_part_is_refused(program, words, tiny, capsys, phantom_dir):
+def test_the_test_part_is_refused(program, arguments, tiny, capsys, phantom_dir):
     data = ["--validate#dataset#data", "$@data#datalist['test']"]
     assert "tuned on the validation part of the data list; omit --validate#dataset#data" in said(
-        program, [*words, *data], capsys
+        program, [*arguments, *data], capsys
     )
     entries = json.loads((phantom_dir / tiny["data_list"]).read_text(encoding="utf-8"))["test"]
     entries = [{key: str(phantom_dir / entry[key]) for key in ("image", "label")} for entry in entries]
     lists = {"training": [], "unlabeled": [], "validation": entries[:1], "test": entries}
     assert f"1 validation images are also test images, for example {entries[0]['image']}; tuning on them" in said(
-        program, [*words, "--data#datalist", str(lists)], capsys
+        program, [*arguments, "--data#datalist", str(lists)], capsys
     )
     lists = {**lists, "validation": []}
-    assert "validation" in said(program, [*words, "--data#datalist", str(lists)], capsys)
+    assert "validation" in said(program, [*arguments, "--data#datalist", str(lists)], capsys)
 
 
-def test_what_is_wrong_is_the_last_line(program, words, capsys, tmp_path):
-    plain = [str(FILES[:2]) if word == str(FILES) else word for word in words]
+def test_what_is_wrong_is_the_last_line(program, arguments, capsys, tmp_path):
+    plain = [str(FILES[:2]) if word == str(FILES) else word for word in arguments]
     assert "add 'configs/evaluate.json' and" in said(program, plain, capsys)
     assert "the watershed has no setting 'level'; choose from seed_level, " in said(
-        program, [*words, "--try", "level=1"], capsys
+        program, [*arguments, "--try", "level=1"], capsys
     )
-    assert "seed_level is 3; a signed distance needs" in said(program, [*words, "--try", "seed_level=3"], capsys)
+    assert "seed_level is 3; a signed distance needs" in said(program, [*arguments, "--try", "seed_level=3"], capsys)
     supervised = str([FILES[0], str(ROOT / "configs/methods/supervised.yaml"), *FILES[1:]])
-    words = [supervised if word == str(FILES) else word for word in words]
-    words[words.index("--ckpt_dir") + 1] = str(tmp_path / "nowhere")
-    assert f"no model at {tmp_path / 'nowhere' / 'model.pt'}; train first" in said(program, words, capsys)
+    arguments = [supervised if word == str(FILES) else word for word in arguments]
+    arguments[arguments.index("--ckpt_dir") + 1] = str(tmp_path / "nowhere")
+    assert f"no model at {tmp_path / 'nowhere' / 'model.pt'}; train first" in said(program, arguments, capsys)
 
 
 @pytest.mark.parametrize("stray", [["stray"], ["--seed"], ["--try", "seed_level"], ["--try", "seed_level=a,b"]])
-def test_a_wrong_command_line_ends_with_2(program, words, stray, capsys):
+def test_a_wrong_command_line_ends_with_2(program, arguments, stray, capsys):
     with pytest.raises(SystemExit) as ended:
-        program.main([*words, *stray])
+        program.main([*arguments, *stray])
     assert ended.value.code == 2

@@ -28,7 +28,7 @@ class Teacher(nn.Module):
     def __init__(self, generalist: Tensor, specialists: Tensor) -> None:
         super().__init__()
         self.answers: Heads = {"seg": generalist.log()}
-        self.answers |= {f"specialist_{own}": one.log() for own, one in enumerate(specialists, start=1)}
+        self.answers |= {f"specialist_{own}": item.log() for own, item in enumerate(specialists, start=1)}
         self.asked = 0
 
     def heads(self, image: Tensor) -> Heads:

@@ -200,9 +200,9 @@ class Careless:
 def test_a_pseudo_labeler_cannot_leak_gradient() -> None:
     network = Toy()
     term = ConsistencyTerm(Careless(network), {"seg": soft_mse})
-    found = backward(network, step_of(network, term)(batch(), unlabeled_batch(), 0.0)["loss"])
+    result = backward(network, step_of(network, term)(batch(), unlabeled_batch(), 0.0)["loss"])
     assert network.graphs == [True, False, True]
-    assert all(gradient.any() == name.startswith("branches.seg.") for name, gradient in found.items())
+    assert all(gradient.any() == name.startswith("branches.seg.") for name, gradient in result.items())
 
 
 def semi_moe_step(**arguments: Any) -> tuple[SemiMoE, Step]:
@@ -230,14 +230,14 @@ def full_batch() -> Batch:
 @pytest.mark.parametrize("shared_encoder", [False, True])
 def test_the_gates_of_semi_moe_teach_the_experts_and_learn_nothing_from_it(shared_encoder: bool) -> None:
     network, step = semi_moe_step(shared_encoder=shared_encoder)
-    found = backward(network, step(full_batch(), unlabeled_batch(side=32), 1.0)["loss"])
-    source = {name for name in found if name.startswith("tasks.")}
+    result = backward(network, step(full_batch(), unlabeled_batch(side=32), 1.0)["loss"])
+    source = {name for name in result if name.startswith("tasks.")}
     assert source
-    assert not any(found[name].any() for name in source)
+    assert not any(result[name].any() for name in source)
     # a bias before batch normalization moves nothing; rounding is all that it gets
-    experts = {name for name in found.keys() - source if not name.endswith("conv.bias")}
+    experts = {name for name in result.keys() - source if not name.endswith("conv.bias")}
     assert {name.split(".")[0] for name in experts} == {"encoders", "decoders", "expert_heads"}
-    assert all(found[name].isfinite().all() and found[name].any() for name in experts)
+    assert all(result[name].isfinite().all() and result[name].any() for name in experts)
 
 
 def test_semi_moe_logs_parts_and_gate_weights_of_both_streams() -> None:
@@ -580,9 +580,9 @@ def test_balance_teaches_the_gates() -> None:
     network, _ = semi_moe_step()
     terms = {"balance": BalanceRegularizer("gate_seg", ConstantRamp(1.0))}
     step = Step(network, {"seg": "label"}, {"seg": DICE}, WeightedSum({"seg": 0.0}), regularizers=terms)
-    found = backward(network, step(full_batch(), unlabeled_batch(side=32), 0.0)["loss"])
-    assert found["tasks.seg.gate.rest.2.weight"].any()
-    assert not found["tasks.sdf.gate.rest.2.weight"].any()
+    result = backward(network, step(full_batch(), unlabeled_batch(side=32), 0.0)["loss"])
+    assert result["tasks.seg.gate.rest.2.weight"].any()
+    assert not result["tasks.sdf.gate.rest.2.weight"].any()
 
 
 def test_targets_and_losses_name_the_same_heads() -> None:
@@ -622,11 +622,11 @@ def test_the_unlabeled_pass_may_come_first_for_the_running_statistics() -> None:
 def test_views_and_toys_keep_their_protocols() -> None:
     """What the tests above rely on: a view draws anew each time and leaves the batch as it is."""
     images = unlabeled_batch()
-    kept = images["image"].clone()
+    saved = images["image"].clone()
     views: list[View] = [Flip(), Noise()]
     for view in views:
-        assert not torch.equal(view(images).batch["image"], kept)
-    assert torch.equal(images["image"], kept)
+        assert not torch.equal(view(images).batch["image"], saved)
+    assert torch.equal(images["image"], saved)
     assert mse_loss(Noise()(images).batch["image"], Noise()(images).batch["image"]) > 0
 
 

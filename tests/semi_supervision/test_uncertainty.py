@@ -68,7 +68,7 @@ def test_the_label_is_the_mean_over_the_passes() -> None:
 def test_pixels_count_by_the_entropy_of_the_mean_and_a_threshold_that_rises() -> None:
     """Three classes. Threshold 0.75 ln 3 at the start, 0.875 ln 3 half-way, ln 3 at the end."""
     answers = [(0.9, 0.05, 0.05), (0.6, 0.3, 0.1), (0.5, 0.3, 0.2), (0.35, 0.35, 0.3), (1 / 3, 1 / 3, 1 / 3)]
-    shares = [entropy(*answer) / math.log(3) for answer in answers]
+    shares = [entropy(*output) / math.log(3) for output in answers]
     assert shares[0] < 0.75 < shares[1] < 0.875 < shares[2] < shares[3] < 1.0
     image = torch.tensor(answers).T.reshape(1, 3, 1, 5).log()
     image[..., 4] = 0.0

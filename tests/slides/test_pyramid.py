@@ -40,10 +40,10 @@ def small_disk() -> Iterator[Callable[[int], None]]:
 def filled(mask: np.ndarray, block: int = 300, mpp: float | None = 0.5, shuffled: bool = True) -> MaskPyramid:
     """Return a pyramid filled with blocks whose borders are not those of tiles."""
     built = MaskPyramid((mask.shape[1], mask.shape[0]), mpp, tile=128)
-    places = list(itertools.product(range(0, mask.shape[0], block), range(0, mask.shape[1], block)))
+    positions = list(itertools.product(range(0, mask.shape[0], block), range(0, mask.shape[1], block)))
     if shuffled:
-        np.random.default_rng(0).shuffle(places)
-    for y, x in places:
+        np.random.default_rng(0).shuffle(positions)
+    for y, x in positions:
         built.put(int(x), int(y), mask[y : y + block, x : x + block])
     return built
 
@@ -151,8 +151,8 @@ def test_a_large_file_is_a_bigtiff(tmp_path: Path, mask, monkeypatch):
 def test_the_majority_of_four_wins_and_the_highest_of_those_that_tie():
     for four in itertools.product([0, 1, 2, 255], repeat=4):
         most = max(map(four.count, four))
-        (found,) = majority(np.array(four, np.uint8).reshape(2, 2)).ravel()
-        assert found == max(value for value in four if four.count(value) == most)
+        (result,) = majority(np.array(four, np.uint8).reshape(2, 2)).ravel()
+        assert result == max(value for value in four if four.count(value) == most)
 
 
 def test_classes_stay_classes(tmp_path: Path):
@@ -184,8 +184,8 @@ def test_a_later_block_takes_the_place_of_an_earlier_one(tmp_path: Path):
 
 def test_a_mask_may_be_written_twice_and_added_to_in_between(tmp_path: Path):
     built = MaskPyramid((200, 200), tile=128)
-    for place in (10, 150):
-        built.put(place, place, np.ones((9, 9), np.uint8))
+    for path in (10, 150):
+        built.put(path, path, np.ones((9, 9), np.uint8))
         built.write(tmp_path / "mask.ome.tif")
     assert tifffile.imread(tmp_path / "mask.ome.tif").sum() == 2 * 81
 

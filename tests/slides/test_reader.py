@@ -40,29 +40,29 @@ def cut(pixels, x, y, width, height):
 
 
 @pytest.mark.parametrize("kind", ["pyramid", "subifd", "ome", "tiled", "plain", "striped"])
-@pytest.mark.parametrize("place", PLACES)
-def test_tifffile_gives_the_pixels_of_every_level(write_slide, pyramid, kind, place):
+@pytest.mark.parametrize("path", PLACES)
+def test_tifffile_gives_the_pixels_of_every_level(write_slide, pyramid, kind, path):
     with open_slide(write_slide(kind), "tifffile") as slide:
         assert slide.size == (203, 141)
         expected = [(1, (203, 141)), (2, (101, 70)), (4, (50, 35))]
         assert [(level.downsample, level.size) for level in slide.levels] in (expected, expected[:1])
         for index in range(len(slide.levels)):
-            pixels = slide.read(index, *place)
+            pixels = slide.read(index, *path)
             assert pixels.dtype == np.uint8
-            np.testing.assert_array_equal(pixels, cut(pyramid[index], *place))
+            np.testing.assert_array_equal(pixels, cut(pyramid[index], *path))
     assert len(slide.levels) == (3 if kind in ("pyramid", "subifd", "ome") else 1)
 
 
 @needs_openslide
-@pytest.mark.parametrize("place", PLACES)
-def test_openslide_gives_the_same(write_slide, pyramid, place):
+@pytest.mark.parametrize("path", PLACES)
+def test_openslide_gives_the_same(write_slide, pyramid, path):
     with open_slide(write_slide("pyramid"), "openslide") as slide:
         assert [(level.downsample, level.size) for level in slide.levels] == [
             (1, (203, 141)),
             (2, (101, 70)),
             (4, (50, 35)),
         ]
-        np.testing.assert_array_equal(slide.read(0, *place), cut(pyramid[0], *place))
+        np.testing.assert_array_equal(slide.read(0, *path), cut(pyramid[0], *path))
         inner = slide.read(1, 40, 30, 20, 20).astype(int)  # this level's size is no half of the slide's: see the class
         assert np.abs(inner - pyramid[1][30:50, 40:60]).mean() < 8
 
@@ -241,8 +241,8 @@ def test_flipped_bits_are_told_or_read(tmp_path, picture, seed):
     tifffile.imwrite(path, picture, tile=(64, 64), photometric="rgb", compression="zlib")
     content = bytearray(path.read_bytes())
     chosen = np.random.default_rng(seed)
-    for place in chosen.integers(4, 300, 2):
-        content[place] ^= 1 << chosen.integers(8)
+    for folder in chosen.integers(4, 300, 2):
+        content[folder] ^= 1 << chosen.integers(8)
     path.write_bytes(content)
     with contextlib.suppress(SlideError), open_slide(path) as slide:
         assert slide.read(0, 0, 0, 50, 50).shape == (50, 50, 3)

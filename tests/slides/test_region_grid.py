@@ -36,14 +36,14 @@ def tissue_of(size, seed, share=0.2):
     return Tissue(cells, 5.0, Scale(size, 1.0, 1.0))
 
 
-def both(network, size, overlap, found, beyond=0):
+def both(network, size, overlap, chosen, beyond=0):
     """Return the largest difference between predictions of regions and the whole, in cores and ``beyond`` px on."""
     inferer = SlidingWindowInferer(roi_size=(WINDOW, WINDOW), overlap=overlap, mode="gaussian", sw_batch_size=4)
     image = torch.randn(1, 3, size[1], size[0], generator=torch.Generator().manual_seed(1))
     worst = 0.0
     with torch.no_grad():
         whole = inferer(image, network)
-        for region in found:
+        for region in chosen:
             outer, inner, core = region.padded, region.inner, region.core
             part = inferer(image[..., outer.y0 : outer.y1, outer.x0 : outer.x1], network)
             ends = min(core.y1 + beyond, size[1]), min(core.x1 + beyond, size[0])
@@ -59,34 +59,34 @@ def both(network, size, overlap, found, beyond=0):
 @pytest.mark.parametrize("beyond", [False, True])
 def test_each_core_is_predicted_as_in_the_whole(network, size, overlap, beyond):
     for tissue in (None, tissue_of(size, 3)):
-        found = regions(size, WINDOW, overlap, 40, tissue, needs_beyond=beyond)
-        assert both(network, size, overlap, found, beyond=int(beyond)) < 1e-5
+        chosen = regions(size, WINDOW, overlap, 40, tissue, needs_beyond=beyond)
+        assert both(network, size, overlap, chosen, beyond=int(beyond)) < 1e-5
 
 
 def test_a_short_core_at_the_end_sees_the_last_window(network):
     tissue = Tissue(np.zeros((19, 19), bool), 5.0, Scale((94, 94), 1.0, 1.0))
     tissue.mask[18, 18] = True
-    found = regions((94, 94), WINDOW, 0.25, 40, tissue)
-    assert [region.core for region in found] == [Box(90, 90, 94, 94)]
-    assert both(network, (94, 94), 0.25, found) < 1e-5
+    chosen = regions((94, 94), WINDOW, 0.25, 40, tissue)
+    assert [region.core for region in chosen] == [Box(90, 90, 94, 94)]
+    assert both(network, (94, 94), 0.25, chosen) < 1e-5
 
 
 def test_windows_may_be_oblong(network):
-    found = regions((90, 70), (24, 16), 0.5, 30)
-    assert {region.core.x0 % 12 for region in found} == {region.core.y0 % 8 for region in found} == {0}
-    assert found[1].padded == Box(12, 0, 60, 32)
+    chosen = regions((90, 70), (24, 16), 0.5, 30)
+    assert {region.core.x0 % 12 for region in chosen} == {region.core.y0 % 8 for region in chosen} == {0}
+    assert chosen[1].padded == Box(12, 0, 60, 32)
 
 
 def test_the_halo_is_needed(network):
-    found = regions((100, 90), WINDOW, 0.5, 40, needs_beyond=False)
-    bare = [dataclasses.replace(region, padded=region.core) for region in found]
+    chosen = regions((100, 90), WINDOW, 0.5, 40, needs_beyond=False)
+    bare = [dataclasses.replace(region, padded=region.core) for region in chosen]
     assert both(network, (100, 90), 0.5, bare) > 1e-3
     shorter = [
         dataclasses.replace(region, padded=region.padded._replace(x1=max(region.padded.x1 - 12, region.core.x1)))
-        for region in found
+        for region in chosen
     ]
     assert both(network, (100, 90), 0.5, shorter) > 1e-3
-    assert both(network, (100, 90), 0.5, found, beyond=1) > 1e-3  # one stride more is needed for the pixel behind
+    assert both(network, (100, 90), 0.5, chosen, beyond=1) > 1e-3  # one stride more is needed for the pixel behind
 
 
 @pytest.mark.parametrize("within", [Box(31, 5, 77, 83), Box(0, 40, 100, 41), Box(70, 80, 100, 90), Box(50, 50, 51, 51)])
@@ -94,15 +94,15 @@ def test_the_halo_is_needed(network):
 def test_a_box_is_predicted_as_in_the_whole(network, within, overlap):
     size = (100, 90)
     for tissue in (None, tissue_of(size, 3, share=0.5)):
-        found = regions(size, WINDOW, overlap, 40, tissue, needs_beyond=True, within=within)
-        assert found
-        assert both(network, size, overlap, found, beyond=1) < 1e-5
+        chosen = regions(size, WINDOW, overlap, 40, tissue, needs_beyond=True, within=within)
+        assert chosen
+        assert both(network, size, overlap, chosen, beyond=1) < 1e-5
         count = np.zeros((90, 100), int)
-        for region in found:
+        for region in chosen:
             count[region.core.y0 : region.core.y1, region.core.x0 : region.core.x1] += 1
         inside = np.s_[within.y0 : within.y1, within.x0 : within.x1]
-        wanted = np.ones((90, 100), bool) if tissue is None else tissue.mask.repeat(5, axis=0).repeat(5, axis=1)
-        assert (count[inside] >= wanted[inside]).all()
+        expected = np.ones((90, 100), bool) if tissue is None else tissue.mask.repeat(5, axis=0).repeat(5, axis=1)
+        assert (count[inside] >= expected[inside]).all()
         assert count.max() == 1
         assert count[inside].sum() == count.sum()
 
@@ -115,9 +115,9 @@ def test_the_box_of_all_is_all():
 @pytest.mark.parametrize("size", [*SIZES, (1000, 777)])
 @pytest.mark.parametrize("block", [1, 40, 64, 5000])
 def test_cores_cover_the_slide_once_row_by_row(size, block):
-    found = regions(size, WINDOW, 0.5, block)
+    chosen = regions(size, WINDOW, 0.5, block)
     count = np.zeros((size[1], size[0]), int)
-    for region in found:
+    for region in chosen:
         core, padded = region.core, region.padded
         count[core.y0 : core.y1, core.x0 : core.x1] += 1
         assert core.x0 % 12 == core.y0 % 12 == 0
@@ -127,17 +127,17 @@ def test_cores_cover_the_slide_once_row_by_row(size, block):
         for start, end, whole in ((core.x0, core.x1, size[0]), (core.y0, core.y1, size[1])):
             assert end - start >= WINDOW or end < whole or start == 0  # no short rest at the end
     assert (count == 1).all()
-    places = [(region.core.y0, region.core.x0) for region in found]
-    assert places == sorted(places)
+    positions = [(region.core.y0, region.core.x0) for region in chosen]
+    assert positions == sorted(positions)
 
 
 def test_only_blocks_with_tissue_remain_and_shrink_to_it():
     size = (1000, 800)
     mask = np.zeros((80, 100), bool)
     mask[30, 41] = mask[33, 45] = True  # px 410 to 460, 300 to 340; cells of 10 px
-    found = regions(size, WINDOW, 0.5, 240, Tissue(mask, 10.0, Scale(size, 1.0, 1.0)))
-    assert [region.core for region in found] == [Box(408, 300, 468, 348)]
-    assert found[0].inner == Box(12, 12, 72, 60)
+    chosen = regions(size, WINDOW, 0.5, 240, Tissue(mask, 10.0, Scale(size, 1.0, 1.0)))
+    assert [region.core for region in chosen] == [Box(408, 300, 468, 348)]
+    assert chosen[0].inner == Box(12, 12, 72, 60)
     mask[:] = False
     assert regions(size, WINDOW, 0.5, 240, Tissue(mask, 10.0, Scale(size, 1.0, 1.0))) == []
     mask[79, 99] = True
@@ -153,8 +153,8 @@ def test_all_tissue_lies_in_cores(size):
         core = region.core
         covered[core.y0 : core.y1, core.x0 : core.x1] = True
         assert tissue.any(*core)
-    wanted = tissue.mask.repeat(5, axis=0).repeat(5, axis=1)[: size[1], : size[0]]
-    assert not (wanted & ~covered).any()
+    expected = tissue.mask.repeat(5, axis=0).repeat(5, axis=1)[: size[1], : size[0]]
+    assert not (expected & ~covered).any()
     assert covered.mean() < 0.95
 
 

@@ -76,9 +76,9 @@ def test_a_coarse_level_shows_the_same_places(tmp_path):
         scale = scale_of(slide, 1.1, mpp=0.25)
         assert scale.best_level(slide.levels) == 2
         width, height = scale.working_size
-        found = read_working(slide, scale, 0, 0, width, height).astype(np.float32)
-    assert np.abs(found - expected)[1:-1, 1:-1].max() <= 1.6  # gradients of 4.4 a working pixel: a shift would show
-    assert abs((found - expected)[1:-1, 1:-1].mean()) < 0.6
+        result = read_working(slide, scale, 0, 0, width, height).astype(np.float32)
+    assert np.abs(result - expected)[1:-1, 1:-1].max() <= 1.6  # gradients of 4.4 a working pixel: a shift would show
+    assert abs((result - expected)[1:-1, 1:-1].mean()) < 0.6
 
 
 def test_places_between_pixels_are_interpolated_and_the_border_goes_on():

@@ -38,9 +38,9 @@ def tissue_picture() -> np.ndarray:
 
 def slide_file(folder: Path, mpp: float | None, pixels: np.ndarray | None = None) -> Path:
     path = folder / "slide.tif"
-    told = {} if mpp is None else {"resolution": (1e4 / mpp, 1e4 / mpp), "resolutionunit": "CENTIMETER"}
+    tags = {} if mpp is None else {"resolution": (1e4 / mpp, 1e4 / mpp), "resolutionunit": "CENTIMETER"}
     with tifffile.TiffWriter(path) as writer:
-        writer.write(tissue_picture() if pixels is None else pixels, tile=(64, 64), photometric="rgb", **told)
+        writer.write(tissue_picture() if pixels is None else pixels, tile=(64, 64), photometric="rgb", **tags)
     return path
 
 
@@ -80,8 +80,8 @@ def as_one_image(mpp: float, classes: int = 2) -> np.ndarray:
     return back["pred"].argmax(0).T.numpy()
 
 
-def run(made: SlideSegmenter, path: Path) -> dict:
-    return made(None, {IMAGE: str(path)})[0]
+def run(inference: SlideSegmenter, path: Path) -> dict:
+    return inference(None, {IMAGE: str(path)})[0]
 
 
 @pytest.mark.parametrize(("mpp", "classes", "workers"), [(1.0, 2, 0), (0.5, 2, 1), (0.37, 3, 0), (1.6, 2, 0)])
@@ -90,11 +90,11 @@ def test_the_mask_is_that_of_the_picture_as_one_image(tmp_path, mpp, classes, wo
     record = run(segmenter(tmp_path, classes, num_workers=workers), path)
     files = [Path(file) for file in record[FILES]]
     assert [file.name for file in files] == ["slide_mask.ome.tif", "slide.geojson"]
-    found = tifffile.imread(files[0], level=0)
-    assert found.shape == (HEIGHT, WIDTH)
+    result = tifffile.imread(files[0], level=0)
+    assert result.shape == (HEIGHT, WIDTH)
     expected = as_one_image(mpp, classes)
     assert len(np.unique(expected)) == classes
-    agreement = (found == (expected * 255 if classes == 2 else expected)).mean()
+    agreement = (result == (expected * 255 if classes == 2 else expected)).mean()
     assert agreement == 1.0 if mpp == 1.0 else agreement > 0.998
     with tifffile.TiffFile(files[0]) as file:
         assert f'PhysicalSizeX="{mpp}"' in file.ome_metadata
@@ -107,7 +107,7 @@ def test_the_mask_is_that_of_the_picture_as_one_image(tmp_path, mpp, classes, wo
         assert shape.is_valid
         area[names[feature["properties"]["classification"]["name"]]] += shape.area
         assert feature["properties"]["measurements"]["Area um^2"] == pytest.approx(shape.area * mpp**2)
-    classes_found = found // 255 if classes == 2 else found
+    classes_found = result // 255 if classes == 2 else result
     for value in range(1, classes):
         assert area[value] == (classes_found == value).sum()
         assert ndimage.label(classes_found == value)[1] == sum(
@@ -122,11 +122,11 @@ def test_glass_is_left_out_and_tissue_is_not(tmp_path):
 
     path = slide_file(tmp_path, 1.0)
     record = run(segmenter(tmp_path, find_tissue=tissue), path)
-    found, expected = tifffile.imread(record[FILES][0], level=0) > 0, as_one_image(1.0) > 0
+    result, expected = tifffile.imread(record[FILES][0], level=0) > 0, as_one_image(1.0) > 0
     assert 0.6 < record[FACTS]["share predicted"] < 0.95
     with open_slide(path) as slide:
         where = tissue(slide, scale_of(slide, 1.0)).at(0, 0, WIDTH, HEIGHT)
-    assert np.array_equal(found, expected & where)
+    assert np.array_equal(result, expected & where)
     assert where[:, :330].mean() > 0.9
     assert expected[:, 370:].any(), "the network calls glass gland"
     assert not where[:, 370:].any()
@@ -216,7 +216,7 @@ def test_names_and_colors_fit_the_classes(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "expected"),
     [
         ({"block": 0}, "block is 0 px; write 1 or more"),
         ({"min_area": -5}, "min_area is -5 px; write 0 or more"),
@@ -228,8 +228,8 @@ def test_names_and_colors_fit_the_classes(tmp_path):
         ({"outputs": [find_tissue]}, "slides support only the outputs mask and GeoJSON"),
     ],
 )
-def test_settings_that_cannot_be_are_refused_before_any_slide(tmp_path, changes, told):
-    with pytest.raises(ValueError, match=told):
+def test_settings_that_cannot_be_are_refused_before_any_slide(tmp_path, changes, expected):
+    with pytest.raises(ValueError, match=expected):
         segmenter(tmp_path, **changes)
 
 
@@ -262,18 +262,18 @@ def drawn(shapes: list) -> np.ndarray:
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_box_holds_what_the_whole_slide_has_there(tmp_path, mpp, classes, workers):
     path = slide_file(tmp_path, mpp)
-    made = segmenter(tmp_path, classes, num_workers=workers, find_tissue=tissue_of)
-    whole = run(made, path)
-    (record,) = made(None, {IMAGE: str(path), "box": BOX})
+    inference = segmenter(tmp_path, classes, num_workers=workers, find_tissue=tissue_of)
+    whole = run(inference, path)
+    (record,) = inference(None, {IMAGE: str(path), "box": BOX})
     expected = tifffile.imread(whole[FILES][0], level=0)
-    found = tifffile.imread(record[FILES][0], level=0)
+    result = tifffile.imread(record[FILES][0], level=0)
     x, y, width, height = BOX
     inside = np.s_[y : y + height, x : x + width]
     # The same windows see the same pixels: no margin at the sides, and a difference only where two scores are equal but
     # for rounding.
-    assert (found[inside] == expected[inside]).mean() > 0.9999
-    found[inside] = 0
-    assert not found.any()
+    assert (result[inside] == expected[inside]).mean() > 0.9999
+    result[inside] = 0
+    assert not result.any()
     shapes = shapes_of(record)
     assert (drawn(shapes)[inside] == (expected[inside] > 0)).mean() > 0.9999
     assert all(shapely.box(x, y, x + width, y + height).covers(shape) for shape in shapes)
@@ -287,17 +287,17 @@ def test_a_box_holds_what_the_whole_slide_has_there(tmp_path, mpp, classes, work
 @pytest.mark.parametrize("mpp", [1.0, 0.37])
 def test_a_box_around_all_is_the_whole_slide(tmp_path, mpp):
     path = slide_file(tmp_path, mpp)
-    made = segmenter(tmp_path, find_tissue=tissue_of)
-    whole = run(made, path)
-    (record,) = made(None, {IMAGE: str(path), "box": [-5, -10, WIDTH + 30, HEIGHT + 10]})
-    for one, other in zip(whole[FILES], record[FILES], strict=True):
-        assert Path(one).read_bytes() == Path(other).read_bytes()
-        assert one != other
+    inference = segmenter(tmp_path, find_tissue=tissue_of)
+    whole = run(inference, path)
+    (record,) = inference(None, {IMAGE: str(path), "box": [-5, -10, WIDTH + 30, HEIGHT + 10]})
+    for first, second in zip(whole[FILES], record[FILES], strict=True):
+        assert Path(first).read_bytes() == Path(second).read_bytes()
+        assert first != second
     assert whole[FACTS]["blocks"] == record[FACTS]["blocks"]
 
 
 @pytest.mark.parametrize(
-    ("box", "told"),
+    ("box", "expected"),
     [
         ((WIDTH, 0, 10, 10), "lies outside of .*slide.tif, which has 420 x 310 px; give one inside"),
         ((-20, 3, 20, 10), "lies outside of"),
@@ -308,10 +308,10 @@ def test_a_box_around_all_is_the_whole_slide(tmp_path, mpp):
         ("here", "is invalid"),
     ],
 )
-def test_a_box_that_cannot_be_is_told(tmp_path, box, told):
+def test_a_box_that_cannot_be_is_told(tmp_path, box, expected):
     path = slide_file(tmp_path, 1.0)
     (record,) = segmenter(tmp_path)(None, {IMAGE: str(path), "box": box})
-    assert re.search(told, record[FAILED])
+    assert re.search(expected, record[FAILED])
     assert list(tmp_path.iterdir()) == [path]
 
 

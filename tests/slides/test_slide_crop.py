@@ -68,9 +68,9 @@ def test_working_pixels_on_the_grid_of_the_slide_are_those_of_the_slide(write_sl
         view = SlideView(slide, (40, 28, 120, 80))
         for pixel_size, ratio in ((0.5, 1), (1.0, 2), (2.0, 4)):
             x, y = 40 // ratio, 28 // ratio
-            found = read_working(view, scale_of(view, pixel_size), 3, 2, 20, 15)
+            result = read_working(view, scale_of(view, pixel_size), 3, 2, 20, 15)
             expected = read_working(slide, scale_of(slide, pixel_size), x + 3, y + 2, x + 20, y + 15)
-            np.testing.assert_array_equal(found, expected)
+            np.testing.assert_array_equal(result, expected)
 
 
 def test_what_reaches_over_the_border_is_cut_and_what_lies_beside_is_refused(write_slide):
@@ -123,10 +123,10 @@ def test_the_working_pixels_of_a_box_decide_all_of_it():
     for ratio in (1.0, 2.0, 2.7, 0.6, 3.957):
         scale = Scale((203, 141), 1.0, ratio)
         for box in (Box(0, 0, 203, 141), Box(17, 30, 18, 31), Box(101, 57, 160, 140), Box(202, 140, 203, 141)):
-            found = working_box(box, scale)
+            result = working_box(box, scale)
             for low, high, start, end, axis in (
-                (box.x0, box.x1, found.x0, found.x1, 0),
-                (box.y0, box.y1, found.y0, found.y1, 1),
+                (box.x0, box.x1, result.x0, result.x1, 0),
+                (box.y0, box.y1, result.y0, result.y1, 1),
             ):
                 owners = np.minimum(np.floor(np.arange(low, high) / ratio + 1e-9), scale.working_size[axis] - 1)
                 assert start == owners.min()
@@ -135,29 +135,29 @@ def test_the_working_pixels_of_a_box_decide_all_of_it():
 
 
 def test_tissue_of_a_box_is_asked_in_pixels_of_the_slide(write_slide):
-    seen = []
+    recorded = []
 
     def look(view, scale):
-        seen.append((view.size, scale.size))
-        found = find_tissue(view, scale, resolution=2.0, margin=0.0, least=0.0, holes=0.0)
-        mask = np.zeros_like(found.mask)
+        recorded.append((view.size, scale.size))
+        result = find_tissue(view, scale, resolution=2.0, margin=0.0, least=0.0, holes=0.0)
+        mask = np.zeros_like(result.mask)
         mask[1, 3] = True  # cells of 4 px: view px 12 to 16, 4 to 8
-        return Tissue(mask, found.cell, found.scale)
+        return Tissue(mask, result.cell, result.scale)
 
     with open_slide(write_slide("pyramid")) as slide:
         scale = scale_of(slide, 0.5)
         assert tissue_near(look, slide, scale, None).corner == (0, 0)
         slide.mpp = 100.0  # so that the surroundings are small
-        found = tissue_near(look, slide, Scale(slide.size, 100.0, 100.0), Box(101, 57, 120, 80))
-        assert seen == [((203, 141), (203, 141)), ((130 - 88, 90 - 44), (130 - 88, 90 - 44))]
-        assert found.corner == (88, 44)
-        assert found.scale.size == slide.size
-        side = found.cell / 100.0
+        result = tissue_near(look, slide, Scale(slide.size, 100.0, 100.0), Box(101, 57, 120, 80))
+        assert recorded == [((203, 141), (203, 141)), ((130 - 88, 90 - 44), (130 - 88, 90 - 44))]
+        assert result.corner == (88, 44)
+        assert result.scale.size == slide.size
+        side = result.cell / 100.0
         left, top = 88 + 3 * side, 44 + side
-        where = found.at(0, 0, 203, 141)
+        where = result.at(0, 0, 203, 141)
         rows, columns = np.nonzero(where)
         assert (columns.min(), rows.min()) == (left, top)
         assert where.sum() == side**2
-        assert found.box(0, 0, 203, 141) == (left, top, left + side, top + side)
-        assert found.any(int(left), int(top), int(left) + 1, int(top) + 1)
-        assert not found.any(int(left - 3), int(top), int(left), int(top) + 1)
+        assert result.box(0, 0, 203, 141) == (left, top, left + side, top + side)
+        assert result.any(int(left), int(top), int(left) + 1, int(top) + 1)
+        assert not result.any(int(left - 3), int(top), int(left), int(top) + 1)

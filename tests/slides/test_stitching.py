@@ -21,12 +21,12 @@ def grid(width: int, height: int, side: int) -> list[Core]:
 
 def shrunk(cores: list[Core], mask: np.ndarray) -> list[Core]:
     """Crop the cores to the foreground; leave out cores without foreground."""
-    kept = []
+    saved = []
     for x0, y0, x1, y1 in cores:
         rows, columns = np.nonzero(mask[y0:y1, x0:x1])
         if len(rows):
-            kept.append((x0 + columns.min(), y0 + rows.min(), x0 + columns.max() + 1, y0 + rows.max() + 1))
-    return [tuple(map(int, core)) for core in kept]
+            saved.append((x0 + columns.min(), y0 + rows.min(), x0 + columns.max() + 1, y0 + rows.max() + 1))
+    return [tuple(map(int, core)) for core in saved]
 
 
 def cut(width: int, height: int, random: np.random.Generator) -> list[Core]:
@@ -46,19 +46,19 @@ def cut(width: int, height: int, random: np.random.Generator) -> list[Core]:
 
 def joined(mask: np.ndarray, cores: list[Core], order: np.ndarray | None = None, **settings: float) -> list[Outline]:
     """Join the outlines of a mask, block by block."""
-    found: list[Outline] = []
-    joiner = OutlineJoiner(cores, found.append, **settings)
+    joined_outlines: list[Outline] = []
+    joiner = OutlineJoiner(cores, joined_outlines.append, **settings)
     for index in range(len(cores)) if order is None else order.tolist():
         x0, y0, x1, y1 = cores[index]
         joiner.put(index, outlines(mask[y0:y1, x0:x1], (x0, y0)))
     assert joiner.waiting == 0  # all cores have come, so nothing is left for the end
     joiner.close()
-    return found
+    return joined_outlines
 
 
-def written(found: list[Outline]) -> list[tuple[int, bytes]]:
+def written(joined_outlines: list[Outline]) -> list[tuple[int, bytes]]:
     """Normalize outlines for comparison: the same shapes get the same points."""
-    return sorted((value, shapely.normalize(shape).wkb) for value, shape in found)
+    return sorted((value, shapely.normalize(shape).wkb) for value, shape in joined_outlines)
 
 
 def blobs(width: int, height: int, seed: int, smooth: float = 1.0) -> np.ndarray:
@@ -85,9 +85,9 @@ def test_blocks_of_all_sizes_in_any_order_give_the_glands_of_the_whole(seed):
     width, height = random.integers(8, 50, 2).tolist()
     mask = blobs(width, height, seed, random.choice([0, 0.7, 2]))
     cores = cut(width, height, random)
-    found = joined(mask, cores, random.permutation(len(cores)))
-    assert written(found) == written(pieces(mask))
-    assert all(outline.shape.is_valid for outline in found)
+    joined_outlines = joined(mask, cores, random.permutation(len(cores)))
+    assert written(joined_outlines) == written(pieces(mask))
+    assert all(outline.shape.is_valid for outline in joined_outlines)
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -109,10 +109,10 @@ def test_a_ring_around_four_blocks_is_one_gland_with_one_hole():
     mask = np.zeros((40, 40), np.uint8)
     mask[5:35, 5:35] = 1
     mask[10:30, 10:30] = 0
-    (found,) = joined(mask, grid(40, 40, 20))
+    (joined_outlines,) = joined(mask, grid(40, 40, 20))
     ring = shapely.box(5, 5, 35, 35) - shapely.box(10, 10, 30, 30)
-    assert shapely.normalize(found.shape) == shapely.normalize(ring)
-    assert shapely.get_num_coordinates(found.shape) == 10  # no point is left of the seams
+    assert shapely.normalize(joined_outlines.shape) == shapely.normalize(ring)
+    assert shapely.get_num_coordinates(joined_outlines.shape) == 10  # no point is left of the seams
 
 
 def test_pieces_that_meet_at_a_corner_of_blocks_stay_apart():
@@ -129,8 +129,8 @@ def test_pieces_that_meet_at_a_point_of_a_seam_stay_apart():
 
 def test_classes_do_not_join():
     mask = np.array([[1, 2]], np.uint8)
-    found = joined(mask, [(0, 0, 1, 1), (1, 0, 2, 1)])
-    assert sorted(outline.value for outline in found) == [1, 2]
+    joined_outlines = joined(mask, [(0, 0, 1, 1), (1, 0, 2, 1)])
+    assert sorted(outline.value for outline in joined_outlines) == [1, 2]
 
 
 def test_blocks_with_a_gap_between_do_not_join():
@@ -140,8 +140,8 @@ def test_blocks_with_a_gap_between_do_not_join():
 
 def test_two_pieces_of_one_block_join_by_way_of_the_next():
     mask = np.array([[1, 1], [1, 0], [1, 1]], np.uint8)
-    (found,) = joined(mask, [(1, 0, 2, 3), (0, 0, 1, 3)])
-    assert found.shape.area == 5
+    (joined_outlines,) = joined(mask, [(1, 0, 2, 3), (0, 0, 1, 3)])
+    assert joined_outlines.shape.area == 5
 
 
 # What applies to whole glands only
@@ -158,11 +158,11 @@ def test_the_area_is_that_of_the_whole_gland():
 def test_simplified_glands_are_those_of_the_whole():
     mask = blobs(60, 50, 3, 4.0)
     whole = [Outline(value, simplify_shape(shape, 1.5)) for value, shape in pieces(mask)]
-    found = joined(mask, grid(60, 50, 20), tolerance=1.5)
-    assert len(found) == len(whole)
-    points = [sum(shapely.get_num_coordinates(outline.shape) for outline in some) for some in (found, whole)]
+    joined_outlines = joined(mask, grid(60, 50, 20), tolerance=1.5)
+    assert len(joined_outlines) == len(whole)
+    points = [sum(shapely.get_num_coordinates(outline.shape) for outline in some) for some in (joined_outlines, whole)]
     assert abs(points[0] - points[1]) <= 0.1 * points[1]  # rings may begin elsewhere, which moves a corner or two
-    for outline in found:
+    for outline in joined_outlines:
         nearest = min(shape.hausdorff_distance(outline.shape) for value, shape in whole if value == outline.value)
         assert nearest <= 3
 
@@ -174,34 +174,34 @@ def test_what_waits_is_a_band_of_blocks_however_long_the_slide():
     rows, columns = np.indices((1600, 64))
     mask = ((rows % 10 < 8) & (columns % 10 < 8)).astype(np.uint8)
     cores = grid(64, 1600, 16)
-    most, found = 0, []
-    joiner = OutlineJoiner(cores, found.append)
+    most, joined_outlines = 0, []
+    joiner = OutlineJoiner(cores, joined_outlines.append)
     for index, (x0, y0, x1, y1) in enumerate(cores):
         joiner.put(index, outlines(mask[y0:y1, x0:x1], (x0, y0)))
         most = max(most, joiner.waiting)
         if index == 40:
-            assert found  # glands go out while blocks still come
-    assert len(found) == 160 * 7
+            assert joined_outlines  # glands go out while blocks still come
+    assert len(joined_outlines) == 160 * 7
     assert 0 < most <= 3 * 7  # of about two rows of glands in a band of four blocks
 
 
 def test_a_gland_that_touches_no_core_to_come_waits_for_nothing():
-    found: list[Outline] = []
-    joiner = OutlineJoiner([(0, 0, 4, 4), (4, 0, 8, 4)], found.append)
+    joined_outlines: list[Outline] = []
+    joiner = OutlineJoiner([(0, 0, 4, 4), (4, 0, 8, 4)], joined_outlines.append)
     joiner.put(0, [Outline(1, shapely.box(0, 0, 3, 4)), Outline(1, shapely.box(3, 1, 4, 2))])
-    assert [outline.shape.area for outline in found] == [12]  # the rim of the slide is no seam
+    assert [outline.shape.area for outline in joined_outlines] == [12]  # the rim of the slide is no seam
     assert joiner.waiting == 1
     joiner.put(1, [])
-    assert len(found) == 2
+    assert len(joined_outlines) == 2
 
 
 def test_a_block_that_never_comes_shows_nothing():
-    found: list[Outline] = []
-    joiner = OutlineJoiner([(0, 0, 4, 4), (4, 0, 8, 4)], found.append)
+    joined_outlines: list[Outline] = []
+    joiner = OutlineJoiner([(0, 0, 4, 4), (4, 0, 8, 4)], joined_outlines.append)
     joiner.put(0, [Outline(1, shapely.box(2, 0, 4, 4))])
-    assert found == []
+    assert joined_outlines == []
     joiner.close()
-    assert [outline.shape.bounds for outline in found] == [(2, 0, 4, 4)]
+    assert [outline.shape.bounds for outline in joined_outlines] == [(2, 0, 4, 4)]
     assert joiner.waiting == 0
 
 

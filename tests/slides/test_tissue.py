@@ -86,9 +86,9 @@ def test_specks_are_dropped_and_holes_filled(slide_of):
     mask = find_tissue(slide, Scale(slide.size, 2.0, 1.0), margin=0).mask
     assert mask[20:60, 25:75].all()
     assert mask[:18].sum() == 0
-    kept = find_tissue(slide, Scale(slide.size, 2.0, 1.0), margin=0, least=0, holes=0).mask
-    assert kept[5:9, 5:9].all()
-    assert not kept[36:42, 46:54].any()
+    saved = find_tissue(slide, Scale(slide.size, 2.0, 1.0), margin=0, least=0, holes=0).mask
+    assert saved[5:9, 5:9].all()
+    assert not saved[36:42, 46:54].any()
 
 
 def test_borders_and_green_ink_are_not_tissue():
@@ -130,11 +130,11 @@ def test_rectangles_are_asked_in_working_pixels():
     mask = np.zeros((4, 6), bool)
     mask[1, 2] = True  # um 32 to 48 along x, 16 to 32 along y
     tissue = Tissue(mask, 16.0, Scale((48, 32), 2.0, 0.5))  # working pixels of 0.5 um: px 64 to 96, 32 to 64
-    found = tissue.box(0, 0, 189, 125)
-    assert found is not None
-    assert np.abs(np.array(found) - (64 - 1.5, 32 - 1.5, 96 - 1.5, 64 - 1.5)).max() <= 1
-    assert found[0] <= 62.5
-    assert found[2] >= 94.5
+    result = tissue.box(0, 0, 189, 125)
+    assert result is not None
+    assert np.abs(np.array(result) - (64 - 1.5, 32 - 1.5, 96 - 1.5, 64 - 1.5)).max() <= 1
+    assert result[0] <= 62.5
+    assert result[2] >= 94.5
     assert tissue.box(70, 40, 80, 50) == (70, 40, 80, 50)
     assert tissue.any(0, 0, 64, 34)
     assert not tissue.any(0, 0, 61, 125)

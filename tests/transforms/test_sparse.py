@@ -23,10 +23,10 @@ def with_file_name(plane: NDArray[Any] | torch.Tensor, name: str = "/data/label/
 def sparsify(
     plane: NDArray[Any] | torch.Tensor, name: str = "/data/label/tile.png", **settings: Any
 ) -> NDArray[np.int32]:
-    made = KeepInstancesd(**settings)({"label": with_file_name(plane, name)})["label"]
-    assert isinstance(made, MetaTensor)
-    assert made.dtype == torch.int32
-    return made.numpy()[0]
+    result = KeepInstancesd(**settings)({"label": with_file_name(plane, name)})["label"]
+    assert isinstance(result, MetaTensor)
+    assert result.dtype == torch.int32
+    return result.numpy()[0]
 
 
 def glands(count: int, apart: int = 6) -> NDArray[np.int64]:
@@ -114,9 +114,9 @@ def test_components_are_glands_if_values_are_classes() -> None:
 def test_more_than_254_glands_are_distinct() -> None:
     plane = np.pad(np.arange(1, 325).reshape(18, 18), 3)
     record = {"label": with_file_name(plane)}
-    made = ForegroundClassd()(SmallestIntegerd()(KeepInstancesd(keep="50%", margin=3)(record)))["label"]
-    assert (made == 1).sum() == 162
-    assert {value.item() for value in made.unique()} == {0, 1, IGNORE}
+    result = ForegroundClassd()(SmallestIntegerd()(KeepInstancesd(keep="50%", margin=3)(record)))["label"]
+    assert (result == 1).sum() == 162
+    assert {value.item() for value in result.unique()} == {0, 1, IGNORE}
     every = ForegroundClassd()(KeepInstancesd(keep="100%", margin=9)(record))["label"]
     assert torch.equal(every.as_tensor()[0] == 1, torch.as_tensor(plane > 0))
     assert not (every == IGNORE).any()

@@ -125,20 +125,20 @@ def test_every_known_value_is_that_of_the_full_label() -> None:
 @pytest.mark.parametrize("dtype", [torch.int8, torch.int16, torch.int32, torch.float32])
 def test_the_pipeline_carries_unknown_pixels_in_every_type(dtype: torch.dtype) -> None:
     record = {"label": MetaTensor(torch.as_tensor(GLAND).to(dtype))}
-    made = ForegroundClassd()(Boundaryd()(SignedDistanced()(record)))
+    result = ForegroundClassd()(Boundaryd()(SignedDistanced()(record)))
     for key in ("label", "boundary", "sdf"):
-        assert (made[key][torch.as_tensor(GLAND < 0)] == IGNORE).all(), key
-    assert torch.equal(made["label"] == IGNORE, torch.as_tensor(GLAND < 0))
+        assert (result[key][torch.as_tensor(GLAND < 0)] == IGNORE).all(), key
+    assert torch.equal(result["label"] == IGNORE, torch.as_tensor(GLAND < 0))
     classes = ClassIndexd()(record)["label"]
-    assert torch.equal(classes.as_tensor(), made["label"].as_tensor())
+    assert torch.equal(classes.as_tensor(), result["label"].as_tensor())
 
 
 def test_gland_255_is_a_gland() -> None:
     """255 means unknown only in targets; in a label it is a gland, also next to unknown pixels."""
     for numbers, dtype in (([0, 255, 254], torch.uint8), ([0, 255, 300, UNKNOWN], torch.int16)):
         label = MetaTensor(torch.tensor(numbers).repeat_interleave(3).repeat(6, 1)[None])
-        made = ForegroundClassd()(Boundaryd()(SmallestIntegerd()({"label": label})))
+        result = ForegroundClassd()(Boundaryd()(SmallestIntegerd()({"label": label})))
         assert SmallestIntegerd()({"label": label})["label"].dtype == dtype
-        assert torch.equal(made["label"] == 1, label > 0)
-        assert torch.equal(made["label"] == IGNORE, label < 0)
-        assert made["boundary"][0, 0, 5] == 1, "glands 255 and 254, or 300, touch"
+        assert torch.equal(result["label"] == 1, label > 0)
+        assert torch.equal(result["label"] == IGNORE, label < 0)
+        assert result["boundary"][0, 0, 5] == 1, "glands 255 and 254, or 300, touch"

@@ -132,16 +132,16 @@ def test_the_probability_is_the_share_of_changed_images():
 def test_stain_jitter_scales_and_shifts_the_stains_of_scikit_image():
     unit = -np.log(1e-6)  # of scikit-image's amounts, in optical densities
     amounts = np.random.default_rng(0).uniform(0.01, 0.05, (3, 16, 16, 3))
-    image = torch.tensor(np.stack([hed2rgb(one) for one in amounts]), dtype=torch.float32).permute(0, 3, 1, 2)
+    image = torch.tensor(np.stack([hed2rgb(item) for item in amounts]), dtype=torch.float32).permute(0, 3, 1, 2)
     changed = StainJitter(scale=0.3, shift=0.1)(image)
     factors = []
     for before, after in zip(amounts, changed, strict=True):
-        found = rgb2hed(after.permute(1, 2, 0).numpy().astype(np.float64))
+        result = rgb2hed(after.permute(1, 2, 0).numpy().astype(np.float64))
         for stain in range(3):
-            factor, shift = np.polyfit(before[..., stain].ravel(), found[..., stain].ravel(), 1)
-            positive = found[..., stain] > 0
+            factor, shift = np.polyfit(before[..., stain].ravel(), result[..., stain].ravel(), 1)
+            positive = result[..., stain] > 0
             expected = factor * before[..., stain] + shift
-            np.testing.assert_allclose(found[..., stain][positive], expected[positive], atol=1e-3)
+            np.testing.assert_allclose(result[..., stain][positive], expected[positive], atol=1e-3)
             assert 0.7 <= factor <= 1.3
             assert abs(shift) * unit <= 0.1 + 1e-3
             factors.append(round(float(factor), 3))
@@ -157,7 +157,7 @@ def test_stain_jitter_without_shift_keeps_white_and_black():
 def test_hue_and_saturation_keep_luma_and_grays():
     image = 0.4 + 0.2 * torch.rand(3, 3, 6, 6)
     changed = ColorJitter(0.0, 0.0, saturation=0.5, hue=0.5)(image)
-    luma = [torch.einsum("c,bchw->bhw", LUMA, one) for one in (image, changed)]
+    luma = [torch.einsum("c,bchw->bhw", LUMA, item) for item in (image, changed)]
     torch.testing.assert_close(luma[1], luma[0], atol=1e-5, rtol=0)
     assert (changed - image).abs().amax() > 0.01
     gray = torch.rand(3, 1, 6, 6).expand(-1, 3, -1, -1)
@@ -170,7 +170,7 @@ def test_brightness_is_a_factor_and_contrast_keeps_the_mean_luma():
     torch.testing.assert_close(ratio, ratio[:, :1].expand_as(ratio), atol=1e-4, rtol=0)
     assert (ratio[:, 0] - 1.0).abs().max() > 0.01
     changed = ColorJitter(0.0, 0.4, 0.0, 0.0)(image)
-    means = [torch.einsum("c,bchw->b", LUMA, one) / 36 for one in (image, changed)]
+    means = [torch.einsum("c,bchw->b", LUMA, item) / 36 for item in (image, changed)]
     torch.testing.assert_close(means[1], means[0], atol=1e-5, rtol=0)
     spread = changed.std(dim=(2, 3)) / image.std(dim=(2, 3))
     torch.testing.assert_close(spread, spread[:, :1].expand(-1, 3), atol=1e-4, rtol=0)
@@ -243,9 +243,9 @@ def test_a_box_comes_from_another_image_and_has_the_right_size():
     for _ in range(20):
         viewed = CutMix([0.1, 0.2], [0.5, 2.0])({"image": numbers}).batch["image"][:, 0]
         for index, image in enumerate(viewed):
-            found = image.unique().tolist()
-            assert len(found) == 2
-            assert index in found
+            result = image.unique().tolist()
+            assert len(result) == 2
+            assert index in result
             inside = image != index
             rows, columns = inside.any(dim=1).sum(), inside.any(dim=0).sum()
             assert inside.sum() == rows * columns  # one box

@@ -1,4 +1,4 @@
-"""Lock of the config parser of MONAI, which changes the path of modules and is for one thread at a time."""
+"""Lock of the config parser of MONAI, which changes the module path and is not thread-safe."""
 
 from __future__ import annotations
 

@@ -93,16 +93,16 @@ class ModelFolder:
             Name of the previous model; ``None`` if that is the bundle's model.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        place, description = self.folder / NAME, trained.with_name(NAME)
+        current, description = self.folder / NAME, trained.with_name(NAME)
         with self._changes:
             kept = self.keep()
-            if kept is not None and place.is_file():
-                place.replace((self.folder / kept).with_suffix(place.suffix))
-            place.unlink(missing_ok=True)
+            if kept is not None and current.is_file():
+                current.replace((self.folder / kept).with_suffix(current.suffix))
+            current.unlink(missing_ok=True)
             with atomic_path(self.place) as partial:
                 shutil.copyfile(trained, partial)
             if description.is_file():
-                with atomic_path(place) as partial:
+                with atomic_path(current) as partial:
                     shutil.copyfile(description, partial)
         return kept
 

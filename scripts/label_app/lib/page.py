@@ -96,7 +96,7 @@ def view_label(image: str, tag: str = "final") -> Response:
     if path and os.path.isfile(path):
         with refusing():
             annotations = _annotations(path, list(instance.colors))
-    features = [feature(one.shape, one.name, instance.colors.get(one.name, UNCLASSIFIED)) for one in annotations]
+    features = [feature(item.shape, item.name, instance.colors.get(item.name, UNCLASSIFIED)) for item in annotations]
     return JSONResponse({"type": "FeatureCollection", "features": features, "version": label_version(path)})
 
 
@@ -105,8 +105,8 @@ def _annotations(path: str, names: list[str]) -> list[Annotation]:
     if ending_of(Path(path).name, OUTLINES):
         return read_annotations(path)
     mask = read_label(path, None if len(names) == 1 else len(names) + 1).pixels
-    found = pieces(mask.astype(np.int32), tolerance=SIMPLIFY)
-    return [Annotation(names[0 if len(names) == 1 else one.value - 1], one.shape) for one in found]
+    parts = pieces(mask.astype(np.int32), tolerance=SIMPLIFY)
+    return [Annotation(names[0 if len(names) == 1 else item.value - 1], item.shape) for item in parts]
 
 
 def _path(image: str) -> str:

@@ -1,4 +1,4 @@
-"""Removal of the server's folders from responses: clients need names, and paths tell about the machine."""
+"""Removal of the server's folders from responses: clients need names only, and paths expose details of the server."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def _folders() -> list[str]:
     named = [settings.MONAI_LABEL_STUDIES, settings.MONAI_LABEL_APP_DIR, conf.get("bundle"), conf.get("model_dir")]
     named += [str(ROOT), tempfile.gettempdir(), sys.prefix, sys.base_prefix, str(Path.home()), os.getcwd()]
     local = [folder for folder in named if folder and "://" not in folder]
-    found = {folder.rstrip("/\\") for path in local for folder in (os.path.abspath(path), os.path.realpath(path))}
-    return sorted((folder for folder in found if len(folder) > 2), key=lambda folder: (-len(folder), folder))
+    folders = {folder.rstrip("/\\") for path in local for folder in (os.path.abspath(path), os.path.realpath(path))}
+    return sorted((folder for folder in folders if len(folder) > 2), key=lambda folder: (-len(folder), folder))
 
 
 @lru_cache(maxsize=4)

@@ -31,10 +31,10 @@ def _cpu(monkeypatch):
 def test_every_way_has_a_speed_and_the_same_answer(program, capsys):
     assert program.main([*TINY, "--format", "csv"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    said = [line for line in lines if line.startswith("# ")]
-    assert f"torch {torch.__version__}" in said[1]
-    assert "SemiMoE" in said[2]
-    assert said[3] == "# batch 2 of 32 x 32 px, 2 repeats"
+    output = [line for line in lines if line.startswith("# ")]
+    assert f"torch {torch.__version__}" in output[1]
+    assert "SemiMoE" in output[2]
+    assert output[3] == "# batch 2 of 32 x 32 px, 2 repeats"
     rows = list(csv.DictReader(line for line in lines if line and not line.startswith("#")))
     assert [row["way"] for row in rows] == WAYS
     for row in rows:
@@ -47,10 +47,10 @@ def test_without_onnx_runtime_its_row_is_left_out(program, repository_root, caps
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     configs = [str(repository_root / "configs" / name) for name in ("train.json", "methods/supervised.yaml")]
     assert program.main([*TINY, "--config_file", str(configs)]) == 0
-    told = capsys.readouterr()
-    assert "ONNX Runtime is skipped" in told.err
-    assert "- UNet, " in told.out
-    rows = [line for line in told.out.splitlines() if line.startswith("| ")]
+    reported = capsys.readouterr()
+    assert "ONNX Runtime is skipped" in reported.err
+    assert "- UNet, " in reported.out
+    rows = [line for line in reported.out.splitlines() if line.startswith("| ")]
     assert len(rows) == 2 + len(WAYS) - 1
     assert rows[0] == "| device | way | megapixels/s | slowest | fastest | differs by |"
 

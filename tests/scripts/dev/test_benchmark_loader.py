@@ -16,7 +16,7 @@ def program(load_program: Callable[[str], ModuleType]) -> ModuleType:
     return load_program("benchmark_loader")
 
 
-def words(data: Path, *more: str) -> list[str]:
+def arguments(data: Path, *more: str) -> list[str]:
     return ["--dataset_dir", str(data), "--seconds", "0.1", "--set", *SETTINGS, "device=cpu", "amp=false", *more]
 
 
@@ -31,26 +31,28 @@ def number(text: str) -> float:
 
 def test_it_prints_speed_of_loader_and_training_and_their_ratio(program, phantom_dir, capsys):
     before = sorted(path.name for path in phantom_dir.rglob("*"))
-    assert program.main(words(phantom_dir)) == 0
-    found = figures(capsys.readouterr().out)
-    assert found["labeled tiles"] == "4 of 4 cached, 12 KiB per tile"  # 48 x 64 px, 4 bytes each
-    assert found["unlabeled tiles"] == "4 of 4 cached, 9 KiB per tile"
-    assert number(found["loader, cached"]) > number(found["loader, uncached"]) > 0
-    assert number(found["ratio"]) == pytest.approx(number(found["loader, cached"]) / number(found["training"]), rel=0.2)
-    assert "crops/s" in found["one core"]
-    assert number(found["cores"]) > 0
+    assert program.main(arguments(phantom_dir)) == 0
+    result = figures(capsys.readouterr().out)
+    assert result["labeled tiles"] == "4 of 4 cached, 12 KiB per tile"  # 48 x 64 px, 4 bytes each
+    assert result["unlabeled tiles"] == "4 of 4 cached, 9 KiB per tile"
+    assert number(result["loader, cached"]) > number(result["loader, uncached"]) > 0
+    assert number(result["ratio"]) == pytest.approx(
+        number(result["loader, cached"]) / number(result["training"]), rel=0.2
+    )
+    assert "crops/s" in result["one core"]
+    assert number(result["cores"]) > 0
     assert sorted(path.name for path in phantom_dir.rglob("*")) == before
 
 
 def test_a_method_without_unlabeled_images_has_one_stream(program, phantom_dir, capsys):
-    assert program.main([*words(phantom_dir, "data#cache_gib=0"), "--overlays", "methods/supervised.yaml"]) == 0
-    found = figures(capsys.readouterr().out)
-    assert found["labeled tiles"] == "4, none cached"
-    assert "unlabeled tiles" not in found
+    assert program.main([*arguments(phantom_dir, "data#cache_gib=0"), "--overlays", "methods/supervised.yaml"]) == 0
+    result = figures(capsys.readouterr().out)
+    assert result["labeled tiles"] == "4, none cached"
+    assert "unlabeled tiles" not in result
 
 
 @pytest.mark.parametrize(
-    ("more", "said"),
+    ("more", "message"),
     [
         (["--overlays", "data/none.yaml"], "no file configs/data/none.yaml"),
         (["--set", "batch_size"], "'batch_size' must have the form KEY=VALUE"),
@@ -58,16 +60,16 @@ def test_a_method_without_unlabeled_images_has_one_stream(program, phantom_dir, 
         (["--seconds", "0"], "--seconds must be above 0"),
     ],
 )
-def test_a_wrong_command_line_is_refused(program, more, said, capsys):
+def test_a_wrong_command_line_is_refused(program, more, message, capsys):
     with pytest.raises(SystemExit) as caught:
         program.main(more)
     assert caught.value.code == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_an_error_is_one_sentence(program, phantom_dir, capsys):
-    assert program.main(words(phantom_dir, "data#cache_gib=much")) == 1
+    assert program.main(arguments(phantom_dir, "data#cache_gib=much")) == 1
     assert capsys.readouterr().err.splitlines()[-1].startswith("benchmark_loader: cache_gib is 'much'; give the memory")
     changed = ["data_list=missing.json", "data#datalist#_target_=bundle.data.load_data_list"]
-    assert program.main(words(phantom_dir, *changed)) == 1
+    assert program.main(arguments(phantom_dir, *changed)) == 1
     assert f"no data list missing.json in {phantom_dir}" in capsys.readouterr().err

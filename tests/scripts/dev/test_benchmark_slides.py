@@ -21,21 +21,21 @@ def program(load_program):
 
 def test_a_run_gives_its_figures(program, tmp_path, capfd, monkeypatch):
     pixels = np.random.default_rng(0).integers(90, 200, (150, 200, 3), dtype=np.uint8)
-    told = {"resolution": (1e4, 1e4), "resolutionunit": "CENTIMETER"}
-    tifffile.imwrite(tmp_path / "slide.tif", pixels, tile=(64, 64), photometric="rgb", **told)
+    tags = {"resolution": (1e4, 1e4), "resolutionunit": "CENTIMETER"}
+    tifffile.imwrite(tmp_path / "slide.tif", pixels, tile=(64, 64), photometric="rgb", **tags)
     torch.save(SemiMoE(widths=[4, 8, 8, 8, 8]).state_dict(), tmp_path / "model.pt")
-    words = ["--slide", tmp_path / "slide.tif", "--output", tmp_path / "out", "--ckpt_dir", tmp_path]
-    words += ["--network_def#widths", "[4, 8, 8, 8, 8]", "--crop_size", "[64, 64]", "--device", "cpu"]
-    words += ["--tissue#least", "0.0", "--amp", "False"]
-    assert program.main(list(map(str, words))) == 0
-    said = capfd.readouterr().out
-    assert "| slide | 200 x 150 px, 1.0 um/px |" in said
-    peak = float(said.split("| peak resident memory | ")[1].split()[0])
+    arguments = ["--slide", tmp_path / "slide.tif", "--output", tmp_path / "out", "--ckpt_dir", tmp_path]
+    arguments += ["--network_def#widths", "[4, 8, 8, 8, 8]", "--crop_size", "[64, 64]", "--device", "cpu"]
+    arguments += ["--tissue#least", "0.0", "--amp", "False"]
+    assert program.main(list(map(str, arguments))) == 0
+    output = capfd.readouterr().out
+    assert "| slide | 200 x 150 px, 1.0 um/px |" in output
+    peak = float(output.split("| peak resident memory | ")[1].split()[0])
     assert 100 < peak < 4000
     for name in ("reading", "network", "writing"):
-        assert f"| {name} | " in said
+        assert f"| {name} | " in output
     monkeypatch.setattr(sys, "executable", "false")  # a run that fails
-    assert program.main(list(map(str, words))) == 1
+    assert program.main(list(map(str, arguments))) == 1
     assert "exit code" in capfd.readouterr().err
 
 
@@ -43,10 +43,10 @@ def test_a_run_gives_its_figures(program, tmp_path, capfd, monkeypatch):
 def test_children_count(program):
     child = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'input()'], stdin=sys.stdin)"
     with subprocess.Popen([sys.executable, "-c", child], stdin=subprocess.PIPE) as process:
-        found: list[int] = []
-        while len(found) < 2 and process.poll() is None:
-            found = program.family(process.pid)
-        assert found[0] == process.pid
-        assert all(program.resident(number) > 0 for number in found)
+        result: list[int] = []
+        while len(result) < 2 and process.poll() is None:
+            result = program.family(process.pid)
+        assert result[0] == process.pid
+        assert all(program.resident(number) > 0 for number in result)
         process.communicate(b"\n")
     assert program.resident(process.pid) == 0

@@ -20,13 +20,13 @@ def test_masks_are_drawn_beside_the_image(
     for entry in entries:
         mask = (read_label(entry["label"]).pixels > 0).astype(np.uint8)
         Image.fromarray(mask).save(tmp_path / f"{Path(entry['image']).stem}_mask.png")
-    words = ["--dataset_dir", str(phantom_dir), "--data_list", LIST, "--width", "96", "--every", "2"]
+    arguments = ["--dataset_dir", str(phantom_dir), "--data_list", LIST, "--width", "96", "--every", "2"]
     picture = tmp_path / "picture.png"
-    assert program.main([*words, "--masks", f"same={tmp_path}", "--picture", str(picture)]) == 0
+    assert program.main([*arguments, "--masks", f"same={tmp_path}", "--picture", str(picture)]) == 0
     with Image.open(picture) as drawn:
         width, height = drawn.size
     assert width == 8 + 2 * (96 + 8)
     assert height == 74 + 2 * (22 + 72 + 8), "two of three tiles of 48 x 64 px"
-    assert program.main([*words, "--masks", f"none={tmp_path / 'none'}", "--picture", str(tmp_path / "b.png")]) == 1
+    assert program.main([*arguments, "--masks", f"none={tmp_path / 'none'}", "--picture", str(tmp_path / "b.png")]) == 1
     assert "_mask.png" in capsys.readouterr().err
     assert not (tmp_path / "b.png").exists()

@@ -23,7 +23,7 @@ def program(load_program: Callable[[str], ModuleType]) -> ModuleType:
 def drawn(program: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A slide of 600 x 410 px at 0.5 um/px, and its mask."""
     folder = tmp_path_factory.mktemp("drawn")
-    words = [
+    arguments = [
         "--size",
         "600",
         "410",
@@ -36,7 +36,7 @@ def drawn(program: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> tupl
         "--mask",
         str(folder / "mask.tif"),
     ]
-    assert program.main(["--output", str(folder / "slide.tif"), *words]) == 0
+    assert program.main(["--output", str(folder / "slide.tif"), *arguments]) == 0
     return folder / "slide.tif", folder / "mask.tif"
 
 
@@ -77,10 +77,10 @@ def test_levels_show_the_same_places(drawn):
 
 
 def test_one_seed_draws_one_slide(program, drawn, tmp_path):
-    words = ["--size", "600", "410", "--mpp", "0.5", "--tissue", "0.4", "--tile", "64"]
-    assert program.main(["--output", str(tmp_path / "same.tif"), *words]) == 0
+    arguments = ["--size", "600", "410", "--mpp", "0.5", "--tissue", "0.4", "--tile", "64"]
+    assert program.main(["--output", str(tmp_path / "same.tif"), *arguments]) == 0
     np.testing.assert_array_equal(pixels_of(tmp_path / "same.tif"), pixels_of(drawn[0]))
-    assert program.main(["--output", str(tmp_path / "other.tif"), *words, "--seed", "5"]) == 0
+    assert program.main(["--output", str(tmp_path / "other.tif"), *arguments, "--seed", "5"]) == 0
     assert (pixels_of(tmp_path / "other.tif") != pixels_of(drawn[0])).mean() > 0.2
 
 
@@ -110,7 +110,7 @@ def test_glass_is_encoded_once(program, monkeypatch):
 
 def test_what_is_wrong_is_one_sentence_and_leaves_nothing(program, tmp_path, capsys, monkeypatch):
     path = str(tmp_path / "slide.tif")
-    for words in (
+    for message in (
         ["--size", "0", "5"],
         ["--tissue", "2"],
         ["--tile", "100"],
@@ -119,9 +119,9 @@ def test_what_is_wrong_is_one_sentence_and_leaves_nothing(program, tmp_path, cap
         ["--seed", "-1"],
     ):
         with pytest.raises(SystemExit) as ended:
-            program.main(["--output", path, *words])
+            program.main(["--output", path, *message])
         assert ended.value.code == 2
-        assert f"{words[0]} " in capsys.readouterr().err.splitlines()[-1]
+        assert f"{message[0]} " in capsys.readouterr().err.splitlines()[-1]
     blocked = tmp_path / "file"
     blocked.touch()
     assert program.main(["--output", str(blocked / "slide.tif"), "--size", "50", "50"]) == 1

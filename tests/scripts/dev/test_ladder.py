@@ -54,11 +54,11 @@ def test_the_table_has_a_mean_where_all_draws_are_there(program: ModuleType) -> 
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("arguments", "message"),
     [(["--rungs", "supervised", "none"], "no rung none in "), (["--rungs", "supervised"], "--dataset_dir is missing")],
 )
-def test_a_wrong_command_line_is_refused(words: list[str], said: str, program: ModuleType, capsys: Any) -> None:
+def test_a_wrong_command_line_is_refused(arguments: list[str], message: str, program: ModuleType, capsys: Any) -> None:
     with pytest.raises(SystemExit) as end:
-        program.main(words)
+        program.main(arguments)
     assert end.value.code == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err

@@ -24,8 +24,8 @@ def program(load_program: Callable[[str], ModuleType]) -> ModuleType:
 
 
 def test_the_page_is_what_the_overlays_say(python, repository_root):
-    done = python("scripts/dev/list_methods.py", "--check", cwd=repository_root)
-    assert done.returncode == 0, done.stderr
+    completed = python("scripts/dev/list_methods.py", "--check", cwd=repository_root)
+    assert completed.returncode == 0, completed.stderr
 
 
 def test_a_header_gives_a_row_and_a_section(program, tmp_path):

@@ -26,7 +26,7 @@ def program(load_program: Callable[[str], ModuleType]) -> ModuleType:
 
 
 @pytest.fixture
-def words(tiny: dict[str, Any]) -> list[str]:
+def arguments(tiny: dict[str, Any]) -> list[str]:
     """Words of an evaluating run with a model that was never trained."""
     folder = Path(tiny["ckpt_dir"])
     folder.mkdir()
@@ -56,12 +56,12 @@ def test_the_last_candidate_is_the_map_of_the_bundle(program, classes):
     maps |= {name: program._probabilities(distance.numpy(), "tanh") for name, distance in distances.items()}
     name, candidate = list(program.CANDIDATES.items())[-1]
     assert name == "entropy of the mean of 4"
-    own = consensus_entropy([one[None] for one in scores.values()], [one[None] for one in distances.values()])
+    own = consensus_entropy([item[None] for item in scores.values()], [item[None] for item in distances.values()])
     np.testing.assert_allclose(candidate(maps), own[0, 0].numpy(), atol=1e-5)
 
 
-def test_it_prints_a_line_for_each_candidate_and_writes_nothing(program, words, tmp_path, capsys):
-    assert program.main(words) == 0
+def test_it_prints_a_line_for_each_candidate_and_writes_nothing(program, arguments, tmp_path, capsys):
+    assert program.main(arguments) == 0
     head, *lines = capsys.readouterr().out.splitlines()
     assert head.split() == ["uncertainty", "map", "AUROC", "in", "5", "%", "images"]
     assert len(lines) == len(program.CANDIDATES)
@@ -74,9 +74,9 @@ def test_it_prints_a_line_for_each_candidate_and_writes_nothing(program, words, 
     assert not (tmp_path / "output").exists()
 
 
-def test_what_it_cannot_do_is_one_sentence(program, words, capsys):
-    assert program.main([*words, "--validate#dataset#data", "[]"]) == 1
+def test_what_it_cannot_do_is_one_sentence(program, arguments, capsys):
+    assert program.main([*arguments, "--validate#dataset#data", "[]"]) == 1
     assert "--part selects the images from the data list; omit --validate#dataset#data" in capsys.readouterr().err
     supervised = str([FILES[0], str(ROOT / "configs" / "methods" / "supervised.yaml"), FILES[1]])
-    assert program.main(["--config_file", supervised, *words[2:]]) == 1
+    assert program.main(["--config_file", supervised, *arguments[2:]]) == 1
     assert "does not fit this UNet" in capsys.readouterr().err

@@ -45,8 +45,12 @@ def test_the_table_has_all_changes_and_their_differences(
     folder.mkdir()
     torch.manual_seed(7)
     torch.save(SemiMoE(widths=tiny["network_def#widths"]).state_dict(), folder / "model.pt")
-    words = ["--config_file", str(FILES), *(word for key, value in tiny.items() for word in (f"--{key}", str(value)))]
-    assert program.main([*words, "--output", str(tmp_path / "scores.json")]) == 0
+    arguments = [
+        "--config_file",
+        str(FILES),
+        *(word for key, value in tiny.items() for word in (f"--{key}", str(value))),
+    ]
+    assert program.main([*arguments, "--output", str(tmp_path / "scores.json")]) == 0
     scores = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))
     assert list(scores) == [program.UNCHANGED, *program.CHANGES, *program.PIXEL_SIZES]
     rows = capsys.readouterr().out.splitlines()[2:]

@@ -30,10 +30,10 @@ def test_the_small_file_answers_as_the_large_one(program, tmp_path, capsys):
         expected = network(image)
         other = SemiMoE(widths=[4, 8, 8, 8, 8]).eval()
         ModelCheckpointLoader(other, tmp_path / "small.pt").load()
-        found = other(image)
+        result = other(image)
     assert {parameter.dtype for parameter in other.parameters()} == {torch.float32}
-    assert torch.allclose(found, expected, atol=0.02)
-    assert not torch.equal(found, expected)
+    assert torch.allclose(result, expected, atol=0.02)
+    assert not torch.equal(result, expected)
 
 
 def test_the_description_goes_along_as_that_of_released_weights(program, repository_root, tmp_path):
@@ -49,11 +49,11 @@ def test_the_description_goes_along_as_that_of_released_weights(program, reposit
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "expected"),
     [({"a": torch.tensor([1e6])}, "a has values out of the range"), ({"a": 3}, "does not contain plain weights")],
 )
-def test_what_does_not_fit_is_refused(program, tmp_path, capsys, content, told):
+def test_what_does_not_fit_is_refused(program, tmp_path, capsys, content, expected):
     torch.save(content, tmp_path / "large.pt")
     assert program.main(["--model", str(tmp_path / "large.pt"), "--output", str(tmp_path / "small.pt")]) == 1
-    assert told in capsys.readouterr().err
+    assert expected in capsys.readouterr().err
     assert not (tmp_path / "small.pt").exists()

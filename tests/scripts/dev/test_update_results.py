@@ -70,8 +70,8 @@ def checkout(program: ModuleType, repository_root: Path, tmp_path: Path, monkeyp
 
 
 def test_documents_say_what_results_json_says(python, repository_root):
-    done = python("scripts/dev/update_results.py", "--check", cwd=repository_root)
-    assert done.returncode == 0, done.stderr
+    completed = python("scripts/dev/update_results.py", "--check", cwd=repository_root)
+    assert completed.returncode == 0, completed.stderr
 
 
 def test_results_json_is_as_the_program_writes_it(program, repository_root):
@@ -80,14 +80,14 @@ def test_results_json_is_as_the_program_writes_it(program, repository_root):
 
 
 def test_no_score_stands_beside_the_marks(program):
-    found = [
+    result = [
         f"{path.name}: {line.strip()}"
         for path in program.documents()
         for line in sentences(program, path)
         if SCORE.search(line) or (path.name == "results.md" and FIGURE.search(line))
     ]
     allowed = "AUROC of 0.5 and 0.05 of the wrong pixels would be chance"  # by definition, not by measurement
-    assert [line for line in found if allowed not in line] == []
+    assert [line for line in result if allowed not in line] == []
 
 
 def test_a_score_beside_the_marks_would_be_found():
@@ -112,21 +112,21 @@ def test_every_program_of_a_command_is_there_and_takes_its_words(entries, reposi
     for name, entry in entries.items():
         for program in re.findall(r"scripts/\w+\.py", " ".join(entry["commands"])):
             assert (repository_root / program).is_file(), f"{name}: no {program}"
-        for words in commands_of(entry["commands"], "python scripts/benchmark.py"):
-            benchmark.parse_args([word for word in words if "$" not in word and "|" not in word])
+        for message in commands_of(entry["commands"], "python scripts/benchmark.py"):
+            benchmark.parse_args([word for word in message if "$" not in word and "|" not in word])
 
 
 def commands_of(lines: list[str], start: str) -> list[list[str]]:
     """Words of the commands that start in some way, lines that go on joined."""
     whole = "\n".join(lines).replace("\\\n", " ").splitlines()
-    found = [re.sub(r"\$\(.*?\)", "supervised", line).removeprefix(start) for line in whole if line.startswith(start)]
-    return [shlex.split(line) for line in found]
+    result = [re.sub(r"\$\(.*?\)", "supervised", line).removeprefix(start) for line in whole if line.startswith(start)]
+    return [shlex.split(line) for line in result]
 
 
 def test_every_commit_is_in_the_history(entries, repository_root):
-    def git(*words: str) -> subprocess.CompletedProcess[str]:
+    def git(*arguments: str) -> subprocess.CompletedProcess[str]:
         safe = ["-c", f"safe.directory={repository_root}", "-C", str(repository_root)]
-        return subprocess.run(["git", *safe, *words], capture_output=True, text=True, check=False)
+        return subprocess.run(["git", *safe, *arguments], capture_output=True, text=True, check=False)
 
     if git("rev-parse", "--is-shallow-repository").stdout.strip() != "false":
         pytest.skip("no whole git history here")

@@ -68,8 +68,8 @@ def make_cells(phantom_dir: Path, tmp_path: Path) -> Callable[..., Path]:
                     (path / "evaluation" / "masks").mkdir(parents=True)
                     for name, entry in zip(names, entries, strict=True):
                         with Image.open(entry["label"]) as label:
-                            answer = np.roll((np.asarray(label) > 0).astype(np.uint8) * 255, 2, axis=1)
-                        Image.fromarray(answer).save(path / "evaluation" / "masks" / f"{name}_mask.png")
+                            output = np.roll((np.asarray(label) > 0).astype(np.uint8) * 255, 2, axis=1)
+                        Image.fromarray(output).save(path / "evaluation" / "masks" / f"{name}_mask.png")
                     (path / "cell.json").write_text(json.dumps(content), encoding="utf-8")
         return tmp_path / folder
 

@@ -41,7 +41,7 @@ def test_a_folder_without_cells_is_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "message"),
     [
         ('{"format": "semi_moe.cell/1", ', r"cell\.json is damaged \(.*; remove the folder of this cell"),
         ('{"format": "semi_moe.cell/0"}', r"cell\.json does not have the format semi_moe\.cell/1"),
@@ -51,15 +51,15 @@ def test_a_folder_without_cells_is_an_error(tmp_path: Path) -> None:
         ("[" * 100_000, r"cell\.json is damaged"),
     ],
 )
-def test_a_damaged_cell_is_an_error_with_its_name(make_cells: Callable[..., Path], text: str, words: str) -> None:
+def test_a_damaged_cell_is_an_error_with_its_name(make_cells: Callable[..., Path], text: str, message: str) -> None:
     folder = make_cells()
     (folder / "cells" / "semi_moe-10-seed0" / "cell.json").write_text(text)
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(ValueError, match=message):
         load_cells(folder)
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "message"),
     [
         ({"metrics": [0.5]}, "'metrics': it should be an object with at least one value"),
         ({"metrics": {}}, "'metrics': it should be an object with at least one value"),
@@ -100,12 +100,12 @@ def test_a_damaged_cell_is_an_error_with_its_name(make_cells: Callable[..., Path
     ],
 )
 def test_a_wrong_value_is_an_error_with_its_file(
-    make_cells: Callable[..., Path], edit_cell: Callable[..., None], changes: dict, words: str
+    make_cells: Callable[..., Path], edit_cell: Callable[..., None], changes: dict, message: str
 ) -> None:
     folder = make_cells()
     edit_cell(folder, "semi_moe-10-seed0", **changes)
     with pytest.raises(
-        ValueError, match=rf"semi_moe-10-seed0/cell\.json has a wrong .*{words}.*; remove the folder of this cell"
+        ValueError, match=rf"semi_moe-10-seed0/cell\.json has a wrong .*{message}.*; remove the folder of this cell"
     ):
         load_cells(folder)
 
@@ -143,7 +143,7 @@ def test_wrong_folder_names_and_copies_are_refused(make_cells: Callable[..., Pat
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "message"),
     [
         ({"steps": 200}, r"supervised-10-seed1 differ in steps \(100 and 200\)"),
         ({"protocol": "authors"}, r'differ in protocol \("heldout" and "authors"\)'),
@@ -155,11 +155,11 @@ def test_wrong_folder_names_and_copies_are_refused(make_cells: Callable[..., Pat
     ],
 )
 def test_cells_that_cannot_be_compared_are_refused(
-    make_cells: Callable[..., Path], edit_cell: Callable[..., None], changes: dict, words: str
+    make_cells: Callable[..., Path], edit_cell: Callable[..., None], changes: dict, message: str
 ) -> None:
     folder = make_cells()
     edit_cell(folder, "supervised-10-seed1", **changes)
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(ValueError, match=message):
         check_comparable(load_cells(folder))
 
 
@@ -177,16 +177,16 @@ def test_other_test_images_are_refused(make_cells: Callable[..., Path], edit_cel
     folder = make_cells()
     table = load_cells(folder)[0].content["per_image"]
     edit_cell(folder, "supervised-10-seed1", per_image=table | {"image": ["other", *table["image"][1:]]})
-    words = (
+    arguments = (
         rf"supervised-10-seed1 differ in test images \(only semi_moe-10-seed0 has {table['image'][0]}; .* has other\)"
     )
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(ValueError, match=arguments):
         check_comparable(load_cells(folder))
     order = [2, 0, 1]
     edit_cell(
         folder,
         "supervised-10-seed1",
-        per_image={key: [column[place] for place in order] for key, column in table.items()},
+        per_image={key: [column[path] for path in order] for key, column in table.items()},
     )
     check_comparable(load_cells(folder))
 

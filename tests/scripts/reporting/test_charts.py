@@ -31,12 +31,12 @@ def test_a_line_chart_has_titles_ticks_and_names() -> None:
 
 def test_a_row_chart_has_a_row_per_method_and_its_unit() -> None:
     svg = row_chart(ROWS, "difference, px; lower is better", "two rows", [(0.5, None)], signs=True)
-    found = texts(svg)
-    assert [name for name in found if name in ("best", "a_method_with_a_long_name", "empty")] == [
+    result = texts(svg)
+    assert [name for name in result if name in ("best", "a_method_with_a_long_name", "empty")] == [
         "best",
         "a_method_with_a_long_name",
     ]
-    assert {"method", "difference, px; lower is better", "+0.6"} <= set(found)
+    assert {"method", "difference, px; lower is better", "+0.6"} <= set(result)
     assert "<title>second</title>" in svg
     assert row_chart([Row("empty", [])], "score", "") == ""
 
@@ -49,8 +49,8 @@ def test_charts_follow_the_colors_of_the_page() -> None:
 
 
 def test_a_chart_is_reproducible_and_its_identifiers_are_its_own() -> None:
-    first, again, other = (row_chart(ROWS, "score", label) for label in ("one", "one", "two"))
-    assert first == again
+    first, repeated, other = (row_chart(ROWS, "score", label) for label in ("one", "one", "two"))
+    assert first == repeated
     names = [set(re.findall(' id="(.*?)"', svg)) for svg in (first, other)]
     assert names[0]
     assert not names[0] & names[1]
@@ -61,5 +61,5 @@ def test_texts_are_escaped() -> None:
     svg = row_chart([Row("a<b", [Series(1.0, name='<&"> is $5')])], "<score>", '"quoted" & <told>')
     tree = ElementTree.fromstring(str(svg).replace("<svg ", '<svg xmlns:xlink="x" ', 1))
     assert tree.attrib["aria-label"] == '"quoted" & <told>'
-    assert [found.text for found in tree.iter("title")] == ["<&'> is $5"]
-    assert {"a<b", "<score>"} <= {found.text for found in tree.iter("text")}
+    assert [element.text for element in tree.iter("title")] == ["<&'> is $5"]
+    assert {"a<b", "<score>"} <= {element.text for element in tree.iter("text")}

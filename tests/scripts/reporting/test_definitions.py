@@ -35,11 +35,11 @@ def keys(config: Any, path: str = "") -> Iterator[str]:
 
 def metric_names(file: Path) -> set[str]:
     """Return the names of the metrics in a config: the keys below a holder of metrics."""
-    found = set()
+    matches = set()
     for key in keys(ConfigParser.load_config_file(file)):
         parts = key.lstrip("+").split("#")
-        found |= {name for holder, name in pairwise(parts) if holder in HOLDERS}
-    return found
+        matches |= {name for holder, name in pairwise(parts) if holder in HOLDERS}
+    return matches
 
 
 def config_files() -> list[Path]:
@@ -52,7 +52,7 @@ def test_every_metric_of_every_config_has_a_definition():
     assert names >= {"watershed_object_dice", "calibration_error"}
     assert sorted(names - DEFINITIONS.keys()) == []
     assert sorted(DEFINITIONS.keys() - names) == [], "no config has them"
-    titles = [found.title for found in DEFINITIONS.values()]
+    titles = [element.title for element in DEFINITIONS.values()]
     assert len(set(titles)) == len(titles)
 
 

@@ -52,10 +52,10 @@ class Reader(HTMLParser):
 
 def page_of(cells: Path, **changes: Any) -> str:
     """Return the page of a folder of cells."""
-    found = load_cells(cells)
-    metrics = changes.pop("metrics", metrics_of(found))
+    result = load_cells(cells)
+    metrics = changes.pop("metrics", metrics_of(result))
     arguments: dict[str, Any] = {"tiles": {}, "published_scores": [], "warnings": [], "made": "Made now."} | changes
-    return build(found, metrics, "supervised", **arguments)
+    return build(result, metrics, "supervised", **arguments)
 
 
 def section(page: str, name: str) -> str:
@@ -107,8 +107,8 @@ def test_the_summary_comes_first_and_methods_are_described(make_cells: Callable[
         "The checkpoint",
         "Mind.",
     ]
-    places = [lead.index(part) for part in parts]
-    assert places == sorted(places)
+    positions = [lead.index(part) for part in parts]
+    assert positions == sorted(positions)
     assert "<dt>semi_moe</dt><dd>Semi-MoE: &lt;three&gt; experts.</dd>" in lead
     assert "<dt>supervised</dt>" not in lead, "it has no description"
 
@@ -209,11 +209,11 @@ def test_gates_and_calibration_are_read_from_the_columns(make_cells: Callable[..
 
 def test_many_runs_with_pictures_are_collapsed(make_cells: Callable[..., Path]) -> None:
     tiles = {f"run {number}": {"worst": [PICTURE], "best": [PICTURE]} for number in range(9)}
-    shown = section(page_of(make_cells(), tiles=tiles), "test-images")
-    assert shown.count("<details") == 9
-    assert shown.count("<details open>") == 4
-    assert shown.count("<h3>Worst</h3>") == shown.count("<h3>Best</h3>") == 9
-    assert shown.count('<div class="tiles">') == 18, "worst and best in separate rows"
+    picture = section(page_of(make_cells(), tiles=tiles), "test-images")
+    assert picture.count("<details") == 9
+    assert picture.count("<details open>") == 4
+    assert picture.count("<h3>Worst</h3>") == picture.count("<h3>Best</h3>") == 9
+    assert picture.count('<div class="tiles">') == 18, "worst and best in separate rows"
 
 
 def test_scores_of_empty_images_are_defined(make_cells: Callable[..., Path]) -> None:

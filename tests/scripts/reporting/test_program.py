@@ -28,9 +28,9 @@ def test_the_description_of_a_method_is_its_whole_title(program: ModuleType) -> 
 def test_a_report_is_written(
     make_cells: Callable[..., Path], repository_root: Path, python: Any, tmp_path: Path
 ) -> None:
-    words = ["--cells", str(make_cells()), "--output", str(tmp_path / "report"), "--tiles", "1"]
-    done = python(repository_root / "scripts" / "report.py", *words)
-    assert done.returncode == 0, done.stderr
+    arguments = ["--cells", str(make_cells()), "--output", str(tmp_path / "report"), "--tiles", "1"]
+    completed = python(repository_root / "scripts" / "report.py", *arguments)
+    assert completed.returncode == 0, completed.stderr
     assert sorted(path.name for path in (tmp_path / "report").iterdir()) == ["report.html", "table.md"]
     page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
     assert page.count("data:image/webp;base64,") == 8, "worst and best of two methods at two shares"
@@ -38,7 +38,7 @@ def test_a_report_is_written(
     assert table.startswith("Data phantom, protocol heldout: 8 runs of 100 steps")
     assert "| 10 | semi_moe | 2 | 0.760 ± 0.000 |" in table
     assert "Notes:" not in table
-    assert table.strip() in done.stdout
+    assert table.strip() in completed.stdout
 
 
 def test_the_demo_shows_its_cells_as_a_table_and_as_the_page(
@@ -70,8 +70,8 @@ def test_unfinished_runs_are_listed_on_the_page(
     sentence = "1 of 8 runs are missing (semi_moe-10-seed1); started but not finished: semi_moe-10-seed1"
     assert sentence in capsys.readouterr().err
     assert sentence in (output / "report.html").read_text(encoding="utf-8").split("<nav")[0]
-    words = ["--cells", str(cells), "--output", str(output), "--tiles", "0", "--methods", "supervised"]
-    assert program.main(words) == 0
+    arguments = ["--cells", str(cells), "--output", str(output), "--tiles", "0", "--methods", "supervised"]
+    assert program.main(arguments) == 0
     assert "missing" not in capsys.readouterr().err
 
 
@@ -79,8 +79,8 @@ def test_without_the_data_the_rest_is_reported(
     make_cells: Callable[..., Path], program: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cells = make_cells(dataset_dir=str(tmp_path / "moved"))
-    words = ["--cells", str(cells), "--output", str(tmp_path / "report"), "--methods", "semi_moe"]
-    assert program.main(words) == 0
+    arguments = ["--cells", str(cells), "--output", str(tmp_path / "report"), "--methods", "semi_moe"]
+    assert program.main(arguments) == 0
     assert "are shown: no data folder" in capsys.readouterr().err
     assert "Worst and best" not in (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
 
@@ -132,8 +132,8 @@ def test_missing_masks_are_reported_everywhere(
 def test_the_table_of_the_authors_protocol_is_marked_as_optimistic(
     make_cells: Callable[..., Path], program: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["--cells", str(make_cells(protocol="authors")), "--output", str(tmp_path / "report"), "--tiles", "0"]
-    assert program.main(words) == 0
+    arguments = ["--cells", str(make_cells(protocol="authors")), "--output", str(tmp_path / "report"), "--tiles", "0"]
+    assert program.main(arguments) == 0
     output_text = capsys.readouterr().out
     for text in (output_text, (tmp_path / "report" / "table.md").read_text(encoding="utf-8")):
         assert text.startswith("Data phantom, protocol authors: 8 runs of 100 steps")
@@ -187,7 +187,7 @@ def test_wrong_input_is_one_sentence_and_keeps_the_old_report(
         assert last.startswith("report: ")
         assert sentence in last
         assert (output / "report.html").read_text() == "the old one"
-    for words in ([], ["--output", str(output), "--tiles", "-2"]):
+    for arguments in ([], ["--output", str(output), "--tiles", "-2"]):
         with pytest.raises(SystemExit) as ended:
-            program.main(["--cells", str(cells), *words])
+            program.main(["--cells", str(cells), *arguments])
         assert ended.value.code == 2

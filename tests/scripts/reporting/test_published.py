@@ -36,8 +36,8 @@ def test_every_result_has_a_source_and_a_defined_score(shipped: list[dict[str, A
         assert entry["protocol"] in PROTOCOLS
         assert entry["metric"] in DEFINITIONS
         assert entry["unit"] == ("px" if entry["metric"].endswith("hausdorff") else "%")
-    places = [tuple(str(entry.get(key)) for key in ("paper", "data", "labels", "metric", "part")) for entry in shipped]
-    assert len(set(places)) == len(places), "a result is repeated"
+    paths = [tuple(str(entry.get(key)) for key in ("paper", "data", "labels", "metric", "part")) for entry in shipped]
+    assert len(set(paths)) == len(paths), "a result is repeated"
 
 
 def test_results_with_a_swept_threshold_have_swept_scores(shipped: list[dict[str, Any]]) -> None:

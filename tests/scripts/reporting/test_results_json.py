@@ -18,8 +18,8 @@ def test_scores_and_differences_equal_those_of_the_cells(
     make_cells: Callable[..., Path], repository_root: Path
 ) -> None:
     folder = make_cells()
-    made = record_of_cells(folder, "first", None, repository_root)
-    scores = made["tables"]["scores"]
+    record = record_of_cells(folder, "first", None, repository_root)
+    scores = record["tables"]["scores"]
     assert list(scores["columns"]) == ["labels", "method", "pooled_dice", "mean_dice", "object_hausdorff"]
     assert list(scores["rows"]) == ["supervised 10", "semi_moe 10", "supervised 100", "semi_moe 100"]
     means = [
@@ -28,7 +28,7 @@ def test_scores_and_differences_equal_those_of_the_cells(
     mean, deviation = scores["rows"]["semi_moe 10"]["mean_dice"]
     assert mean == pytest.approx(sum(means) / 2, abs=1e-5)
     assert deviation == pytest.approx(abs(means[0] - means[1]) / 2**0.5, abs=1e-5)
-    images = made["tables"]["images"]["rows"]
+    images = record["tables"]["images"]["rows"]
     assert set(images) == {"semi_moe 10", "semi_moe 100"}
     assert images["semi_moe 10"]["low"] <= images["semi_moe 10"]["difference"] <= images["semi_moe 10"]["high"]
     assert images["semi_moe 10"]["difference"] == pytest.approx(
@@ -51,18 +51,23 @@ def test_single_draws_are_those_of_the_cells(
 
 
 def test_the_entry_has_its_origin(make_cells: Callable[..., Path], repository_root: Path) -> None:
-    made = record_of_cells(make_cells(), "first", None, repository_root)
-    assert (made["commit"], made["date"], made["seeds"], made["steps"]) == ("0123456", "2026-01-01", [0, 1], 100)
-    assert made["versions"] == {"torch": "2.13.0"}
-    assert made["machine"] == "unknown CPU, cpu, 1 thread a training"
+    record = record_of_cells(make_cells(), "first", None, repository_root)
+    assert (record["commit"], record["date"], record["seeds"], record["steps"]) == (
+        "0123456",
+        "2026-01-01",
+        [0, 1],
+        100,
+    )
+    assert record["versions"] == {"torch": "2.13.0"}
+    assert record["machine"] == "unknown CPU, cpu, 1 thread a training"
 
 
 def test_columns_of_the_entry_are_kept(make_cells: Callable[..., Path], repository_root: Path) -> None:
     columns = {"method": {"title": "who"}, "mean_dice": {"title": "mean Dice", "digits": 2}}
     before = {"what": "Mine", "tables": {"scores": {"columns": columns, "rows": {}}}}
-    made = record_of_cells(make_cells(), "first", before, repository_root)
-    assert made["what"] == "Mine"
-    assert made["tables"]["scores"]["columns"] == columns
+    record = record_of_cells(make_cells(), "first", before, repository_root)
+    assert record["what"] == "Mine"
+    assert record["tables"]["scores"]["columns"] == columns
 
 
 def test_its_command_makes_the_same_cells(
@@ -71,10 +76,10 @@ def test_its_command_makes_the_same_cells(
     changes = {"postprocessing": "watershed", "config": config({"objective#ramp#maximum": 0.5, "a": [1, "b c"]})}
     lines = record_of_cells(make_cells(**changes), "first", None, repository_root)["commands"]
     assert lines[-1] == "python scripts/report.py --cells runs/first --output runs/first/report"
-    words = shlex.split("\n".join(lines[:-1]).replace("\\\n", " "))
-    assert words[:2] == ["python", "scripts/benchmark.py"]
+    arguments = shlex.split("\n".join(lines[:-1]).replace("\\\n", " "))
+    assert arguments[:2] == ["python", "scripts/benchmark.py"]
     benchmark = load_program("benchmark")
-    given = benchmark._parser().parse_args(words[2:])
+    given = benchmark._parser().parse_args(arguments[2:])
     assert (given.methods, given.labels, given.seeds) == (["supervised", "semi_moe"], ["10", "100"], [0, 1])
     assert (given.data, given.protocol, given.size, given.postprocessing) == ("phantom", "heldout", "demo", "watershed")
     assert (given.budget, given.threads) == ("100steps", 1)

@@ -10,9 +10,9 @@ from scripts.reporting.statistics import compare, mean_per_image, seed_interval,
 
 
 def test_deviation_has_n_minus_1_in_the_denominator() -> None:
-    found = spread([1.0, 2.0, 3.0])
-    assert found.mean == 2.0
-    assert found.deviation == pytest.approx(1.0)
+    result = spread([1.0, 2.0, 3.0])
+    assert result.mean == 2.0
+    assert result.deviation == pytest.approx(1.0)
     assert spread([0.5]).deviation is None
     assert spread([0.5, math.nan]).values == (0.5,)
     with pytest.raises(ValueError, match="no value"):
@@ -26,27 +26,27 @@ def test_the_score_of_an_image_is_the_mean_over_seeds() -> None:
 
 def test_a_clear_difference() -> None:
     second = {f"image{number}": 0.5 + 0.01 * number for number in range(20)}
-    first = {name: value + 0.1 + 0.001 * (place % 3) for place, (name, value) in enumerate(second.items())}
-    found = compare(first, second)
-    assert (found.images, found.better, found.worse) == (20, 20, 0)
-    assert found.difference == pytest.approx(0.1 + 0.001 * 19 / 20, abs=1e-3)
-    assert found.low is not None
-    assert found.high is not None
-    assert 0.1 <= found.low <= found.difference <= found.high <= 0.102
+    first = {name: value + 0.1 + 0.001 * (index % 3) for index, (name, value) in enumerate(second.items())}
+    result = compare(first, second)
+    assert (result.images, result.better, result.worse) == (20, 20, 0)
+    assert result.difference == pytest.approx(0.1 + 0.001 * 19 / 20, abs=1e-3)
+    assert result.low is not None
+    assert result.high is not None
+    assert 0.1 <= result.low <= result.difference <= result.high <= 0.102
     # Twenty differences of one sign: the exact two-sided p is 2 / 2^20, with ties it is approximated.
-    assert found.p < 1e-3
+    assert result.p < 1e-3
 
 
 def test_the_interval_of_the_mean_agrees_with_theory() -> None:
     """For many differences it is close to mean +- 1.96 deviations / sqrt(n)."""
     differences = [math.sin(number * 12.9898) for number in range(400)]
     first = {str(number): value for number, value in enumerate(differences)}
-    found = compare(first, dict.fromkeys(first, 0.0))
+    result = compare(first, dict.fromkeys(first, 0.0))
     deviation = spread(differences).deviation
     assert deviation is not None
-    assert found.low == pytest.approx(found.difference - 1.96 * deviation / 20, abs=0.01)
-    assert found.high == pytest.approx(found.difference + 1.96 * deviation / 20, abs=0.01)
-    assert compare(first, dict.fromkeys(first, 0.0)) == found, "the bootstrap has a seed"
+    assert result.low == pytest.approx(result.difference - 1.96 * deviation / 20, abs=0.01)
+    assert result.high == pytest.approx(result.difference + 1.96 * deviation / 20, abs=0.01)
+    assert compare(first, dict.fromkeys(first, 0.0)) == result, "the bootstrap has a seed"
 
 
 def test_the_interval_over_seeds_is_students() -> None:
@@ -59,8 +59,8 @@ def test_the_interval_over_seeds_is_students() -> None:
 
 def test_equal_methods_and_single_images_have_defined_values() -> None:
     same = {"a": 0.5, "b": 0.6}
-    found = compare(same, same)
-    assert (found.difference, found.low, found.high, found.p) == (0.0, 0.0, 0.0, 1.0)
+    result = compare(same, same)
+    assert (result.difference, result.low, result.high, result.p) == (0.0, 0.0, 0.0, 1.0)
     single = compare({"a": 0.7}, {"a": 0.5, "b": 0.1})
     assert (single.images, single.low, single.high) == (1, None, None)
     with pytest.raises(ValueError, match="no image in common"):

@@ -70,24 +70,24 @@ def test_several_seeds_have_an_interval() -> None:
 
 
 def test_the_baseline_may_be_better() -> None:
-    found = summary_of(runs({"supervised": [0.90], "semi_moe": [0.80]}))
-    assert found.title.endswith("supervised leads by 0.100 pooled Dice (one seed)")
-    assert "0.100 more than semi_moe (0.800; one seed)" in found.results[0]
+    result = summary_of(runs({"supervised": [0.90], "semi_moe": [0.80]}))
+    assert result.title.endswith("supervised leads by 0.100 pooled Dice (one seed)")
+    assert "0.100 more than semi_moe (0.800; one seed)" in result.results[0]
 
 
 def test_different_seeds_give_no_interval() -> None:
-    found = summary_of([*runs({"supervised": [0.80, 0.82]}), cell("semi_moe", 0.9)])
-    assert "0.090 more than supervised (0.810; the methods have different seeds, so no" in found.results[0]
+    result = summary_of([*runs({"supervised": [0.80, 0.82]}), cell("semi_moe", 0.9)])
+    assert "0.090 more than supervised (0.810; the methods have different seeds, so no" in result.results[0]
 
 
 def test_the_best_of_many_is_compared_with_the_next_and_the_baseline() -> None:
     scores = {"supervised": [0.80, 0.81], "cps": [0.85, 0.87], "fixmatch": [0.88, 0.87], "semi_moe": [0.7, 0.7]}
-    found = summary_of(runs(scores))
-    assert found.title.startswith("4 methods on phantom: fixmatch leads cps by 0.015 pooled Dice")
-    assert "4 methods for training a segmentation network on phantom:" in found.compared
-    assert "fixmatch is the best of 4 methods: pooled Dice 0.875, 0.015 more than cps" in found.results[0]
-    assert "and 0.070 more than supervised (0.805;" in found.results[0]
-    assert found.caution == "The intervals are not corrected for selecting the best of 4 methods."
+    result = summary_of(runs(scores))
+    assert result.title.startswith("4 methods on phantom: fixmatch leads cps by 0.015 pooled Dice")
+    assert "4 methods for training a segmentation network on phantom:" in result.compared
+    assert "fixmatch is the best of 4 methods: pooled Dice 0.875, 0.015 more than cps" in result.results[0]
+    assert "and 0.070 more than supervised (0.805;" in result.results[0]
+    assert result.caution == "The intervals are not corrected for selecting the best of 4 methods."
 
 
 def test_ties_have_no_winner() -> None:
@@ -102,10 +102,12 @@ def test_ties_have_no_winner() -> None:
 
 def test_each_share_of_labels_has_a_sentence() -> None:
     few, many = {"supervised": [0.7], "semi_moe": [0.8]}, {"supervised": [0.9], "semi_moe": [0.85]}
-    found = summary_of([*runs(few), *runs(many, "100")])
-    assert found.title.endswith("semi_moe leads at 10 % labels (one seed); supervised leads at 100 % labels (one seed)")
-    assert [sentence.split(" of the")[0] for sentence in found.results] == ["With 10 %", "With 100 %"]
-    assert "10 % and 100 % of the training images are labeled; scores are computed on 40 test images" in found.compared
+    result = summary_of([*runs(few), *runs(many, "100")])
+    assert result.title.endswith(
+        "semi_moe leads at 10 % labels (one seed); supervised leads at 100 % labels (one seed)"
+    )
+    assert [sentence.split(" of the")[0] for sentence in result.results] == ["With 10 %", "With 100 %"]
+    assert "10 % and 100 % of the training images are labeled; scores are computed on 40 test images" in result.compared
     same = summary_of([*runs(few), *runs(few, "100")])
     assert same.title.endswith("semi_moe leads at 10 % and 100 % labels (one seed)")
 
@@ -127,18 +129,18 @@ def test_one_method_and_missing_runs_have_no_winner() -> None:
 def test_smaller_distances_are_better_and_settings_have_no_winner() -> None:
     near, far = ({"metrics": {"object_hausdorff": value, "swept_threshold": 0.5}} for value in (12.0, 20.0))
     cells = [cell("supervised", None, **far), cell("semi_moe", None, **near)]
-    found = summary_of(cells, "object_hausdorff")
-    assert found.title.endswith("semi_moe leads by 8.0 px object Hausdorff (one seed)")
-    assert "12.0 px, 8.0 px less than supervised (20.0 px; one seed)" in found.results[0]
-    assert found.meaning.endswith("Lower is better.")
+    result = summary_of(cells, "object_hausdorff")
+    assert result.title.endswith("semi_moe leads by 8.0 px object Hausdorff (one seed)")
+    assert "12.0 px, 8.0 px less than supervised (20.0 px; one seed)" in result.results[0]
+    assert result.meaning.endswith("Lower is better.")
     assert summary_of(cells, "swept_threshold").title == "supervised and semi_moe on phantom"
 
 
 def test_the_authors_protocol_is_called_optimistic() -> None:
     more = {"protocol": "authors", "data": "my own", "counts": {"training": 1, "unlabeled": 2, "test": 3}}
-    found = summary_of([cell("supervised", 0.8, **more)])
-    assert found.title.endswith("at 10 % labels (optimistic)")
-    assert found.compared.endswith(
+    result = summary_of([cell("supervised", 0.8, **more)])
+    assert result.title.endswith("at 10 % labels (optimistic)")
+    assert result.compared.endswith(
         "(supervised) on my own. 1 labeled and 2 unlabeled images are used for training, and scores are computed on 3 "
         "test images."
     )

@@ -113,18 +113,18 @@ def test_a_comparison_uses_shared_seeds(make_cells: Callable[..., Path], edit_ce
     for method, values in (("semi_moe", [0.9, 0.8, 0.7]), ("supervised", [0.5, 0.6, 0.7])):
         edit_cell(folder, f"{method}-10-seed0", per_image={"image": names, "mean_dice": values})
     edit_cell(folder, "semi_moe-10-seed1", per_image=None)
-    found = {labels: result for labels, _, result in comparisons(load_cells(folder), "mean_dice", "supervised")}
-    assert abs(found["10"].difference - 0.2) < 1e-9
-    assert (found["10"].better, found["10"].worse, found["10"].images) == (2, 0, 3)
+    actual = {labels: result for labels, _, result in comparisons(load_cells(folder), "mean_dice", "supervised")}
+    assert abs(actual["10"].difference - 0.2) < 1e-9
+    assert (actual["10"].better, actual["10"].worse, actual["10"].images) == (2, 0, 3)
     assert comparisons(load_cells(folder), "mean_jaccard", "supervised") == []
 
 
 def test_each_postprocessing_is_compared_with_components(with_watershed: Path) -> None:
     cells = load_cells(with_watershed)
-    found = {entry: result.difference for labels, entry, result in comparisons(cells, "object_dice", "supervised")}
-    assert found.keys() == {"semi_moe", "semi_moe, watershed"}
-    assert found["semi_moe"] == pytest.approx(0.05)
-    assert found["semi_moe, watershed"] == pytest.approx(0.15 - 0.01 / 3)
+    actual = {entry: result.difference for labels, entry, result in comparisons(cells, "object_dice", "supervised")}
+    assert actual.keys() == {"semi_moe", "semi_moe, watershed"}
+    assert actual["semi_moe"] == pytest.approx(0.05)
+    assert actual["semi_moe, watershed"] == pytest.approx(0.15 - 0.01 / 3)
     own = comparisons(cells, "object_dice", "semi_moe")
     assert {entry for _, entry, _ in own} == {"supervised", "semi_moe, watershed"}, "compared with its own components"
 

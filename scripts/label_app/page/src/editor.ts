@@ -32,7 +32,7 @@ export class Editor {
   name = "";
   /** Called after each change. */
   onChange: () => void = () => {};
-  /** Called when the browser has no room for a draft. */
+  /** Called when the storage of the browser is full. */
   onFull: () => void = () => {};
 
   private bytes = 0;

@@ -49,7 +49,7 @@ class Page {
     server.onReachable = (reachable) => this.setReachable(reachable);
     server.onLogin = () => askLogin(server, () => void attempt(() => this.refresh()));
     editor.onChange = () => this.showOutlines();
-    editor.onFull = () => say("This browser has no room for a draft: save now, or the outlines may be lost.", "error");
+    editor.onFull = () => say("The storage of this browser is full: save now, or the outlines may be lost.", "error");
     list.onOpen = (name) => void attempt(() => this.open(name));
     training.onEnd = () => this.refresh();
     onOtherTab((name) => {
@@ -231,7 +231,7 @@ class Page {
     const { name, accepted } = editor;
     if (!name) return;
     if (editor.corners.length) {
-      say("Close the outline first (Enter), or leave it (Escape).", "error");
+      say("Close the outline first (Enter), or cancel it (Escape).", "error");
       return;
     }
     try {

@@ -84,7 +84,7 @@ export class TrainingPanel {
 
   private decision(training: Training): string {
     if (training.state === "done" && typeof training.before === "number" && typeof training.after === "number") {
-      const outcome = training.taken ? "The new model is used" : "The model of before is kept";
+      const outcome = training.taken ? "The new model is used" : "The previous model is kept";
       return `${outcome}: Dice ${training.before.toFixed(3)} before, ${training.after.toFixed(3)} after.`;
     }
     return training.reason ?? "";
