@@ -161,7 +161,7 @@ def run(options: argparse.Namespace) -> int:
         if options.budget is not None:
             say(options.budget.comes_to(length))
         cells = experiment.cells(length)
-        make_room(cells, options)
+        check_existing(cells, options)
         work = f"{len(cells)} cell{'s' * (len(cells) > 1)} of {cells[0].plan['steps']} steps ({cells[0].epochs} epochs)"
         say(f"{work}, data {options.data}, protocol {options.protocol}, {len(workers)} at once")
         interval = 60.0 if sys.stdout.isatty() else 300.0
@@ -188,7 +188,7 @@ def length_of(experiment: Any, options: argparse.Namespace, slot: Any, lock: Any
     return measured_length(experiment, budget, slot, sys.executable, lock, say)
 
 
-def make_room(cells: Sequence[Any], options: argparse.Namespace) -> None:
+def check_existing(cells: Sequence[Any], options: argparse.Namespace) -> None:
     """Move invalid cells aside with ``--force``, and warn of cells of another commit.
 
     Raises:

@@ -89,12 +89,14 @@ def prepare_folder(
     plan.check()
     _check_coding(coding, len(classes))
     check_new(output)
+    # Everything that can be checked without decoding is checked before files are written.
     pairs = find_pairs(images, masks, mask_suffix)
     rows, unused = read_table(table) if table is not None else ({}, [])
     names = {pair: _image_names(pair, axis) for pair in pairs}
     entries = _entries(names, rows, mpp)
     lists = draw_lists(entries, plan)
     notes = [f"columns of the table that are not used: {', '.join(unused)}"] if unused else []
+    # The folder appears when all images, masks and lists are written.
     with new_folder(output) as folder:
         (folder / "image").mkdir()
         (folder / "label").mkdir()

@@ -153,6 +153,7 @@ def write_onnx(
     outputs = outputs_of(traced, image)
     dynamic = {0: "batch", 2: "height", 3: "width"}
     axes = {name: dynamic if value.ndim == 4 else {0: "batch"} for name, value in ({IMAGE: image} | outputs).items()}
+    # Export to memory, so that errors of the disk are not taken for errors of the network.
     exported = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tracing warns about each use of a size; `check_onnx` tests other sizes
@@ -172,6 +173,7 @@ def write_onnx(
                 f"{type(network).__name__} cannot be written as ONNX, opset {opset}: {_short(error)}; "
                 "choose another --opset, or keep the outputs at pred"
             ) from error
+    # Add the metadata, check the model, and write it.
     model = onnx.load_from_string(exported.getvalue())
     onnx.helper.set_model_props(model, {**metadata, "outputs": json.dumps(list(outputs))})
     onnx.checker.check_model(model)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 
-class EpochSums:
+class EpochAverages:
     """Mean of all scalars, and mean and standard deviation of all gate weights, over the steps of one epoch.
 
     Adding a step queues a few small operations on the device without synchronization.

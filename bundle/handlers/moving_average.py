@@ -45,6 +45,13 @@ class MovingAverage:
 
     Raises:
         ValueError: if decay is not in [0, 1).
+
+    Example::
+
+        >>> network = nn.Linear(2, 1)
+        >>> ema = MovingAverage(network, decay=0.99)
+        >>> ema.average is network, ema.updates
+        (False, 0)
     """
 
     def __init__(self, network: nn.Module, decay: float | Ramp = 0.99, name: str = "ema_momentum") -> None:

@@ -14,7 +14,7 @@ import ignite.distributed as idist
 from ignite.engine import Engine, Events
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
-from bundle.handlers.epoch_averages import EpochSums
+from bundle.handlers.epoch_averages import EpochAverages
 from bundle.types import EXPERTS
 from bundle.utils import atomic_path
 
@@ -65,7 +65,7 @@ class TrainingLog:
         self.writer = writer
         self.evaluator = evaluator
         self.margin = margin
-        self._sums = EpochSums(experts)
+        self._sums = EpochAverages(experts)
         self._rows: list[dict[str, Any]] | None = None
         self._rates: dict[str, float] = {}
         self._faults: dict[str, str] = {}

@@ -79,6 +79,12 @@ def next_diverse(
 
     Raises:
         ValueError: if all pictures are labeled.
+
+    Example::
+
+        >>> features = {"a": np.zeros(2), "b": np.full(2, 0.1), "c": np.full(2, 9.0)}
+        >>> next_diverse(features, labeled=["a"])
+        'c'
     """
     names = sorted(features)
     done = set(labeled)
@@ -92,6 +98,7 @@ def next_diverse(
         warnings.simplefilter("ignore", UserWarning)  # equal pictures leave a cluster empty, which does no harm here
         clusters = kmeans2(points, count, minit="++", rng=np.random.default_rng(seed))[1]
 
+    # The largest cluster without a labeled picture; of it, pictures of patients with the fewest labels.
     known = groups or {}
     labeled_per_group = Counter(known[name] for name in done if name in known)
     covered = Counter(clusters[index] for index, name in enumerate(names) if name in done)

@@ -30,6 +30,13 @@ class StackedHeads(nn.Module):
 
     Raises:
         ValueError: if no head is given or a form is unknown.
+
+    Example::
+
+        >>> from bundle.networks import SemiMoE
+        >>> network = StackedHeads(SemiMoE(widths=(4, 8, 8, 8, 8)), {"fused_seg": "logits", "fused_sdf": "tanh"})
+        >>> network.eval()(torch.zeros(1, 3, 64, 64)).shape
+        torch.Size([1, 3, 64, 64])
     """
 
     def __init__(self, network: nn.Module, heads: Mapping[str, str]) -> None:

@@ -35,6 +35,12 @@ class TTAInferer(Inferer):
 
     Raises:
         ValueError: if ``turns`` is not 1, 2, 4 or 8.
+
+    Example::
+
+        >>> from monai.inferers import SimpleInferer
+        >>> TTAInferer(SimpleInferer(), turns=8)(torch.zeros(1, 3, 32, 32), lambda image: image[:, :2]).shape
+        torch.Size([1, 2, 32, 32])
     """
 
     def __init__(self, inferer: Inferer, turns: int = 8) -> None:

@@ -77,10 +77,12 @@ def watershed_instances(
     if not components.shape == distance.shape == boundary.shape:
         shapes = f"foreground {components.shape}, distance {distance.shape}, boundary {boundary.shape}"
         raise ValueError(f"the maps differ in shape: {shapes}; they must show the same pixels")
+    # One seed for each core of the foreground; the watershed grows them inside their component.
     core = (components > 0) & (distance > seed_level) & (boundary <= boundary_level)
     seeds = remove_small(label_components(core, 1), min_seed_area)
     landscape = np.float32(boundary_weight) * boundary - distance
     instances = _grow(seeds, components, landscape, connectivity)
+    # Instances that are too small lose their seed, so that their neighbors grow into their area.
     if min_area > 0:
         too_small = np.bincount(instances.ravel(), minlength=seeds.max() + 1)[: seeds.max() + 1] < min_area
         if too_small[1:].any():

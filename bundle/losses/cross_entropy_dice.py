@@ -16,6 +16,13 @@ class CrossEntropyDice(nn.Module):
     Args:
         dice_weight: weight of the Dice term.
         dice: the Dice loss; :class:`Dice` with its defaults if not given.
+
+    Example::
+
+        >>> import torch
+        >>> logits, classes = torch.zeros(1, 2, 4, 4), torch.ones(1, 1, 4, 4, dtype=torch.long)
+        >>> CrossEntropyDice(dice_weight=0.0)(logits, classes)
+        tensor(0.6931)
     """
 
     def __init__(self, dice_weight: float = 1.0, dice: nn.Module | None = None) -> None:

@@ -33,6 +33,14 @@ class PooledOverlapMetric(CumulativeIterationMetric):
 
     Integer counts are gathered over ranks, so the result is exact and does not depend on batches or ranks. Each rank
     needs at least one image, as for every cumulative metric of MONAI.
+
+    Example::
+
+        >>> metric = PooledOverlapMetric("dice")
+        >>> predicted, truth = torch.tensor([[[[1, 1, 0, 0]]]]), torch.tensor([[[[1, 0, 0, 0]]]])
+        >>> _ = metric(predicted, truth)
+        >>> metric.aggregate()
+        tensor(0.6667, dtype=torch.float64)
     """
 
     def __init__(self, metric: OverlapName = "dice", num_classes: int = 2, include_background: bool = False) -> None:

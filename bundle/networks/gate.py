@@ -26,6 +26,12 @@ class Gate(nn.Module):
 
     Raises:
         ValueError: if ``kind`` is unknown.
+
+    Example::
+
+        >>> Gate(features=24, experts=3, kind="equal")(torch.zeros(2, 24))
+        tensor([[0.3333, 0.3333, 0.3333],
+                [0.3333, 0.3333, 0.3333]])
     """
 
     def __init__(self, features: int, experts: int, kind: str = "paper", dropout: float = 0.1) -> None:

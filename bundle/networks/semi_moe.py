@@ -39,6 +39,12 @@ class SemiMoE(NamedOutputs):
 
     Raises:
         ValueError: if an expert is unknown or missing, or a task has no expert.
+
+    Example::
+
+        >>> heads = SemiMoE(widths=(4, 8, 8, 8, 8)).eval().heads(torch.zeros(1, 3, 64, 64))
+        >>> [name for name in heads if name.startswith("fused")]
+        ['fused_seg', 'fused_sdf', 'fused_boundary']
     """
 
     def __init__(

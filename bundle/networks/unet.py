@@ -150,6 +150,12 @@ class UNet(NamedOutputs):
         outputs: as for :class:`NamedOutputs`.
         encoder: any :class:`Encoder`; ``None`` means :class:`UNetEncoder`.
         output_stride: as for :class:`UNetDecoder`.
+
+    Example::
+
+        >>> network = UNet(out_channels=2, widths=(4, 8, 8, 8, 8))
+        >>> network(torch.zeros(1, 3, 64, 48)).shape
+        torch.Size([1, 2, 64, 48])
     """
 
     def __init__(

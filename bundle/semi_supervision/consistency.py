@@ -29,6 +29,14 @@ class ConsistencyTerm(nn.Module):
 
     Raises:
         ValueError: if ``stream`` is unknown or ``losses`` is empty.
+
+    Example::
+
+        >>> from bundle.semi_supervision import HeadPseudoLabeler, LinearRamp
+        >>> pseudo_labeler = HeadPseudoLabeler({"seg": "fused_seg"}, {"seg": "hard"})
+        >>> term = ConsistencyTerm(pseudo_labeler, {"seg": nn.CrossEntropyLoss()}, ramp=LinearRamp(maximum=1.0))
+        >>> term.stream
+        'unlabeled'
     """
 
     def __init__(

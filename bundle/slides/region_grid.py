@@ -96,6 +96,7 @@ def regions(
     strides = [stride_of(side, overlap) for side in windows]
     if block < 1 or min(working_size) < 1 or len(windows) != 2:
         raise ValueError(f"block is {block} px, the slide {working_size}, the window {windows}; write 1 px or more")
+    # Cores tile the box; the padded rectangle of each contains all windows that touch it.
     x0, y0, x1, y1 = within or Box(0, 0, *working_size)
     across, down = (
         _cores(low, high, side, stride, block)

@@ -13,7 +13,7 @@ from bundle.slides.slide_crop import SlideView, expand_box
 from bundle.slides.tissue import Tissue
 from bundle.slides.upsampling import native_box
 
-SURROUNDINGS = 1000.0
+MARGIN = 1000.0
 """Margin around a box within which tissue is detected, um, so that the glass color is known and small objects and
 holes are not cut at the border of the box."""
 
@@ -78,7 +78,7 @@ def make_plan(
 
 
 def tissue_near(find_tissue: FindTissue, slide: Slide, scale: Scale, limits: Box | None) -> Tissue:
-    """Detect the tissue of a slide, or of a box with a margin of ``SURROUNDINGS``; only this part is read.
+    """Detect the tissue of a slide, or of a box with a margin of ``MARGIN``; only this part is read.
 
     Args:
         find_tissue: function that returns the tissue map of an open slide and its scale.
@@ -91,10 +91,10 @@ def tissue_near(find_tissue: FindTissue, slide: Slide, scale: Scale, limits: Box
     """
     if limits is None:
         return find_tissue(slide, scale)
-    surroundings = expand_box(slide, limits, SURROUNDINGS / scale.mpp)
-    view = SlideView(slide, (surroundings.x0, surroundings.y0, surroundings.width, surroundings.height))
+    surrounding = expand_box(slide, limits, MARGIN / scale.mpp)
+    view = SlideView(slide, (surrounding.x0, surrounding.y0, surrounding.width, surrounding.height))
     return replace(
-        find_tissue(view, replace(scale, size=view.size)), scale=scale, corner=(surroundings.x0, surroundings.y0)
+        find_tissue(view, replace(scale, size=view.size)), scale=scale, corner=(surrounding.x0, surrounding.y0)
     )
 
 

@@ -58,6 +58,12 @@ class CutMix:
 
     Raises:
         ValueError: if ``area`` or ``aspect`` is not a valid range, or ``probability`` is outside [0, 1].
+
+    Example::
+
+        >>> mixed = CutMix(area=(0.25, 0.25), aspect=(1.0, 1.0))({"image": torch.rand(4, 3, 32, 32)})
+        >>> mixed.batch["image"].shape
+        torch.Size([4, 3, 32, 32])
     """
 
     def __init__(self, area: Sequence[float], aspect: Sequence[float], probability: float = 1.0) -> None:

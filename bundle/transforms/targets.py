@@ -165,7 +165,16 @@ class ForegroundClassd(MapTransform):
 
 
 class SignedDistanced(MapTransform):
-    """Dictionary transform that adds the signed distance to the gland boundary; see :func:`signed_distance`."""
+    """Dictionary transform that adds the signed distance to the gland boundary; see :func:`signed_distance`.
+
+    Example::
+
+        >>> import torch
+        >>> label = torch.zeros(1, 1, 5, dtype=torch.uint8)
+        >>> label[..., 2:] = 1
+        >>> SignedDistanced(maximum_distance=2.0)({"label": label})["sdf"]
+        tensor([[[-0.7500, -0.2500,  0.2500,  0.7500,  1.0000]]])
+    """
 
     def __init__(
         self,

@@ -34,7 +34,7 @@ from lib.request_errors import BAD, NOT_FOUND, RefusalError, refusing
 from lib.scores import DisagreementScoring
 from lib.settings import check_settings
 from lib.strategies import strategies
-from lib.train import TeachingTask
+from lib.train import TrainingTask
 from lib.uploads import check_image, check_tag, clearing, is_received, resolution
 from monailabel.config import settings
 from monailabel.datastore.dsa import DSADatastore
@@ -100,7 +100,7 @@ class SemiMoELabel(MONAILabelApp):
 
     def init_trainers(self) -> dict[str, TrainTask]:
         """Return the training task of the model."""
-        return {NAME: TeachingTask(self.bundle, self.conf, self.model_folder, self._task.names)}
+        return {NAME: TrainingTask(self.bundle, self.conf, self.model_folder, self._task.names)}
 
     def init_strategies(self) -> dict[str, Strategy]:
         """Return the strategies that select the next image."""

@@ -47,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         check_settings(dict(options.conf or []))
     except ValueError as error:
         return _fail(str(error))
+    # Folder of images, or the address of another datastore.
     folder = options.studies
     is_address = folder.startswith(("http://", "https://"))
     if not is_address:
@@ -58,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not path.is_dir():
             return _fail(f"no folder {path}; give a folder of tiles or slides as --studies, or add --embedded")
         folder = str(path)
+    # Address: it must be free, and login should be on if others can reach it.
     names = options.host or [HERE]
     host = names[0]
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
@@ -72,6 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "MONAI_LABEL_AUTH_ENABLE=true requires a login (docs/monai_label.md)",
             file=sys.stderr,
         )
+    # Start MONAI Label's server with this app.
     command = [
         "start_server",
         "--app",

@@ -87,7 +87,7 @@ def given(app: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         recorded.update(overrides)
         shutil.copy(app.model_folder.current, Path(overrides["ckpt_dir"]) / MODEL)
 
-    monkeypatch.setattr(lib.train.TeachingTask, "run_single_gpu", run)
+    monkeypatch.setattr(lib.train.TrainingTask, "run_single_gpu", run)
     monkeypatch.setattr(lib.train, "dice", lambda *arguments: 0.5 if arguments[2] else None)
     return recorded
 
@@ -251,7 +251,7 @@ def test_a_training_that_fails_leaves_all_as_it_was(app: Any, label: Path, monke
     def fail(self: Any, request: Any, overrides: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(lib.train.TeachingTask, "run_single_gpu", fail)
+    monkeypatch.setattr(lib.train.TrainingTask, "run_single_gpu", fail)
     with pytest.raises(KeyboardInterrupt):
         app.train(dict(QUICK))
     assert files_of(app.model_folder.folder) == had

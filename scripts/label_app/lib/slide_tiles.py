@@ -87,6 +87,7 @@ def labeled_tiles(
             shapes = [shape for shape in known if shape.intersects(area)]
             if unknown is not None and not inside and not any(shape.covers(area) for shape in shapes):
                 continue  # metrics do not accept a label with unknown pixels and without glands
+            # Files are named by their content, so unchanged tiles are not written again.
             image, name = _image(slide, scale, box, Path(folder))
             content = [*((gland.name, gland.shape.wkb) for gland in inside), *(shape.wkb for shape in shapes)]
             label = Path(folder) / f"{name}_{_digest([*content, numbers, unknown])}_label.png"

@@ -56,7 +56,7 @@ class Verdict:
     reason: str
 
 
-class TeachingTask(BundleTrainTask):
+class TrainingTask(BundleTrainTask):
     """Training task with the bundle's ``train.json`` on the labeled and unlabeled images of the folder.
 
     It trains in a temporary folder. After the training, the new model atomically replaces the current one if its Dice

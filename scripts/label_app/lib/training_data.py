@@ -81,6 +81,7 @@ def collect(
             logger.warning("skipped: %s", reason)
             continue
         width = resolution(str(image), stored, mpp)
+        # Slides: tiles around the outlines, and random tiles of unlabeled tissue.
         if is_slide(image):
             tiles: Records = []
             if label is not None:
@@ -99,12 +100,14 @@ def collect(
                     raise
                 logger.warning("skipped: %s", error)
             continue
+        # Pictures: labeled with their mask, or unlabeled.
         scale = {} if width is None else {"mpp": width}
         if label is None:
             unlabeled.append({"image": str(image), **scale})
         else:
             check_label(label, name, image, list(numbers))
             labeled[name] = [{"image": str(image), "label": str(_mask(image, label, folder, classes)), **scale}]
+    # Remove tiles of earlier trainings that are not used any more.
     used = [record for records in labeled.values() for record in records] + unlabeled
     tidy(folder, {Path(record[key]) for record in used for key in ("image", "label") if key in record})
     keys = ("image", "label", "mpp")
