@@ -5,8 +5,8 @@
 
 The mask comes from configs/inference/slides.yaml. SEG has one binary segment for each class and the pixel matrix of one
 level of the slide: the largest of at most --max-megapixels, because the whole matrix is held in memory. A mask of
-another size is sampled at the nearest pixels. The file is read back and compared before it appears. Classes have codes
-of a private scheme (99SEMIMOE). Requires the extra `dicom` (Python 3.11; `make formats-install` installs it).
+another size is sampled at the nearest pixels. The file is read back and compared before it appears. Classes have the
+codes 1, 2, ... of a private scheme (99SEMIMOE). Requires the extra `dicom` (Python 3.11; `make formats-install`).
 """
 
 from __future__ import annotations
@@ -47,6 +47,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--classes", nargs="+", default=["gland"], help="names of the classes (default: gland)")
     parser.add_argument("--max-megapixels", type=float, default=400.0, help="largest level to use (default: 400)")
     options = parser.parse_args(arguments)
+    names = options.classes[1:] if options.classes[0].lower() == "background" else options.classes
+    if not names or "" in names or len(set(names)) < len(names):
+        parser.error("--classes needs a different name for each class; background may come first")
+    if not options.max_megapixels > 0:
+        parser.error("--max-megapixels must be above 0")
+    options.classes = names
     try:
         import highdicom  # noqa: F401
     except ImportError:
@@ -56,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         print(export(options))
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         print(f"export_dicom_seg: {sentence(error)}", file=sys.stderr)
         return 1
     return 0
@@ -77,7 +83,10 @@ def export(options: argparse.Namespace) -> str:
     level = level_of(options.slide, options.max_megapixels * 1e6)
     size = (int(level.TotalPixelMatrixRows), int(level.TotalPixelMatrixColumns))
     mask = read_mask(options.mask, size, len(options.classes))
-    segmentation = segmentation_of(mask, level, options.classes)
+    try:
+        segmentation = segmentation_of(mask, level, options.classes)
+    except AttributeError as error:
+        raise ValueError(f"the header of {options.slide} is not complete: {error}") from error
     with atomic_path(options.output) as partial:
         segmentation.save_as(partial)
         found = segread(partial).get_total_pixel_matrix(combine_segments=True)
@@ -97,7 +106,9 @@ def level_of(path: Path, most: float) -> Any:
     from pydicom.errors import InvalidDicomError
 
     headers = []
-    for file in sorted(path.parent.glob("*.dcm")) if path.is_file() else []:
+    for file in sorted(path.parent.iterdir()) if path.is_file() else []:  # DICOM files may have any suffix, or none
+        if not file.is_file():
+            continue
         try:
             headers.append((file, pydicom.dcmread(file, stop_before_pixels=True)))
         except (InvalidDicomError, OSError) as error:
@@ -112,6 +123,7 @@ def level_of(path: Path, most: float) -> Any:
         if header.get("SeriesInstanceUID") == series[0]
         and header.get("SOPClassUID") == MICROSCOPY
         and "VOLUME" in header.get("ImageType", [])
+        and {"TotalPixelMatrixRows", "TotalPixelMatrixColumns"} <= set(header.dir())
     }
     if not levels:
         raise ValueError(f"{path} is no level of a whole slide in DICOM; give another --slide")
@@ -130,19 +142,26 @@ def read_mask(path: Path, size: tuple[int, int], classes: int) -> NDArray[np.uin
     """
     import tifffile
 
-    with tifffile.TiffFile(path) as file:
-        levels = file.series[0].levels
-        whole = levels[0].shape
-        if len(whole) != 2 or any(abs(a * size[1] / (b * size[0]) - 1) > 0.01 for a, b in [whole]):
-            raise ValueError(
-                f"{path} has the shape {' x '.join(map(str, whole[::-1]))}, which is not that of the slide "
-                f"({size[1]} x {size[0]} at the level used); give the mask of this slide"
-            )
-        fitting = [level for level in levels if level.shape[0] >= size[0] and level.shape[1] >= size[1]]
-        mask = (fitting or levels)[-1 if fitting else 0].asarray()
+    try:
+        with tifffile.TiffFile(path) as file:
+            levels = file.series[0].levels
+            whole = levels[0].shape
+            fitting = [level for level in levels if level.shape[0] >= size[0] and level.shape[1] >= size[1]]
+            mask = (fitting or levels)[-1 if fitting else 0].asarray()
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # a damaged TIFF raises errors of many classes
+        raise ValueError(f"{path} is not a readable TIFF ({error}); give the mask of a slide") from error
+    if len(whole) != 2 or abs(whole[0] * size[1] / (whole[1] * size[0]) - 1) > 0.01:
+        raise ValueError(
+            f"{path} has the shape {' x '.join(map(str, whole[::-1]))}, which is not that of the slide "
+            f"({size[1]} x {size[0]} at the level used); give the mask of this slide"
+        )
     rows, columns = (np.arange(to) * have // to for have, to in zip(mask.shape, size, strict=True))
     mask = mask[rows][:, columns] if mask.shape != size else mask
     values = set(np.unique(mask).tolist())
+    if mask.dtype.kind not in "bui" or min(values) < 0:
+        raise ValueError(f"{path} holds {mask.dtype} values, which are not classes; give the mask, not the probability")
     if classes == 1 and values <= {0, FOREGROUND}:
         mask, values = mask // FOREGROUND, {0}
     if max(values) > classes:
@@ -164,7 +183,7 @@ def segmentation_of(mask: NDArray[np.uint8], level: Any, names: Sequence[str]) -
             segment_number=number,
             segment_label=name,
             segmented_property_category=codes.SCT.Tissue,
-            segmented_property_type=hd.sr.CodedConcept(name.upper()[:16], SCHEME, name),
+            segmented_property_type=hd.sr.CodedConcept(str(number), SCHEME, name),
             algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
             algorithm_identification=algorithm,
         )

@@ -6,6 +6,7 @@ patient is in more than one of training, validation and test.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -271,6 +272,8 @@ def _check_coding(coding: MaskCoding | None, classes: int) -> None:
     if coding is None:
         return
     highest = 1 if coding.colors is None else max(coding.colors.values())
+    if coding.threshold is not None and not 0 <= coding.threshold < math.inf:
+        raise ValueError(f"--threshold is {coding.threshold:g}; give a value of the masks, 0 or more")
     if coding.threshold is not None and classes > 2:
         raise ValueError(f"--threshold makes two classes, but --classes gives {classes}; omit one of them")
     if highest >= max(classes, 2):

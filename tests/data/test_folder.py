@@ -190,6 +190,8 @@ def test_gray_and_colored_masks_are_read_by_a_coding(mine: Path, tmp_path: Path)
         assert "\n" not in str(caught.value)
         assert not data.exists()
 
+    refuse("--threshold is nan; give a value of the masks", coding=MaskCoding(float("nan")))
+    refuse("--threshold is -1; give a value of the masks, 0 or more", coding=MaskCoding(-1))
     refuse("no mask has foreground with this --threshold", coding=MaskCoding(255))
     refuse("--threshold makes two classes, but --classes gives 3", coding=MaskCoding(127), classes=["a", "b", "c"])
     refuse("--colors has the value 2, but without --classes it may only", coding=MaskCoding(colors=BLACK_RED_BLUE))

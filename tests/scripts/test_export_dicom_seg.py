@@ -109,11 +109,15 @@ def test_the_segmentation_is_the_mask_on_its_slide(program, slide, tmp_path, cap
 def test_classes_are_segments_and_a_smaller_level_is_used_for_less_memory(program, slide, tmp_path):
     mask = blobs(2)
     path = save_mask(tmp_path / "slide_mask.tif", mask)
-    code, output = run(program, slide, path, "--classes", "benign", "malignant", "--max-megapixels", "0.05")
+    slide = slide.rename(slide.with_name("LEVEL0"))
+    classes = ["--classes", "background", "benign", "malignant"]
+    code, output = run(program, slide, path, *classes, "--max-megapixels", "0.05")
     assert code == 0
     segmentation = hd.seg.segread(output)
     assert np.array_equal(segmentation.get_total_pixel_matrix(combine_segments=True), mask[::2, ::2])
-    assert segmentation.number_of_segments == 2
+    assert [item.SegmentLabel for item in segmentation.SegmentSequence] == ["benign", "malignant"]
+    types = [item.SegmentedPropertyTypeCodeSequence[0].CodeValue for item in segmentation.SegmentSequence]
+    assert types == ["1", "2"]
 
 
 def test_a_mask_of_the_working_resolution_is_sampled_at_the_nearest_pixels(program, slide, tmp_path):
@@ -135,11 +139,24 @@ def test_a_mask_of_the_working_resolution_is_sampled_at_the_nearest_pixels(progr
         ({"slide": "text.dcm"}, "is no DICOM file"),
         ({"slide": "slide_mask.tif"}, "no DICOM file"),
         ({"taken": True}, "exists; give another --output"),
+        ({"mask": blobs(1) * np.float32(0.9)}, "holds float32 values, which are not classes"),
+        ({"mask": -blobs(1).astype(np.int16)}, "holds int16 values, which are not classes"),
+        ({"damage": b"II*\0abc"}, "is not a readable TIFF"),
+        ({"damage": b""}, "is not a readable TIFF"),
+        ({"lacks": "TotalPixelMatrixRows"}, "is no level of a whole slide in DICOM"),
+        ({"lacks": "SharedFunctionalGroupsSequence"}, "is not complete"),
     ],
 )
 def test_what_does_not_fit_is_one_sentence_and_leaves_nothing(program, slide, tmp_path, capsys, change: Any, message):
     mask = save_mask(tmp_path / "slide_mask.tif", change.get("mask", blobs(1)))
     (tmp_path / "text.dcm").write_text("no picture")
+    if "damage" in change:
+        mask.write_bytes(change["damage"])
+    if "lacks" in change:
+        for path in (slide, slide.with_name("half.dcm")):
+            header = pydicom.dcmread(path)
+            del header[change["lacks"]]
+            header.save_as(path)
     if change.get("taken"):
         (tmp_path / "seg.dcm").write_bytes(b"mine")
     code, output = run(program, tmp_path / change.get("slide", slide.name), mask, *change.get("more", []))
@@ -148,3 +165,11 @@ def test_what_does_not_fit_is_one_sentence_and_leaves_nothing(program, slide, tm
     assert message in line
     assert output.exists() == bool(change.get("taken"))
     assert not list(tmp_path.glob(".*partial*"))
+
+
+@pytest.mark.parametrize("more", [["--classes", "a", "a"], ["--classes", ""], ["--max-megapixels", "nan"]])
+def test_a_wrong_command_line_is_refused(program, slide, tmp_path, more, capsys):
+    with pytest.raises(SystemExit) as caught:
+        run(program, slide, tmp_path / "mask.tif", *more)
+    assert caught.value.code == 2
+    assert more[0] in capsys.readouterr().err
