@@ -1,10 +1,12 @@
 # Semi-MoE: `make demo` installs everything and runs the demo; `make help` lists all targets.
-# Requires make and Python 3.10 or newer. Settings: VENV, LABEL_VENV, FORMATS_VENV, PYTHON, PIP_FLAGS, PYTEST_FLAGS.
+# Requires make and Python 3.10 or newer. Settings: VENV, LABEL_VENV, FORMATS_VENV, CLUSTER_VENV,
+# PYTHON, PIP_FLAGS, PYTEST_FLAGS.
 
 PYTHON ?= python3
 VENV ?= .venv
 LABEL_VENV ?= .venv-label
 FORMATS_VENV ?= .venv-formats
+CLUSTER_VENV ?= .venv-cluster
 PIP_FLAGS ?=
 PYTEST_FLAGS ?=
 
@@ -28,6 +30,11 @@ LABEL_RUN := $(LABEL_VENV)/bin/python
 FORMATS_PINS := scripts/requirements-formats.txt
 FORMATS_STAMP := $(FORMATS_VENV)/.installed
 FORMATS_RUN := $(FORMATS_VENV)/bin/python
+
+# Ray, for scripts/benchmark.py --engine ray: an environment of the same kind.
+CLUSTER_PINS := scripts/requirements-cluster.txt
+CLUSTER_STAMP := $(CLUSTER_VENV)/.installed
+CLUSTER_RUN := $(CLUSTER_VENV)/bin/python
 SITE_PACKAGES := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
 PIP_INSTALL := -m pip install --disable-pip-version-check
 
@@ -41,8 +48,15 @@ define environment
 		echo "      On Debian and Ubuntu: sudo apt-get install python3-venv, then run make again." >&2; exit 1; }
 endef
 
+# Create an environment in the folder $(1) with the pins $(2) alone, which also imports what is in VENV.
+define environment_beside
+	$(RUN) -m venv $(1)
+	$(RUN) $(SITE_PACKAGES) > "$$($(1)/bin/python $(SITE_PACKAGES))/project.pth"
+	$(1)/bin/python $(PIP_INSTALL) --no-deps $(PIP_FLAGS) --requirement $(2)
+endef
+
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-cuda test-faults lint check label-install label label-page test-label formats-install test-formats benchmark-targets clean
+.PHONY: help install demo test test-slow test-cuda test-faults lint check label-install label label-page test-label formats-install test-formats cluster-install test-cluster benchmark-targets clean
 
 help: ## list the targets
 	@echo "usage: make TARGET [VENV=folder] [LABEL_VENV=folder] [PYTHON=python3.12] [PIP_FLAGS=...] [PYTEST_FLAGS=...]"
@@ -106,18 +120,25 @@ test-label: label-install ## run the tests that require MONAI Label
 formats-install: $(FORMATS_STAMP) ## create the environment of bioimage.io, DICOM and Hugging Face (Python 3.11 or newer)
 
 $(FORMATS_STAMP): $(FORMATS_PINS) $(STAMP)
-	$(RUN) -m venv $(FORMATS_VENV)
-	$(RUN) $(SITE_PACKAGES) > "$$($(FORMATS_RUN) $(SITE_PACKAGES))/project.pth"
-	$(FORMATS_RUN) $(PIP_INSTALL) --no-deps $(PIP_FLAGS) --requirement $(FORMATS_PINS)
+	$(call environment_beside,$(FORMATS_VENV),$(FORMATS_PINS))
 	@touch $@
 
 test-formats: formats-install ## run the tests of exports to bioimage.io, DICOM and Hugging Face
 	$(ONE_THREAD) $(FORMATS_RUN) -m pytest $(PYTEST_FLAGS) tests/scripts/test_export_formats.py \
 		tests/scripts/test_export_dicom_seg.py
 
+cluster-install: $(CLUSTER_STAMP) ## create the environment of Ray (Python 3.11 or newer; docs/performance.md)
+
+$(CLUSTER_STAMP): $(CLUSTER_PINS) $(STAMP)
+	$(call environment_beside,$(CLUSTER_VENV),$(CLUSTER_PINS))
+	@touch $@
+
+test-cluster: cluster-install ## run the test of the benchmark on a Ray cluster (a few minutes)
+	$(ONE_THREAD) $(CLUSTER_RUN) -m pytest -m slow $(PYTEST_FLAGS) tests/scripts/test_benchmark.py
+
 benchmark-targets: install ## time the signed distance and boundary targets on one CPU core
 	$(RUN) scripts/dev/benchmark_targets.py
 
-clean: ## remove the environments .venv, .venv-label and .venv-formats and all caches; keep data, models and results
-	rm -rf .venv .venv-label .venv-formats .mypy_cache .pytest_cache .ruff_cache build semi_moe.egg-info
+clean: ## remove the environments (.venv, .venv-label, .venv-formats, .venv-cluster) and all caches; keep data, models and results
+	rm -rf .venv .venv-label .venv-formats .venv-cluster .mypy_cache .pytest_cache .ruff_cache build semi_moe.egg-info
 	find . -name .git -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +

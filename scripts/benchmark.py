@@ -15,6 +15,8 @@ rates, ramps and validations have the same schedule. By default, an epoch has as
 images together make batches. All epochs are equally long, so steps are rounded up to a multiple of the epochs: 60steps
 in 25 epochs become 75. A budget in minutes is the training time of the slowest method; the speed is measured once,
 the steps are rounded down, and the result is stored in OUTPUT/lengths.json.
+
+With --engine ray the processes run on the machines of a Ray cluster (docs/performance.md).
 """
 
 from __future__ import annotations
@@ -88,6 +90,8 @@ def _parser() -> argparse.ArgumentParser:
     where.add_argument("--devices", nargs="+", help="cpu, or cuda:0 cuda:1 ... (default: cuda:0 if available, or cpu)")
     where.add_argument("--jobs", type=int, default=1, help="parallel cells per device (default: 1)")
     where.add_argument("--threads", type=int, help="threads per process (default: CPU cores divided by all jobs)")
+    where.add_argument("--engine", choices=["local", "ray"], default="local", help="what runs cells (default: local)")
+    where.add_argument("--address", help="HOST:PORT of a Ray cluster (default: auto, that of this machine)")
     how = parser.add_argument_group("execution")
     how.add_argument("--force", action="store_true", help="move cells of another configuration aside and rerun them")
     how.add_argument("--dry-run", action="store_true", help="print what would run, and exit")
@@ -100,7 +104,7 @@ def _check(options: argparse.Namespace) -> None:
     Raises:
         ValueError: if an option is invalid.
     """
-    from scripts.benchmarking import check_output, evaluation_files, overlay_files, read_budget
+    from scripts.benchmarking import check_options, check_output, evaluation_files, overlay_files, read_budget
 
     if os.name != "posix":
         raise ValueError("the benchmark needs Linux or macOS")
@@ -112,6 +116,7 @@ def _check(options: argparse.Namespace) -> None:
             raise ValueError(f"--labels {labels} must be a percentage above 0 and up to 100")
     if options.jobs < 1 or (options.threads is not None and options.threads < 1):
         raise ValueError("--jobs and --threads must be at least 1")
+    check_options(options.engine, options.address, options.devices)
     options.budget = None if options.budget is None else read_budget(options.budget)
     options.overrides = dict(_setting(word) for word in options.settings)
     for name in ("methods", "labels", "seeds"):
@@ -156,8 +161,8 @@ def run(options: argparse.Namespace) -> int:
     if options.dry_run:
         return dry_run(experiment, options)
     with OutputLock(options.output) as lock:
-        workers = slots(options)
-        length = length_of(experiment, options, workers[0], lock)
+        workers, children = engine_of(options, lock)
+        length = length_of(experiment, options, workers[0], lock, children)
         if options.budget is not None:
             say(options.budget.comes_to(length))
         cells = experiment.cells(length)
@@ -165,7 +170,7 @@ def run(options: argparse.Namespace) -> int:
         work = f"{len(cells)} cell{'s' * (len(cells) > 1)} of {cells[0].plan['steps']} steps ({cells[0].epochs} epochs)"
         say(f"{work}, data {options.data}, protocol {options.protocol}, {len(workers)} at once")
         interval = 60.0 if sys.stdout.isatty() else 300.0
-        failures = Runner(ROOT, sys.executable, workers, lock, say, interval).run(cells)
+        failures = Runner(ROOT, sys.executable, workers, lock, children, say, interval).run(cells)
     say(f"protocol {options.protocol}: {protocol_note(options.protocol)}")
     say(f"{len(cells) - len(failures)} of {len(cells)} cells are finished; results are in {options.output / 'cells'}")
     for name, reason in failures.items():
@@ -174,7 +179,7 @@ def run(options: argparse.Namespace) -> int:
     return 1 if failures else 0
 
 
-def length_of(experiment: Any, options: argparse.Namespace, slot: Any, lock: Any) -> Any:
+def length_of(experiment: Any, options: argparse.Namespace, slot: Any, lock: Any, children: Any) -> Any:
     """Return the length of all trainings; a budget in minutes is measured unless an earlier run did so."""
     from scripts.benchmarking import known_length, measured_length
 
@@ -185,7 +190,7 @@ def length_of(experiment: Any, options: argparse.Namespace, slot: Any, lock: Any
     if known is not None:
         return known
     say("measuring the speed of each method")
-    return measured_length(experiment, budget, slot, sys.executable, lock, say)
+    return measured_length(experiment, budget, slot, sys.executable, lock, children, say)
 
 
 def check_existing(cells: Sequence[Any], options: argparse.Namespace) -> None:
@@ -234,6 +239,17 @@ def dry_run(experiment: Any, options: argparse.Namespace) -> int:
     if length is not None:
         check_company(cells, leaving=faults)
     return 1 if faults else 0
+
+
+def engine_of(options: argparse.Namespace, lock: Any) -> tuple[list[Any], Any]:
+    """Return the slots that run cells and the engine that runs their processes."""
+    from scripts.benchmarking import Children, Slot, connect
+
+    if options.engine == "local":
+        return slots(options), Children(lock.inherited)
+    device = None if options.devices is None else options.devices[0]
+    count, environment, tasks = connect(options.address or "auto", device, options.jobs, options.threads)
+    return [Slot("Ray", environment)] * count, tasks
 
 
 def slots(options: argparse.Namespace) -> list[Any]:

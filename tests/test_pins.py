@@ -1,4 +1,4 @@
-"""The pins of `scripts`, in four files, and the ranges of pyproject.toml say the same."""
+"""The pins of `scripts`, in five files, and the ranges of pyproject.toml say the same."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from packaging.utils import canonicalize_name
 PINS = "requirements.txt"
 LABEL_PINS = ("label_app/requirements.txt", "label_app/requirements-no-deps.txt")
 """What MONAI Label's environment has beside the project's pins."""
-FORMATS_PINS = "requirements-formats.txt"
-"""What the environment of the formats of scripts/export_bundle.py has beside the project's pins."""
+BESIDE = ("requirements-formats.txt", "requirements-cluster.txt")
+"""What the environments of the formats of scripts/export_bundle.py, and of Ray, have beside the project's pins."""
 OF_LABEL = {"label", "browser"}
-"""Extras of MONAI Label's environment; the others are those of the project and of the formats."""
+"""Extras of MONAI Label's environment; the others are those of the project, of the formats and of Ray."""
 
 WITHOUT_PIN = {"timm"}
 """Nothing here needs it but configs/encoders/timm.yaml, and it brings a torchvision that goes with one torch alone."""
@@ -42,24 +42,24 @@ def label_pins(repository_root: Path) -> list[Requirement]:
 
 
 @pytest.fixture(scope="module")
-def formats_pins(repository_root: Path) -> list[Requirement]:
-    """Those of the formats."""
-    return _read(repository_root / "scripts" / FORMATS_PINS)
+def pins_beside(repository_root: Path) -> list[list[Requirement]]:
+    """Those of the formats, and those of Ray."""
+    return [_read(repository_root / "scripts" / name) for name in BESIDE]
 
 
-def test_every_pin_is_exact(pins, label_pins, formats_pins):
-    assert [
-        str(pin) for pin in pins + label_pins + formats_pins if not re.fullmatch(r"==[\w.]+", str(pin.specifier))
-    ] == []
+def test_every_pin_is_exact(pins, label_pins, pins_beside):
+    for pin in (pin for own in (pins, label_pins, *pins_beside) for pin in own):
+        assert re.fullmatch(r"==[\w.]+", str(pin.specifier)), str(pin)
 
 
-def test_every_dependency_is_pinned_inside_its_range(project, pins, label_pins, formats_pins):
+def test_every_dependency_is_pinned_inside_its_range(project, pins, label_pins, pins_beside):
     extras = {"": project["dependencies"], **project["optional-dependencies"]}
+    beside = [pin for own in pins_beside for pin in own]
     for extra, line in ((extra, line) for extra, lines in extras.items() for line in lines):
         wanted = Requirement(line)
         if wanted.name in WITHOUT_PIN:
             continue
-        added = label_pins if extra in OF_LABEL else formats_pins
+        added = label_pins if extra in OF_LABEL else beside
         versions = [str(pin.specifier)[2:] for pin in pins + added if _name(pin) == canonicalize_name(wanted.name)]
         assert versions, f"{wanted.name} has no pin"
         assert all(version in wanted.specifier for version in versions), f"{line} against {versions}"
@@ -81,11 +81,11 @@ def test_monai_label_gets_the_versions_of_the_project(repository_root, pins, lab
     assert set(names) & {canonicalize_name(pin.name) for pin in pins} == set()
 
 
-def test_the_formats_get_the_versions_of_the_project(pins, formats_pins):
-    names = list(map(_name, formats_pins))
-    assert len(names) == len(set(names))
+def test_the_environments_beside_get_the_versions_of_the_project(pins, pins_beside):
     installed = {_name(pin) for pin in pins if _is_for(pin, "3.11.0")}
-    assert set(names) & installed == set(), "they are imported from the project's environment"
+    for names in (list(map(_name, own)) for own in pins_beside):
+        assert len(names) == len(set(names))
+        assert set(names) & installed == set(), "they are imported from the project's environment"
 
 
 def test_the_metadata_speaks_of_the_same_versions(repository_root, project, pins):

@@ -137,7 +137,8 @@ class Cell:
         training, evaluation = sum(measure["epochs"]), spent["evaluating"]["seconds"]
         content = plan | {
             "format": CELL_FORMAT,
-            "hardware": plan["hardware"] | {key: measure[key] for key in ("device", "threads")},
+            "hardware": plan["hardware"]
+            | {key: measure[key] for key in ("cpu", "device", "threads") if key in measure},
             "parameters": measure["parameters"],
             "selected": measure["selected"],
             "seconds": {

@@ -82,14 +82,16 @@ class OutputLock:
     Args:
         folder: folder to lock.
         owner: name of this process in messages.
+        patience: seconds to wait for the lock (default: ``PATIENCE``).
 
     Raises:
         ValueError: if other processes still hold the lock after some seconds, or the file system has no locks.
     """
 
-    def __init__(self, folder: Path, owner: str = "benchmark") -> None:
+    def __init__(self, folder: Path, owner: str = "benchmark", patience: float | None = None) -> None:
         self.path = folder / ".lock"
         self.owner = owner
+        self.patience = PATIENCE if patience is None else patience
         self._file: IO[str] | None = None
 
     @property
@@ -109,7 +111,7 @@ class OutputLock:
         """Acquire the lock."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._file = self.path.open("a+", encoding="utf-8")
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + self.patience
         try:
             while not self._acquired(self._file):
                 if time.monotonic() >= until:

@@ -13,6 +13,7 @@ from torch import nn
 
 from scripts.benchmarking.files import read_json, write_json
 from scripts.benchmarking.processes import UNIT
+from scripts.benchmarking.provenance import processor
 
 FORMAT = "semi_moe.measure/1"
 MEBIBYTE = 2**20
@@ -24,10 +25,10 @@ class RunMeasure:
     The seconds of an epoch start at the end of the previous one, so that they include steps, validation and the writing
     of the resume file. A resumed training keeps earlier epochs and the peak memory.
 
-    The file holds ``epochs`` (seconds of each), ``device`` and its ``device_mib`` (peak memory of torch on CUDA;
-    otherwise ``None``), ``host_mib`` (peak resident memory of the process), ``threads``, ``parameters`` (``network``:
-    of the evaluated network; ``training``: of the optimizer) and ``selected`` (epoch, metric and value of the best
-    model).
+    The file holds ``cpu`` (name), ``epochs`` (seconds of each), ``device`` and its ``device_mib`` (peak memory of torch
+    on CUDA; otherwise ``None``), ``host_mib`` (peak resident memory of the process), ``threads``, ``parameters``
+    (``network``: of the evaluated network; ``training``: of the optimizer) and ``selected`` (epoch, metric and value of
+    the best model).
 
     Args:
         path: file to write.
@@ -82,6 +83,7 @@ class RunMeasure:
         evaluated: Any = self.evaluator.state
         return {
             "format": FORMAT,
+            "cpu": processor(),
             "epochs": self._epochs,
             "device": torch.cuda.get_device_name(device) if cuda else device.type,
             "device_mib": self._device_mib if cuda else None,

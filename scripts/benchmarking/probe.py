@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scripts.benchmarking.budget import Budget, Length, Pace, length_of, steps_within
 from scripts.benchmarking.cells import Cell
@@ -15,6 +16,9 @@ from scripts.benchmarking.planning import Experiment
 from scripts.benchmarking.processes import Children
 from scripts.benchmarking.results import last_line, read_curves
 from scripts.benchmarking.runner import TRAINING, Slot, bundle_command, ending, write_overlay
+
+if TYPE_CHECKING:
+    from scripts.benchmarking.cluster import RayTasks
 
 LENGTHS_FORMAT = "semi_moe.lengths/1"
 STEPS = 5
@@ -39,7 +43,13 @@ def known_length(experiment: Experiment, budget: Budget) -> Length | None:
 
 
 def measured_length(
-    experiment: Experiment, budget: Budget, slot: Slot, python: str, lock: OutputLock, say: Callable[[str], None]
+    experiment: Experiment,
+    budget: Budget,
+    slot: Slot,
+    python: str,
+    lock: OutputLock,
+    children: Children | RayTasks,
+    say: Callable[[str], None],
 ) -> Length:
     """Measure all methods of an experiment, one after the other, and save the resulting length.
 
@@ -51,6 +61,7 @@ def measured_length(
         slot: slot in which to measure.
         python: path of the interpreter.
         lock: acquired lock of the output folder.
+        children: engine that runs the processes.
         say: function that prints one line per method.
 
     Raises:
@@ -64,7 +75,8 @@ def measured_length(
         cell = probed.cell(method, labels, experiment.seeds[0], Length(3, STEPS))
         folder = experiment.output / "probes" / method
         shutil.rmtree(folder, ignore_errors=True)
-        paces[method] = _pace(Cell(folder, {**cell.plan, "commit": None}), experiment.root, slot, python, lock)
+        probe = Cell(folder, {**cell.plan, "commit": None})
+        paces[method] = _pace(probe, experiment.root, slot, python, lock, children)
         say(f"{method}: {paces[method].step:.2f} s per step, {paces[method].validation:.1f} s per validation")
     epochs = experiment.number("max_epochs")
     steps = steps_within(budget.amount, paces, epochs, experiment.number("val_interval"))
@@ -74,12 +86,11 @@ def measured_length(
     return length
 
 
-def _pace(cell: Cell, root: Path, slot: Slot, python: str, lock: OutputLock) -> Pace:
+def _pace(cell: Cell, root: Path, slot: Slot, python: str, lock: OutputLock, children: Children | RayTasks) -> Pace:
     """Run one probe and return its measured seconds."""
     cell.begin()
     files = [str(root / file) for file in cell.plan["config"]["files"]] + [str(write_overlay(root, cell, TRAINING))]
     log = cell.folder / "log.txt"
-    children = Children(lock.inherited)
     try:
         children.start(cell.method, bundle_command(python, root, TRAINING, files), log, root, slot.environment)
         lock.note(children.processes())

@@ -31,12 +31,14 @@ class Ended:
         seconds: time from start to end.
         host_mib: peak resident memory, MiB, of the child or the largest of its own children. It is at least that of
             this process at the start of the child, because a fork starts with that memory.
+        lost: whether the machine or the worker that ran it was lost, so that it can be continued elsewhere.
     """
 
     name: str
     exit_code: int
     seconds: float
     host_mib: float
+    lost: bool = False
 
 
 @contextlib.contextmanager

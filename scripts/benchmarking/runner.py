@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scripts.benchmarking.cells import Cell
 from scripts.benchmarking.files import OutputLock, write_json
@@ -14,7 +14,12 @@ from scripts.benchmarking.processes import Children, Ended
 from scripts.benchmarking.progress import Progress, Running
 from scripts.benchmarking.results import last_line
 
+if TYPE_CHECKING:
+    from scripts.benchmarking.cluster import RayTasks
+
 TRAINING, EVALUATING = "training", "evaluating"
+RESTARTS = 3
+"""How often a cell is continued whose worker was lost, in one run of the benchmark."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +32,12 @@ class Slot:
 
 @dataclass
 class Busy:
-    """A running cell, its slot, and the share of its training that was done when its process started."""
+    """A running cell, its slot, the share of training that was done when its process started, and lost workers."""
 
     cell: Cell
     slot: Slot
     before: float
+    losses: int = 0
 
 
 class Runner:
@@ -42,6 +48,7 @@ class Runner:
         python: path of the interpreter.
         slots: slots of the processes.
         lock: acquired lock of the output folder.
+        children: engine that runs the processes.
         say: function that prints a line of progress.
         interval: seconds between two messages about running cells.
     """
@@ -52,6 +59,7 @@ class Runner:
         python: str,
         slots: Sequence[Slot],
         lock: OutputLock,
+        children: Children | RayTasks,
         say: Callable[[str], None],
         interval: float = 60.0,
     ) -> None:
@@ -61,7 +69,7 @@ class Runner:
         self.lock = lock
         self.say = say
         self.interval = interval
-        self._children = Children(lock.inherited)
+        self._children = children
         self._progress = Progress(0, len(slots))
         self._waiting: list[Cell] = []
         self._busy: dict[str, Busy] = {}
@@ -119,6 +127,12 @@ class Runner:
     def _next_stage(self, ended: Ended) -> Busy | None:
         """Start the next stage after a process; return the cell if it has finished or failed."""
         busy = self._busy[ended.name]
+        if ended.lost and busy.losses < RESTARTS:
+            self.say(f"{ended.name} lost its worker and continues")
+            busy.cell.begin()
+            self._busy[ended.name] = Busy(busy.cell, busy.slot, busy.cell.share_done(), busy.losses + 1)
+            self._start(busy.cell, busy.slot)
+            return None
         cell, stage = busy.cell, self._spend(ended)
         log = cell.folder / "log.txt"
         if ended.exit_code != 0:

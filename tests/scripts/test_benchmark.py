@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -172,6 +172,91 @@ def test_a_cell_can_be_run_again_by_hand_from_what_its_folder_holds(finished):
     assert str(finished / "cells" / NAMES[0] / "training.json") in commands[0]
 
 
+# On a Ray cluster
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Two machines of one CPU each, which are processes of this one."""
+    pytest.importorskip("ray", reason="Ray is an extra: `make test-cluster` installs it and runs this test")
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # by default, workers would wait for all else on a busy machine
+    machine = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
+    made = Cluster(initialize_head=True, head_node_args=machine)
+    try:
+        made.add_node(**machine)
+        yield made
+    finally:
+        made.shutdown()
+
+
+def at_work(cell: Path) -> list[int]:
+    """The worker that runs a cell and its training, by the lock of the cell; empty if one of them does not exist."""
+    path = cell / ".lock"
+    numbers = [int(number) for number in re.findall(r"process (\d+)", path.read_text())] if path.is_file() else []
+    return numbers if len(numbers) == 2 and all(Path(f"/proc/{number}").exists() for number in numbers) else []
+
+
+def lose(cell: Path, cluster: Any) -> int:
+    """Remove the machine that runs a cell, or kill the worker if it is the head; return the number of the training."""
+    worker, training = at_work(cell)
+    machine = int(Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()[1])
+    others = cluster.list_all_nodes()[1:]
+    if [node.all_processes["raylet"][0].process.pid for node in others] == [machine]:
+        cluster.remove_node(others[0], allow_graceful=False)
+    else:
+        os.kill(worker, signal.SIGKILL)
+    return training
+
+
+@pytest.mark.slow
+def test_cells_of_lost_workers_and_machines_are_continued(cluster, finished, phantom_dir, tmp_path):
+    """Ctrl-C first; then the worker of one cell is killed, and the machine of the other is lost."""
+    output = tmp_path / "runs"
+    command = [sys.executable, str(ROOT / "scripts" / "benchmark.py"), *words(output, phantom_dir)]
+    command += ["--engine", "ray", "--address", cluster.address]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    cells = [output / "cells" / name for name in NAMES]
+    process = subprocess.Popen([*command, "--seeds", "0"], **pipes)
+    wait_until(lambda: epochs(cells[0]) >= 2, process)
+    trainings = at_work(cells[0])[1:]
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130, errors
+    assert "stopped, with all its processes" in errors.splitlines()[-1]
+    process = subprocess.Popen(command, **pipes)
+    waiting = {cells[0]: epochs(cells[0]) + 2, cells[1]: 2}
+    while waiting:
+        wait_until(lambda: any(epochs(cell) >= least and at_work(cell) for cell, least in waiting.items()), process)
+        for cell in [cell for cell, least in waiting.items() if epochs(cell) >= least and at_work(cell)]:
+            trainings.append(lose(cell, cluster))
+            del waiting[cell]
+    said, errors = process.communicate(timeout=900)
+    assert process.returncode == 0, said + errors
+    assert len(cluster.list_all_nodes()) == 1
+    assert sorted(line for line in said.splitlines() if "lost its worker" in line) == [
+        f"{name} lost its worker and continues" for name in NAMES
+    ]
+    assert [number for number in trainings if Path(f"/proc/{number}").exists()] == []
+    for cell, starts in zip(cells, (3, 2), strict=True):
+        made, local = (json.loads((one / "cells" / cell.name / "cell.json").read_text()) for one in (output, finished))
+        log = (cell / "log.txt").read_text()
+        assert made["attempts"] == {"training": starts, "evaluation": 1}
+        assert (log.count("run training"), log.count("Resumed from")) == (starts, starts - 1)
+        assert made["curves"]["epoch"] == list(range(1, 21))
+        assert made["metrics"] == pytest.approx(local["metrics"], abs=1e-5)
+        assert (made["config"]["digest"], made.keys()) == (local["config"]["digest"], local.keys())
+        assert files(cell) == files(finished / "cells" / cell.name)
+
+
+def files(folder: Path) -> set[str]:
+    """Files of a cell; those of tensorboard have the time and the process of their training in their names."""
+    found = (str(path.relative_to(folder)).partition("events.")[0] for path in folder.rglob("*"))
+    return set(found) - {".lock"}
+
+
 # The same and another command
 
 
@@ -269,6 +354,9 @@ def test_a_dry_run_says_what_would_be_run_and_writes_nothing(tmp_path, phantom_d
         (["--labels", "0"], "--labels 0 must be a percentage"),
         (["--labels", "ten"], "--labels ten must be a percentage"),
         (["--budget", "10"], "a budget is a number of steps or minutes, such as 575steps or 10minutes, not '10'"),
+        (["--address", "auto"], "--address needs --engine ray"),
+        (["--engine", "ray", "--address", "head"], "--address head must be auto or HOST:PORT"),
+        (["--engine", "ray", "--devices", "cuda:0"], "--devices with --engine ray must be cpu or cuda; Ray selects"),
         (["--jobs", "0"], "--jobs and --threads must be at least 1"),
         (["--set", "learning_rate"], "--set learning_rate must have the form KEY=VALUE"),
         (["--set", "learning_rate=[1"], "--set learning_rate=[1: the value is not valid YAML"),
@@ -304,6 +392,15 @@ def test_what_cannot_be_run_is_refused_before_anything_runs(more, fault, tmp_pat
     errors = capsys.readouterr().err.splitlines()
     assert len(errors) == 1
     assert fault in errors[0]
+    assert not (tmp_path / "new" / "cells").exists()
+
+
+def test_ray_is_asked_for_if_it_is_missing(tmp_path, phantom_dir, program, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert program.main([*words(tmp_path / "new", phantom_dir), "--engine", "ray"]) == 1
+    (error,) = capsys.readouterr().err.splitlines()
+    assert error.startswith("benchmark: --engine ray needs Ray, which is missing (")
+    assert error.endswith("; pip install .[cluster]")
     assert not (tmp_path / "new" / "cells").exists()
 
 

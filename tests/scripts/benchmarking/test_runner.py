@@ -13,7 +13,8 @@ import pytest
 
 from scripts.benchmarking.cells import CELL_FORMAT, Cell
 from scripts.benchmarking.files import OutputLock, read_json
-from scripts.benchmarking.runner import Runner, Slot, write_overlay
+from scripts.benchmarking.processes import Children, Ended
+from scripts.benchmarking.runner import RESTARTS, Runner, Slot, write_overlay
 
 PROGRAM = f"""#!{sys.executable}
 import ast, json, os, pathlib, signal, sys, time
@@ -80,11 +81,12 @@ def run(tmp_path) -> Callable[..., tuple[dict[str, str], list[str]]]:
     program.write_text(PROGRAM)
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
 
-    def make(*cells: Cell, places: int = 1, said: list[str] | None = None, interval: float = 5.0):
+    def make(*cells: Cell, places: int = 1, said: list[str] | None = None, interval: float = 5.0, children=None):
         lines = [] if said is None else said
         slots = [Slot(f"place{number}", os.environ | {"PLACE": f"place{number}"}) for number in range(places)]
         with OutputLock(tmp_path) as lock:
-            failures = Runner(tmp_path, str(program), slots, lock, lines.append, interval).run(cells)
+            engine = children or Children(lock.inherited)
+            failures = Runner(tmp_path, str(program), slots, lock, engine, lines.append, interval).run(cells)
         return failures, lines
 
     return make
@@ -187,6 +189,36 @@ def test_a_stopped_cell_goes_on_where_it_was(cell, run):
     content = read_json(one.folder / "cell.json", CELL_FORMAT)
     assert content["seconds"]["total"] > spent["seconds"]
     assert content["attempts"] == {"training": 2, "evaluation": 1}
+
+
+class Losing(Children):
+    """An engine that loses its first workers when their processes end."""
+
+    def __init__(self, losses: int) -> None:
+        super().__init__()
+        self.losses = losses
+
+    def wait(self, seconds: float) -> list[Ended]:
+        ended = super().wait(seconds)
+        self.losses -= (lost := bool(ended) and self.losses > 0)
+        return [Ended(one.name, -9, one.seconds, 0.0, lost=True) for one in ended] if lost else ended
+
+
+def test_a_cell_that_loses_its_worker_is_continued(cell, run):
+    one = cell()
+    failures, said = run(one, children=Losing(RESTARTS))
+    assert failures == {}
+    assert said.count("a-10-seed0 lost its worker and continues") == RESTARTS
+    content = read_json(one.folder / "cell.json", CELL_FORMAT)
+    assert content["attempts"] == {"training": RESTARTS + 1, "evaluation": 1}
+    assert content["seconds"]["training"] == 4.0
+    assert content["seconds"]["total"] >= 4.0
+
+
+def test_a_cell_that_loses_each_worker_fails(cell, run):
+    failures, said = run(cell(), children=Losing(RESTARTS + 1))
+    assert failures["a-10-seed0"].startswith("training was ended by signal 9, possibly out of memory: ")
+    assert said.count("a-10-seed0 lost its worker and continues") == RESTARTS
 
 
 def test_what_a_killed_process_took_is_not_forgotten(cell, run):
