@@ -56,13 +56,13 @@ def test_every_dependency_is_pinned_inside_its_range(project, pins, label_pins, 
     extras = {"": project["dependencies"], **project["optional-dependencies"]}
     beside = [pin for own in pins_beside for pin in own]
     for extra, line in ((extra, line) for extra, lines in extras.items() for line in lines):
-        wanted = Requirement(line)
-        if wanted.name in WITHOUT_PIN:
+        requirement = Requirement(line)
+        if requirement.name in WITHOUT_PIN:
             continue
         added = label_pins if extra in OF_LABEL else beside
-        versions = [str(pin.specifier)[2:] for pin in pins + added if _name(pin) == canonicalize_name(wanted.name)]
-        assert versions, f"{wanted.name} has no pin"
-        assert all(version in wanted.specifier for version in versions), f"{line} against {versions}"
+        versions = [str(pin.specifier)[2:] for pin in pins + added if _name(pin) == canonicalize_name(requirement.name)]
+        assert versions, f"{requirement.name} has no pin"
+        assert all(version in requirement.specifier for version in versions), f"{line} against {versions}"
 
 
 @pytest.mark.parametrize("python", ["3.10.0", "3.11.0", "3.12.0", "3.13.0", "3.14.0"])
@@ -110,5 +110,5 @@ def _name(pin: Requirement) -> str:
 
 
 def _is_for(pin: Requirement, python: str) -> bool:
-    place = {"python_full_version": python, "python_version": python.rpartition(".")[0], "sys_platform": "linux"}
-    return pin.marker is None or pin.marker.evaluate(place)
+    path = {"python_full_version": python, "python_version": python.rpartition(".")[0], "sys_platform": "linux"}
+    return pin.marker is None or pin.marker.evaluate(path)

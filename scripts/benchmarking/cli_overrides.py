@@ -11,13 +11,13 @@ RUN_OPTIONS = ("meta_file", "logging_file")
 """Options of MONAI's command that are not keys of a config."""
 
 
-def settings_of(words: Sequence[str]) -> dict[str, Any]:
+def settings_of(arguments: Sequence[str]) -> dict[str, Any]:
     """Parse ``--key value`` and ``--key=value`` as ``monai.bundle run`` does.
 
     Raises:
         ValueError: for a word that is not a key, or a key without value.
     """
-    settings, remaining = {}, list(words)
+    settings, remaining = {}, list(arguments)
     while remaining:
         key, sign, value = remaining.pop(0).partition("=")
         if not key.startswith("--") or not (sign or remaining):

@@ -170,12 +170,12 @@ def connect(address: str, device: str | None, jobs: int, threads: int | None) ->
     usable = [(cpus, gpus * jobs if cuda else jobs) for cpus, gpus in machines if cpus and (gpus or not cuda)]
     if not usable:
         raise ValueError(f"the Ray cluster at {address} has no machine with a {'GPU' if cuda else 'CPU'}")
-    threads = threads or max(1, min(cpus // places for cpus, places in usable))
-    places = sum(min(cpus // threads, places) if cuda else cpus // threads for cpus, places in usable)
-    if not places:
+    threads = threads or max(1, min(cpus // slots for cpus, slots in usable))
+    slots = sum(min(cpus // threads, slots) if cuda else cpus // threads for cpus, slots in usable)
+    if not slots:
         raise ValueError(f"no machine of the Ray cluster at {address} has {threads} CPUs; lower --threads")
     environment = {"OMP_NUM_THREADS": str(threads)} | ({} if cuda else {"CUDA_VISIBLE_DEVICES": ""})
-    return places, environment, RayTasks(threads, 1 / jobs if cuda else 0)
+    return slots, environment, RayTasks(threads, 1 / jobs if cuda else 0)
 
 
 def _client(address: str) -> Any:

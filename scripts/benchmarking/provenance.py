@@ -46,9 +46,9 @@ def processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def _git(root: Path, *words: str) -> str | None:
+def _git(root: Path, *arguments: str) -> str | None:
     """Return the output of git; ``None`` if it fails or is missing."""
-    command = ["git", "-c", f"safe.directory={root}", "-C", str(root), *words]
+    command = ["git", "-c", f"safe.directory={root}", "-C", str(root), *arguments]
     try:
         process = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError:

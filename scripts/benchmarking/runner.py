@@ -217,9 +217,9 @@ def write_overlay(root: Path, cell: Cell, stage: str) -> Path:
 def bundle_command(python: str, root: Path, run_id: str, files: Sequence[str]) -> list[str]:
     """Return the command line of one ``monai.bundle run``."""
     metadata, logging = root / "configs" / "metadata.json", root / "configs" / "logging.conf"
-    words = ["run", run_id, "--config_file", str(list(files))]
-    words += ["--meta_file", str(metadata), "--logging_file", str(logging)]
-    return [python, "-W", "ignore", "-m", "monai.bundle", *words]
+    command = ["run", run_id, "--config_file", str(list(files))]
+    command += ["--meta_file", str(metadata), "--logging_file", str(logging)]
+    return [python, "-W", "ignore", "-m", "monai.bundle", *command]
 
 
 def ending(exit_code: int) -> str:

@@ -224,7 +224,9 @@ def test_the_scripts_for_qupath_predict_send_train_and_go_on(
         env={**os.environ, "JAVA_HOME": str(java), "JAVA_OPTS": f"-Dlabel.server={server.url}"},
     )
     assert completed.returncode == 0, completed.stdout + completed.stderr[-2000:]
-    output = [line for line in completed.stdout.splitlines() if not line.startswith("- ")]
+    output = [
+        line for line in completed.stdout.splitlines() if not line.startswith(("- ", "Epoch 1 of 1"))
+    ]  # a fast training is not seen running
     patterns = [
         *["No image is open; open one of the folder that the label server serves."] * 2,
         "No project is open; make one of the images in the folder of the label server.",
@@ -234,7 +236,6 @@ def test_the_scripts_for_qupath_predict_send_train_and_go_on(
         r"Outlines predicted in the selected region of slide: [1-9]\d*\.",
         r"Outlines saved as the label of oblong_1: (\d+)\.",
         r"Training started\.",
-        "Epoch 1 of 1",
         "Training done: .+",
         r"The next image is (\w+); add it to the project first\.",
         r"opened file:.*/(\w+)\.\w+",

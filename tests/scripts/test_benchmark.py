@@ -39,7 +39,7 @@ KEYS = {
 }
 
 
-def words(output: Path, data: Path, *more: str) -> list[str]:
+def arguments(output: Path, data: Path, *more: str) -> list[str]:
     """A command line of two tiny cells, of 20 epochs of 2 steps."""
     return [
         *("--output", str(output), "--dataset_dir", str(data), "--methods", "supervised", "--labels", "50"),
@@ -69,7 +69,7 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def killed(output: Path, phantom_dir: Path) -> int:
     """A benchmark of one cell that was killed after some epochs; the epochs that the cell had done."""
-    command = [sys.executable, str(ROOT / "scripts" / "benchmark.py"), *words(output, phantom_dir), "--seeds", "0"]
+    command = [sys.executable, str(ROOT / "scripts" / "benchmark.py"), *arguments(output, phantom_dir), "--seeds", "0"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     process = subprocess.Popen(command, start_new_session=True, **pipes)
     cell = output / "cells" / NAMES[0]
@@ -88,16 +88,16 @@ def killed(output: Path, phantom_dir: Path) -> int:
 @pytest.fixture(scope="module")
 def finished(killed: int, output: Path, phantom_dir: Path, python: Callable[..., Any]) -> Path:
     """The same benchmark with a second cell, continued to its end."""
-    done = python(ROOT / "scripts" / "benchmark.py", *words(output, phantom_dir))
-    assert done.returncode == 0, done.stdout + done.stderr
-    said = done.stdout.splitlines()
-    assert "2 of 2 cells are finished" in said[-1]
+    completed = python(ROOT / "scripts" / "benchmark.py", *arguments(output, phantom_dir))
+    assert completed.returncode == 0, completed.stdout + completed.stderr
+    printed = completed.stdout.splitlines()
+    assert "2 of 2 cells are finished" in printed[-1]
     assert (
-        said[-2]
+        printed[-2]
         == "protocol heldout: The checkpoint was chosen on the validation part and scored once on the test part."
     )
-    assert "2 cells of 40 steps (20 epochs), data phantom, protocol heldout, 2 at once" in said
-    assert [line.split(";")[0] for line in said if " on cpu; " in line] == [
+    assert "2 cells of 40 steps (20 epochs), data phantom, protocol heldout, 2 at once" in printed
+    assert [line.split(";")[0] for line in printed if " on cpu; " in line] == [
         f"{NAMES[0]} continues on cpu",
         f"{NAMES[1]} starts on cpu",
     ]
@@ -157,9 +157,9 @@ def test_a_kill_costs_at_most_the_epoch_that_was_running(killed, finished):
     log = (finished / "cells" / NAMES[0] / "log.txt").read_text()
     resumed = [line for line in log.splitlines() if "Resumed from" in line]
     assert len(resumed) == 1
-    kept = int(resumed[0].split(": ")[-1].split()[0])
+    saved = int(resumed[0].split(": ")[-1].split()[0])
     assert 2 <= killed < 20
-    assert kept in (killed - 1, killed)  # the resume file is written right after the measure
+    assert saved in (killed - 1, killed)  # the resume file is written right after the measure
     for name in NAMES:
         assert len(json.loads((finished / "cells" / name / "measure.json").read_text())["epochs"]) == 20
 
@@ -184,12 +184,12 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.setenv("RAY_worker_niceness", "0")  # by default, workers would wait for all else on a busy machine
     machine = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
-    made = Cluster(initialize_head=True, head_node_args=machine)
+    result = Cluster(initialize_head=True, head_node_args=machine)
     try:
-        made.add_node(**machine)
-        yield made
+        result.add_node(**machine)
+        yield result
     finally:
-        made.shutdown()
+        result.shutdown()
 
 
 def at_work(cell: Path) -> list[int]:
@@ -215,7 +215,7 @@ def lose(cell: Path, cluster: Any) -> int:
 def test_cells_of_lost_workers_and_machines_are_continued(cluster, finished, phantom_dir, tmp_path):
     """Ctrl-C first; then the worker of one cell is killed, and the machine of the other is lost."""
     output = tmp_path / "runs"
-    command = [sys.executable, str(ROOT / "scripts" / "benchmark.py"), *words(output, phantom_dir)]
+    command = [sys.executable, str(ROOT / "scripts" / "benchmark.py"), *arguments(output, phantom_dir)]
     command += ["--engine", "ray", "--address", cluster.address]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     cells = [output / "cells" / name for name in NAMES]
@@ -233,28 +233,30 @@ def test_cells_of_lost_workers_and_machines_are_continued(cluster, finished, pha
         for cell in [cell for cell, least in waiting.items() if epochs(cell) >= least and at_work(cell)]:
             trainings.append(lose(cell, cluster))
             del waiting[cell]
-    said, errors = process.communicate(timeout=900)
-    assert process.returncode == 0, said + errors
+    printed, errors = process.communicate(timeout=900)
+    assert process.returncode == 0, printed + errors
     assert len(cluster.list_all_nodes()) == 1
-    assert sorted(line for line in said.splitlines() if "lost its worker" in line) == [
+    assert sorted(line for line in printed.splitlines() if "lost its worker" in line) == [
         f"{name} lost its worker and continues" for name in NAMES
     ]
     assert [number for number in trainings if Path(f"/proc/{number}").exists()] == []
     for cell, starts in zip(cells, (3, 2), strict=True):
-        made, local = (json.loads((one / "cells" / cell.name / "cell.json").read_text()) for one in (output, finished))
+        result, local = (
+            json.loads((item / "cells" / cell.name / "cell.json").read_text()) for item in (output, finished)
+        )
         log = (cell / "log.txt").read_text()
-        assert made["attempts"] == {"training": starts, "evaluation": 1}
+        assert result["attempts"] == {"training": starts, "evaluation": 1}
         assert (log.count("run training"), log.count("Resumed from")) == (starts, starts - 1)
-        assert made["curves"]["epoch"] == list(range(1, 21))
-        assert made["metrics"] == pytest.approx(local["metrics"], abs=1e-5)
-        assert (made["config"]["digest"], made.keys()) == (local["config"]["digest"], local.keys())
+        assert result["curves"]["epoch"] == list(range(1, 21))
+        assert result["metrics"] == pytest.approx(local["metrics"], abs=1e-5)
+        assert (result["config"]["digest"], result.keys()) == (local["config"]["digest"], local.keys())
         assert files(cell) == files(finished / "cells" / cell.name)
 
 
 def files(folder: Path) -> set[str]:
     """Files of a cell; those of tensorboard have the time and the process of their training in their names."""
-    found = (str(path.relative_to(folder)).partition("events.")[0] for path in folder.rglob("*"))
-    return set(found) - {".lock"}
+    result = (str(path.relative_to(folder)).partition("events.")[0] for path in folder.rglob("*"))
+    return set(result) - {".lock"}
 
 
 # The same and another command
@@ -262,14 +264,14 @@ def files(folder: Path) -> set[str]:
 
 def test_the_same_command_again_runs_nothing(finished, phantom_dir, program, capsys):
     before = stamps(finished)
-    assert program.main(words(finished, phantom_dir)) == 0
+    assert program.main(arguments(finished, phantom_dir)) == 0
     assert "2 of 2 cells are finished" in capsys.readouterr().out
     assert stamps(finished) == before
 
 
 def test_cells_of_another_configuration_are_refused_before_anything_runs(finished, phantom_dir, program, capsys):
     before = stamps(finished)
-    assert program.main(words(finished, phantom_dir, "learning_rate=0.5")) == 1
+    assert program.main(arguments(finished, phantom_dir, "learning_rate=0.5")) == 1
     errors = capsys.readouterr().err.splitlines()
     assert [line.split(" was made")[0] for line in errors[:2]] == [
         f"benchmark: {finished / 'cells' / name / 'cell.json'}" for name in NAMES
@@ -283,24 +285,24 @@ def test_cells_of_another_configuration_are_refused_before_anything_runs(finishe
 def test_force_moves_cells_aside_and_loses_nothing(copy, phantom_dir, program, monkeypatch, capsys):
     monkeypatch.setattr("scripts.benchmarking.Runner.run", lambda runner, cells: {})
     before = (copy / "cells" / NAMES[0] / "cell.json").read_text()
-    assert program.main([*words(copy, phantom_dir, "learning_rate=0.5"), "--force"]) == 0
+    assert program.main([*arguments(copy, phantom_dir, "learning_rate=0.5"), "--force"]) == 0
     assert f"{NAMES[0]} was moved to {copy / 'replaced'}" in capsys.readouterr().out
     assert not (copy / "cells" / NAMES[0]).exists()
-    (kept,) = (copy / "replaced").glob(f"{NAMES[0]}-*")
-    assert (kept / "cell.json").read_text() == before
-    assert (kept / "models" / "model.pt").is_file()
+    (saved,) = (copy / "replaced").glob(f"{NAMES[0]}-*")
+    assert (saved / "cell.json").read_text() == before
+    assert (saved / "models" / "model.pt").is_file()
 
 
 def test_force_leaves_cells_that_fit(finished, phantom_dir, program):
     before = stamps(finished)
-    assert program.main([*words(finished, phantom_dir), "--force"]) == 0
+    assert program.main([*arguments(finished, phantom_dir), "--force"]) == 0
     assert stamps(finished) == before
 
 
 def test_a_damaged_cell_is_refused(copy, phantom_dir, program, capsys):
     path = copy / "cells" / NAMES[1] / "cell.json"
     path.write_text(path.read_text()[:100])
-    assert program.main(words(copy, phantom_dir)) == 1
+    assert program.main(arguments(copy, phantom_dir)) == 1
     errors = capsys.readouterr().err.splitlines()
     assert errors[0].startswith(f"benchmark: {path} is damaged")
     assert "1 of 2 cells cannot be resumed" in errors[-1]
@@ -311,7 +313,7 @@ def test_another_commit_of_the_code_is_told_and_not_refused(copy, phantom_dir, p
     for name, commit in zip(NAMES, ("c0ffee", "d00d"), strict=True):
         path = copy / "cells" / name / "cell.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | {"commit": commit}))
-    assert program.main(words(copy, phantom_dir)) == 0
+    assert program.main(arguments(copy, phantom_dir)) == 0
     assert capsys.readouterr().err.splitlines() == [
         f"benchmark: these cells were made with another commit: {NAMES[0]} (c0ffee)"
     ]
@@ -319,30 +321,30 @@ def test_another_commit_of_the_code_is_told_and_not_refused(copy, phantom_dir, p
 
 def test_cells_of_another_setting_beside_those_asked_for_are_refused(finished, phantom_dir, program, capsys):
     before = stamps(finished)
-    command = [*words(finished, phantom_dir, "learning_rate=0.5"), "--seeds", "2"]
+    command = [*arguments(finished, phantom_dir, "learning_rate=0.5"), "--seeds", "2"]
     for more in ([], ["--force"], ["--dry-run"]):
         assert program.main([*command, *more]) == 1
         errors = capsys.readouterr().err.splitlines()
         assert len(errors) == 1
         assert f"cells holds 2 cells of other settings ({', '.join(NAMES)}), which cannot be reported" in errors[0]
     assert stamps(finished) == before
-    assert program.main([*words(finished, phantom_dir), "--seeds", "2", "--dry-run"]) == 0
+    assert program.main([*arguments(finished, phantom_dir), "--seeds", "2", "--dry-run"]) == 0
 
 
 # What would be run
 
 
 def test_a_dry_run_says_what_would_be_run_and_writes_nothing(tmp_path, phantom_dir, program, capsys):
-    assert program.main([*words(tmp_path / "new", phantom_dir), "--dry-run"]) == 0
-    said = capsys.readouterr().out
-    assert f"{NAMES[0]}: new; 40 steps; heldout_50_seed0.json: 4 training, 4 unlabeled, 2 validation, 3 test" in said
-    assert "configs/methods/supervised.yaml" in said
-    assert program.main([*words(tmp_path / "new", phantom_dir), "--dry-run", "--budget", "10minutes"]) == 0
+    assert program.main([*arguments(tmp_path / "new", phantom_dir), "--dry-run"]) == 0
+    printed = capsys.readouterr().out
+    assert f"{NAMES[0]}: new; 40 steps; heldout_50_seed0.json: 4 training, 4 unlabeled, 2 validation, 3 test" in printed
+    assert "configs/methods/supervised.yaml" in printed
+    assert program.main([*arguments(tmp_path / "new", phantom_dir), "--dry-run", "--budget", "10minutes"]) == 0
     assert "the number of steps would be measured first" in capsys.readouterr().out
-    assert program.main([*words(tmp_path / "new", phantom_dir), "--dry-run", "--budget", "50steps"]) == 0
-    said = capsys.readouterr().out
-    assert "--budget 50steps gives 60 steps, 20 epochs of 3: rounded up, because all epochs" in said
-    assert f"{NAMES[0]}: new; 60 steps; " in said
+    assert program.main([*arguments(tmp_path / "new", phantom_dir), "--dry-run", "--budget", "50steps"]) == 0
+    printed = capsys.readouterr().out
+    assert "--budget 50steps gives 60 steps, 20 epochs of 3: rounded up, because all epochs" in printed
+    assert f"{NAMES[0]}: new; 60 steps; " in printed
     assert not (tmp_path / "new").exists()
 
 
@@ -367,7 +369,7 @@ def test_a_dry_run_says_what_would_be_run_and_writes_nothing(tmp_path, phantom_d
 )
 def test_a_wrong_command_line_is_refused(more, fault, tmp_path, phantom_dir, program, capsys):
     with pytest.raises(SystemExit) as caught:
-        program.main([*words(tmp_path / "new", phantom_dir), *more])
+        program.main([*arguments(tmp_path / "new", phantom_dir), *more])
     assert caught.value.code == 2
     assert fault in capsys.readouterr().err.splitlines()[-1]
     assert not (tmp_path / "new").exists()
@@ -388,7 +390,7 @@ def test_a_wrong_command_line_is_refused(more, fault, tmp_path, phantom_dir, pro
     ],
 )
 def test_what_cannot_be_run_is_refused_before_anything_runs(more, fault, tmp_path, phantom_dir, program, capsys):
-    assert program.main([*words(tmp_path / "new", phantom_dir), *more]) == 1
+    assert program.main([*arguments(tmp_path / "new", phantom_dir), *more]) == 1
     errors = capsys.readouterr().err.splitlines()
     assert len(errors) == 1
     assert fault in errors[0]
@@ -397,7 +399,7 @@ def test_what_cannot_be_run_is_refused_before_anything_runs(more, fault, tmp_pat
 
 def test_ray_is_asked_for_if_it_is_missing(tmp_path, phantom_dir, program, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "ray", None)
-    assert program.main([*words(tmp_path / "new", phantom_dir), "--engine", "ray"]) == 1
+    assert program.main([*arguments(tmp_path / "new", phantom_dir), "--engine", "ray"]) == 1
     (error,) = capsys.readouterr().err.splitlines()
     assert error.startswith("benchmark: --engine ray needs Ray, which is missing (")
     assert error.endswith("; pip install .[cluster]")
@@ -409,7 +411,7 @@ def test_an_output_that_leads_into_the_bundle_or_the_data_is_refused(target, tmp
     folder = phantom_dir if target == "data" else ROOT / target
     (tmp_path / "link").symlink_to(folder)
     with pytest.raises(SystemExit) as caught:
-        program.main(words(tmp_path / "link" / "runs", phantom_dir))
+        program.main(arguments(tmp_path / "link" / "runs", phantom_dir))
     assert caught.value.code == 2
     assert f"link/runs is in {folder.resolve()}, a folder of the" in capsys.readouterr().err.splitlines()[-1]
     assert not (folder / "runs").exists()
@@ -420,7 +422,7 @@ def test_two_benchmarks_in_one_folder_are_refused(finished, phantom_dir, program
 
     monkeypatch.setattr("scripts.benchmarking.files.PATIENCE", 0.0)
     with OutputLock(finished):
-        assert program.main(words(finished, phantom_dir)) == 1
+        assert program.main(arguments(finished, phantom_dir)) == 1
     assert f"{finished} is used by benchmark (process {os.getpid()}); wait for it" in capsys.readouterr().err
 
 
@@ -428,29 +430,29 @@ def test_each_device_is_a_place_that_sees_itself_alone(program, monkeypatch):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
     options = SimpleNamespace(devices=["cuda:0", "cuda:1", "cpu"], jobs=2, threads=3)
-    places = program.slots(options)
-    seen = [(place.device, place.environment["CUDA_VISIBLE_DEVICES"]) for place in places]
-    assert seen == 2 * [("cuda:0", "4"), ("cuda:1", "7"), ("cpu", "")]
-    assert {place.environment["OMP_NUM_THREADS"] for place in places} == {"3"}
+    slots = program.slots(options)
+    recorded = [(slot.device, slot.environment["CUDA_VISIBLE_DEVICES"]) for slot in slots]
+    assert recorded == 2 * [("cuda:0", "4"), ("cuda:1", "7"), ("cpu", "")]
+    assert {slot.environment["OMP_NUM_THREADS"] for slot in slots} == {"3"}
     options.devices = None
-    assert [place.device for place in program.slots(options)] == ["cuda:0", "cuda:0"]
+    assert [slot.device for slot in program.slots(options)] == ["cuda:0", "cuda:0"]
 
 
 def test_minutes_become_steps_that_later_runs_keep(tmp_path, phantom_dir, program, monkeypatch, capsys):
-    asked: list[int] = []
+    requested: list[int] = []
     monkeypatch.setattr(
-        "scripts.benchmarking.Runner.run", lambda runner, cells: asked.append(cells[0].plan["steps"]) or {}
+        "scripts.benchmarking.Runner.run", lambda runner, cells: requested.append(cells[0].plan["steps"]) or {}
     )
     monkeypatch.setattr("scripts.benchmarking.probe._pace", lambda *_: _pace(0.5, 2.0))
-    command = [*words(tmp_path, phantom_dir), "--budget", "2minutes"]
+    command = [*arguments(tmp_path, phantom_dir), "--budget", "2minutes"]
     assert program.main(command) == 0
-    said = capsys.readouterr().out
-    assert "supervised: 0.50 s per step, 2.0 s per validation" in said
-    assert "--budget 2minutes gives 220 steps, 20 epochs of 11\n" in said
-    assert asked == [220]  # 120 s less 4 validations, in 20 epochs
+    printed = capsys.readouterr().out
+    assert "supervised: 0.50 s per step, 2.0 s per validation" in printed
+    assert "--budget 2minutes gives 220 steps, 20 epochs of 11\n" in printed
+    assert requested == [220]  # 120 s less 4 validations, in 20 epochs
     monkeypatch.setattr("scripts.benchmarking.probe._pace", lambda *_: _pace(5.0, 2.0))
     assert program.main(command) == 0
-    assert asked == [220, 220]
+    assert requested == [220, 220]
     assert "measuring" not in capsys.readouterr().out
 
 
@@ -464,7 +466,7 @@ def test_a_stop_while_speed_is_measured_leaves_no_training(tmp_path, phantom_dir
 
     with monkeypatch.context() as patch:
         patch.setattr(OutputLock, "note", note)
-        assert program.main([*words(tmp_path, phantom_dir), "--budget", "2minutes"]) == 130
+        assert program.main([*arguments(tmp_path, phantom_dir), "--budget", "2minutes"]) == 130
     assert "stopped, with all its processes" in capsys.readouterr().err
     monkeypatch.setattr("scripts.benchmarking.files.PATIENCE", 0.0)
     with OutputLock(tmp_path):

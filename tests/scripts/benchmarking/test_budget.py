@@ -64,15 +64,15 @@ def test_minutes_are_rounded_down_to_epochs_of_equal_length():
 
 
 @pytest.mark.parametrize(
-    ("text", "length", "told"),
+    ("text", "length", "expected"),
     [
         ("60steps", Length(25, 3), "75 steps, 25 epochs of 3: rounded up, because all epochs have the same length"),
         ("75steps", Length(25, 3), "75 steps, 25 epochs of 3"),
         ("2.5minutes", Length(25, 4), "100 steps, 25 epochs of 4"),
     ],
 )
-def test_a_budget_says_what_it_comes_to(text, length, told):
-    assert read_budget(text).comes_to(length) == f"--budget {text} gives {told}"
+def test_a_budget_says_what_it_comes_to(text, length, expected):
+    assert read_budget(text).comes_to(length) == f"--budget {text} gives {expected}"
 
 
 def test_minutes_that_validations_alone_take_are_too_few():

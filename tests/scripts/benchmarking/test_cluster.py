@@ -22,12 +22,14 @@ def connected(monkeypatch):
         def remote(**resources):
             return lambda function: resources
 
-        nodes = [{"Alive": True, "Resources": one} for one in machines] + [{"Alive": False, "Resources": {"CPU": 99.0}}]
+        nodes = [{"Alive": True, "Resources": item} for item in machines] + [
+            {"Alive": False, "Resources": {"CPU": 99.0}}
+        ]
         names = {"nodes": lambda: nodes, "init": lambda *_, **__: None, "remote": remote}
         cloudpickle = SimpleNamespace(register_pickle_by_value=lambda module: None)
         monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(cloudpickle=cloudpickle, **names))
-        places, environment, tasks = cluster.connect("auto", device, jobs, threads)
-        return places, environment, tasks._task
+        paths, environment, tasks = cluster.connect("auto", device, jobs, threads)
+        return paths, environment, tasks._task
 
     return make
 
@@ -37,7 +39,7 @@ CPU, GPU = {"CPU": 8.0, "memory": 1.0}, {"CPU": 32.0, "GPU": 4.0}
 
 
 @pytest.mark.parametrize(
-    ("machines", "device", "jobs", "threads", "places", "cpus", "gpus"),
+    ("machines", "device", "jobs", "threads", "paths", "cpus", "gpus"),
     [
         ([CPU, CPU, {"memory": 1.0}], None, 1, None, 2, 8, 0),
         ([CPU, {"CPU": 4.0}], None, 2, None, 6, 2, 0),
@@ -48,9 +50,9 @@ CPU, GPU = {"CPU": 8.0, "memory": 1.0}, {"CPU": 32.0, "GPU": 4.0}
         ([CPU, GPU], "cuda", 1, 16, 2, 16, 1.0),
     ],
 )
-def test_the_machines_say_how_many_cells_run_at_once(connected, machines, device, jobs, threads, places, cpus, gpus):
-    found, environment, resources = connected(machines, device, jobs, threads)
-    assert (found, resources) == (places, {"num_cpus": cpus, "num_gpus": gpus, "max_retries": 0})
+def test_the_machines_say_how_many_cells_run_at_once(connected, machines, device, jobs, threads, paths, cpus, gpus):
+    result, environment, resources = connected(machines, device, jobs, threads)
+    assert (result, resources) == (paths, {"num_cpus": cpus, "num_gpus": gpus, "max_retries": 0})
     assert environment == {"OMP_NUM_THREADS": str(cpus), **({} if gpus else ON_CPU)}
 
 
@@ -79,15 +81,15 @@ def test_no_cluster_at_an_address_is_told_at_once(connected, monkeypatch):
 def test_a_process_inside_a_worker_runs_under_the_lock_of_its_folder(tmp_path, monkeypatch):
     code = "import os; print(os.environ['PLACE'], open('.lock').read())"
     command = [sys.executable, "-c", code]
-    words = ("cell", command, tmp_path / "log.txt", tmp_path, {"PLACE": "here"})
-    exit_code, seconds, host_mib = cluster.run_process(*words)
+    arguments = ("cell", command, tmp_path / "log.txt", tmp_path, {"PLACE": "here"})
+    exit_code, seconds, host_mib = cluster.run_process(*arguments)
     log = (tmp_path / "log.txt").read_text()
     assert exit_code == 0, log
     assert (seconds > 0, host_mib > 1) == (True, True)
     assert f"here worker of Ray on {socket.gethostname()} (process " in log
     monkeypatch.setattr(cluster, "LOCK_PATIENCE", 0.0)
     with OutputLock(tmp_path), pytest.raises(ValueError, match="is used by benchmark"):
-        cluster.run_process(*words)
+        cluster.run_process(*arguments)
     assert (tmp_path / "log.txt").read_text() == log
     with pytest.raises(ValueError, match=r"nowhere does not exist on .*; give an --output that all machines share"):
         cluster.run_process("cell", command, tmp_path / "nowhere" / "log.txt", tmp_path, {})

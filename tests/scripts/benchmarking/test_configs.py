@@ -68,5 +68,5 @@ def test_the_evaluation_is_part_of_the_digest(repository_root):
 def test_differences_name_the_first_few():
     before = {"a": 1, "b": 2, "c": 3, "d": 4}
     assert differences(before, before) == ""
-    told = differences(before, {"a": 1, "b": 0, "c": 0, "e": 5})
-    assert told == "b was 2 and is 0, c was 3 and is 0, d was 4 and is missing, and 1 more"
+    reported = differences(before, {"a": 1, "b": 0, "c": 0, "e": 5})
+    assert reported == "b was 2 and is 0, c was 3 and is 0, d was 4 and is missing, and 1 more"

@@ -45,8 +45,8 @@ def test_a_folder_moved_aside_never_meets_another(tmp_path):
         (tmp_path / "cell").mkdir()
         (tmp_path / "cell" / "file").write_text(str(number))
         move_aside(tmp_path / "cell", tmp_path / "replaced")
-    kept = sorted(path.read_text() for path in (tmp_path / "replaced").glob("cell-*/file"))
-    assert kept == ["0", "1"]
+    saved = sorted(path.read_text() for path in (tmp_path / "replaced").glob("cell-*/file"))
+    assert saved == ["0", "1"]
 
 
 # The lock
@@ -167,10 +167,10 @@ def test_an_evaluation_is_read_whole(tmp_path):
     (folder / "masks").mkdir(parents=True)
     (folder / "metrics.csv").write_text("pooled_dice,0.5\n")
     (folder / "per_image.csv").write_text("image,mean_dice\none,0.5\n")
-    found = read_evaluation(folder)
-    assert found["per_image"] == {"image": ["one"], "mean_dice": [0.5]}
-    assert found["calibration"] is None
-    assert found["masks"] == "evaluation/masks"
+    result = read_evaluation(folder)
+    assert result["per_image"] == {"image": ["one"], "mean_dice": [0.5]}
+    assert result["calibration"] is None
+    assert result["masks"] == "evaluation/masks"
     (folder / "calibration.csv").write_text("confidence,share,count\n0.5,0.25,8\n")
     assert read_evaluation(folder)["calibration"] == {"confidence": [0.5], "share": [0.25], "count": [8]}
 

@@ -29,22 +29,22 @@ def trainer(path, epoch: int) -> Engine:
 def test_a_resumed_training_keeps_its_epochs_and_its_largest_memory(tmp_path):
     path = tmp_path / "measure.json"
     trainer(path, 0).run([1], max_epochs=2)
-    found = read_json(path, FORMAT)
-    assert len(found["epochs"]) == 2
-    assert 1 < found["host_mib"] <= host_mib()
-    assert found["parameters"] == {"network": 3, "training": 3}
-    write_json(path, found | {"epochs": [50.0, 60.0, 70.0], "host_mib": 1e6})
+    result = read_json(path, FORMAT)
+    assert len(result["epochs"]) == 2
+    assert 1 < result["host_mib"] <= host_mib()
+    assert result["parameters"] == {"network": 3, "training": 3}
+    write_json(path, result | {"epochs": [50.0, 60.0, 70.0], "host_mib": 1e6})
     trainer(path, 2).run([1], max_epochs=3)
-    found = read_json(path, FORMAT)
-    assert found["epochs"][:2] == [50.0, 60.0]
-    assert len(found["epochs"]) == 3
-    assert found["host_mib"] == 1e6
+    result = read_json(path, FORMAT)
+    assert result["epochs"][:2] == [50.0, 60.0]
+    assert len(result["epochs"]) == 3
+    assert result["host_mib"] == 1e6
 
 
 def test_a_training_that_starts_afresh_forgets_the_one_before(tmp_path):
     path = tmp_path / "measure.json"
     write_json(path, {"format": FORMAT, "epochs": [50.0], "device_mib": None, "host_mib": 1e6})
     trainer(path, 0).run([1], max_epochs=1)
-    found = read_json(path, FORMAT)
-    assert found["epochs"][0] < 50
-    assert found["host_mib"] < 1e6
+    result = read_json(path, FORMAT)
+    assert result["epochs"][0] < 50
+    assert result["host_mib"] < 1e6

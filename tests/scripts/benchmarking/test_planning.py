@@ -36,10 +36,10 @@ def experiment(repository_root, phantom_dir, tmp_path) -> Callable[..., Experime
 
 
 def test_all_cells_make_the_same_steps_and_none_stops_early(experiment):
-    made = experiment()
-    length = made.length(None)
+    planned = experiment()
+    length = planned.length(None)
     assert length == Length(25, 2)  # 8 images to learn from, in batches of 4, whatever the share of labels
-    cells = made.cells(length)
+    cells = planned.cells(length)
     assert [cell.name for cell in cells[:4]] == [
         "supervised-10-seed0",
         "semi_moe-10-seed0",
@@ -88,7 +88,7 @@ def test_a_number_that_no_length_can_be_made_of_is_named(key, value, experiment)
 def test_a_method_has_one_recipe_whatever_the_draw(experiment):
     cells = experiment().cells(Length(5, 2))
     recipes = {method: {cell.plan["config"]["recipe"] for cell in cells if cell.method == method} for method in METHODS}
-    assert [len(found) for found in recipes.values()] == [1, 1]
+    assert [len(result) for result in recipes.values()] == [1, 1]
     assert recipes["supervised"] != recipes["semi_moe"]
     (other,) = experiment(methods=["supervised"], labels=["10"], seeds=[0], overrides={"amp": True}).cells(Length(5, 2))
     assert other.plan["config"]["recipe"] not in recipes["supervised"]
@@ -110,10 +110,10 @@ def test_a_digest_follows_the_data_list_and_not_its_place(experiment, phantom_di
 
 
 def test_a_setting_that_a_method_lacks_is_refused_and_named(experiment):
-    made = experiment(overrides={"objective#ramp#maximum": 0.5}, methods=["semi_moe", "supervised"])
-    assert made.cell("semi_moe", "10", 0, Length(1, 1)).plan["resolved"]["objective#ramp#maximum"] == 0.5
+    planned = experiment(overrides={"objective#ramp#maximum": 0.5}, methods=["semi_moe", "supervised"])
+    assert planned.cell("semi_moe", "10", 0, Length(1, 1)).plan["resolved"]["objective#ramp#maximum"] == 0.5
     with pytest.raises(ValueError, match=r"no setting 'objective#ramp#maximum' in .*supervised\.yaml"):
-        made.cells(Length(1, 1))
+        planned.cells(Length(1, 1))
 
 
 def test_a_list_that_cannot_serve_is_refused_with_its_name(experiment):

@@ -26,7 +26,7 @@ def bundle(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("output", "words"),
+    ("output", "message"),
     [
         ("bundle", "is the folder of the bundle; give a separate folder, such as runs/NAME"),
         ("bundle/models", "models, a folder of the bundle"),
@@ -38,9 +38,9 @@ def bundle(tmp_path: Path) -> Path:
         ("to_data/runs/first", "data, a folder of the data"),
     ],
 )
-def test_a_folder_of_the_bundle_or_of_the_data_is_refused(output, words, bundle, tmp_path):
+def test_a_folder_of_the_bundle_or_of_the_data_is_refused(output, message, bundle, tmp_path):
     for data in ("data", "to_data"):
-        with pytest.raises(ValueError, match=words):
+        with pytest.raises(ValueError, match=message):
             check_output(bundle, tmp_path / output, tmp_path / data)
 
 

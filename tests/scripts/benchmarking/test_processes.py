@@ -28,7 +28,7 @@ def start(tmp_path):
 def wait_for_all(children: Children) -> dict[str, int]:
     codes = {}
     while children.running():
-        codes |= {one.name: one.exit_code for one in children.wait(30)}
+        codes |= {item.name: item.exit_code for item in children.wait(30)}
     return codes
 
 
@@ -74,7 +74,7 @@ def test_a_stop_reaches_children_of_children_and_kills_the_deaf(start, tmp_path,
     for name, word in (("deaf", "deaf\n"), ("parent", "ready\n")):
         while not (tmp_path / f"{name}.txt").read_text().endswith(word):
             time.sleep(0.05)
-    codes = {one.name: one.exit_code for one in children.stop()}
+    codes = {item.name: item.exit_code for item in children.stop()}
     assert codes == {"deaf": -9, "parent": -15}
     assert children.running() == {}
 
@@ -84,8 +84,8 @@ def test_an_interrupt_while_a_child_starts_leaves_none_behind(start, tmp_path, m
     monkeypatch.setattr("scripts.benchmarking.files.PATIENCE", 0.0)
 
     class Interrupted(subprocess.Popen):
-        def __init__(self, *words, **more):
-            super().__init__(*words, **more)
+        def __init__(self, *arguments, **more):
+            super().__init__(*arguments, **more)
             signal.raise_signal(signal.SIGINT)
 
     with OutputLock(tmp_path) as lock:
@@ -102,10 +102,10 @@ def test_an_interrupt_while_a_child_starts_leaves_none_behind(start, tmp_path, m
 def test_an_interrupt_while_a_child_is_reaped_does_not_lose_it(start, monkeypatch):
     children, wait4 = Children(), os.wait4
 
-    def interrupted(*words):
-        found = wait4(*words)
+    def interrupted(*arguments):
+        result = wait4(*arguments)
         signal.raise_signal(signal.SIGINT)
-        return found
+        return result
 
     start(children, "one", "pass")
     monkeypatch.setattr(os, "wait4", interrupted)
@@ -152,15 +152,15 @@ def test_what_a_child_leaves_is_killed_and_gives_the_lock_back(start, tmp_path, 
 
 
 def test_interrupts_are_put_off_and_not_lost():
-    handlers = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
-    seen = []
+    handlers = [signal.getsignal(item) for item in (signal.SIGINT, signal.SIGTERM)]
+    recorded = []
 
     def work():
         with uninterrupted():
             signal.raise_signal(signal.SIGINT)
-            seen.append("after it")
+            recorded.append("after it")
 
     with pytest.raises(KeyboardInterrupt):
         work()
-    assert seen == ["after it"]
-    assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert recorded == ["after it"]
+    assert [signal.getsignal(item) for item in (signal.SIGINT, signal.SIGTERM)] == handlers

@@ -81,8 +81,8 @@ def run(tmp_path) -> Callable[..., tuple[dict[str, str], list[str]]]:
     program.write_text(PROGRAM)
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
 
-    def make(*cells: Cell, places: int = 1, said: list[str] | None = None, interval: float = 5.0, children=None):
-        lines = [] if said is None else said
+    def make(*cells: Cell, places: int = 1, messages: list[str] | None = None, interval: float = 5.0, children=None):
+        lines = [] if messages is None else messages
         slots = [Slot(f"place{number}", os.environ | {"PLACE": f"place{number}"}) for number in range(places)]
         with OutputLock(tmp_path) as lock:
             engine = children or Children(lock.inherited)
@@ -93,10 +93,10 @@ def run(tmp_path) -> Callable[..., tuple[dict[str, str], list[str]]]:
 
 
 def test_a_cell_runs_to_its_file_and_leaves_no_resume_file(cell, run):
-    one = cell()
-    failures, said = run(one)
+    single = cell()
+    failures, lines = run(single)
     assert failures == {}
-    content = read_json(one.folder / "cell.json", CELL_FORMAT)
+    content = read_json(single.folder / "cell.json", CELL_FORMAT)
     assert content["metrics"] == {"pooled_dice": 0.75}
     assert content["per_image"] == {"image": ["one"], "mean_dice": [0.5]}
     assert content["curves"] == {"epoch": [1], "loss": [0.5]}
@@ -112,22 +112,22 @@ def test_a_cell_runs_to_its_file_and_leaves_no_resume_file(cell, run):
     assert content["commits"] == ["c0ffee"]
     assert "resolved" not in content
     assert content["started"] <= content["finished"]
-    assert (one.folder / "models" / "model.pt").is_file()
-    assert not (one.folder / "models" / "checkpoints").exists()
-    log = (one.folder / "log.txt").read_text()
+    assert (single.folder / "models" / "model.pt").is_file()
+    assert not (single.folder / "models" / "checkpoints").exists()
+    log = (single.folder / "log.txt").read_text()
     assert "training train.json training.json place0" in log
     assert "evaluating train.json evaluate.json evaluating.json place0" in log
-    assert said[-1].startswith("[1/1] a-10-seed0: pooled_dice 0.7500 on test")
-    assert said[-1].endswith("all done")
+    assert lines[-1].startswith("[1/1] a-10-seed0: pooled_dice 0.7500 on test")
+    assert lines[-1].endswith("all done")
 
 
 def test_a_finished_cell_is_left_alone(cell, run):
-    one = cell()
-    run(one)
-    before = (one.folder / "cell.json").stat().st_mtime_ns
-    failures, said = run(one)
-    assert (failures, said) == ({}, [])
-    assert (one.folder / "cell.json").stat().st_mtime_ns == before
+    single = cell()
+    run(single)
+    before = (single.folder / "cell.json").stat().st_mtime_ns
+    failures, lines = run(single)
+    assert (failures, lines) == ({}, [])
+    assert (single.folder / "cell.json").stat().st_mtime_ns == before
 
 
 @pytest.mark.parametrize(
@@ -141,28 +141,28 @@ def test_a_finished_cell_is_left_alone(cell, run):
 )
 def test_a_cell_that_fails_is_told_and_holds_nobody_up(how, why, cell, run):
     bad, good = cell(how), cell(name="b-10-seed0")
-    failures, said = run(bad, good)
+    failures, lines = run(bad, good)
     assert list(failures) == ["a-10-seed0"]
     assert failures["a-10-seed0"].startswith(why)
-    assert any("[1/2] a-10-seed0 FAILED" in line for line in said)
+    assert any("[1/2] a-10-seed0 FAILED" in line for line in lines)
     assert bad.standing() == "started"
     assert good.standing() == "finished"
 
 
 def test_a_cell_that_failed_in_its_evaluation_does_not_train_again(cell, run):
     run(cell("fails in evaluating"))
-    again = cell()
-    failures, said = run(again)
+    repeated = cell()
+    failures, lines = run(repeated)
     assert failures == {}
-    assert "continues" in said[0]
-    assert (again.folder / "log.txt").read_text().count("training train.json") == 1
+    assert "continues" in lines[0]
+    assert (repeated.folder / "log.txt").read_text().count("training train.json") == 1
 
 
 def test_cells_run_beside_each_other_on_all_places(cell, run):
     cells = [cell(name=f"a-10-seed{seed}") for seed in range(3)]
-    failures, said = run(*cells, places=2)
+    failures, lines = run(*cells, places=2)
     assert failures == {}
-    assert {line.split(" on ")[1].split(";")[0] for line in said if "starts" in line} == {"place0", "place1"}
+    assert {line.split(" on ")[1].split(";")[0] for line in lines if "starts" in line} == {"place0", "place1"}
 
 
 class Stop(list):
@@ -175,18 +175,18 @@ class Stop(list):
 
 
 def test_a_stopped_cell_goes_on_where_it_was(cell, run):
-    one = cell("waits")
-    said = Stop()
+    single = cell("waits")
+    lines = Stop()
     with pytest.raises(KeyboardInterrupt):
-        run(one, said=said, interval=0.2)
-    assert one.standing() == "started"
-    spent = json.loads((one.folder / "plan.json").read_text())["spent"]["training"]
+        run(single, messages=lines, interval=0.2)
+    assert single.standing() == "started"
+    spent = json.loads((single.folder / "plan.json").read_text())["spent"]["training"]
     assert spent["done"] is False
     assert spent["seconds"] > 0
-    failures, said = run(one)
+    failures, lines = run(single)
     assert failures == {}
-    assert "continues" in said[0]
-    content = read_json(one.folder / "cell.json", CELL_FORMAT)
+    assert "continues" in lines[0]
+    content = read_json(single.folder / "cell.json", CELL_FORMAT)
     assert content["seconds"]["total"] > spent["seconds"]
     assert content["attempts"] == {"training": 2, "evaluation": 1}
 
@@ -201,76 +201,76 @@ class Losing(Children):
     def wait(self, seconds: float) -> list[Ended]:
         ended = super().wait(seconds)
         self.losses -= (lost := bool(ended) and self.losses > 0)
-        return [Ended(one.name, -9, one.seconds, 0.0, lost=True) for one in ended] if lost else ended
+        return [Ended(item.name, -9, item.seconds, 0.0, lost=True) for item in ended] if lost else ended
 
 
 def test_a_cell_that_loses_its_worker_is_continued(cell, run):
-    one = cell()
-    failures, said = run(one, children=Losing(RESTARTS))
+    single = cell()
+    failures, lines = run(single, children=Losing(RESTARTS))
     assert failures == {}
-    assert said.count("a-10-seed0 lost its worker and continues") == RESTARTS
-    content = read_json(one.folder / "cell.json", CELL_FORMAT)
+    assert lines.count("a-10-seed0 lost its worker and continues") == RESTARTS
+    content = read_json(single.folder / "cell.json", CELL_FORMAT)
     assert content["attempts"] == {"training": RESTARTS + 1, "evaluation": 1}
     assert content["seconds"]["training"] == 4.0
     assert content["seconds"]["total"] >= 4.0
 
 
 def test_a_cell_that_loses_each_worker_fails(cell, run):
-    failures, said = run(cell(), children=Losing(RESTARTS + 1))
+    failures, lines = run(cell(), children=Losing(RESTARTS + 1))
     assert failures["a-10-seed0"].startswith("training was ended by signal 9, possibly out of memory: ")
-    assert said.count("a-10-seed0 lost its worker and continues") == RESTARTS
+    assert lines.count("a-10-seed0 lost its worker and continues") == RESTARTS
 
 
 def test_what_a_killed_process_took_is_not_forgotten(cell, run):
     """The benchmark was killed with its training: the plan has the start, and the measurement the epochs."""
-    one = cell()
-    one.begin()
-    one.start("training")
+    single = cell()
+    single.begin()
+    single.start("training")
     measure = {"format": "semi_moe.measure/1", "epochs": [50.0, 60.0], "host_mib": 12345.0}
-    (one.folder / "measure.json").write_text(json.dumps(measure))
-    failures, said = run(one)
+    (single.folder / "measure.json").write_text(json.dumps(measure))
+    failures, lines = run(single)
     assert failures == {}
-    assert "continues on place0" in said[0]
-    content = read_json(one.folder / "cell.json", CELL_FORMAT)
+    assert "continues on place0" in lines[0]
+    content = read_json(single.folder / "cell.json", CELL_FORMAT)
     spent = content["seconds"]
     assert spent["training"] == 112.0  # two epochs of before and two of one second
     assert spent["total"] >= spent["training"] + spent["evaluation"]
     assert content["attempts"] == {"training": 2, "evaluation": 1}
-    again = one._spent(
+    repeated = single._spent(
         {"spent": {"training": {"seconds": 5.0}}, "at_work": {"stage": "training", "epoch_seconds": 110.0}}
     )
-    assert again["training"]["seconds"] == 7.0, "epochs that an earlier process did are not counted twice"
+    assert repeated["training"]["seconds"] == 7.0, "epochs that an earlier process did are not counted twice"
 
 
 def test_the_total_is_never_less_than_its_parts(cell, run):
     """A cell that was started before attempts were recorded."""
-    one = cell()
-    one.begin()
+    single = cell()
+    single.begin()
     measure = {"format": "semi_moe.measure/1", "epochs": [500.0, 600.0]}
-    (one.folder / "measure.json").write_text(json.dumps(measure))
-    run(one)
-    spent = read_json(one.folder / "cell.json", CELL_FORMAT)["seconds"]
+    (single.folder / "measure.json").write_text(json.dumps(measure))
+    run(single)
+    spent = read_json(single.folder / "cell.json", CELL_FORMAT)["seconds"]
     assert spent["total"] == spent["training"] + spent["evaluation"] > 1100
 
 
 @pytest.mark.parametrize("state", ["started", "finished"])
 def test_a_cell_of_another_configuration_is_refused_with_what_differs(state, cell, run):
-    one = cell()
-    run(one) if state == "finished" else one.begin()
-    before = sorted((path, path.stat().st_mtime_ns) for path in one.folder.rglob("*"))
+    single = cell()
+    run(single) if state == "finished" else single.begin()
+    before = sorted((path, path.stat().st_mtime_ns) for path in single.folder.rglob("*"))
     other = cell("otherwise", digest="1")
     with pytest.raises(ValueError, match='was made with another configuration: how was "well" and is "otherwise"'):
         other.standing()
-    assert sorted((path, path.stat().st_mtime_ns) for path in one.folder.rglob("*")) == before
+    assert sorted((path, path.stat().st_mtime_ns) for path in single.folder.rglob("*")) == before
 
 
 @pytest.mark.parametrize("name", ["cell.json", "plan.json"])
 def test_a_damaged_cell_is_refused(name, cell):
-    one = cell()
-    one.begin()
-    (one.folder / name).write_text('{"format": "semi_moe.')
+    single = cell()
+    single.begin()
+    (single.folder / name).write_text('{"format": "semi_moe.')
     with pytest.raises(ValueError, match=rf"{name} is damaged"):
-        one.standing()
+        single.standing()
 
 
 @pytest.mark.parametrize(
@@ -283,12 +283,12 @@ def test_a_damaged_cell_is_refused(name, cell):
     ],
 )
 def test_a_finished_cell_with_values_of_another_kind_is_refused(changes, fault, cell, run):
-    one = cell()
-    run(one)
-    path = one.folder / "cell.json"
+    single = cell()
+    run(single)
+    path = single.folder / "cell.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
     with pytest.raises(ValueError, match=rf"cell\.json is damaged: it {fault}"):
-        one.standing()
+        single.standing()
 
 
 def test_results_of_another_kind_fail_one_cell_and_not_the_benchmark(cell, run, monkeypatch):
@@ -298,11 +298,11 @@ def test_results_of_another_kind_fail_one_cell_and_not_the_benchmark(cell, run, 
 
 
 def test_a_folder_of_something_else_is_refused(cell):
-    one = cell()
-    one.folder.mkdir(parents=True)
-    (one.folder / "notes.txt").write_text("mine")
+    single = cell()
+    single.folder.mkdir(parents=True)
+    (single.folder / "notes.txt").write_text("mine")
     with pytest.raises(ValueError, match="holds files that are not a cell"):
-        one.standing()
+        single.standing()
 
 
 def test_a_cell_remembers_all_commits_that_worked_on_it(cell):
@@ -315,10 +315,10 @@ def test_a_cell_remembers_all_commits_that_worked_on_it(cell):
 
 
 def test_the_overlay_of_a_process_says_where_and_what(cell, tmp_path):
-    one = cell()
-    training = json.loads(write_overlay(tmp_path, one, "training").read_text())
-    evaluating = json.loads(write_overlay(tmp_path, one, "evaluating").read_text())
-    assert training["ckpt_dir"] == evaluating["ckpt_dir"] == str(one.folder / "models")
+    single = cell()
+    training = json.loads(write_overlay(tmp_path, single, "training").read_text())
+    evaluating = json.loads(write_overlay(tmp_path, single, "evaluating").read_text())
+    assert training["ckpt_dir"] == evaluating["ckpt_dir"] == str(single.folder / "models")
     assert Path(training["output_dir"]).name == "training"
     assert Path(evaluating["output_dir"]).name == "evaluation"
     assert training["resume"] is True
