@@ -2,9 +2,11 @@
 import qupath.lib.scripting.ScriptAttributes
 
 def labels = evaluate(new File(new File(getProperty(ScriptAttributes.FILE_PATH)).parentFile, "label_server.groovy"))
-def epochs = binding.hasVariable("args") && args ? args[0].toInteger() : 50
+def given = binding.hasVariable("args") && args ? args[0] : "50"
 
 labels.attempt {
+    if (!given.isInteger()) throw new IllegalStateException("The argument is ${given}; give a number of epochs.")
+    def epochs = given.toInteger()
     def model = labels.model()
     labels.json("POST", "/train/${model}", [max_epochs: epochs])
     println "Training started."

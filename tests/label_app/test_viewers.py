@@ -235,6 +235,7 @@ def test_the_scripts_for_qupath_predict_send_train_and_go_on(
         r"Outlines predicted in the selected region of oblong_1: [1-9]\d*\.",
         r"Outlines predicted in the selected region of slide: [1-9]\d*\.",
         r"Outlines saved as the label of oblong_1: (\d+)\.",
+        "The argument is some; give a number of epochs.",
         r"Training started\.",
         "Training done: .+",
         r"The next image is (\w+); add it to the project first\.",

@@ -26,6 +26,7 @@ run("predict.groovy")
 QP.imageData = [getServer: { image("oblong_1.png") }]
 QP.annotations = whole + new PathObject(feature: [properties: [:], geometry: [type: "Point", coordinates: [1, 1]]])
 run("send.groovy")
+run("train.groovy", "some")
 run("train.groovy", "1")
 QP.project = [getImageList: { [] }]
 run("next.groovy", "first")
