@@ -104,7 +104,8 @@ def test_a_training(copy_bundle: Callable[..., Any]) -> None:
 
     def runner(bundle: Any) -> Callable[..., Run]:
         bundle.edit("train.json", {"max_epochs": 6})
-        arguments = ["run", "training", "--config_file", bundle.configs("train.json"), "--resume", "True"]
+        arguments = ["run", "training", "--resume", "True", "--config_file"]
+        arguments += [bundle.configs("train.json", "methods/semi_moe.yaml")]
         return lambda **more: bundle.python("-m", "monai.bundle", *arguments, cwd=bundle.root, **more)
 
     seconds = timed(runner(whole))
@@ -256,7 +257,7 @@ def test_no_worker_is_left_after_ctrl_c(run_id: str, copy_bundle: Callable[..., 
     bundle_copy = copy_bundle(f"interrupted_{run_id}")
     arguments = ["run", run_id, "--num_workers", "2", "--config_file"]
     arguments += (
-        [bundle_copy.configs("train.json"), "--max_epochs", "1000", "--patience", "1000"]
+        [bundle_copy.configs("train.json"), "--max_epochs", "1000", "--train#early_stop#patience", "1000"]
         if run_id == "training"
         else []
     )
