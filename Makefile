@@ -82,7 +82,7 @@ test-cuda: install ## run the tests that need a GPU, and measure the training st
 	$(RUN) -m pytest -m cuda $(PYTEST_FLAGS) tests/test_cuda.py
 	$(RUN) scripts/benchmark_speed.py --steps 20 --output output/speed.json
 
-test-faults: install label-install ## run the fault-injection tests (30 to 60 minutes; docs/reliability.md)
+test-faults: install label-install ## run the fault-injection tests (about ten minutes; docs/reliability.md)
 	@mkdir -p output
 	@rm -f $(FAULT_COUNTS)
 	ended=0; \
