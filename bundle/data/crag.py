@@ -36,7 +36,7 @@ DOMAIN = "crag"
 VALIDATION_PERCENT = 20
 SEEDS = (0, 1, 2)
 SPLITS = Path(__file__).with_name("crag_splits.json")
-"""The published splits as image names, made by ``scripts/make_splits.py``."""
+"""The published splits as image names, made by ``scripts/dev/make_splits.py``."""
 
 
 @dataclass(frozen=True)

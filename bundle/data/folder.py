@@ -20,7 +20,7 @@ from bundle.data.folder_tree import folders_in
 from bundle.data.folder_writer import Progress, check_new, new_folder, save_image, save_label, write_image, write_lists
 from bundle.data.label_maps import as_classes, as_instances, has_split_numbers
 from bundle.data.leakage import same_content
-from bundle.data.left_out import note_on_others
+from bundle.data.skipped_files import note_on_others
 from bundle.data.lists import LARGEST_MPP
 from bundle.data.mask_coding import MaskCoding
 from bundle.data.message_text import some

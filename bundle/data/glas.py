@@ -41,7 +41,7 @@ SEEDS = (0, 1, 2)
 FOLDS = 3
 SUFFIXES = (".png", ".bmp")
 SPLITS = Path(__file__).with_name("glas_splits.json")
-"""The published splits as image names, made by ``scripts/make_splits.py``."""
+"""The published splits as image names, made by ``scripts/dev/make_splits.py``."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 from monai.data import Dataset
 
-from bundle.data.left_out import warn_of_others
+from bundle.data.skipped_files import warn_of_others
 from bundle.data.raw_pixels import PictureError
 from bundle.types import FAILED, IMAGE
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bundle.data.folder_tree import MASK_FOLDERS, folders_in, in_mask_folder, name_in, stem
-from bundle.data.left_out import is_dead_link
+from bundle.data.skipped_files import is_dead_link
 from bundle.data.lists import LARGEST_MPP
 from bundle.data.message_text import counted, some
 from bundle.data.pictures import IMAGE_SUFFIXES, is_picture

@@ -195,31 +195,39 @@ def test_a_full_disk_at_any_moment(bundle_copy: Any, tmp_path: Path) -> None:
     add_counts("full disks", count, sentence=count)
 
 
-def test_a_full_disk_during_an_evaluation_and_a_preparation(
+def test_a_full_disk_during_evaluation_preparation_and_exports(
     copy_bundle: Callable[..., Any], repository_root: Path, tmp_path: Path
 ) -> None:
-    bundle_copy = copy_bundle("full_disk")
-    bundle_copy.run(
-        "run", "training", "--config_file", bundle_copy.configs("train.json"), "--ckpt_dir", str(tmp_path / "trained")
-    )
+    bundle_copy, scripts = copy_bundle("full_disk"), repository_root / "scripts"
+    model = ["--ckpt_dir", str(tmp_path / "trained")]
+    bundle_copy.run("run", "training", "--config_file", bundle_copy.configs("train.json"), *model)
     data = bundle_copy.root / "dataset"
-    evaluating = ["-m", "monai.bundle", "run", "evaluating", "--ckpt_dir", str(tmp_path / "trained")]
-    evaluating += ["--config_file", bundle_copy.configs("train.json", "evaluate.json")]
-    prepare = [str(repository_root / "scripts" / "prepare_data.py"), "folder", "--mpp", "0.5"]
-    prepare += ["--images", str(data / "image"), "--masks", str(data / "label"), "--output"]
+    evaluating = ["-m", "monai.bundle", "run", "evaluating", *model, "--output_dir", "OUTPUT", "--config_file"]
+    evaluating += [bundle_copy.configs("train.json", "evaluate.json")]
+    prepare = [str(scripts / "prepare_data.py"), "folder", "--mpp", "0.5", "--output", "OUTPUT"]
+    prepare += ["--images", str(data / "image"), "--masks", str(data / "label")]
+    onnx = [str(scripts / "export_onnx.py"), *model, "--output", "OUTPUT"]
+    bundle = [str(scripts / "export_bundle.py"), *model, "--output", "OUTPUT"]
+    bundle += ["--config_file", bundle_copy.configs("train.json")]
     count = 0
-    for message, limits in (([*evaluating, "--output_dir"], (1, 300, 3000)), (prepare, (1, 300, 6000))):
+    for command, limits in (
+        (evaluating, (1, 300, 3000)),
+        (prepare, (1, 300, 6000)),
+        (onnx, (1, 5000)),
+        (bundle, (1, 5000)),
+    ):
         for limit in limits:
             output = tmp_path / f"out_{count}"
-            completed = bundle_copy.python(*message, str(output), cwd=bundle_copy.root, limit=limit, merged=True)
+            arguments = [str(output) if word == "OUTPUT" else word for word in command]
+            completed = bundle_copy.python(*arguments, cwd=bundle_copy.root, limit=limit, merged=True)
             last = completed.stdout.rstrip().splitlines()[-1]
             assert completed.returncode == 1, (limit, completed.stdout)
             assert "File too large" in last, (limit, last)
             assert "free disk space" in last, (limit, last)
             assert not list(tmp_path.rglob(".*.partial*"))
-            if message[0] == "-m":
+            if command is evaluating:
                 intact(output)
             else:
-                assert not output.exists(), "a data folder appears when it is complete"
+                assert not output.exists(), "the output appears when it is complete"
             count += 1
-    add_counts("full disks during evaluation and preparation", count, sentence=count)
+    add_counts("full disks during evaluation, preparation and exports", count, sentence=count)

@@ -22,7 +22,7 @@ def test_a_program_stopped_during_its_imports_says_one_line(program: Path, tmp_p
     for name in SLOW:
         (tmp_path / f"{name}.py").write_text("raise KeyboardInterrupt")
     arguments = ["--cells", "x", "--output", "x", "--methods", "x", "--dataset", "x", "--ckpt_dir", "x"]
-    if program.stem in ("prepare_data", "make_splits", "demo", "check_config"):
+    if program.stem in ("prepare_data", "demo", "check_config"):
         arguments = []
     if program.stem == "start":
         arguments = ["--studies", str(tmp_path), "--port", "0"]

@@ -1,7 +1,7 @@
 """Draw the published splits of GlaS and CRAG from seeds: names of images in bundle/data/*_splits.json.
 
-Run: python scripts/make_splits.py --grades DIR/Grade.csv --output bundle/data/glas_splits.json
-     python scripts/make_splits.py --crag --output bundle/data/crag_splits.json
+Run: python scripts/dev/make_splits.py --grades DIR/Grade.csv --output bundle/data/glas_splits.json
+     python scripts/dev/make_splits.py --crag --output bundle/data/crag_splits.json
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from scripts.interruption import end_without_traceback
 

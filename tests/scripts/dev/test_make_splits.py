@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
 def run(python: Callable[..., Any], tmp_path: Path) -> Callable[..., Any]:
     """Runs the program in the test's folder."""
-    return partial(python, ROOT / "scripts" / "make_splits.py", cwd=tmp_path)
+    return partial(python, ROOT / "scripts" / "dev" / "make_splits.py", cwd=tmp_path)
 
 
 def test_draws_from_grades(run: Callable[..., Any], tmp_path: Path) -> None:
