@@ -9,8 +9,8 @@ from typing import Any
 
 from monai.data import Dataset
 
-from bundle.data.skipped_files import warn_of_others
 from bundle.data.raw_pixels import PictureError
+from bundle.data.skipped_files import warn_of_others
 from bundle.types import FAILED, IMAGE
 
 SLIDE_SUFFIXES = (".svs", ".tif", ".tiff", ".ndpi", ".scn", ".mrxs", ".vms", ".vmu", ".bif", ".svslide", ".qptiff")
