@@ -69,7 +69,7 @@ $(STAMP): $(PINS)
 	$(RUN) $(PIP_INSTALL) $(PIP_FLAGS) --requirement $(PINS)
 	@touch $@
 
-demo: install ## train with 10 % of the labels; writes a table, a figure and a report (10 to 15 minutes on 2 cores)
+demo: install ## train with 10 % of the labels; writes a table, a figure and a report (about 10 minutes on 2 cores)
 	$(RUN) scripts/demo.py
 
 test: install ## run the tests
