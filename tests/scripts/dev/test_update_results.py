@@ -243,16 +243,16 @@ def test_a_finished_demo_is_read_and_all_documents_follow(program, checkout, loa
             metrics=dict.fromkeys((*demo.COLUMNS, "object_f1"), score),
             content={"seconds": {"training": seconds}},
         )
-        for method, score, seconds in (("supervised", 0.8123, 60.4), ("semi_moe", 0.7, 241.6))
+        for method, score, seconds in (("supervised", 0.8123, 60.4), ("semi_moe_plus", 0.7, 241.6))
     ]
     demo.write_record(tmp_path / "demo", cells, 400.0, demo.EPOCHS, {"commit": "f" * 40, "dirty": False})
     (tmp_path / "demo" / "comparison.png").write_bytes(b"a picture")
     assert program.main(["--demo", str(tmp_path / "demo")]) == 0
     text = (checkout / "docs" / "results.md").read_text(encoding="utf-8")
     assert "| `supervised` | 0.812 | 0.812 | 0.812 | 0.812 |" in text
-    assert "| `semi_moe` | 242 | - |\n| the whole demo | - | 400 |" in text
+    assert "| `semi_moe_plus` | 242 | - |\n| the whole demo | - | 400 |" in text
     assert "with the code of commit fffffff, torch " in " ".join(text.split())
-    assert "-->242<!-- /result --> seconds" in text
+    assert "-->242<!-- /result --> seconds" in " ".join(text.split())
     assert (checkout / "docs" / "figures" / "demo.png").read_bytes() == b"a picture"
     assert "check the text around docs/results.md:" in capsys.readouterr().out
     assert program.main(["--check"]) == 0
