@@ -234,20 +234,19 @@ def mask(path: Path) -> np.ndarray:
     return values == 255
 
 
+def inference_arguments(bundle: Any) -> list[str]:
+    """Return the start of a command line of inference from another folder."""
+    root = str(bundle.root)
+    return ["run", "inference", "--config_file", bundle.configs("inference.json"), "--bundle_root", root]
+
+
 def overlap(first: np.ndarray, second: np.ndarray) -> float:
     """Dice of two masks; of different sizes it is 0."""
     return 2 * float((first & second).sum()) / float(first.sum() + second.sum()) if first.shape == second.shape else 0.0
 
 
 def test_inference_writes_a_mask_for_each_picture(resumed, elsewhere, pictures, tmp_path):
-    arguments = [
-        "run",
-        "inference",
-        "--config_file",
-        resumed.configs("inference.json"),
-        "--bundle_root",
-        str(resumed.root),
-    ]
+    arguments = inference_arguments(resumed)
     completed = resumed.run(*arguments, "--dataset_dir", str(pictures), "--output_dir", str(tmp_path), cwd=elsewhere)
     assert "6/6 images" in completed.stderr
     masks = {f"{path.stem}_mask.png" for path in pictures.iterdir()}
@@ -395,14 +394,7 @@ def test_what_the_command_line_says_wins_over_the_description(resumed, elsewhere
     assert "equal" in {
         gate.kind for gate in parser.get_parsed_content("network_def").modules() if hasattr(gate, "kind")
     }
-    arguments = [
-        "run",
-        "inference",
-        "--config_file",
-        resumed.configs("inference.json"),
-        "--bundle_root",
-        str(resumed.root),
-    ]
+    arguments = inference_arguments(resumed)
     failed = resumed.run(*arguments, "--network_def#widths", "[8,8,8,8,8]", cwd=elsewhere, fails=True)
     last = failed.stderr.strip().splitlines()[-1]
     assert "does not fit this SemiMoE" in last

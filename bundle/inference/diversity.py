@@ -53,7 +53,7 @@ class EncoderFeatures:
         image = nn.functional.pad(image, (0, missing[1], 0, missing[0]), mode="replicate")
         with eval_mode(self.encoder):
             deepest = self.encoder(image)[-1].float().flatten(2)[0]
-        return torch.cat([deepest.mean(dim=1), deepest.std(dim=1)]).cpu().numpy()
+        return torch.cat([deepest.mean(dim=1), deepest.std(dim=1, correction=0)]).cpu().numpy()
 
 
 def next_diverse(
