@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import errno
 import re
+import signal
 import sys
 import threading
 from textwrap import shorten
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any
 
 from tqdm import tqdm
@@ -56,14 +57,32 @@ def install_exception_hooks() -> None:
     """Write one sentence below the traceback of an error, if this process is ``python -m monai.bundle``.
 
     MONAI wraps errors in its own, so that the last line of a failed run is "Failed to instantiate component". The
-    configs call this function first. It sets the exception hooks of the whole process, so it does nothing in a
-    notebook, a server or a test, which have another main module.
+    configs call this function first. It sets the exception hooks of the whole process, and a signal handler for Ctrl-C,
+    so it does nothing in a notebook, a server or a test, which have another main module.
     """
     specification = getattr(sys.modules.get("__main__"), "__spec__", None)
     if getattr(specification, "name", None) == PROGRAM:
         hooks = ExceptionHooks()
         sys.excepthook = hooks.excepthook
         threading.excepthook = hooks.threading_excepthook
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, interrupt)
+
+
+def interrupt(number: int, frame: FrameType | None) -> None:
+    """Handle Ctrl-C: raise ``KeyboardInterrupt``, and no longer report loader workers that end.
+
+    In a terminal, Ctrl-C ends the workers too. The signal handler of torch would raise a ``RuntimeError`` for them,
+    which would replace the ``KeyboardInterrupt`` on its way up.
+    """
+    if hasattr(signal, "SIGCHLD"):  # not on Windows
+        # SIG_IGN would also discard the exit codes of the workers, for which multiprocessing waits
+        signal.signal(signal.SIGCHLD, _ignore)
+    signal.default_int_handler(number, frame)
+
+
+def _ignore(number: int, frame: FrameType | None) -> None:
+    """Handle a signal by doing nothing."""
 
 
 class ExceptionHooks:

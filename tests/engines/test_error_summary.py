@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from monai.data import DataLoader, Dataset
 from monai.transforms import Compose, SaveImage
 from tqdm import tqdm
 
-from bundle.engines.error_summary import PROGRAM, ExceptionHooks, install_exception_hooks, sentence
+from bundle.engines.error_summary import PROGRAM, ExceptionHooks, install_exception_hooks, interrupt, sentence
 
 SENTENCE = "tile.png is no picture;\n  export it again"
 ONE_LINE = "tile.png is no picture; export it again"
@@ -159,5 +160,10 @@ def test_only_the_command_line_of_monai_gets_the_hook(
     before = sys.excepthook, threading.excepthook
     monkeypatch.setattr(sys, "excepthook", before[0])
     monkeypatch.setattr(threading, "excepthook", before[1])
-    install_exception_hooks()
-    assert ((sys.excepthook, threading.excepthook) != before) is changed
+    before_signal = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        install_exception_hooks()
+        assert ((sys.excepthook, threading.excepthook) != before) is changed
+        assert (signal.getsignal(signal.SIGINT) is interrupt) is changed
+    finally:
+        signal.signal(signal.SIGINT, before_signal)

@@ -23,7 +23,7 @@ from PIL import Image
 
 from tests.faults.counts import add_counts
 from tests.faults.damage import SEED
-from tests.processes import Run
+from tests.processes import Run, send
 from tests.test_resume import assert_same_end
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -253,7 +253,11 @@ def runs(pid: int) -> bool:
 @slow
 @pytest.mark.parametrize("run_id", ["training", "inference"])
 def test_no_worker_is_left_after_ctrl_c(run_id: str, copy_bundle: Callable[..., Any]) -> None:
-    """As a terminal does it: the signal goes to all processes of the group."""
+    """As a terminal does it: the signal goes to all processes of the group.
+
+    On a busy machine, workers may have ended, even with an error, before the main process handles the signal. The
+    second and the third time, it is suspended until they have.
+    """
     bundle_copy = copy_bundle(f"interrupted_{run_id}")
     arguments = ["run", run_id, "--num_workers", "2", "--config_file"]
     arguments += (
@@ -268,7 +272,7 @@ def test_no_worker_is_left_after_ctrl_c(run_id: str, copy_bundle: Callable[..., 
         arguments += [bundle_copy.configs("inference.json"), "--dataset_dir", str(bundle_copy.root / "input")]
         arguments += ["--output_dir", str(bundle_copy.root / "out")]
         bundle_copy.predict_by_color()
-    for _ in range(3):
+    for workers_first in (False, True, True):
         process = subprocess.Popen(
             bundle_copy.command(*arguments),
             cwd=bundle_copy.root,
@@ -282,7 +286,14 @@ def test_no_worker_is_left_after_ctrl_c(run_id: str, copy_bundle: Callable[..., 
         assert len(below) >= 2
         time.sleep(1)
         below = descendants(process.pid)
+        if workers_first:
+            os.kill(process.pid, signal.SIGSTOP)
         os.killpg(process.pid, INTERRUPT)
+        if workers_first:
+            for worker in below:
+                send(worker, KILL)
+            time.sleep(0.2)
+            os.kill(process.pid, signal.SIGCONT)
         output = process.communicate(timeout=120)[1]
         assert process.returncode == -INTERRUPT, output
         assert wait_for_end(below) == []
