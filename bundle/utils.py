@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import re
@@ -17,8 +18,8 @@ from torch import Tensor
 
 PARTIAL = re.compile(r"\.(.+)\.[0-9a-f]{8}\.partial(\..+)?")
 """Name of a temporary file, as ``temporary_path`` makes it; the first group is the name of the file."""
-
-
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Error numbers of a full disk or quota."""
 LARGEST_OUTPUT = 1e6
 """Largest absolute output of a network that was trained; after a diverged training they are far above it."""
 
@@ -148,6 +149,21 @@ def atomic_path(path: str | os.PathLike[str], suffix: str = "", clean: bool = Fa
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming_full_disk(output: Path) -> Iterator[None]:
+    """Name ``output`` in errors of a full disk, which otherwise name the source of a copy, or no file.
+
+    Raises:
+        OSError: if the disk is full or a file may not grow, with ``output`` as file name.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        raise OSError(error.errno, os.strerror(error.errno), str(output)) from error
 
 
 def _os_error(error: BaseException | None) -> OSError | None:

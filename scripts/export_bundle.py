@@ -114,8 +114,8 @@ def export(
         ValueError: if the weights do not fit the network, inference does not support the run's preprocessing, or a
             config cannot name the output folder.
     """
-    from bundle.data.folder_writer import new_folder
     from bundle.engines.run_summary import command_line
+    from scripts.data_preparation.folder_writer import new_folder
 
     if "#" in str(output) or "::" in str(output):
         raise ValueError(f"the path of --output {output} holds #, which MONAI reads as a separator; give another")

@@ -105,9 +105,12 @@ def add_folder(sources: Any) -> None:
 
 def run_folder(options: argparse.Namespace) -> None:
     """Prepare the user's own images and masks."""
-    from bundle.data.folder import class_names, prepare_folder  # imported here, so that --help does not import torch
     from bundle.data.mask_coding import MaskCoding
-    from bundle.data.split_plan import Plan
+    from scripts.data_preparation.folder import (  # imported here, so that --help does not import torch
+        class_names,
+        prepare_folder,
+    )
+    from scripts.data_preparation.split_plan import Plan
 
     coding = None
     if options.threshold is not None or options.colors:
@@ -151,7 +154,10 @@ def add_glas(sources: Any) -> None:
 
 def run_glas(options: argparse.Namespace) -> None:
     """Prepare the downloaded GlaS dataset."""
-    from bundle.data.glas import LICENSE, prepare_glas  # imported here, so that --help does not import torch
+    from scripts.data_preparation.glas import (  # imported here, so that --help does not import torch
+        LICENSE,
+        prepare_glas,
+    )
 
     with Bar("GlaS") as progress:
         lists = prepare_glas(options.source, options.output, options.mpp, progress)
@@ -170,7 +176,7 @@ def add_crag(sources: Any) -> None:
 
 def run_crag(options: argparse.Namespace) -> None:
     """Prepare the downloaded CRAG dataset."""
-    from bundle.data.crag import LICENSE, PATIENTS, prepare_crag
+    from scripts.data_preparation.crag import LICENSE, PATIENTS, prepare_crag
 
     with Bar("CRAG") as progress:
         lists = prepare_crag(options.source, options.output, options.mpp, progress)

@@ -11,9 +11,9 @@ import torch
 from monai.bundle import ConfigParser
 
 from bundle.data import load_data_list, read_image, read_label, write_phantom
-from bundle.data.glas import PIXEL_SIZE
 from bundle.engines import ModelCheckpointLoader
 from bundle.engines.model_json_reader import read_description
+from scripts.data_preparation.glas import PIXEL_SIZE
 
 LARGEST = 25 * 10**6
 

@@ -1,9 +1,6 @@
-"""Data: lists of images on disk, splits, and one file for each source."""
+"""Data: reading of images and labels, data lists, splits, protocols, cache, and the phantom."""
 
 from bundle.data.caching import TileCache, TileLoader, cached_share
-from bundle.data.crag import check_crag, prepare_crag
-from bundle.data.folder import prepare_folder
-from bundle.data.glas import check_glas, prepare_glas
 from bundle.data.inference_dataset import PicturesToPredict, slides_to_predict
 from bundle.data.lists import image_files, images_digest, images_to_predict, load_data_list, required_part
 from bundle.data.phantom import check_phantom, phantom_data_list, write_phantom
@@ -20,7 +17,6 @@ from bundle.data.pictures import (
     volume_slices,
 )
 from bundle.data.protocols import apply_protocol
-from bundle.data.split_plan import Plan
 from bundle.data.splits import draw_split, heldout_lists, nested_draws, patient_folds
 
 __all__ = [
@@ -28,13 +24,10 @@ __all__ = [
     "Picture",
     "PictureReader",
     "PicturesToPredict",
-    "Plan",
     "TileCache",
     "TileLoader",
     "apply_protocol",
     "cached_share",
-    "check_crag",
-    "check_glas",
     "check_phantom",
     "draw_split",
     "heldout_lists",
@@ -48,9 +41,6 @@ __all__ = [
     "patient_folds",
     "phantom_data_list",
     "picture_size",
-    "prepare_crag",
-    "prepare_folder",
-    "prepare_glas",
     "read_image",
     "read_label",
     "required_part",

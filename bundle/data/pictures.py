@@ -25,6 +25,7 @@ from bundle.data.volumes import NIFTI, decode_flat, flat_size, is_nifti, read_vo
 __all__ = [
     "IMAGE_SUFFIXES",
     "Picture",
+    "check_pair",
     "is_picture",
     "label_kind",
     "picture_size",
@@ -68,6 +69,20 @@ def picture_size(path: str | Path) -> tuple[int, int]:
         ValueError: if the header cannot be read, or a NIfTI file is a volume.
     """
     return flat_size(path) if is_nifti(path) else size_of(path)
+
+
+def check_pair(image: str | Path, mask: str | Path) -> None:
+    """Check that a mask has the size of its image; only headers are read.
+
+    Raises:
+        FileNotFoundError: if a file is missing.
+        ValueError: if the sizes differ, or a header cannot be read.
+    """
+    (height, width), (rows, columns) = picture_size(image), picture_size(mask)
+    if (height, width) != (rows, columns):
+        raise ValueError(
+            f"{mask} is {columns} x {rows} px and its image {width} x {height} px; give each image its own mask"
+        )
 
 
 def read_image(path: str | Path) -> Picture:

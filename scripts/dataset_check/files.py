@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from bundle.data.decoding import decode
-from bundle.data.label_maps import CORNERS
 from bundle.data.label_values import label_kind
 from bundle.data.orientation import UPRIGHT
 from bundle.data.raw_pixels import Stored
 from bundle.data.rgb_conversion import to_label, to_rgb
 from bundle.data.volumes import decode_flat, is_nifti
+from scripts.data_preparation.label_maps import CORNERS
 
 MISSING, UNREADABLE, WRONG_VALUES = "missing", "unreadable", "wrong values"
 """Faults of a file: it does not exist, it cannot be decoded, its values are invalid."""

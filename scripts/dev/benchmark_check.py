@@ -19,8 +19,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 
-from bundle.data.folder_writer import save_image, save_label, write_lists
 from bundle.data.phantom import draw_tile
+from scripts.data_preparation.folder_writer import save_image, save_label, write_lists
 from scripts.dataset_check.checks import check_list
 from scripts.dataset_check.findings import find_faults
 from scripts.dataset_check.report import table

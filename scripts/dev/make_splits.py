@@ -1,7 +1,7 @@
-"""Draw the published splits of GlaS and CRAG from seeds: names of images in bundle/data/*_splits.json.
+"""Draw the published splits of GlaS and CRAG from seeds: names of images in scripts/data_preparation/*_splits.json.
 
-Run: python scripts/dev/make_splits.py --grades DIR/Grade.csv --output bundle/data/glas_splits.json
-     python scripts/dev/make_splits.py --crag --output bundle/data/crag_splits.json
+Run: python scripts/dev/make_splits.py --grades DIR/Grade.csv --output scripts/data_preparation/glas_splits.json
+     python scripts/dev/make_splits.py --crag --output scripts/data_preparation/crag_splits.json
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from scripts.interruption import end_without_traceback
 
 end_without_traceback()
 
-from bundle.data import crag, glas
+from scripts.data_preparation import crag, glas
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--grades", help="draw the splits of GlaS, from the Grade.csv of its download")
     source.add_argument("--crag", action="store_true", help="draw the splits of CRAG, without its images")
-    parser.add_argument("--output", help="output file (default: the file in the bundle)")
+    parser.add_argument("--output", help="output file (default: the file in scripts/data_preparation)")
     options = parser.parse_args(arguments)
     output = Path(options.output or (crag.SPLITS if options.crag else glas.SPLITS))
     try:

@@ -12,7 +12,7 @@ import torch
 from monai.bundle import ConfigParser
 from PIL import Image
 
-from bundle.data import prepare_folder
+from scripts.data_preparation.folder import prepare_folder
 
 SUPERVISED = "configs/methods/supervised.yaml"
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bundle.data import prepare_glas
+from scripts.data_preparation.glas import prepare_glas
 from scripts.dataset_check.checks import CheckedEntry, CheckedList, Finding, check_list
 from scripts.dataset_check.files import SPECK, ImageFacts, inspect_image, inspect_label
 from scripts.dataset_check.findings import find_faults

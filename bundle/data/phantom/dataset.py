@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from bundle.data.folder_writer import naming_full_disk
 from bundle.data.lists import load_data_list
 from bundle.data.phantom.drawing import DOMAINS, GRADES, draw_tile
 from bundle.data.splits import PERCENTS, draw_split, heldout_lists, share_count
+from bundle.utils import naming_full_disk
 
 LICENSE = "Apache-2.0"
 DESCRIPTION = "Phantom: drawn H&E-like colon tissue with gland instances; no patient's tissue is in it."

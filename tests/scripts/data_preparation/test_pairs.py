@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bundle.data.pairs import check_rows, find_pairs, read_table
+from scripts.data_preparation.pairs import check_rows, find_pairs, read_table
 
 
 def touch(folder: Path, *names: str) -> Path:

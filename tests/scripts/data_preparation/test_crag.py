@@ -10,8 +10,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bundle.data.crag import SPLITS, check_crag, crag_entry, crag_lists, draw_crag_splits, expected_names, prepare_crag
 from bundle.data.lists import load_data_list
+from scripts.data_preparation.crag import (
+    SPLITS,
+    check_crag,
+    crag_entry,
+    crag_lists,
+    draw_crag_splits,
+    expected_names,
+    prepare_crag,
+)
 
 
 @pytest.fixture

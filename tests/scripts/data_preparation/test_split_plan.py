@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from bundle.data.held_out import patient_of
-from bundle.data.split_plan import Plan, count_parts, draw_lists, patient_notes
 from bundle.data.splits import DataList
+from scripts.data_preparation.held_out import patient_of
+from scripts.data_preparation.split_plan import Plan, count_parts, draw_lists, patient_notes
 
 
 def make_entries(labeled: int, bare: int = 0, per_patient: int = 0) -> list[dict[str, Any]]:

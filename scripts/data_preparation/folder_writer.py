@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,28 +16,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bundle.data.pictures import Picture, read_image, read_label
+from bundle.utils import naming_full_disk
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 """First bytes of a PNG file."""
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""Error numbers of a full disk or quota."""
 Progress = Callable[[int, int], None]
 """Called after each image with the number of images done and in total."""
-
-
-@contextmanager
-def naming_full_disk(output: Path) -> Iterator[None]:
-    """Name ``output`` in errors of a full disk, which otherwise name the source of a copy, or no file.
-
-    Raises:
-        OSError: if the disk is full or a file may not grow, with ``output`` as file name.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in DISK_FULL:
-            raise
-        raise OSError(error.errno, os.strerror(error.errno), str(output)) from error
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from bundle.data.held_out import Amount, draw_held_out, patient_of
+from scripts.data_preparation.held_out import Amount, draw_held_out, patient_of
 
 
 def make_entries(sizes: dict[str, tuple[int, str]]) -> list[dict[str, str]]:

@@ -16,20 +16,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bundle.data.folder_tree import folders_in
-from bundle.data.folder_writer import Progress, check_new, new_folder, save_image, save_label, write_image, write_lists
-from bundle.data.label_maps import as_classes, as_instances, has_split_numbers
 from bundle.data.leakage import same_content
 from bundle.data.lists import LARGEST_MPP
 from bundle.data.mask_coding import MaskCoding
 from bundle.data.message_text import some
-from bundle.data.pairs import Pair, check_rows, find_pairs, read_table
 from bundle.data.pictures import Picture, read_label, volume_slices
 from bundle.data.skipped_files import note_on_others
-from bundle.data.split_plan import Plan, count_parts, draw_lists, patient_notes
 from bundle.data.splits import DataList
 from bundle.data.volumes import is_nifti, nifti_shape
 from bundle.types import IGNORE
+from scripts.data_preparation.folder_tree import folders_in
+from scripts.data_preparation.folder_writer import (
+    Progress,
+    check_new,
+    new_folder,
+    save_image,
+    save_label,
+    write_image,
+    write_lists,
+)
+from scripts.data_preparation.label_maps import as_classes, as_instances, has_split_numbers
+from scripts.data_preparation.pairs import Pair, check_rows, find_pairs, read_table
+from scripts.data_preparation.split_plan import Plan, count_parts, draw_lists, patient_notes
 
 SPLIT = "a value has several separate pieces"
 

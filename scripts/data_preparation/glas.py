@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bundle.data.folder_writer import Progress, check_new, natural_order, write_set
-from bundle.data.label_maps import check_pair
 from bundle.data.lists import LARGEST_MPP
 from bundle.data.message_text import some
+from bundle.data.pictures import check_pair
 from bundle.data.splits import PERCENTS, draw_split, heldout_lists, patient_folds
+from scripts.data_preparation.folder_writer import Progress, check_new, natural_order, write_set
 
 LICENSE = (
     "GlaS is for research only, no commercial use; cite Sirinukunwattana et al., Medical Image Analysis 2017, "

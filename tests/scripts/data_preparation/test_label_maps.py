@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bundle.data.label_maps import NUMBERED, RENUMBERED, as_classes, as_instances, has_split_numbers
+from scripts.data_preparation.label_maps import NUMBERED, RENUMBERED, as_classes, as_instances, has_split_numbers
 
 TWO = np.array([[9, 9, 0, 0], [0, 0, 9, 0], [0, 0, 0, 0], [9, 0, 0, 0]])
 """Two components: the upper three pixels touch at a corner."""

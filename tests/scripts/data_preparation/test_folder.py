@@ -14,10 +14,10 @@ import pytest
 import tifffile
 from PIL import Image
 
-from bundle.data.folder import class_names, prepare_folder
 from bundle.data.lists import load_data_list
 from bundle.data.mask_coding import MaskCoding
-from bundle.data.split_plan import Plan
+from scripts.data_preparation.folder import class_names, prepare_folder
+from scripts.data_preparation.split_plan import Plan
 
 LIST = "heldout_100_seed0.json"
 

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bundle.data.folder_writer import Progress, check_new, natural_order, write_set
-from bundle.data.label_maps import check_pair
 from bundle.data.lists import LARGEST_MPP
 from bundle.data.message_text import counted, some
+from bundle.data.pictures import check_pair
 from bundle.data.splits import PERCENTS, draw_split, heldout_lists, nested_draws, share_count
+from scripts.data_preparation.folder_writer import Progress, check_new, natural_order, write_set
 
 LICENSE = (
     "CRAG is for research only, no commercial use (check the terms of your download); cite Graham et al., MILD-Net, "

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bundle.data.folder_writer import write_lists
-from bundle.data.glas import (
+from bundle.data.lists import load_data_list
+from scripts.data_preparation.folder_writer import write_lists
+from scripts.data_preparation.glas import (
     SPLITS,
     check_glas,
     draw_glas_splits,
@@ -25,9 +26,8 @@ from bundle.data.glas import (
     prepare_glas,
     read_grades,
 )
-from bundle.data.lists import load_data_list
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 real_glas = pytest.mark.skipif("GLAS_DIR" not in os.environ, reason="GLAS_DIR does not name a folder that holds GlaS")
 
 

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bundle.data.held_out import Amount, Entry, draw_held_out, patient_of
 from bundle.data.message_text import counted
 from bundle.data.splits import DataList, draw_split, heldout_lists, patient_folds
+from scripts.data_preparation.held_out import Amount, Entry, draw_held_out, patient_of
 
 HELD_OUT_SEED = 0
 """Seed of validation and test, which are the same for every seed of the labeled draws."""

@@ -1,8 +1,7 @@
-"""Label maps from masks: size check, conversion to instances or classes."""
+"""Conversion of label maps to instances or classes."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,26 +9,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from bundle.data.label_values import label_kind
-from bundle.data.pictures import picture_size
 
 CORNERS = np.ones((3, 3), dtype=bool)
 """Neighborhood of 8-connected components."""
 NUMBERED = "one value for all glands, connected components numbered"
 RENUMBERED = "numbers above 65535, renumbered"
-
-
-def check_pair(image: str | Path, mask: str | Path) -> None:
-    """Check that a mask has the size of its image; only headers are read.
-
-    Raises:
-        FileNotFoundError: if a file is missing.
-        ValueError: if the sizes differ, or a header cannot be read.
-    """
-    (height, width), (rows, columns) = picture_size(image), picture_size(mask)
-    if (height, width) != (rows, columns):
-        raise ValueError(
-            f"{mask} is {columns} x {rows} px and its image {width} x {height} px; give each image its own mask"
-        )
 
 
 def as_instances(label: NDArray[Any]) -> tuple[NDArray[Any], str | None]:
