@@ -105,7 +105,7 @@ def add_folder(sources: Any) -> None:
 
 def run_folder(options: argparse.Namespace) -> None:
     """Prepare the user's own images and masks."""
-    from bundle.data.mask_coding import MaskCoding
+    from bundle.data.image_io.conversion import MaskCoding
     from scripts.data_preparation.folder import (  # imported here, so that --help does not import torch
         class_names,
         prepare_folder,

@@ -32,7 +32,7 @@ import numpy as np
 from PIL import Image
 
 from bundle.data import load_data_list
-from bundle.data.pictures import read_image, read_label, stem_of
+from bundle.data.image_io.pictures import read_image, read_label, stem_of
 from bundle.handlers import drawing
 from bundle.utils import atomic_path
 from scripts.reporting.cells import Cell, chosen, load_cells, read_published_scores, unfinished

@@ -18,10 +18,10 @@ from monai.utils import ensure_tuple_rep
 from PIL import Image, UnidentifiedImageError
 from torch.utils.data import RandomSampler
 
-from bundle.data.decoding import FORMATS
+from bundle.data.image_io.decoding import FORMATS
+from bundle.data.image_io.pictures import picture_size
 from bundle.data.lists import MPP, Entry
 from bundle.data.message_text import counted
-from bundle.data.pictures import picture_size
 from bundle.types import IMAGE, LABEL
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from typing import Any
 
 from monai.data import Dataset
 
-from bundle.data.raw_pixels import PictureError
+from bundle.data.image_io.raw_pixels import PictureError
 from bundle.data.skipped_files import warn_of_others
 from bundle.types import FAILED, IMAGE
 

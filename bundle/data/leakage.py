@@ -8,8 +8,8 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bundle.data.image_io.pictures import read_image
 from bundle.data.message_text import counted, some
-from bundle.data.pictures import read_image
 from bundle.types import IMAGE
 
 HELD_OUT = ("validation", "test")

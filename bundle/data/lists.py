@@ -10,9 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from bundle.data.image_io.pictures import IMAGE_SUFFIXES, check_pair, is_picture, stem_of
 from bundle.data.leakage import check_apart
 from bundle.data.message_text import counted, some
-from bundle.data.pictures import IMAGE_SUFFIXES, check_pair, is_picture, stem_of
 from bundle.data.skipped_files import warn_of_others
 from bundle.types import IMAGE, LABEL
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bundle.data.image_io.pictures import check_pair
 from bundle.data.lists import LARGEST_MPP
 from bundle.data.message_text import counted, some
-from bundle.data.pictures import check_pair
 from bundle.data.splits import PERCENTS, draw_split, heldout_lists, nested_draws, share_count
 from scripts.data_preparation.folder_writer import Progress, check_new, natural_order, write_set
 

@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bundle.data.image_io.conversion import MaskCoding
+from bundle.data.image_io.nifti import is_nifti, nifti_shape
+from bundle.data.image_io.pictures import Picture, read_label, volume_slices
 from bundle.data.leakage import same_content
 from bundle.data.lists import LARGEST_MPP
-from bundle.data.mask_coding import MaskCoding
 from bundle.data.message_text import some
-from bundle.data.pictures import Picture, read_label, volume_slices
 from bundle.data.skipped_files import note_on_others
 from bundle.data.splits import DataList
-from bundle.data.volumes import is_nifti, nifti_shape
 from bundle.types import IGNORE
 from scripts.data_preparation.folder_tree import folders_in
 from scripts.data_preparation.folder_writer import (

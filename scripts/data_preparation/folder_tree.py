@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
-from bundle.data.pictures import is_picture, stem_of
+from bundle.data.image_io.pictures import is_picture, stem_of
 
 IMAGE_FOLDERS = ("image", "images", "img", "imgs")
 """Names of folders of images, in lower case."""

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from bundle.data.pictures import Picture, read_image, read_label
+from bundle.data.image_io.pictures import Picture, read_image, read_label
 from bundle.utils import naming_full_disk
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"

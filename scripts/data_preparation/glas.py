@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bundle.data.image_io.pictures import check_pair
 from bundle.data.lists import LARGEST_MPP
 from bundle.data.message_text import some
-from bundle.data.pictures import check_pair
 from bundle.data.splits import PERCENTS, draw_split, heldout_lists, patient_folds
 from scripts.data_preparation.folder_writer import Progress, check_new, natural_order, write_set
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from bundle.data.label_values import label_kind
+from bundle.data.image_io.label_values import label_kind
 
 CORNERS = np.ones((3, 3), dtype=bool)
 """Neighborhood of 8-connected components."""

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bundle.data.image_io.pictures import IMAGE_SUFFIXES, is_picture
 from bundle.data.lists import LARGEST_MPP
 from bundle.data.message_text import counted, some
-from bundle.data.pictures import IMAGE_SUFFIXES, is_picture
 from bundle.data.skipped_files import is_dead_link
 from scripts.data_preparation.folder_tree import MASK_FOLDERS, folders_in, in_mask_folder, name_in, stem
 

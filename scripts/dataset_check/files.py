@@ -9,12 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from bundle.data.decoding import decode
-from bundle.data.label_values import label_kind
-from bundle.data.orientation import UPRIGHT
-from bundle.data.raw_pixels import Stored
-from bundle.data.rgb_conversion import to_label, to_rgb
-from bundle.data.volumes import decode_flat, is_nifti
+from bundle.data.image_io.conversion import to_label, to_rgb
+from bundle.data.image_io.decoding import decode
+from bundle.data.image_io.label_values import label_kind
+from bundle.data.image_io.nifti import decode_flat, is_nifti
+from bundle.data.image_io.raw_pixels import UPRIGHT, Stored
 from scripts.data_preparation.label_maps import CORNERS
 
 MISSING, UNREADABLE, WRONG_VALUES = "missing", "unreadable", "wrong values"

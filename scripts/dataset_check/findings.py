@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 
+from bundle.data.image_io.raw_pixels import UPRIGHT
 from bundle.data.lists import MPP, PARTS
 from bundle.data.message_text import counted, some
-from bundle.data.orientation import UPRIGHT
 from scripts.dataset_check.checks import BAD_ENTRY, BAD_VALUE, OUTSIDE, CheckedEntry, CheckedList, Finding
 from scripts.dataset_check.files import MISSING, SPECK, UNREADABLE, WRONG_VALUES, FileFacts, LabelFacts
 from scripts.dataset_check.leakage import find_overlaps

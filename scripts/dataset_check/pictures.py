@@ -9,8 +9,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from bundle.data.image_io.pictures import read_image, read_label
 from bundle.data.message_text import counted
-from bundle.data.pictures import read_image, read_label
 from scripts.dataset_check.checks import CheckedEntry, CheckedList
 from scripts.dataset_check.findings import is_numbered
 

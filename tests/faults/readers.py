@@ -19,8 +19,8 @@ from torch import nn
 
 from bundle.annotation import read_annotations
 from bundle.data import load_data_list
+from bundle.data.image_io.pictures import check_pair, read_image, read_label
 from bundle.data.lists import images_to_predict
-from bundle.data.pictures import check_pair, read_image, read_label
 from bundle.engines import ModelCheckpointLoader, ResumeFile
 from bundle.engines.error_summary import sentence
 from bundle.engines.finished_images import read_journals

@@ -14,8 +14,8 @@ import pytest
 import tifffile
 from PIL import Image
 
+from bundle.data.image_io.conversion import MaskCoding
 from bundle.data.lists import load_data_list
-from bundle.data.mask_coding import MaskCoding
 from scripts.data_preparation.folder import class_names, prepare_folder
 from scripts.data_preparation.split_plan import Plan
 

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from bundle.data.label_values import label_kind
-from bundle.data.pictures import read_label
+from bundle.data.image_io.label_values import label_kind
+from bundle.data.image_io.pictures import read_label
 
 
 def rings(height: int = 96, width: int = 128, count: int = 6) -> np.ndarray:

@@ -15,25 +15,10 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from bundle.data.decoding import decode, size_of
-from bundle.data.label_values import label_kind
-from bundle.data.mask_coding import MaskCoding
-from bundle.data.raw_pixels import PictureError, Stored
-from bundle.data.rgb_conversion import to_bytes, to_label, to_rgb
-from bundle.data.volumes import NIFTI, decode_flat, flat_size, is_nifti, read_volume, slices_of
-
-__all__ = [
-    "IMAGE_SUFFIXES",
-    "Picture",
-    "check_pair",
-    "is_picture",
-    "label_kind",
-    "picture_size",
-    "read_image",
-    "read_label",
-    "stem_of",
-    "volume_slices",
-]
+from bundle.data.image_io.conversion import MaskCoding, to_bytes, to_label, to_rgb
+from bundle.data.image_io.decoding import decode, size_of
+from bundle.data.image_io.nifti import NIFTI, decode_flat, flat_size, is_nifti, read_volume, slices_of
+from bundle.data.image_io.raw_pixels import PictureError, Stored
 
 IMAGE_SUFFIXES: tuple[str, ...] = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", *NIFTI)
 """File suffixes of pictures, in lower case."""

@@ -1,10 +1,11 @@
-"""Pixels of a picture file before conversion, and errors of files that cannot be read."""
+"""Pixels of a picture file before conversion, their orientation, and errors of files that cannot be read."""
 
 from __future__ import annotations
 
 import errno
 import math
-from collections.abc import Iterator, Sequence
+import struct
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,15 +13,29 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
-
-from bundle.data.orientation import UPRIGHT
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 GIB = 2**30
 MOST_BYTES = GIB
 """Largest size of the values of a picture or volume in memory: a few kB of a file can declare many GiB."""
 STRIP = 2**20
 """Number of values that are converted at once."""
+ORIENTATION = 274
+"""Number of the tag, in EXIF and TIFF."""
+UPRIGHT = 1
+"""EXIF orientation of a picture that is shown as stored."""
+TURN: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
+    2: lambda pixels: pixels[:, ::-1],
+    3: lambda pixels: pixels[::-1, ::-1],
+    4: lambda pixels: pixels[::-1],
+    5: lambda pixels: pixels.swapaxes(0, 1),
+    6: lambda pixels: np.rot90(pixels, -1),
+    7: lambda pixels: pixels[::-1, ::-1].swapaxes(0, 1),
+    8: lambda pixels: np.rot90(pixels),
+}
+"""Function that turns pixels (H, W, ...) upright, by EXIF orientation."""
+SIDEWAYS = (5, 6, 7, 8)
+"""Orientations that exchange height and width."""
 
 
 class PictureError(ValueError):
@@ -126,6 +141,22 @@ def strips(shape: Sequence[int]) -> Iterator[slice]:
     rows = max(STRIP // max(math.prod(shape[1:]), 1), 1)
     for start in range(0, shape[0], rows):
         yield slice(start, min(start + rows, shape[0]))
+
+
+def orientation_in(picture: ImageFile.ImageFile) -> int:
+    """Return the orientation of an open picture, 1 to 8; 1 if it has none that can be read."""
+    if picture.format == "TIFF":
+        return valid_orientation(dict(getattr(picture, "tag_v2", {})).get(ORIENTATION))
+    try:
+        # The base class's method: that of PNG would decode the whole picture first.
+        return valid_orientation(Image.Image.getexif(picture).get(ORIENTATION))
+    except (OSError, ValueError, SyntaxError, KeyError, TypeError, struct.error):
+        return UPRIGHT  # viewers ignore a damaged tag too
+
+
+def valid_orientation(tag: Any) -> int:
+    """Return the value of a tag if it is an orientation, else 1."""
+    return tag if isinstance(tag, int) and tag in TURN else UPRIGHT
 
 
 def _too_large(path: str | Path) -> str:

@@ -14,7 +14,7 @@ import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
-from bundle.data.raw_pixels import PictureError, Stored, check_bytes, check_pixels, reading
+from bundle.data.image_io.raw_pixels import PictureError, Stored, check_bytes, check_pixels, reading
 
 NIFTI = (".nii", ".nii.gz")
 """File suffixes of NIfTI, in lower case."""

@@ -14,7 +14,7 @@ from monai.utils import ensure_tuple
 from monai.utils.enums import MetaKeys
 from numpy.typing import NDArray
 
-from bundle.data.pictures import is_picture, read_image, read_label
+from bundle.data.image_io.pictures import is_picture, read_image, read_label
 
 KINDS = ("image", "label")
 

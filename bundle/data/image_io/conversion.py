@@ -1,24 +1,28 @@
 """Conversion of stored pixels to 8-bit RGB or to a label map, each with a note on what was changed.
 
+Masks whose values are not the label (gray masks, masks with a color for each class) are converted by a ``MaskCoding``.
+
 Conversions of colors work in strips: their intermediate values take several times the memory of the picture.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bundle.data.label_values import label_kind
-from bundle.data.orientation import UPRIGHT
-from bundle.data.raw_pixels import Stored, strips
+from bundle.data.image_io.label_values import label_kind
+from bundle.data.image_io.raw_pixels import UPRIGHT, Stored, strips
 
 DEPTHS = (8, 12, 16)
 """Bit depths of scanners and cameras. Files have 8 or 16 bits and do not store how many of the 16 are used."""
 TURNED = "turned upright by its EXIF or TIFF orientation"
 """Note on pixels that are not as stored, but as viewers show them."""
+Color = tuple[int, int, int]
+"""Red, green and blue, in [0, 255]."""
 
 
 def to_rgb(stored: Stored) -> tuple[NDArray[np.uint8], str | None]:
@@ -79,6 +83,56 @@ def to_label(stored: Stored, classes: int | None = None) -> tuple[NDArray[np.int
             "it is a JPEG, which changes the values of a mask; export it again as PNG, or prepare it with --threshold"
         )
     return values.astype(np.int32), ", ".join(notes) or None
+
+
+@dataclass(frozen=True)
+class MaskCoding:
+    """How the values of a mask become a label map: by a threshold, or by colors."""
+
+    threshold: float | None = None
+    """Values above it are 1, all others 0."""
+    colors: Mapping[Color, int] | None = None
+    """Value of each color; a mask must have no other."""
+
+    def label_of(self, stored: Stored) -> tuple[Stored, str]:
+        """Return the label map (H, W) of a mask, as if it had been stored so, and a note.
+
+        Raises:
+            ValueError: if the mask has transparent parts, a color that is not in ``colors``, or, with a threshold,
+                colors that are not gray.
+        """
+        check_opaque(stored)
+        if self.colors is not None:
+            values, note = self._from_colors(stored), "colors read as values"
+        else:
+            values, note = self._above(stored), f"values above {self.threshold:g} read as foreground"
+        return replace(stored, values=values, alpha=None, palette=None, white_is_zero=False, lossy=False), note
+
+    def _above(self, stored: Stored) -> NDArray[np.uint8]:
+        values = stored.values if stored.palette is None else stored.palette[stored.values][..., :3]
+        if values.ndim == 3:
+            if (values != values[..., :1]).any():
+                raise ValueError("it has colors, to which --threshold does not apply; give --colors")
+            values = values[..., 0]
+        if stored.white_is_zero:
+            raise ValueError("white is stored as 0 (MinIsWhite), so the background is ambiguous; save it as PNG")
+        if values.dtype.kind == "b":
+            values = values * np.uint8(255)  # a picture of 1 bit: white is above any threshold
+        return (values > self.threshold).astype(np.uint8)
+
+    def _from_colors(self, stored: Stored) -> NDArray[np.uint8]:
+        pixels, _ = to_rgb(replace(stored, alpha=None))
+        label = np.zeros(pixels.shape[:2], np.uint8)
+        known = np.zeros(pixels.shape[:2], bool)
+        for color, value in (self.colors or {}).items():
+            here = (pixels == np.array(color, np.uint8)).all(axis=2)
+            label[here] = value
+            known |= here
+        if not known.all():
+            unknown = ",".join(map(str, pixels[~known][0]))
+            advice = "save it as PNG, since JPEG changes colors" if stored.lossy else f"add {unknown}=VALUE to --colors"
+            raise ValueError(f"{np.count_nonzero(~known)} px have colors without a value, first {unknown}; {advice}")
+        return label
 
 
 def check_opaque(stored: Stored) -> None:

@@ -18,8 +18,19 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
-from bundle.data.orientation import ORIENTATION, SIDEWAYS, TURN, orientation_in, valid_orientation
-from bundle.data.raw_pixels import PictureError, Stored, check_pixels, check_size, reading, strips
+from bundle.data.image_io.raw_pixels import (
+    ORIENTATION,
+    SIDEWAYS,
+    TURN,
+    PictureError,
+    Stored,
+    check_pixels,
+    check_size,
+    orientation_in,
+    reading,
+    strips,
+    valid_orientation,
+)
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
 """Formats that Pillow may read, whatever the suffix; some of its other readers start external programs."""

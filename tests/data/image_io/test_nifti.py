@@ -8,7 +8,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from bundle.data.pictures import read_image, volume_slices
+from bundle.data.image_io.pictures import read_image, volume_slices
 
 SHAPE = (4, 5, 6)
 GRAY = np.arange(120, dtype=np.uint8).reshape(SHAPE)

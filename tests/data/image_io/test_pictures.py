@@ -17,7 +17,7 @@ import pytest
 import tifffile
 from PIL import Image, ImageOps
 
-from bundle.data.pictures import is_picture, picture_size, read_image, read_label, stem_of, volume_slices
+from bundle.data.image_io.pictures import is_picture, picture_size, read_image, read_label, stem_of, volume_slices
 
 HEIGHT, WIDTH = 5, 7
 RGB = np.random.default_rng(1).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
@@ -362,7 +362,7 @@ def test_a_full_memory_names_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path:
     def full(*_: Any) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("bundle.data.pictures.to_rgb", full)
+    monkeypatch.setattr("bundle.data.image_io.pictures.to_rgb", full)
     refused(read_image, tmp_path / "a.png", save(RGB), "does not fit into memory; cut it into tiles")
 
 
