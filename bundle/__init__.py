@@ -13,7 +13,6 @@ All parts are imported here, because MONAI Label unloads modules between calls, 
 """
 
 from bundle import (
-    annotation,
     data,
     engines,
     export,
@@ -29,7 +28,6 @@ from bundle import (
 )
 
 __all__ = [
-    "annotation",
     "data",
     "engines",
     "export",

@@ -24,10 +24,10 @@ from PIL import Image, ImageDraw
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from bundle.annotation import draw_instances, read_annotations
 from bundle.handlers.drawing import INK, PAPER, PREDICTION, TRUTH, Color, sheet
 from bundle.inference.polygons import outlines
 from bundle.utils import atomic_path
+from scripts.label_app.lib.annotation import draw_instances, read_annotations
 
 Shapes = Sequence[shapely.Geometry]
 WIDTH, GAP, CELL = 1064, 8, 256

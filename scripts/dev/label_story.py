@@ -36,13 +36,13 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from bundle.annotation import Annotation, draw_instances, read_annotations, write_asap
 from bundle.data import load_data_list, read_label, write_phantom
 from bundle.engines.error_summary import sentence
 from bundle.inference.polygons import outlines
 from bundle.metrics import PooledOverlapMetric
 from bundle.networks import SemiMoE
 from scripts.benchmarking.processes import Children
+from scripts.label_app.lib.annotation import Annotation, draw_instances, read_annotations, write_asap
 from scripts.reporting.tables import markdown
 
 HERE, MODEL, FINAL, GLAND = "127.0.0.1", "semi_moe", "final", {"Gland": (0, 255, 0)}

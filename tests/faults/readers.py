@@ -17,7 +17,6 @@ from typing import Any
 from PIL import Image
 from torch import nn
 
-from bundle.annotation import read_annotations
 from bundle.data import load_data_list
 from bundle.data.image_io.pictures import check_pair, read_image, read_label
 from bundle.data.lists import images_to_predict
@@ -28,6 +27,7 @@ from bundle.engines.model_json_reader import Builder, trained_model
 from bundle.slides import open_slide
 from scripts.dataset_check.checks import check_list
 from scripts.dataset_check.findings import find_faults
+from scripts.label_app.lib.annotation import read_annotations
 from tests.faults.damage import MARKER, Case, resume_items
 
 SECONDS = 20

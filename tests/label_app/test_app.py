@@ -20,7 +20,7 @@ from PIL import Image
 
 pytest.importorskip("monailabel", reason="MONAI Label is not installed: make test-label")
 
-from bundle.annotation import draw_instances, read_annotations
+from lib.annotation import draw_instances, read_annotations
 
 # MONAI Label 0.8.5 reads the region of a request by pydantic's old name (endpoints/wsi_infer.py).
 pytestmark = pytest.mark.filterwarnings("ignore:The `parse_obj` method is deprecated:DeprecationWarning")

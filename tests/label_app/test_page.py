@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 import shapely
 import torch
+from lib.annotation import Annotation, draw_instances, write_asap
 from PIL import Image
 
-from bundle.annotation import Annotation, draw_instances, write_asap
 from bundle.data import read_image, read_label
 from bundle.inference.polygons import outlines
 

@@ -21,9 +21,9 @@ from PIL import Image
 pytest.importorskip("monailabel", reason="MONAI Label is not installed here: make test-label")
 import psutil
 import requests
+from lib.annotation import Annotation, write_asap
 from lib.datastore import TileDatastore
 
-from bundle.annotation import Annotation, write_asap
 from bundle.inference.polygons import outlines
 from tests.faults.counts import add_counts
 

@@ -12,10 +12,10 @@ import pytest
 import shapely
 import tifffile
 import yaml
+from lib.annotation import Annotation
 from monai.bundle import ConfigParser
 from PIL import Image
 
-from bundle.annotation import Annotation
 from bundle.slides import find_tissue, open_slide, read_working, scale_of
 from bundle.types import IGNORE
 

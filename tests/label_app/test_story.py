@@ -19,7 +19,8 @@ from PIL import Image
 
 pytest.importorskip("monailabel", reason="MONAI Label is not installed: make test-label")
 
-from bundle.annotation import Annotation, write_asap
+from lib.annotation import Annotation, write_asap
+
 from bundle.inference.polygons import outlines
 
 GREEN = {"Gland": (0, 255, 0)}

@@ -17,10 +17,10 @@ from shapely import box
 pytest.importorskip("monailabel", reason="MONAI Label is not installed: make test-label")
 
 import lib.train
+from lib.annotation import Annotation, write_asap
 from lib.models import MODEL
 from lib.request_errors import RefusalError
 
-from bundle.annotation import Annotation, write_asap
 from bundle.inference.polygons import outlines
 
 NAME = "semi_moe"

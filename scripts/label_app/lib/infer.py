@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from lib.annotation import Annotation, read_annotations
 from lib.config_lock import PARSING
 from lib.models import MODEL, ModelFolder
 from lib.request_checks import check_device, two_integers
@@ -22,7 +23,6 @@ from monailabel.tasks.infer.bundle import BundleInferTask
 from monailabel.utils.others.generic import name_to_device
 from torch import nn
 
-from bundle.annotation import Annotation, read_annotations
 from bundle.data import picture_size
 from bundle.engines import ModelCheckpointLoader
 from bundle.inference.polygons import pieces

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from fastapi import APIRouter, Depends
 from fastapi.responses import FileResponse, JSONResponse, Response
+from lib.annotation import Annotation, read_annotations
 from lib.label_versions import label_version
 from lib.picture_tiles import SIDE, file_stamp, open_picture
 from lib.request_errors import NOT_FOUND, RefusalError, refusing
@@ -17,7 +18,6 @@ from monailabel.config import settings
 from monailabel.endpoints.user.auth import RBAC
 from monailabel.interfaces.utils.app import app_instance
 
-from bundle.annotation import Annotation, read_annotations
 from bundle.data import read_label
 from bundle.inference.geojson import feature
 from bundle.inference.polygons import pieces

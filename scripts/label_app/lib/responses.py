@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from lib.annotation import Annotation, contours_document, dsa_document, write_asap
 from lib.request_errors import BAD, RefusalError
 from numpy.typing import NDArray
 from PIL import Image
 
-from bundle.annotation import Annotation, contours_document, dsa_document, write_asap
 from bundle.inference.geojson import GeoJSONWriter, feature
 
 FORMATS = ("image", "json", "all", "asap", "dsa", "geojson")

@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 import shapely
+from lib.annotation import Annotation, draw_classes, draw_instances
 from lib.tile_positions import Place, known_shapes, spots, state_of, tile_boxes, tissue_of
 from numpy.typing import NDArray
 from PIL import Image
 
-from bundle.annotation import Annotation, draw_classes, draw_instances
 from bundle.slides import Box, Scale, Slide, Tissue, open_slide, read_working, scale_of
 from bundle.slides.region_selection import working_box
 from bundle.slides.upsampling import native_box

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from lib.annotation import read_annotations
 from lib.request_checks import two_integers
 from lib.request_errors import BAD, NOT_FOUND, RefusalError, refusing
 from lib.scores import DisagreementScoring
@@ -17,7 +18,6 @@ from lib.uploads import LARGEST, OUTLINES, ending_of, is_slide_file, resolution
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from monailabel.interfaces.tasks.strategy import Strategy
 
-from bundle.annotation import read_annotations
 from bundle.inference.scoring import annotation_order
 
 logger = logging.getLogger(__name__)

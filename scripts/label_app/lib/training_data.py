@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lib.annotation import Annotation, read_annotations
 from lib.request_errors import BAD, RefusalError
 from lib.slide_tiles import label_file, labeled_tiles, tidy, unlabeled_tiles
 from lib.uploads import OUTLINES, check_image, check_label, ending_of, resolution
 from monailabel.datastore.local import LocalDatastore
 from monailabel.interfaces.datastore import Datastore
 
-from bundle.annotation import Annotation, read_annotations
 from bundle.data import picture_size
 from bundle.slides import SlideError, is_slide
 

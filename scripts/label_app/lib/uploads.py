@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import tifffile
+from lib.annotation import read_annotations
 from lib.request_errors import BAD, TOO_LARGE, UNREADABLE, RefusalError, refusing
 from lib.slide_tiles import REGION
 from shapely import box
 
-from bundle.annotation import read_annotations
 from bundle.data import picture_size, read_image, read_label
 from bundle.slides import is_slide, open_slide
 from bundle.slides.slide_detection import SCANNERS

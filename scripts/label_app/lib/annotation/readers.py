@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bundle.annotation.asap import read_asap
-from bundle.annotation.dsa import read_dsa
-from bundle.annotation.geojson import read_geojson
-from bundle.annotation.shapes import Annotation, AnnotationError
+from .asap import read_asap
+from .dsa import read_dsa
+from .geojson import read_geojson
+from .shapes import Annotation, AnnotationError
 
 UNCLASSIFIED = "Unclassified"
 """QuPath's name for objects without a class."""
@@ -39,7 +39,7 @@ def read_annotations(
         default_name: label of objects without one.
         max_bytes: maximum size of the file.
         max_seconds: maximum computing time, which many tangled outlines would exceed; time of other threads, and of
-            waiting for them, does not count. One outline takes a few seconds at most (``bundle.annotation.crossings``).
+            waiting for them, does not count. One outline takes a few seconds at most (``crossings``).
 
     Returns:
         Annotations in the order of the file, each with a valid shape and an area.

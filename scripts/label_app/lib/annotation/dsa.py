@@ -15,7 +15,7 @@ import numpy as np
 import shapely
 from shapely import affinity
 
-from bundle.annotation.shapes import (
+from .shapes import (
     FARTHEST,
     Annotation,
     AnnotationError,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import shapely
 
-from bundle.annotation.shapes import Annotation, color_of, polygons_of
+from .shapes import Annotation, color_of, polygons_of
 
 
 def contours_document(

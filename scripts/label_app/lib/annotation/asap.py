@@ -15,8 +15,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from xml.parsers import expat
 from xml.sax.saxutils import quoteattr
 
-from bundle.annotation.keyhole import keyhole
-from bundle.annotation.shapes import (
+from bundle.utils import atomic_path
+
+from .keyhole import keyhole
+from .shapes import (
     Annotation,
     AnnotationError,
     Ring,
@@ -28,7 +30,6 @@ from bundle.annotation.shapes import (
     polygons_of,
     ring_of,
 )
-from bundle.utils import atomic_path
 
 NO_AREA = ("Dot", "Line", "Measurement", "Point", "PointSet", "Points", "Polyline")
 """Types of ASAP and QuPath without an area."""

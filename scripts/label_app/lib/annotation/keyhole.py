@@ -11,7 +11,7 @@ import shapely
 from numpy.typing import NDArray
 from shapely import Polygon
 
-from bundle.annotation.ray_intersections import intersect_left_rays
+from .ray_intersections import intersect_left_rays
 
 Points = NDArray[np.float64]
 

@@ -14,9 +14,9 @@ import shapely
 from numpy.typing import NDArray
 from shapely import MultiPolygon, Polygon, affinity
 
-from bundle.annotation.crossings import check_crossings, check_density
-from bundle.annotation.errors import AnnotationError
-from bundle.annotation.ray_intersections import intersect_left_rays
+from .crossings import check_crossings, check_density
+from .errors import AnnotationError
+from .ray_intersections import intersect_left_rays
 
 Shape: TypeAlias = Polygon | MultiPolygon
 Ring: TypeAlias = NDArray[np.float64]

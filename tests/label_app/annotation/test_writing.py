@@ -10,9 +10,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import shapely
-from shapely import MultiPolygon, Polygon
-
-from bundle.annotation import (
+from lib.annotation import (
     Annotation,
     AnnotationError,
     contours_document,
@@ -22,8 +20,10 @@ from bundle.annotation import (
     read_annotations,
     write_asap,
 )
-from bundle.annotation.keyhole import keyhole
-from bundle.annotation.shapes import fill_rings
+from lib.annotation.keyhole import keyhole
+from lib.annotation.shapes import fill_rings
+from shapely import MultiPolygon, Polygon
+
 from bundle.inference.geojson import GeoJSONWriter, feature
 from bundle.inference.polygons import outlines, pieces
 

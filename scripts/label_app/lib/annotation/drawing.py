@@ -15,7 +15,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from bundle.annotation.shapes import Annotation, AnnotationError, Shape
+from .shapes import Annotation, AnnotationError, Shape
 
 
 def draw_instances(

@@ -7,9 +7,8 @@ import time
 import numpy as np
 import pytest
 import shapely
+from lib.annotation import Annotation, AnnotationError, draw_classes, draw_instances
 from shapely import MultiPolygon, Polygon
-
-from bundle.annotation import Annotation, AnnotationError, draw_classes, draw_instances
 
 
 def gland(shape) -> Annotation:

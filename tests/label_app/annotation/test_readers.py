@@ -10,9 +10,8 @@ import time
 import numpy as np
 import pytest
 import shapely
-
-from bundle.annotation import Annotation, AnnotationError, read_annotations
-from bundle.annotation.keyhole import keyhole
+from lib.annotation import Annotation, AnnotationError, read_annotations
+from lib.annotation.keyhole import keyhole
 
 SQUARE = [[0, 0], [4, 0], [4, 4], [0, 4]]
 INNER = [[1, 1], [3, 1], [3, 3], [1, 3]]

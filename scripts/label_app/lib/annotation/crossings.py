@@ -13,7 +13,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from bundle.annotation.errors import AnnotationError
+from .errors import AnnotationError
 
 CROSSINGS = 2_000
 """Largest number of pairs of edges of an object that cross."""

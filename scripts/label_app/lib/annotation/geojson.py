@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from bundle.annotation.shapes import Annotation, AnnotationError, Shape, polygon_with_holes, ring_of, union_of
+from .shapes import Annotation, AnnotationError, Shape, polygon_with_holes, ring_of, union_of
 
 NO_AREA = ("Point", "MultiPoint", "LineString", "MultiLineString")
 GEOMETRIES = ("Polygon", "MultiPolygon", "GeometryCollection", *NO_AREA)
