@@ -21,7 +21,7 @@ from torch.utils.data import RandomSampler
 from bundle.data.image_io.decoding import FORMATS
 from bundle.data.image_io.pictures import picture_size
 from bundle.data.lists import MPP, Entry
-from bundle.data.message_text import counted
+from bundle.data.message_text import pluralize
 from bundle.types import IMAGE, LABEL
 
 logger = logging.getLogger(__name__)
@@ -195,11 +195,11 @@ def _log_summary(counts: dict[str, int], share: float, cached_bytes: Callable[[f
     memory_used = f"in about {cached_bytes(share) / GIB:.2g} GiB of at most {memory / GIB:g} (--data#cache_gib)"
     ranks = f" in each of {idist.get_world_size()} processes" if idist.get_world_size() > 1 else ""
     if cached == total:
-        logger.info("Cached: all %s (%s) %s%s.", counted(total, "tile"), part_counts, memory_used, ranks)
+        logger.info("Cached: all %s (%s) %s%s.", pluralize(total, "tile"), part_counts, memory_used, ranks)
         return
     logger.info(
         "Cached: %d of %s (%s) %s%s; the other %d are decoded each time. All would take %.2g GiB.",
-        *(cached, counted(total, "tile"), part_counts, memory_used, ranks, total - cached, cached_bytes(1.0) / GIB),
+        *(cached, pluralize(total, "tile"), part_counts, memory_used, ranks, total - cached, cached_bytes(1.0) / GIB),
     )
 
 

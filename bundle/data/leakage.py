@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bundle.data.image_io.pictures import read_image
-from bundle.data.message_text import counted, some
+from bundle.data.message_text import join_names, pluralize
 from bundle.types import IMAGE
 
 HELD_OUT = ("validation", "test")
@@ -44,8 +44,8 @@ def check_apart(parts: Parts, path: Path) -> None:
             shared = [name for file, name in files[held].items() if file in files[learned_part]]
             if shared:
                 raise ValueError(
-                    f"{path} has {counted(len(shared), 'image')} both in {held} and in {learned_part} "
-                    f"({some(shared)}); remove them from one of the two"
+                    f"{path} has {pluralize(len(shared), 'image')} both in {held} and in {learned_part} "
+                    f"({join_names(shared)}); remove them from one of the two"
                 )
     for held in HELD_OUT:
         for learned_part in LEARNED:
@@ -66,7 +66,7 @@ def _check_content(files: Mapping[str, Mapping[Path, str]], held: str, learned_p
     if duplicates:
         file, other_file = duplicates[0]
         raise ValueError(
-            f"{path} has {counted(len(duplicates), 'image')} of {held} under another name in {learned_part} "
+            f"{path} has {pluralize(len(duplicates), 'image')} of {held} under another name in {learned_part} "
             f"({file} is {other_file}{', ...' if len(duplicates) > 1 else ''}); remove them from one of the two"
         )
 
@@ -78,8 +78,9 @@ def _check_patients(parts: Parts, path: Path) -> None:
         shared = [patient for patient in known if patient in learned]
         if shared and held == "validation":
             raise ValueError(
-                f"validation of {path} shares patients with training or unlabeled ({some(sorted(set(shared)))}), so it "
-                f"would choose the checkpoint on tissue seen in training; keep all images of a patient in one part"
+                f"validation of {path} shares patients with training or unlabeled ({join_names(sorted(set(shared)))}), "
+                f"so it would choose the checkpoint on tissue seen in training; keep all images of a patient in one "
+                "part"
             )
         if shared:
             logger.warning(

@@ -12,7 +12,7 @@ from typing import Any
 
 from bundle.data.image_io.pictures import IMAGE_SUFFIXES, check_pair, is_picture, stem_of
 from bundle.data.leakage import check_apart
-from bundle.data.message_text import counted, some
+from bundle.data.message_text import join_names, pluralize
 from bundle.data.skipped_files import warn_of_others
 from bundle.types import IMAGE, LABEL
 
@@ -159,8 +159,8 @@ def _check_stems(files: list[Path]) -> None:
     duplicates = [str(file) for file in files if counts[stem_of(file)] > 1]
     if duplicates:
         raise ValueError(
-            f"names of pictures differ only in suffix or folder ({some(duplicates)}); rename them, because their masks "
-            f"would have the same name"
+            f"names of pictures differ only in suffix or folder ({join_names(duplicates)}); rename them, because their "
+            f"masks would have the same name"
         )
 
 
@@ -227,7 +227,7 @@ def _read_part(entries: Any, part: str, path: Path) -> list[Entry]:
         wrong = [entry[IMAGE] for entry in read if LABEL not in entry]
         advice = "has no label; add one, or move it to unlabeled"
     if wrong:
-        raise ValueError(f"{len(wrong)} of {len(entries)} in {part} of {path} ({some(wrong)}): each {advice}")
+        raise ValueError(f"{len(wrong)} of {len(entries)} in {part} of {path} ({join_names(wrong)}): each {advice}")
     return read
 
 
@@ -271,7 +271,7 @@ def _resolve_paths(entries: list[Entry], folder: Path, part: str, path: Path) ->
                 entry[key] = file
     if outside:
         raise ValueError(
-            f"{path} has {counted(len(outside), 'path')} of {part} outside the data folder ({some(outside)}); "
+            f"{path} has {pluralize(len(outside), 'path')} of {part} outside the data folder ({join_names(outside)}); "
             f"put the files into it, or links to them"
         )
 
@@ -281,7 +281,7 @@ def _check_files(entries: list[Entry], part: str, path: Path) -> None:
     missing = [file for file in files if not Path(file).is_file()]
     if missing:
         raise FileNotFoundError(
-            f"{len(missing)} of {len(files)} files of {part} in {path} are missing ({some(missing)}); "
+            f"{len(missing)} of {len(files)} files of {part} in {path} are missing ({join_names(missing)}); "
             f"add them, or create the folder again with scripts/prepare_data.py"
         )
 

@@ -8,12 +8,12 @@ SHOWN = 3
 """Number of names that a message shows."""
 
 
-def some(names: Iterable[object], shown: int = SHOWN, between: str = ", ") -> str:
+def join_names(names: Iterable[object], shown: int = SHOWN, between: str = ", ") -> str:
     """Join the first few of many names, followed by dots if there are more."""
     texts = [str(name) for name in names]
     return between.join(texts[:shown]) + (f"{between}..." if len(texts) > shown else "")
 
 
-def counted(count: int, singular: str, plural: str | None = None) -> str:
+def pluralize(count: int, singular: str, plural: str | None = None) -> str:
     """Format a number with its noun: ``1 image``, ``2 images``."""
     return f"{count} {singular if count == 1 else plural or singular + 's'}"

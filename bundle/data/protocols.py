@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bundle.data.message_text import counted, some
+from bundle.data.message_text import join_names, pluralize
 from bundle.types import IMAGE, LABEL
 
 PROTOCOLS = ("heldout", "authors", "class_mean", "transfer", "shift")
@@ -77,14 +77,14 @@ def _check_validation(parts: DataList, protocol: str) -> None:
     shared = [Path(entry[IMAGE]).name for entry in held if _file(entry) in files]
     _raise_if(
         shared,
-        f"validation shares {counted(len(shared), 'image')} with training or unlabeled ({some(shared)}); "
+        f"validation shares {pluralize(len(shared), 'image')} with training or unlabeled ({join_names(shared)}); "
         "remove them from one of the two",
     )
     patients = {str(entry[PATIENT]) for entry in learned if PATIENT in entry}
     shared = sorted({str(entry[PATIENT]) for entry in held if PATIENT in entry} & patients)
     _raise_if(
         shared,
-        f"validation shares {counted(len(shared), 'patient')} with training or unlabeled ({some(shared)}), "
+        f"validation shares {pluralize(len(shared), 'patient')} with training or unlabeled ({join_names(shared)}), "
         "so it would choose the checkpoint on tissue seen in training; draw whole patients for validation",
     )
 
@@ -93,13 +93,14 @@ def _by_domain(parts: DataList, protocol: str, source: set[str], target: set[str
     """Select the entries of the source and target domains."""
     _raise_if(not source or not target, f"{protocol} needs --source_domain and --target_domain; give both")
     _raise_if(
-        source & target, f"{protocol} has {some(sorted(source & target))} as source and target; give different domains"
+        source & target,
+        f"{protocol} has {join_names(sorted(source & target))} as source and target; give different domains",
     )
     entries = [entry for part in parts.values() for entry in part]
     known = sorted({str(entry[DOMAIN]) for entry in entries if DOMAIN in entry})
     _raise_if(not known, f"{protocol} needs domains and no entry of the data list has one; give entries the key domain")
     unknown = sorted((source | target) - set(known))
-    _raise_if(unknown, f"the data list has no domain {some(unknown)}; it has {', '.join(known)}")
+    _raise_if(unknown, f"the data list has no domain {join_names(unknown)}; it has {', '.join(known)}")
     selected = {
         "training": _of(parts["training"], source),
         "unlabeled": _of(parts["unlabeled"], source),
@@ -109,7 +110,7 @@ def _by_domain(parts: DataList, protocol: str, source: set[str], target: set[str
     for part, domains in (("training", source), ("validation", source), ("test", target)):
         _raise_if(
             not selected[part],
-            f"{part} of the data list has no image of {some(sorted(domains))}, which {protocol} needs; "
+            f"{part} of the data list has no image of {join_names(sorted(domains))}, which {protocol} needs; "
             "use other domains, or a list with more labels",
         )
     if protocol == "shift":
@@ -118,7 +119,7 @@ def _by_domain(parts: DataList, protocol: str, source: set[str], target: set[str
         has_target = any(entry[DOMAIN] in target for entry in selected["unlabeled"])
         _raise_if(
             not has_target,
-            f"shift needs training images of {some(sorted(target))} and the data list has none; use transfer",
+            f"shift needs training images of {join_names(sorted(target))} and the data list has none; use transfer",
         )
     return selected
 

@@ -6,9 +6,9 @@ import logging
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from bundle.data.message_text import counted, some
+from bundle.data.message_text import join_names, pluralize
 
-DEAD = "a link that leads nowhere"
+BROKEN_LINK = "broken link"
 MOST_NAMES = 50
 """Number of names of a reason that a note gives."""
 
@@ -29,8 +29,8 @@ def others_in(folder: Path, used: Collection[Path]) -> list[Path]:
     return [file for file in visible if file.name not in known]
 
 
-def is_dead_link(file: Path) -> bool:
-    """Return whether a file is a symbolic link that leads nowhere."""
+def is_broken_link(file: Path) -> bool:
+    """Return whether a file is a broken symbolic link."""
     return file.is_symlink() and not file.exists()
 
 
@@ -40,18 +40,18 @@ def note_on_others(folder: Path, used: Collection[Path], reasons: Mapping[str, s
     Args:
         folder: an existing folder.
         used: files of the folder that are used.
-        reasons: name of a file -> why it is left out, if it is not another format or a link that leads nowhere.
+        reasons: name of a file -> why it is left out, other than another format or a broken link.
     """
     others = others_in(folder, used)
     if not others:
         return None
-    names: dict[str, list[str]] = {DEAD: []}  # a lost file matters more than one in another format
+    names: dict[str, list[str]] = {BROKEN_LINK: []}  # a lost file matters more than one in another format
     for file in others:
-        reason = DEAD if is_dead_link(file) else (reasons or {}).get(file.name, "another format")
+        reason = BROKEN_LINK if is_broken_link(file) else (reasons or {}).get(file.name, "another format")
         names.setdefault(reason, []).append(file.name)
-    groups = [f"{some(files, MOST_NAMES)} ({reason})" for reason, files in names.items() if files]
+    groups = [f"{join_names(files, MOST_NAMES)} ({reason})" for reason, files in names.items() if files]
     are = "is" if len(others) == 1 else "are"
-    return f"{counted(len(others), 'file')} in {folder} {are} left out: {'; '.join(groups)}"
+    return f"{pluralize(len(others), 'file')} in {folder} {are} left out: {'; '.join(groups)}"
 
 
 def warn_of_others(folder: Path, used: Collection[Path], reasons: Mapping[str, str] | None = None) -> None:

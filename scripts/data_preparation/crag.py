@@ -16,7 +16,7 @@ from typing import Any
 
 from bundle.data.image_io.pictures import check_pair
 from bundle.data.lists import LARGEST_MPP
-from bundle.data.message_text import counted, some
+from bundle.data.message_text import join_names, pluralize
 from bundle.data.splits import PERCENTS, draw_split, heldout_lists, nested_draws, share_count
 from scripts.data_preparation.folder_writer import Progress, check_new, natural_order, write_set
 
@@ -79,15 +79,15 @@ def check_crag(source: str | Path) -> list[CragImage]:
         unknown = sorted(set(images) - set(names))
         if unknown:
             raise ValueError(
-                f"{folder / part / IMAGES} holds {counted(len(unknown), 'image')} that CRAG does not have "
-                f"({some(unknown)}); give the unchanged download"
+                f"{folder / part / IMAGES} holds {pluralize(len(unknown), 'image')} that CRAG does not have "
+                f"({join_names(unknown)}); give the unchanged download"
             )
         for kind, files in ((IMAGES, images), (MASKS, masks)):
             missing = [name for name in names if name not in files]
             if missing:
                 raise FileNotFoundError(
-                    f"{len(missing)} of {len(names)} files of {folder / part / kind} are missing ({some(missing)}); "
-                    f"extract the CRAG download again"
+                    f"{len(missing)} of {len(names)} files of {folder / part / kind} are missing "
+                    f"({join_names(missing)}); extract the CRAG download again"
                 )
         crag_images += [CragImage(name, images[name], masks[name]) for name in names]
     for image in crag_images:

@@ -21,7 +21,7 @@ from bundle.data.image_io.nifti import is_nifti, nifti_shape
 from bundle.data.image_io.pictures import Picture, read_label, volume_slices
 from bundle.data.leakage import same_content
 from bundle.data.lists import LARGEST_MPP
-from bundle.data.message_text import some
+from bundle.data.message_text import join_names
 from bundle.data.skipped_files import note_on_others
 from bundle.data.splits import DataList
 from bundle.types import IGNORE
@@ -127,7 +127,7 @@ def class_names(words: Sequence[str]) -> list[str]:
         names = ["background", *(f"class_{number}" for number in range(1, int(names[0])))]
     if not 2 <= len(names) <= IGNORE or len(set(names)) < len(names):
         raise ValueError(
-            f"--classes gives {some(words)}; give a number from 2 to {IGNORE}, or names with background first"
+            f"--classes gives {join_names(words)}; give a number from 2 to {IGNORE}, or names with background first"
         )
     return names
 
@@ -193,7 +193,7 @@ def _write(
     if len(faults) == 1:
         raise ValueError(faults[0])
     if faults:
-        raise ValueError(f"{len(faults)} of {len(names)} images cannot be used: {some(faults, between='; ')}")
+        raise ValueError(f"{len(faults)} of {len(names)} images cannot be used: {join_names(faults, between='; ')}")
     if masks.coding is not None and not foreground:
         raise ValueError("no mask has foreground with this --threshold or --colors; give other values")
     masked = sum(len(parts) for pair, parts in names.items() if pair.mask is not None)
@@ -259,7 +259,7 @@ def _check_duplicates(folder: Path, lists: Mapping[str, DataList]) -> None:
         held = files.get("validation", [])
         duplicates = same_content(held, learned) + same_content(files["test"], learned + held)
         if duplicates:
-            names = some(f"{first.stem} and {second.stem}" for first, second in duplicates)
+            names = join_names(f"{first.stem} and {second.stem}" for first, second in duplicates)
             raise ValueError(
                 f"the same picture has two names ({names}), so it would be both in training and held out; remove "
                 f"one of the two"

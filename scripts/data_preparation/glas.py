@@ -19,7 +19,7 @@ from typing import Any
 
 from bundle.data.image_io.pictures import check_pair
 from bundle.data.lists import LARGEST_MPP
-from bundle.data.message_text import some
+from bundle.data.message_text import join_names
 from bundle.data.splits import PERCENTS, draw_split, heldout_lists, patient_folds
 from scripts.data_preparation.folder_writer import Progress, check_new, natural_order, write_set
 
@@ -134,7 +134,9 @@ def _find(files: Mapping[str, Path], stem: str) -> Path | None:
 
 def _refuse_missing(names: list[str], what: str) -> None:
     if names:
-        raise FileNotFoundError(f"{len(names)} {what} are missing ({some(names)}); extract the GlaS download again")
+        raise FileNotFoundError(
+            f"{len(names)} {what} are missing ({join_names(names)}); extract the GlaS download again"
+        )
 
 
 def draw_glas_splits(grades: Mapping[str, tuple[str, str]]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bundle.data.message_text import counted
+from bundle.data.message_text import pluralize
 from bundle.data.splits import nested_draws, share_count
 
 Entry = Mapping[str, Any]
@@ -49,7 +49,7 @@ class Amount:
         return share_count(self.value, total) if self.value else 0
 
     def __str__(self) -> str:
-        return f"{self.value:g}%" if self.percent else counted(int(self.value), "image")
+        return f"{self.value:g}%" if self.percent else pluralize(int(self.value), "image")
 
 
 def patient_of(entry: Entry) -> str:
@@ -79,7 +79,7 @@ def draw_held_out(entries: Sequence[Entry], count: int, seed: int, keep: int = 1
     patients = sorted(set(names))
     if len(patients) <= keep:
         raise ValueError(
-            f"cannot hold out images of {counted(len(patients), 'patient')} and keep {keep}; "
+            f"cannot hold out images of {pluralize(len(patients), 'patient')} and keep {keep}; "
             f"hold fewer parts out, or add images (an image without a patient is its own patient)"
         )
     if len(patients) == len(entries):

@@ -14,8 +14,8 @@ from typing import Any
 
 from bundle.data.image_io.pictures import IMAGE_SUFFIXES, is_picture
 from bundle.data.lists import LARGEST_MPP
-from bundle.data.message_text import counted, some
-from bundle.data.skipped_files import is_dead_link
+from bundle.data.message_text import join_names, pluralize
+from bundle.data.skipped_files import is_broken_link
 from scripts.data_preparation.folder_tree import MASK_FOLDERS, folders_in, in_mask_folder, name_in, stem
 
 COLUMN = "image"
@@ -111,7 +111,7 @@ def read_table(path: str | Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
     names = [stem(row[COLUMN]) for row in rows]
     duplicates = [name for name, count in Counter(names).items() if count > 1]
     if duplicates:
-        raise ValueError(f"{path} has several rows for {some(duplicates)}; give each image one row")
+        raise ValueError(f"{path} has several rows for {join_names(duplicates)}; give each image one row")
     known = {name: _row_values(row, path) for name, row in zip(names, rows, strict=True)}
     return known, [column for column in columns if column not in (COLUMN, *KNOWN)]
 
@@ -125,7 +125,7 @@ def check_rows(table: Iterable[str], names: Iterable[str]) -> None:
     unknown = sorted(set(table) - set(names))
     if unknown:
         raise ValueError(
-            f"the table has {counted(len(unknown), 'row')} without an image ({some(unknown)}); "
+            f"the table has {pluralize(len(unknown), 'row')} without an image ({join_names(unknown)}); "
             "give the file names or stems of the images (FOLDER_NAME in folders inside), or remove the rows"
         )
 
@@ -177,11 +177,11 @@ def _refuse_mask_folders(images: Sequence[Path], root: Path) -> None:
 
 def _check_links(folder: Path, other: Path, is_mask: Callable[[Path], bool]) -> None:
     """Refuse broken links of masks: their images would silently become unlabeled."""
-    masks = [file.name for file in _files(folder, other) if is_dead_link(file) and is_mask(file)]
+    masks = [file.name for file in _files(folder, other) if is_broken_link(file) and is_mask(file)]
     if masks:
-        links = "is a link that leads" if len(masks) == 1 else "are links that lead"
+        links = "is a broken link" if len(masks) == 1 else "are broken links"
         raise ValueError(
-            f"{counted(len(masks), 'mask')} in {folder} {links} nowhere ({some(masks)}); restore the files, or remove "
+            f"{pluralize(len(masks), 'mask')} in {folder} {links} ({join_names(masks)}); restore the files, or remove "
             "the links"
         )
 
@@ -192,8 +192,8 @@ def _by_name(files: Sequence[Path], root: Path) -> dict[str, Path]:
     duplicates = [file for file in files if counts[name_in(file, root).casefold()] > 1]
     if duplicates:
         raise ValueError(
-            f"names of {counted(len(duplicates), 'picture')} differ only in suffix, case or folder "
-            f"({some(duplicates)}); rename them"
+            f"names of {pluralize(len(duplicates), 'picture')} differ only in suffix, case or folder "
+            f"({join_names(duplicates)}); rename them"
         )
     return {name_in(file, root): file for file in files}
 
@@ -206,7 +206,7 @@ def _unmatched_message(files: Sequence[Path], folder: Path, names: Mapping[str, 
         advice = f'give --mask-suffix="{ending}" if names of masks end in that'
     else:
         advice = f"name masks like their images{f' plus {suffix}' if suffix else ''}, or remove them"
-    return f"{counted(len(files), 'mask')} without an image ({some(files)}); {advice}"
+    return f"{pluralize(len(files), 'mask')} without an image ({join_names(files)}); {advice}"
 
 
 def _ending(name: str, names: Mapping[str, Path]) -> str | None:

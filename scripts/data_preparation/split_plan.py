@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bundle.data.message_text import counted
+from bundle.data.message_text import pluralize
 from bundle.data.splits import DataList, draw_split, heldout_lists, patient_folds
 from scripts.data_preparation.held_out import Amount, Entry, draw_held_out, patient_of
 
@@ -96,7 +96,9 @@ def patient_notes(entries: Iterable[Entry], lists: dict[str, DataList]) -> list[
     first = next(iter(lists.values()))
     left_out = len(known) - sum(map(len, first.values()))
     if left_out:
-        notes.append(f"{counted(left_out, 'image')} without a mask not used: their patients are in validation or test")
+        notes.append(
+            f"{pluralize(left_out, 'image')} without a mask not used: their patients are in validation or test"
+        )
     return notes
 
 
@@ -108,7 +110,7 @@ def _part_counts(labeled: Sequence[Entry], plan: Plan) -> dict[str, int]:
     part_names = " and ".join(f"{part} ({amounts[part]})" for part, count in counts.items() if count)
     if sum(counts.values()) >= total:
         raise ValueError(
-            f"{part_names} take all of the {counted(total, 'image')} with a mask and leave none for training; "
+            f"{part_names} take all of the {pluralize(total, 'image')} with a mask and leave none for training; "
             f"reduce them, or add masks"
         )
     patients = Counter(map(patient_of, labeled))
@@ -116,7 +118,7 @@ def _part_counts(labeled: Sequence[Entry], plan: Plan) -> dict[str, int]:
     if len(patients) < parts:
         raise ValueError(
             f"training, {part_names.replace(' and ', ', ')} share no patient, so they need {parts} patients, and the "
-            f"{counted(total, 'image')} with a mask are of {len(patients)}; hold fewer parts out, or add images"
+            f"{pluralize(total, 'image')} with a mask are of {len(patients)}; hold fewer parts out, or add images"
         )
     return counts
 
@@ -137,7 +139,7 @@ def _lists(
     most = max((int(amount.value) for amount in amounts if not amount.percent), default=0)
     if most > rest:
         raise ValueError(
-            f"--labeled {most} is more than the {counted(rest, 'image')} with a mask that {protocol} leaves "
+            f"--labeled {most} is more than the {pluralize(rest, 'image')} with a mask that {protocol} leaves "
             f"for training; give {rest} at most"
         )
     percents = [amount.value for amount in amounts if amount.percent]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bundle.data.lists import MPP, NAMES, PARTS, read_entry, read_object
-from bundle.data.message_text import some
+from bundle.data.message_text import join_names
 from bundle.types import IMAGE, LABEL
 from scripts.dataset_check.files import FileFacts, ImageFacts, LabelFacts, inspect_image, inspect_label
 
@@ -149,11 +149,11 @@ def _call(task: Callable[[], FileFacts]) -> FileFacts:
 def _check_path(file: Path) -> None:
     if file.is_dir():
         lists = sorted(path.name for path in file.glob("*.json"))
-        advice = f"it holds {some(lists)}" if lists else "it holds no .json file"
+        advice = f"it holds {join_names(lists)}" if lists else "it holds no .json file"
         raise ValueError(f"{file} is a folder; give the path of a data list ({advice})")
     if not file.is_file():
         lists = sorted(path.name for path in file.parent.glob("*.json"))
-        advice = f"; {file.parent} holds {some(lists)}" if lists else "; make one with scripts/prepare_data.py"
+        advice = f"; {file.parent} holds {join_names(lists)}" if lists else "; make one with scripts/prepare_data.py"
         raise FileNotFoundError(f"no data list {file}{advice}")
 
 

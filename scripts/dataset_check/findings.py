@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from bundle.data.image_io.raw_pixels import UPRIGHT
 from bundle.data.lists import MPP, PARTS
-from bundle.data.message_text import counted, some
+from bundle.data.message_text import join_names, pluralize
 from scripts.dataset_check.checks import BAD_ENTRY, BAD_VALUE, OUTSIDE, CheckedEntry, CheckedList, Finding
 from scripts.dataset_check.files import MISSING, SPECK, UNREADABLE, WRONG_VALUES, FileFacts, LabelFacts
 from scripts.dataset_check.leakage import find_overlaps
@@ -66,15 +66,16 @@ def _entry_findings(checked: CheckedList) -> list[Finding]:
         *_problem(
             BAD_ENTRY,
             entries,
-            f"{counted(len(entries), 'invalid entry', 'invalid entries')} ({some(entries)}); write a list of objects "
+            f"{pluralize(len(entries), 'invalid entry', 'invalid entries')} ({join_names(entries)}); write a list of "
+            "objects "
             f'such as {{"image": ..., "label": ...}}',
         ),
-        *_problem(BAD_VALUE, values, f"{counted(len(values), 'wrong value')}: {some(values, between='; ')}"),
+        *_problem(BAD_VALUE, values, f"{pluralize(len(values), 'wrong value')}: {join_names(values, between='; ')}"),
         *_problem(
             OUTSIDE,
             outside,
-            f"{counted(len(outside), 'path')} outside the data folder ({some(outside)}); put the files into it, or "
-            f"links to them",
+            f"{pluralize(len(outside), 'path')} outside the data folder ({join_names(outside)}); put the files into "
+            f"it, or links to them",
         ),
     ]
 
@@ -94,16 +95,16 @@ def _file_findings(checked: CheckedList) -> list[Finding]:
         bad = [facts for facts in files if facts.fault == fault]
         # If all files need the same advice, their names are enough.
         cases = [(facts.path if advice else facts.reason).replace(root, "") for facts in bad]
-        cases_text = f"({some(cases)}); {advice}" if advice else some(cases, between="; ")
-        findings += _problem(kind, cases, f"{counted(len(cases), 'file')} {what}{'' if advice else ':'} {cases_text}")
+        cases_text = f"({join_names(cases)}); {advice}" if advice else join_names(cases, between="; ")
+        findings += _problem(kind, cases, f"{pluralize(len(cases), 'file')} {what}{'' if advice else ':'} {cases_text}")
     rotated = [
         f"{facts.path.replace(root, '')}: {facts.orientation}" for facts in files if facts.orientation != UPRIGHT
     ]
     return findings + _warning(
         "orientation",
         rotated,
-        f"{counted(len(rotated), 'file')} with an orientation tag ({some(rotated)}); images and masks are turned "
-        f"by it, as viewers do, so check on the sheet that masks fit the turned image",
+        f"{pluralize(len(rotated), 'file')} with an orientation tag ({join_names(rotated)}); images and masks are "
+        f"turned by it, as viewers do, so check on the sheet that masks fit the turned image",
     )
 
 
@@ -124,19 +125,20 @@ def _label_findings(entries: Sequence[CheckedEntry]) -> list[Finding]:
         *_problem(
             "missing_label",
             missing,
-            f"{counted(len(missing), 'image')} without a mask ({some(missing)}); add masks, or move them to unlabeled",
+            f"{pluralize(len(missing), 'image')} without a mask ({join_names(missing)}); add masks, or move them to "
+            "unlabeled",
         ),
         *_problem(
             "label_under_unlabeled",
             forbidden,
-            f"{counted(len(forbidden), 'image')} under unlabeled with a mask ({some(forbidden)}); remove the key "
-            f"label, or move them to training",
+            f"{pluralize(len(forbidden), 'image')} under unlabeled with a mask ({join_names(forbidden)}); remove the "
+            f"key label, or move them to training",
         ),
         *_problem(
             "size_mismatch",
             mismatched,
-            f"{counted(len(mismatched), 'mask')} of another size than the image ({some(mismatched)}); give each image "
-            f"its own mask",
+            f"{pluralize(len(mismatched), 'mask')} of another size than the image ({join_names(mismatched)}); give "
+            f"each image its own mask",
         ),
     ]
 
@@ -152,25 +154,26 @@ def _mask_findings(entries: Sequence[CheckedEntry]) -> list[Finding]:
     unnumbered = [str(entry.label_path) for entry, label in glands if not numbered and label.pieces]
     specks = [f"{entry.label_path}: {label.specks}" for entry, label in glands if label.specks]
     return [
-        *_warning("empty_mask", empty, f"{counted(len(empty), 'mask')} with background only ({some(empty)})"),
-        *_warning("full_mask", full, f"{counted(len(full), 'mask')} without background ({some(full)})"),
+        *_warning("empty_mask", empty, f"{pluralize(len(empty), 'mask')} with background only ({join_names(empty)})"),
+        *_warning("full_mask", full, f"{pluralize(len(full), 'mask')} without background ({join_names(full)})"),
         *_warning(
             "split_numbers",
             split,
-            f"{counted(len(split), 'mask')} with one number on separate pieces ({some(split)}); object metrics count "
-            f"them as one gland",
+            f"{pluralize(len(split), 'mask')} with one number on separate pieces ({join_names(split)}); object metrics "
+            f"count them as one gland",
         ),
         *_warning(
             "not_numbered",
             unnumbered,
-            f"{counted(len(unnumbered), 'mask')} without instance numbers ({some(unnumbered)}); object metrics need "
-            f"them, because glands touch",
+            f"{pluralize(len(unnumbered), 'mask')} without instance numbers ({join_names(unnumbered)}); object metrics "
+            f"need them, because glands touch",
         ),
         *_warning(
             "specks",
             specks,
-            f"{counted(sum(label.specks for _, label in glands), 'speck')} of {SPECK} px or less in "
-            f"{counted(len(specks), 'mask')} ({some(specks)}); object metrics count each numbered one as a gland",
+            f"{pluralize(sum(label.specks for _, label in glands), 'speck')} of {SPECK} px or less in "
+            f"{pluralize(len(specks), 'mask')} ({join_names(specks)}); object metrics count each numbered one as a "
+            "gland",
         ),
     ]
 
@@ -191,10 +194,10 @@ def _image_findings(entries: Sequence[CheckedEntry], crop: Sequence[int], pixel_
         *_warning(
             "small_image",
             small,
-            f"{counted(len(small), 'image')} smaller at {pixel_size:g} um/px than a crop of {_px(crop)} "
-            f"({some(small)}); training pads them",
+            f"{pluralize(len(small), 'image')} smaller at {pixel_size:g} um/px than a crop of {_px(crop)} "
+            f"({join_names(small)}); training pads them",
         ),
-        *_warning("one_color", uniform, f"{counted(len(uniform), 'image')} of one color ({some(uniform)})"),
+        *_warning("one_color", uniform, f"{pluralize(len(uniform), 'image')} of one color ({join_names(uniform)})"),
     ]
 
 
@@ -208,13 +211,13 @@ def _scale_findings(entries: Sequence[CheckedEntry], pixel_size: float) -> list[
         *_warning(
             "unknown_mpp",
             unknown,
-            f"{len(unknown)} of {counted(len(entries), 'image')} without um/px ({some(unknown)}); they are used as if "
-            f"at {pixel_size:g} um/px",
+            f"{len(unknown)} of {pluralize(len(entries), 'image')} without um/px ({join_names(unknown)}); they are "
+            f"used as if at {pixel_size:g} um/px",
         ),
         *_warning(
             "odd_mpp",
             odd,
-            f"{counted(len(odd), 'image')} with unusual um/px ({some(odd)}); usual are {low:g} to {high:g}",
+            f"{pluralize(len(odd), 'image')} with unusual um/px ({join_names(odd)}); usual are {low:g} to {high:g}",
         ),
     ]
 
@@ -229,12 +232,12 @@ def _part_findings(checked: CheckedList) -> list[Finding]:
             findings += _warning(f"no_{part}", [part], f"no image under {part}: {loss}")
     keys = [repr(key) for key in checked.unknown_keys]
     return findings + _warning(
-        "unknown_part", keys, f"{some(keys)} with entries that are not used; parts are {', '.join(PARTS)}"
+        "unknown_part", keys, f"{join_names(keys)} with entries that are not used; parts are {', '.join(PARTS)}"
     )
 
 
 def _number_and_pieces(label: LabelFacts) -> str:
-    return f"{counted(label.numbers, 'number')}, {counted(label.pieces, 'piece')}"
+    return f"{pluralize(label.numbers, 'number')}, {pluralize(label.pieces, 'piece')}"
 
 
 def _px(size: Sequence[int]) -> str:

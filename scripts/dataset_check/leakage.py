@@ -7,7 +7,7 @@ from itertools import combinations
 
 from bundle.data.leakage import LEARNED, PATIENT
 from bundle.data.lists import PARTS
-from bundle.data.message_text import counted, some
+from bundle.data.message_text import join_names, pluralize
 from scripts.dataset_check.checks import CheckedEntry, CheckedList, Finding
 
 ADVICE = "remove them from one of the two"
@@ -45,12 +45,14 @@ def _shared_between(
     findings = []
     if same:
         advice = "a few methods need that" if allowed else ADVICE
-        sentence = f"{counted(len(same), 'image')} both in {first_part} and in {second_part} ({some(same)}); {advice}"
+        sentence = (
+            f"{pluralize(len(same), 'image')} both in {first_part} and in {second_part} ({join_names(same)}); {advice}"
+        )
         findings.append(Finding("labeled_and_unlabeled" if allowed else "shared_image", not allowed, sentence, same))
     if copies:
         sentence = (
-            f"{counted(len(copies), 'image')} of {first_part} under another name in {second_part} ({some(copies)}); "
-            f"{ADVICE}"
+            f"{pluralize(len(copies), 'image')} of {first_part} under another name in {second_part} "
+            f"({join_names(copies)}); {ADVICE}"
         )
         findings.append(Finding("duplicate_content" if allowed else "shared_content", not allowed, sentence, copies))
     return findings
@@ -70,11 +72,12 @@ def _duplicates_within(part: str, entries: Sequence[CheckedEntry]) -> list[Findi
         digests.setdefault(entry.digest, entry)
     findings = []
     if same:
-        sentence = f"{counted(len(same), 'image')} twice in {part} ({some(same)}); remove one of each"
+        sentence = f"{pluralize(len(same), 'image')} twice in {part} ({join_names(same)}); remove one of each"
         findings.append(Finding("duplicate_image", False, sentence, same))
     if copies:
         sentence = (
-            f"{counted(len(copies), 'image')} of {part} under another name in it ({some(copies)}); remove one of each"
+            f"{pluralize(len(copies), 'image')} of {part} under another name in it ({join_names(copies)}); remove one "
+            "of each"
         )
         findings.append(Finding("duplicate_content", False, sentence, copies))
     return findings
@@ -92,20 +95,21 @@ def _shared_patients(checked: CheckedList) -> list[Finding]:
     findings = []
     if leaks:
         sentence = (
-            f"{counted(len(leaks), 'patient')} both in validation and in training or unlabeled ({some(leaks)}), so the "
-            f"checkpoint would be chosen on tissue seen in training; keep all images of a patient in one part"
+            f"{pluralize(len(leaks), 'patient')} both in validation and in training or unlabeled "
+            f"({join_names(leaks)}), so the checkpoint would be chosen on tissue seen in training; keep all images of "
+            "a patient in one part"
         )
         findings.append(Finding("shared_patient", True, sentence, leaks))
     if seen:
         sentence = (
-            f"{len(seen)} of {counted(total, 'test image')} of patients that are also in training or unlabeled "
-            f"({some(dict.fromkeys(seen))}); scores on them do not show performance on new patients"
+            f"{len(seen)} of {pluralize(total, 'test image')} of patients that are also in training or unlabeled "
+            f"({join_names(dict.fromkeys(seen))}); scores on them do not show performance on new patients"
         )
         findings.append(Finding("test_patient_learned", False, sentence, list(dict.fromkeys(seen))))
     if validated:
         sentence = (
-            f"{len(validated)} of {counted(total, 'test image')} of patients that are also in validation "
-            f"({some(dict.fromkeys(validated))}); the checkpoint is chosen on these patients"
+            f"{len(validated)} of {pluralize(total, 'test image')} of patients that are also in validation "
+            f"({join_names(dict.fromkeys(validated))}); the checkpoint is chosen on these patients"
         )
         findings.append(Finding("test_patient_validated", False, sentence, list(dict.fromkeys(validated))))
     return findings

@@ -10,7 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from bundle.data.image_io.pictures import read_image, read_label
-from bundle.data.message_text import counted
+from bundle.data.message_text import pluralize
 from scripts.dataset_check.checks import CheckedEntry, CheckedList
 from scripts.dataset_check.findings import is_numbered
 
@@ -44,7 +44,7 @@ def _caption(entry: CheckedEntry, numbered: bool) -> str:
     if label is not None and label.fault is not None:
         details.append(f"mask: {label.fault}")
     elif label is not None and label.reading == "classes":
-        details.append(counted(label.numbers, "class", "classes"))
+        details.append(pluralize(label.numbers, "class", "classes"))
     elif label is not None:
-        details += [counted(label.numbers if numbered else label.pieces, "gland"), f"{label.foreground:.0%}"]
+        details += [pluralize(label.numbers if numbered else label.pieces, "gland"), f"{label.foreground:.0%}"]
     return "   ".join(details)

@@ -11,7 +11,7 @@ from typing import Any
 
 from bundle.data.leakage import PATIENT
 from bundle.data.lists import MPP, PARTS
-from bundle.data.message_text import counted
+from bundle.data.message_text import pluralize
 from scripts.dataset_check.checks import CheckedEntry, CheckedList, Finding
 from scripts.dataset_check.findings import is_numbered
 
@@ -97,8 +97,8 @@ def table(checked: CheckedList, findings: Sequence[Finding]) -> str:
         if any(cell != "-" for cell in cells):
             lines.append(_line(name, cells))
     total = columns.get("all", next(iter(columns.values())))
-    notes = [f"{counted(count, 'image')}: {note}" for note, count in total["image_conversions"].items()]
-    notes += [f"{counted(count, 'mask')}: {note}" for note, count in total["mask_conversions"].items()]
+    notes = [f"{pluralize(count, 'image')}: {note}" for note, count in total["image_conversions"].items()]
+    notes += [f"{pluralize(count, 'mask')}: {note}" for note, count in total["mask_conversions"].items()]
     lines += _block("Converted when read", notes)
     lines += _block("Problems", [finding.sentence for finding in findings if finding.problem])
     lines += _block("Warnings", [finding.sentence for finding in findings if not finding.problem])
@@ -110,10 +110,10 @@ def verdict(checked: CheckedList, findings: Sequence[Finding]) -> str:
     problems = [finding for finding in findings if finding.problem]
     warnings = len(findings) - len(problems)
     if not problems:
-        return f"{checked.path.name} has no problem and {counted(warnings, 'warning')}; it can be used"
+        return f"{checked.path.name} has no problem and {pluralize(warnings, 'warning')}; it can be used"
     return (
-        f"{checked.path} has {counted(len(problems), 'problem')} ({', '.join(finding.kind for finding in problems)}); "
-        f"fix the problems listed above, then check again"
+        f"{checked.path} has {pluralize(len(problems), 'problem')} "
+        f"({', '.join(finding.kind for finding in problems)}); fix the problems listed above, then check again"
     )
 
 

@@ -108,9 +108,9 @@ def test_hidden_files_of_macos_are_no_slides(tmp_path):
             images_to_predict,
             "a.png",
             ["b.txt", "link.png"],
-            "link.png (a link that leads nowhere); b.txt (another format)",
+            "link.png (broken link); b.txt (another format)",
         ),
-        (slides_to_predict, "a.tif", ["link.svs"], "link.svs (a link that leads nowhere)"),
+        (slides_to_predict, "a.tif", ["link.svs"], "link.svs (broken link)"),
     ],
 )
 def test_no_file_is_passed_over_without_a_word(tmp_path, caplog, find, used, others, names):

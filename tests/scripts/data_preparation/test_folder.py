@@ -83,9 +83,7 @@ def test_files_that_are_left_out_are_told(mine: Path) -> None:
     (mine / "images" / "lost.png").symlink_to(mine / "nowhere.png")
     (mine / "masks" / "table.csv").write_text("image,patient\n" + "".join(f"tïle {n:02d},{n}\n" for n in range(12)))
     notes = prepare(mine, table=mine / "masks" / "table.csv").notes
-    note = (
-        f"2 files in {mine / 'images'} are left out: lost.png (a link that leads nowhere); photo.webp (another format)"
-    )
+    note = f"2 files in {mine / 'images'} are left out: lost.png (broken link); photo.webp (another format)"
     assert [text for text in notes if "left out" in text] == [note]
 
 

@@ -148,11 +148,11 @@ def test_a_mask_that_leads_nowhere_is_an_error(tmp_path: Path) -> None:
     images = touch(tmp_path / "images", "a.png", "b.png")
     masks = touch(tmp_path / "masks", "a.png")
     (masks / "b.png").symlink_to(tmp_path / "nowhere.png")
-    with pytest.raises(ValueError, match=r"1 mask in \S+/masks is a link that leads nowhere \(b.png\); restore"):
+    with pytest.raises(ValueError, match=r"1 mask in \S+/masks is a broken link \(b.png\); restore"):
         find_pairs(images, masks)
     touch(images, "a_mask.png")
     (images / "b_mask.png").symlink_to(tmp_path / "nowhere.png")
-    with pytest.raises(ValueError, match=r"1 mask in \S+/images is a link that leads nowhere \(b_mask.png\)"):
+    with pytest.raises(ValueError, match=r"1 mask in \S+/images is a broken link \(b_mask.png\)"):
         find_pairs(images, None, "_mask")
     (images / "b_mask.png").unlink()
     (images / "c.png").symlink_to(tmp_path / "nowhere.png")
