@@ -226,6 +226,23 @@ def copy_bundle(
     return copy
 
 
+@pytest.fixture
+def ray_cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Two machines of one CPU each, which are processes of this one."""
+    pytest.importorskip("ray", reason="Ray is an extra: `make test-cluster` installs it and runs this test")
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # by default, workers would wait for all else on a busy machine
+    machine = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
+    result = Cluster(initialize_head=True, head_node_args=machine)
+    try:
+        result.add_node(**machine)
+        yield result
+    finally:
+        result.shutdown()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _small_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Two threads at most, one where test processes share the cores; caches of libraries in a temporary folder."""

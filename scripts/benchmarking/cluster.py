@@ -12,13 +12,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bundle.engines.ray_cluster import Cluster, check_address, connect_cluster
 from scripts.benchmarking.files import OutputLock
 from scripts.benchmarking.processes import PATIENCE, Children, Ended, uninterrupted
 
 LOCK_PATIENCE = 120.0
 """Seconds to wait for the lock of a cell: a file server keeps the locks of a machine that was lost for a while."""
-CONNECTION_PATIENCE = 5.0
-"""Seconds to wait for the head of a cluster; Ray itself would wait for minutes."""
 
 
 class RayTasks:
@@ -27,17 +26,14 @@ class RayTasks:
     A task is never repeated by Ray: a process whose worker or machine was lost is returned as such (``Ended.lost``).
 
     Args:
-        cpus: CPUs of a task.
-        gpus: GPUs of a task; a fraction shares a GPU.
+        cluster: connected cluster.
     """
 
-    def __init__(self, cpus: int, gpus: float) -> None:
-        import ray
-
-        self.ray = ray
-        for part in (run_process, Children, OutputLock):  # workers need not import torch and the bundle for them
-            ray.cloudpickle.register_pickle_by_value(sys.modules[part.__module__])
-        self._task: Any = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(run_process)
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.ray = cluster.ray
+        parts = (run_process, Children, OutputLock)  # workers need not import torch and the bundle for them
+        self._task: Any = cluster.remote(run_process, *(sys.modules[part.__module__] for part in parts))
         self._running: dict[Any, tuple[str, float, Path]] = {}
 
     def start(self, name: str, command: Sequence[str], log: Path, folder: Path, environment: Mapping[str, str]) -> None:
@@ -89,8 +85,7 @@ class RayTasks:
         except errors.TaskCancelledError:  # before it began
             return Ended(name, -signal.SIGTERM, 0.0, 0.0)
         except errors.RayError as error:
-            crashes = (errors.WorkerCrashedError, errors.NodeDiedError, errors.LocalRayletDiedError)
-            lost = isinstance(error, (*crashes, errors.OutOfMemoryError))
+            lost = self.cluster.is_loss(error)
             reason = f"Ray lost its worker ({type(error).__name__})" if lost else getattr(error, "cause", error)
             with log.open("a", encoding="utf-8") as file:
                 file.write(f"{' '.join(str(reason).split())}\n")
@@ -142,20 +137,13 @@ def check_options(engine: str, address: str | None, devices: Sequence[str] | Non
         if address is not None:
             raise ValueError("--address needs --engine ray")
         return
-    if address is not None and address != "auto" and not (":" in address and address.rpartition(":")[2].isdigit()):
-        raise ValueError(f"--address {address} must be auto or HOST:PORT")
+    check_address(address or "auto")
     if devices not in (None, ["cpu"], ["cuda"]):
         raise ValueError("--devices with --engine ray must be cpu or cuda; Ray selects the machines and GPUs")
 
 
 def connect(address: str, device: str | None, jobs: int, threads: int | None) -> tuple[int, dict[str, str], RayTasks]:
-    """Connect to a cluster.
-
-    Args:
-        address: ``auto`` for a cluster of this machine, or ``HOST:PORT``.
-        device: ``cpu`` or ``cuda``; ``None`` for CUDA if the cluster has GPUs.
-        jobs: parallel processes per GPU; without GPUs, per machine.
-        threads: CPUs of a process; ``None`` to divide those of the smallest machine.
+    """Connect to a cluster; arguments are those of ``connect_cluster``, with ``threads`` for ``cpus``.
 
     Returns:
         The number of processes that the machines can run at once, their environment variables, and the engine.
@@ -163,36 +151,6 @@ def connect(address: str, device: str | None, jobs: int, threads: int | None) ->
     Raises:
         ValueError: if Ray is not installed, there is no cluster, or no machine can run a process.
     """
-    ray = _client(address)
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    machines = [(int(node.get("CPU", 0)), int(node.get("GPU", 0))) for node in nodes]
-    cuda = device == "cuda" or (device is None and any(gpus for _, gpus in machines))
-    usable = [(cpus, gpus * jobs if cuda else jobs) for cpus, gpus in machines if cpus and (gpus or not cuda)]
-    if not usable:
-        raise ValueError(f"the Ray cluster at {address} has no machine with a {'GPU' if cuda else 'CPU'}")
-    threads = threads or max(1, min(cpus // slots for cpus, slots in usable))
-    slots = sum(min(cpus // threads, slots) if cuda else cpus // threads for cpus, slots in usable)
-    if not slots:
-        raise ValueError(f"no machine of the Ray cluster at {address} has {threads} CPUs; lower --threads")
-    environment = {"OMP_NUM_THREADS": str(threads)} | ({} if cuda else {"CUDA_VISIBLE_DEVICES": ""})
-    return slots, environment, RayTasks(threads, 1 / jobs if cuda else 0)
-
-
-def _client(address: str) -> Any:
-    """Import Ray and connect to a cluster."""
-    try:
-        import ray
-    except ImportError as error:
-        raise ValueError(f"--engine ray needs Ray, which is missing ({error}); pip install .[cluster]") from error
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        if address != "auto":
-            host, _, port = address.rpartition(":")
-            socket.create_connection((host, int(port)), CONNECTION_PATIENCE).close()
-        ray.init(address, logging_level="ERROR", log_to_driver=False)
-    except (OSError, RuntimeError, OverflowError, SystemExit) as error:  # Ray exits if the head does not answer
-        reason = " ".join(str(error).split())
-        raise ValueError(f"no Ray cluster at {address} ({reason}); start one with: ray start --head") from error
-    finally:
-        signal.signal(signal.SIGTERM, before)  # Ray sets another handler
-    return ray
+    cluster = connect_cluster(address, device, jobs, threads, option="--threads")
+    environment = {"OMP_NUM_THREADS": str(cluster.cpus)} | ({} if cluster.gpus else {"CUDA_VISIBLE_DEVICES": ""})
+    return cluster.slots, environment, RayTasks(cluster)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bundle.engines.ray_cluster import RESTARTS
 from scripts.benchmarking.cells import Cell
 from scripts.benchmarking.files import OutputLock, write_json
 from scripts.benchmarking.processes import Children, Ended
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from scripts.benchmarking.cluster import RayTasks
 
 TRAINING, EVALUATING = "training", "evaluating"
-RESTARTS = 3
-"""How often a cell is continued whose worker was lost, in one run of the benchmark."""
 
 
 @dataclass(frozen=True)

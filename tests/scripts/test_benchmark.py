@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -49,7 +49,7 @@ def arguments(output: Path, data: Path, *more: str) -> list[str]:
 
 
 def wait_until(true: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    until = time.monotonic() + 120
+    until = time.monotonic() + 300  # a busy machine needs a minute for the imports of a process
     while not true():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < until
@@ -175,23 +175,6 @@ def test_a_cell_can_be_run_again_by_hand_from_what_its_folder_holds(finished):
 # On a Ray cluster
 
 
-@pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Two machines of one CPU each, which are processes of this one."""
-    pytest.importorskip("ray", reason="Ray is an extra: `make test-cluster` installs it and runs this test")
-    from ray.cluster_utils import Cluster
-
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    monkeypatch.setenv("RAY_worker_niceness", "0")  # by default, workers would wait for all else on a busy machine
-    machine = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
-    result = Cluster(initialize_head=True, head_node_args=machine)
-    try:
-        result.add_node(**machine)
-        yield result
-    finally:
-        result.shutdown()
-
-
 def at_work(cell: Path) -> list[int]:
     """The worker that runs a cell and its training, by the lock of the cell; empty if one of them does not exist."""
     path = cell / ".lock"
@@ -199,24 +182,24 @@ def at_work(cell: Path) -> list[int]:
     return numbers if len(numbers) == 2 and all(Path(f"/proc/{number}").exists() for number in numbers) else []
 
 
-def lose(cell: Path, cluster: Any) -> int:
+def lose(cell: Path, ray_cluster: Any) -> int:
     """Remove the machine that runs a cell, or kill the worker if it is the head; return the number of the training."""
     worker, training = at_work(cell)
     machine = int(Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()[1])
-    others = cluster.list_all_nodes()[1:]
+    others = ray_cluster.list_all_nodes()[1:]
     if [node.all_processes["raylet"][0].process.pid for node in others] == [machine]:
-        cluster.remove_node(others[0], allow_graceful=False)
+        ray_cluster.remove_node(others[0], allow_graceful=False)
     else:
         os.kill(worker, signal.SIGKILL)
     return training
 
 
 @pytest.mark.slow
-def test_cells_of_lost_workers_and_machines_are_continued(cluster, finished, phantom_dir, tmp_path):
+def test_cells_of_lost_workers_and_machines_are_continued(ray_cluster, finished, phantom_dir, tmp_path):
     """Ctrl-C first; then the worker of one cell is killed, and the machine of the other is lost."""
     output = tmp_path / "runs"
     command = [sys.executable, str(ROOT / "scripts" / "benchmark.py"), *arguments(output, phantom_dir)]
-    command += ["--engine", "ray", "--address", cluster.address]
+    command += ["--engine", "ray", "--address", ray_cluster.address]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     cells = [output / "cells" / name for name in NAMES]
     process = subprocess.Popen([*command, "--seeds", "0"], **pipes)
@@ -231,11 +214,11 @@ def test_cells_of_lost_workers_and_machines_are_continued(cluster, finished, pha
     while waiting:
         wait_until(lambda: any(epochs(cell) >= least and at_work(cell) for cell, least in waiting.items()), process)
         for cell in [cell for cell, least in waiting.items() if epochs(cell) >= least and at_work(cell)]:
-            trainings.append(lose(cell, cluster))
+            trainings.append(lose(cell, ray_cluster))
             del waiting[cell]
     printed, errors = process.communicate(timeout=900)
     assert process.returncode == 0, printed + errors
-    assert len(cluster.list_all_nodes()) == 1
+    assert len(ray_cluster.list_all_nodes()) == 1
     assert sorted(line for line in printed.splitlines() if "lost its worker" in line) == [
         f"{name} lost its worker and continues" for name in NAMES
     ]
