@@ -31,7 +31,7 @@ FORMATS_PINS := scripts/requirements-formats.txt
 FORMATS_STAMP := $(FORMATS_VENV)/.installed
 FORMATS_RUN := $(FORMATS_VENV)/bin/python
 
-# Ray, for scripts/benchmark.py --engine ray: an environment of the same kind.
+# Ray, for --engine ray of scripts/benchmark.py and of slides: an environment of the same kind.
 CLUSTER_PINS := scripts/requirements-cluster.txt
 CLUSTER_STAMP := $(CLUSTER_VENV)/.installed
 CLUSTER_RUN := $(CLUSTER_VENV)/bin/python
@@ -133,8 +133,8 @@ $(CLUSTER_STAMP): $(CLUSTER_PINS) $(STAMP)
 	$(call environment_beside,$(CLUSTER_VENV),$(CLUSTER_PINS))
 	@touch $@
 
-test-cluster: cluster-install ## run the test of the benchmark on a Ray cluster (a few minutes)
-	$(ONE_THREAD) $(CLUSTER_RUN) -m pytest -m slow $(PYTEST_FLAGS) tests/scripts/test_benchmark.py
+test-cluster: cluster-install ## run the tests of benchmark and slides on a Ray cluster (a few minutes)
+	$(ONE_THREAD) $(CLUSTER_RUN) -m pytest -m slow $(PYTEST_FLAGS) tests/scripts/test_benchmark.py tests/test_inference.py
 
 benchmark-targets: install ## time the signed distance and boundary targets on one CPU core
 	$(RUN) scripts/dev/benchmark_targets.py

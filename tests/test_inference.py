@@ -1,8 +1,15 @@
-"""Inference over folders: broken files, a stop and a new start, several processes."""
+"""Inference over folders: broken files, a stop and a new start, several processes, a Ray cluster."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import re
+import signal
+import subprocess
+import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -118,21 +125,34 @@ def test_the_example_for_python_runs_from_anywhere(served, folder, tmp_path, rep
     assert dark(tmp_path / "out") == {f"tile_{number}": 8 + number for number in range(5)}
 
 
+HALF_MICRON: dict[str, Any] = {"resolution": (2e4, 2e4), "resolutionunit": "CENTIMETER"}
+
+
+def write_slide(path: Path, times: int = 1, **tags: Any) -> None:
+    """Write a slide of 200 x 300 px with one region of tissue, or such fields one below the other."""
+    pixels = np.full((200, 300, 3), 243, np.uint8)
+    pixels[50:150, 60:200] = (150, 60, 150)
+    pixels = np.concatenate([pixels] * times)
+    tifffile.imwrite(path, pixels, tile=(64, 64), photometric="rgb", compression="zlib", **tags)
+
+
+def slide_arguments(served: Any, folder: Path, output: Path, **settings: Any) -> list[str]:
+    fine = {"tissue#resolution": 8.0, "tissue#margin": 4.0, "tissue#least": 100.0, "min_area": 0.0}
+    path = folder.with_name("fine.json")
+    path.write_text(json.dumps(fine | settings))
+    files = [served.root / "configs" / name for name in ("inference.json", "inference/slides.yaml")]
+    arguments = ["run", "inference", "--config_file", str([*map(str, files), str(path)])]
+    return [*arguments, "--dataset_dir", str(folder), "--output_dir", str(output)]
+
+
 def test_slides_by_the_same_command(served, tmp_path):
     """A slide, one that does not tell its pixels, and one that is none, by two processes; then the same again."""
     folder = tmp_path / "slides"
     folder.mkdir()
-    pixels = np.full((200, 300, 3), 243, np.uint8)
-    pixels[50:150, 60:200] = (150, 60, 150)
-    tags = {"resolution": (2e4, 2e4), "resolutionunit": "CENTIMETER"}
-    tifffile.imwrite(folder / "first.tif", pixels, tile=(64, 64), photometric="rgb", compression="zlib", **tags)
-    tifffile.imwrite(folder / "silent.tif", pixels, tile=(64, 64), photometric="rgb", compression="zlib")
+    write_slide(folder / "first.tif", **HALF_MICRON)
+    write_slide(folder / "silent.tif")
     (folder / "text.svs").write_text("no slide")
-    fine = {"tissue#resolution": 8.0, "tissue#margin": 4.0, "tissue#least": 100.0, "min_area": 0.0}
-    (tmp_path / "fine.json").write_text(json.dumps(fine))
-    files = [served.root / "configs" / name for name in ("inference.json", "inference/slides.yaml")]
-    arguments = ["run", "inference", "--config_file", str([*map(str, files), str(tmp_path / "fine.json")])]
-    arguments += ["--dataset_dir", str(folder), "--output_dir", str(tmp_path / "out")]
+    arguments = slide_arguments(served, folder, tmp_path / "out")
     output = served.run(*arguments, launcher=TORCHRUN, fails=True).stderr
     assert "2 of 3 files were skipped" in output
     assert "silent.tif has no pixel size in its metadata; give --mpp" in output
@@ -151,3 +171,72 @@ def test_slides_by_the_same_command(served, tmp_path):
     for name in ("silent.tif", "text.svs"):
         (folder / name).unlink()
     assert "all images are done" in served.run(*arguments).stderr
+
+
+def process_that_writes(path: Path) -> int | None:
+    """The process that has the temporary file of a path open."""
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        with contextlib.suppress(OSError):  # the process or its file is closed in the meantime
+            if re.fullmatch(rf"\.{re.escape(path.name)}\.\w+\.partial\S*", os.path.basename(os.readlink(link))):
+                return int(link.parts[2])
+    return None
+
+
+def slide_results(folder: Path) -> dict[str, Any]:
+    """Pixels of masks, text of polygons, and the summary without times."""
+    result: dict[str, Any] = {path.name: path.read_text() for path in folder.glob("*.geojson")}
+    result |= {path.name: tifffile.imread(path).tobytes() for path in folder.glob("*.tif")}
+    summary = json.loads((folder / "summary.json").read_text())
+    return result | {name: summary[name] for name in ("images", "failed", "settings", "processes")}
+
+
+@pytest.mark.slow
+def test_slides_of_a_lost_worker_are_predicted_again(served, ray_cluster, tmp_path):
+    """A run in this process for one slide, then one on Ray, whose worker is killed in the middle of a long slide."""
+    folder, output = tmp_path / "slides", tmp_path / "out"
+    folder.mkdir()
+    write_slide(folder / "first.tif", **HALF_MICRON)
+    arguments = slide_arguments(served, folder, output, block=16)
+    served.run(*arguments)
+    names = ["first", "long", "second", "third"]
+    for times, name in zip((8, 1, 1), names[1:], strict=True):
+        write_slide(folder / f"{name}.tif", times, **HALF_MICRON)
+    (folder / "text.svs").write_text("no slide")
+    before = (output / "first.geojson").stat().st_mtime_ns
+    on_ray = [*arguments, "--engine", "ray", "--address", ray_cluster.address]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    process = subprocess.Popen(served.command(*on_ray), cwd=served.root, **pipes)
+    until = time.monotonic() + 300  # on a busy machine, the imports of driver and workers take a minute each
+    try:
+        while (worker := process_that_writes(output / "long.geojson")) is None:
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        assert worker != process.pid
+        os.kill(worker, signal.SIGKILL)
+        printed, _ = process.communicate(timeout=300)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 1, printed
+    assert f"{folder / 'long.tif'} lost its worker (WorkerCrashedError) and begins again" in printed
+    assert "4 slides on Ray, 2 at once" in printed
+    assert "semi-moe: 1 of 5 files were skipped: " in printed.splitlines()[-1]
+    assert "text.svs" in printed.splitlines()[-1]
+    assert (output / "first.geojson").stat().st_mtime_ns == before
+    records = [json.loads(line) for line in (output / "journal_0.jsonl").read_text().splitlines()]
+    done = Counter(Path(record["image"]).stem for record in records if "image" in record)
+    assert done == dict.fromkeys(names, 1)
+    begun = Counter(Path(record["begun"]).stem for record in records if record.get("files") and "begun" in record)
+    assert begun == dict.fromkeys([*names, "text"], 1) | {"long": 2}
+    local = slide_arguments(served, folder, tmp_path / "local", block=16)
+    served.run(*local, fails=True)
+    assert slide_results(output) == slide_results(tmp_path / "local")
+    assert {path.name for path in output.iterdir()} == {path.name for path in (tmp_path / "local").iterdir()}
+    (folder / "text.svs").unlink()
+    assert "all images are done" in served.run(*arguments).stderr
+    (output / "third.geojson").unlink()
+    printed = served.start(*on_ray).stderr
+    assert "3 of 4 files are already done" in printed
+    assert "1 slides on Ray" in printed
+    assert slide_results(output)["third.geojson"] == slide_results(tmp_path / "local")["third.geojson"]

@@ -14,6 +14,7 @@ from bundle.engines.predictor import Predictor
 from bundle.engines.process_group import join_ranks, leave_ranks
 from bundle.engines.resume import ResumeFile
 from bundle.engines.run_summary import EvaluationSummary, TrainingSummary
+from bundle.engines.slide_tasks import cohort
 from bundle.engines.trainer import SemiSupervisedTrainer
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "TrainingSummary",
     "WholePictureWriter",
     "check_config",
+    "cohort",
     "data_facts",
     "install_exception_hooks",
     "join_ranks",

@@ -93,6 +93,10 @@ class InferenceLog:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._write)
         engine.add_event_handler(Events.COMPLETED, self._finish)
 
+    def begin(self, path: str | os.PathLike[str]) -> None:
+        """Name the files of an image before they are written: a killed run may leave some of them."""
+        append(self._file, {"begun": str(path), "files": self._names(path)})
+
     @property
     def _file(self) -> Path:
         return self.folder / JOURNAL.replace("*", str(_rank()))
@@ -153,10 +157,10 @@ class InferenceLog:
             logger.info("%d of %d files are already done; continuing with the others", self.kept, self.total)
 
     def _announce(self, engine: Engine) -> None:
-        """Name the files of an image before they are written: a killed run may leave some of them."""
         batch: Any = engine.state.batch
-        for path in _paths(batch):
-            append(self._file, {"begun": path, "files": self._names(path)})
+        if FILES not in batch and FAILED not in batch:  # otherwise nothing more is written for it
+            for path in _paths(batch):
+                self.begin(path)
 
     def _write(self, engine: Engine) -> None:
         output: Any = engine.state.output
@@ -182,6 +186,7 @@ class InferenceLog:
         failed = sorted(chain.from_iterable(gathered(self.failed)), key=lambda entry: entry["image"])
         seconds = gathered(time.monotonic() - self._started)
         if _rank() == 0:
+            remove_partials_of(self.folder, self._own_names)  # of workers that were lost
             content = {
                 "images": self.total,
                 "written": written,
