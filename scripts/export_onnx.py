@@ -126,7 +126,8 @@ def export(
     parser = ConfigParser(config | {"network_def": without_pretrained(config["network_def"])})
     network = parser.get_parsed_content("network_def").eval()
     ModelCheckpointLoader(network, model).load()
-    metadata = metadata_of(parser, Path(files[0]).with_name("metadata.json"), model, getattr(network, "answer", "seg"))
+    main_head = getattr(network, "main_head", "seg")
+    metadata = metadata_of(parser, Path(files[0]).with_name("metadata.json"), model, main_head)
     with atomic_path(output, clean=True) as partial:
         names = write_onnx(network, partial, metadata, opset)
         largest = check_onnx(network, partial)
@@ -135,21 +136,21 @@ def export(
     return f"{output}: {kind}, {', '.join(names)}; {size / 1e6:.1f} MB, largest difference from torch {largest:.1g}"
 
 
-def metadata_of(parser: ConfigParser, metadata: Path, model: Path, answer: str) -> dict[str, str]:
+def metadata_of(parser: ConfigParser, metadata: Path, model: Path, main_head: str) -> dict[str, str]:
     """Return the metadata of the file: strings as they are, other values as JSON.
 
     Args:
         parser: configs of the export.
         metadata: path of metadata.json beside the configs.
         model: weights file.
-        answer: name of the head that is ``pred``.
+        main_head: name of the head that is ``pred``.
     """
     from bundle.engines.component_definitions import plain_definition
 
     shipped = metadata if metadata.is_file() else ROOT / "configs" / "metadata.json"
     entries: dict[str, Any] = {
         "bundle_version": json.loads(shipped.read_text(encoding="utf-8"))["version"],
-        "answer": answer,
+        "main_head": main_head,
         "weights": f"sha256:{hashlib.sha256(model.read_bytes()).hexdigest()}",
         **{key: plain_definition(parser, key) for key in METADATA_KEYS if key in parser},
     }

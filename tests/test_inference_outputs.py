@@ -127,7 +127,7 @@ def test_the_command_in_the_header_names_the_overlay(name):
 
 @pytest.mark.parametrize("name", list(WRITES))
 def test_each_alone_writes_its_files_and_leaves_the_mask(name, settings, plain_masks):
-    folder = inferred([name], settings | ({"turns": 2} if name == "tta" else {}))
+    folder = inferred([name], settings | ({"tta_views": 2} if name == "tta" else {}))
     _, files = log_of(folder)
     assert set(files) == set(STEMS)
     for stem, written in files.items():
@@ -148,7 +148,7 @@ def test_all_together_in_any_order_write_the_same(settings, tmp_path):
     ]
     folders = []
     for number, names in enumerate(orders):
-        folders.append(inferred(names, {**settings, "turns": 2, "output_dir": str(tmp_path / str(number))}))
+        folders.append(inferred(names, {**settings, "tta_views": 2, "output_dir": str(tmp_path / str(number))}))
         _, files = log_of(folders[-1])
         for stem, written in files.items():
             assert sorted(written) == sorted(stem + ending for ending in expected(names)), "each once"
@@ -162,7 +162,7 @@ def test_all_together_in_any_order_write_the_same(settings, tmp_path):
 def test_heads_are_asked_once_whoever_needs_them(settings):
     for names in permutations(["watershed", "disagreement", "contours"]):
         parser = parsed(list(names), settings)
-        output = parser.get_parsed_content("answer")
+        output = parser.get_parsed_content("evaluated_network")
         assert isinstance(output, StackedHeads)
         assert output.network is parser.get_parsed_content("network")
         assert next(iter(output.shown)) == "fused_seg"
@@ -170,7 +170,7 @@ def test_heads_are_asked_once_whoever_needs_them(settings):
         (unstacked,) = parser.get_parsed_content("unstacked")
         assert ["fused_seg", *list(unstacked.parts)[1:]] == list(output.shown), "channels in one order"
         assert isinstance(parser.get_parsed_content("glands"), WatershedInstancesd)
-    assert set(parsed(["watershed"], settings).get_parsed_content("answer").shown) == {
+    assert set(parsed(["watershed"], settings).get_parsed_content("evaluated_network").shown) == {
         *("fused_seg", "fused_sdf", "fused_boundary")
     }
 
@@ -209,7 +209,7 @@ def test_what_is_written_shows_the_mask(settings):
 
 
 def test_pictures_of_another_resolution_are_shown_at_their_own_size(settings):
-    folder = inferred(list(WRITES), {**settings, "mpp": 0.5, "turns": 2})
+    folder = inferred(list(WRITES), {**settings, "mpp": 0.5, "tta_views": 2})
     for file in folder.glob("plain*"):
         if file.suffix in (".png", ".tif"):
             picture = tifffile.imread(file) if file.suffix == ".tif" else np.asarray(Image.open(file))
@@ -281,11 +281,11 @@ def test_turns_wrap_the_inferer_of_the_config_and_are_logged(settings):
     assert isinstance(evaluator.inferer, TTAInferer)
     assert evaluator.inferer.inferer is parser.get_parsed_content("inferer")
     assert (evaluator.inferer.roi_size, evaluator.inferer.overlap) == ([32, 32], 0.5)
-    folder = inferred(["tta"], {**settings, "turns": 2})
-    assert log_of(folder)[0]["turns"] == 2
+    folder = inferred(["tta"], {**settings, "tta_views": 2})
+    assert log_of(folder)[0]["tta_views"] == 2
     with pytest.raises(RuntimeError) as caught:
-        inferred(["tta"], {**settings, "turns": 4})
-    assert "holds results of another inference (different turns)" in "".join(map(str, chain_of(caught.value)))
+        inferred(["tta"], {**settings, "tta_views": 4})
+    assert "holds results of another inference (different tta_views)" in "".join(map(str, chain_of(caught.value)))
 
 
 def test_other_areas_are_another_inference_and_another_order_is_not(settings):

@@ -75,7 +75,7 @@ class OnnxNetwork(nn.Module):
     def heads(self, image: Tensor) -> Heads:
         """Return all outputs of the file by head; a file written with ``--outputs pred`` has only one."""
         outputs = self._run(image, self.names)
-        return {self.written_for.get("answer", SEG): outputs.pop(PRED), **outputs}
+        return {self.written_for.get("main_head", SEG): outputs.pop(PRED), **outputs}
 
     def _run(self, image: Tensor, names: Sequence[str]) -> Heads:
         image = torch.Tensor.detach(image).as_subclass(torch.Tensor).float().contiguous()  # without MONAI's metadata

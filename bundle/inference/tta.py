@@ -24,31 +24,31 @@ class TTAInferer(Inferer):
 
     The mean is over the maps as the network returns them: logits of the segmentation (so the geometric mean of
     probabilities), and the maps of :class:`StackedHeads` in their form. Views are predicted one after another, so the
-    memory of one more map is needed, and ``turns`` times the time of the inner inferer.
+    memory of one more map is needed, and ``views`` times the time of the inner inferer.
 
     Attributes of the inner inferer, such as ``roi_size`` and ``overlap``, can be read from this one.
 
     Args:
         inferer: MONAI inferer for one view.
-        turns: number of views. 1: the image; 2: with its mirror image; 4: with both rotated by 180 degrees; 8: with
+        views: number of views. 1: the image; 2: with its mirror image; 4: with both rotated by 180 degrees; 8: with
             all these rotated by 90 degrees.
 
     Raises:
-        ValueError: if ``turns`` is not 1, 2, 4 or 8.
+        ValueError: if ``views`` is not 1, 2, 4 or 8.
 
     Example::
 
         >>> from monai.inferers import SimpleInferer
-        >>> TTAInferer(SimpleInferer(), turns=8)(torch.zeros(1, 3, 32, 32), lambda image: image[:, :2]).shape
+        >>> TTAInferer(SimpleInferer(), views=8)(torch.zeros(1, 3, 32, 32), lambda image: image[:, :2]).shape
         torch.Size([1, 2, 32, 32])
     """
 
-    def __init__(self, inferer: Inferer, turns: int = 8) -> None:
+    def __init__(self, inferer: Inferer, views: int = 8) -> None:
         super().__init__()
-        if turns not in MEMBERS:
-            raise ValueError(f"turns is {turns!r}; choose from {', '.join(map(str, MEMBERS))}")
+        if views not in MEMBERS:
+            raise ValueError(f"views is {views!r}; choose from {', '.join(map(str, MEMBERS))}")
         self.inferer = inferer
-        self.turns = turns
+        self.views = views
 
     def __getattr__(self, name: str) -> Any:
         """Return an attribute of the inner inferer; called only for attributes that this one lacks."""
@@ -69,14 +69,14 @@ class TTAInferer(Inferer):
             TypeError: if the network does not return one tensor.
         """
         total: Tensor | None = None
-        for mirrored, quarters in MEMBERS[self.turns]:
+        for mirrored, quarters in MEMBERS[self.views]:
             output = self.inferer(_rotate(inputs, mirrored, quarters), network, *args, **kwargs)
             if not isinstance(output, Tensor):
                 raise TypeError(f"the network returns {type(output).__name__}; test-time augmentation needs one tensor")
             restored = _rotate_back(output, mirrored, quarters)
             total = restored.float() if total is None else total + restored
         assert total is not None
-        return total / self.turns
+        return total / self.views
 
 
 def _rotate(maps: Tensor, mirrored: bool, quarters: int) -> Tensor:

@@ -21,20 +21,20 @@ class NamedOutputs(nn.Module):
 
     Args:
         outputs: ``pred`` or ``all``.
-        answer: name of the head that ``forward`` returns.
+        main_head: name of the head that ``forward`` returns.
 
     Raises:
         ValueError: if ``outputs`` is unknown.
     """
 
-    __constants__ = ("outputs", "answer")  # otherwise TorchScript shares one compiled `forward` in a class
+    __constants__ = ("outputs", "main_head")  # otherwise TorchScript shares one compiled `forward` in a class
 
-    def __init__(self, outputs: str = PRED, answer: str = SEG) -> None:
+    def __init__(self, outputs: str = PRED, main_head: str = SEG) -> None:
         super().__init__()
         if outputs not in (PRED, ALL):
             raise ValueError(f"outputs is {outputs!r}; choose {PRED} (the main output) or {ALL} (all heads by name)")
         self.outputs = outputs
-        self.answer = answer
+        self.main_head = main_head
         if outputs == ALL:  # with a branch in `forward`, TorchScript would not know the type that it returns
             self.forward = self.all_outputs
 
@@ -55,8 +55,8 @@ class NamedOutputs(nn.Module):
     def all_outputs(self, image: Tensor) -> Heads:
         """Return ``pred``, then all other heads, for an image (B, in_channels, H, W)."""
         heads = self.heads(image)
-        named = {"pred": heads[self.answer]}  # the value of PRED: TorchScript cannot read module constants
+        named = {"pred": heads[self.main_head]}  # the value of PRED: TorchScript cannot read module constants
         for name, head in heads.items():
-            if name != self.answer:
+            if name != self.main_head:
                 named[name] = head
         return named

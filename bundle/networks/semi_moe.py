@@ -62,7 +62,7 @@ class SemiMoE(NamedOutputs):
         encoder: Encoder | None = None,
         output_stride: int = 1,
     ) -> None:
-        super().__init__(outputs, answer=FUSED + SEG)
+        super().__init__(outputs, main_head=FUSED + SEG)
         tasks = experts if tasks is None else tasks
         self._check(experts, tasks)
         channels = {SEG: out_channels, SDF: 1, BOUNDARY: 2}

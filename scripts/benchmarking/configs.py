@@ -45,8 +45,8 @@ def overlay_files(root: Path, names: Mapping[str, str | None]) -> list[str]:
 def evaluation_files(root: Path, files: Sequence[str], postprocessing: str | None) -> list[str]:
     """Return the additional configs of an evaluation: evaluate.json and a postprocessing overlay.
 
-    The overlay is left out if it needs heads (``answer#heads``) that the method does not train; it only adds scores to
-    those of all methods.
+    The overlay is left out if it needs heads (``evaluated_network#heads``) that the method does not train; it only adds
+    scores to those of all methods.
 
     Raises:
         ValueError: if the postprocessing does not exist.
@@ -54,7 +54,7 @@ def evaluation_files(root: Path, files: Sequence[str], postprocessing: str | Non
     if postprocessing is None:
         return ["configs/evaluate.json"]
     overlay = _overlay(root, "postprocessing", POSTPROCESSING, postprocessing)
-    needed = ConfigParser.load_config_file(root / overlay).get("answer", {}).get("heads", {})
+    needed = ConfigParser.load_config_file(root / overlay).get("evaluated_network", {}).get("heads", {})
     trained = merged(root, files, {}).get("targets", {})
     return ["configs/evaluate.json", *([overlay] if set(needed) <= set(trained) else [])]
 

@@ -116,18 +116,18 @@ def prepare_folder(
     return Prepared(count_parts(lists), notes + patient_notes(entries, lists) + _resolution_notes(entries))
 
 
-def class_names(words: Sequence[str]) -> list[str]:
-    """Return class names, background first, from names or from their number.
+def class_names(arguments: Sequence[str]) -> list[str]:
+    """Return class names, background first, from the arguments of ``--classes``: names, or their number.
 
     Raises:
         ValueError: if there are fewer than two, more than 255 (the value 255 is ``IGNORE``), or duplicates.
     """
-    names = list(words)
+    names = list(arguments)
     if len(names) == 1 and names[0].isdigit():
         names = ["background", *(f"class_{number}" for number in range(1, int(names[0])))]
     if not 2 <= len(names) <= IGNORE or len(set(names)) < len(names):
         raise ValueError(
-            f"--classes gives {join_names(words)}; give a number from 2 to {IGNORE}, or names with background first"
+            f"--classes gives {join_names(arguments)}; give a number from 2 to {IGNORE}, or names with background first"
         )
     return names
 

@@ -162,10 +162,10 @@ def save_label(label: NDArray[Any], target: Path) -> None:
 def natural_order(names: Iterable[str]) -> list[str]:
     """Sort names with their numbers as numbers: ``heldout_5`` before ``heldout_10``."""
 
-    def words(name: str) -> list[Any]:
-        return [int(word) if word.isdigit() else word for word in re.split(r"([0-9]+)", name)]
+    def sort_key(name: str) -> list[Any]:
+        return [int(part) if part.isdigit() else part for part in re.split(r"([0-9]+)", name)]
 
-    return sorted(names, key=words)
+    return sorted(names, key=sort_key)
 
 
 def _json(content: Any) -> str:

@@ -94,8 +94,9 @@ def configured(config_file: str, changes: dict[str, Any], part: str) -> Any:
     parser = evaluation_config(config_file, changes, part)
     parser["validate#evaluator#key_val_metric"] = None
     parser["validate#evaluator#additional_metrics"] = None
-    parser["answer"] = {"_target_": "bundle.inference.StackedHeads", "network": "@validate#network", "heads": HEADS}
-    parser["validate#evaluator#network"] = "@answer"
+    stacked = {"_target_": "bundle.inference.StackedHeads", "network": "@validate#network", "heads": HEADS}
+    parser["evaluated_network"] = stacked
+    parser["validate#evaluator#network"] = "@evaluated_network"
     parts = {name: "@classes" if form == "logits" else 1 for name, form in HEADS.items()}
     unstacked = {"_target_": "bundle.inference.UnstackHeadsd", "key": "pred", "parts": parts}
     parser["validate#postprocessing#transforms"] = [parser["validate#postprocessing#transforms"][0], unstacked]

@@ -115,9 +115,9 @@ def test_every_network_equals_its_file(method, tmp_path):
     image = torch.randn(2, 3, 33, 48)
     with torch.no_grad():
         output, heads, named = first(image), first.heads(image), every(image)
-    assert list(named) == ["pred", *(name for name in heads if name != first.answer)]
+    assert list(named) == ["pred", *(name for name in heads if name != first.main_head)]
     assert torch.equal(named.pop("pred"), output)
-    assert torch.equal(heads[first.answer], output)
+    assert torch.equal(heads[first.main_head], output)
     assert all(torch.equal(named[name], heads[name]) for name in named)
 
     path = tmp_path / "model.onnx"
@@ -216,7 +216,7 @@ def test_the_file_gives_the_output_of_the_network(written):
 
 
 def test_a_file_with_all_maps_has_heads(written):
-    network, path = written("all", answer="fused_seg")
+    network, path = written("all", main_head="fused_seg")
     served, image = OnnxNetwork(path, threads=1), torch.randn(2, 3, 32, 48)
     with torch.no_grad():
         expected = network.heads(image)

@@ -36,24 +36,24 @@ def test_the_views_are_different_and_come_back():
         assert all(torch.equal(_rotate_back(view, *m), image) for view, m in zip(views, members, strict=True))
 
 
-@pytest.mark.parametrize("turns", list(MEMBERS))
-def test_it_does_not_matter_how_the_image_lies(crooked, turns):
-    inferer = TTAInferer(SlidingWindowInferer((8, 8), overlap=0.5, mode="gaussian"), turns)
+@pytest.mark.parametrize("views", list(MEMBERS))
+def test_it_does_not_matter_how_the_image_lies(crooked, views):
+    inferer = TTAInferer(SlidingWindowInferer((8, 8), overlap=0.5, mode="gaussian"), views)
     image = torch.randn(2, 3, 13, 18)
     output = inferer(image, crooked)
     assert output.shape == (2, 2, 13, 18)
-    for member in MEMBERS[turns]:
+    for member in MEMBERS[views]:
         torch.testing.assert_close(_rotate_back(inferer(_rotate(image, *member), crooked), *member), output)
-    if turns < 8:
+    if views < 8:
         turned = _rotate_back(inferer(_rotate(image, False, 1), crooked), False, 1)
         assert not torch.allclose(turned, output, atol=1e-3), "a quarter turn is none of these views"
 
 
-@pytest.mark.parametrize("turns", list(MEMBERS))
-def test_a_network_without_left_and_right_answers_as_ever(even, turns):
+@pytest.mark.parametrize("views", list(MEMBERS))
+def test_a_network_without_left_and_right_answers_as_ever(even, views):
     plain = SlidingWindowInferer((8, 8), overlap=0.5)
     image = torch.randn(1, 3, 12, 20)
-    torch.testing.assert_close(TTAInferer(plain, turns)(image, even), plain(image, even))
+    torch.testing.assert_close(TTAInferer(plain, views)(image, even), plain(image, even))
 
 
 def test_one_view_is_the_plain_answer_and_more_are_not(crooked):
@@ -80,9 +80,9 @@ def test_the_image_and_the_answers_stay_as_they_are():
 
 def test_it_has_what_the_inner_inferer_has():
     inferer = TTAInferer(SlidingWindowInferer((8, 16), overlap=0.25), 4)
-    assert (inferer.roi_size, inferer.overlap, inferer.turns) == ((8, 16), 0.25, 4)
+    assert (inferer.roi_size, inferer.overlap, inferer.views) == ((8, 16), 0.25, 4)
     for other in (copy.deepcopy(inferer), pickle.loads(pickle.dumps(inferer))):
-        assert (other.roi_size, other.turns) == ((8, 16), 4)
+        assert (other.roi_size, other.views) == ((8, 16), 4)
     with pytest.raises(AttributeError, match="'SimpleInferer' object has no attribute 'roi_size'"):
         _ = TTAInferer(SimpleInferer()).roi_size
 
@@ -93,7 +93,7 @@ def test_half_precision_is_averaged_in_full(even):
 
 
 def test_what_it_cannot_do_is_one_sentence(even):
-    with pytest.raises(ValueError, match="turns is 3; choose from 1, 2, 4, 8"):
+    with pytest.raises(ValueError, match="views is 3; choose from 1, 2, 4, 8"):
         TTAInferer(SimpleInferer(), 3)
     with pytest.raises(TypeError, match="the network returns dict; test-time augmentation needs one tensor"):
         TTAInferer(SimpleInferer(), 2)(torch.zeros(1, 3, 4, 4), lambda image: {"seg": even(image)})

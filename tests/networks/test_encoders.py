@@ -154,7 +154,7 @@ def test_every_network_takes_an_encoder(name: str, output_stride: int) -> None:
     image = torch.randn(2, 3, 64, 97)
     with torch.no_grad():
         heads = network.heads(image)
-        assert torch.equal(network(image), heads[network.answer])
+        assert torch.equal(network(image), heads[network.main_head])
     assert {tuple(head.shape[2:]) for head in heads.values() if head.ndim == 4} == {(64, 97)}
     encoders = encoders_of(network)
     assert len(encoders) == ENCODERS.get(name, 1)

@@ -92,7 +92,7 @@ def test_the_file_answers_like_the_weights_and_says_what_it_is(
     weights = hashlib.sha256((tmp_path / "models" / "model.pt").read_bytes()).hexdigest()
     assert OnnxNetwork(path).written_for == {
         "bundle_version": json.loads((configs / "metadata.json").read_text(encoding="utf-8"))["version"],
-        "answer": "fused_seg",
+        "main_head": "fused_seg",
         "weights": f"sha256:{weights}",
         "outputs": ["pred"],
         **{key: defaults[key] for key in ("classes", "pixel_size", "crop_size", "mean", "std")},

@@ -144,7 +144,7 @@ def test_rows_need_an_image() -> None:
         check_rows("acdef", "ab")
 
 
-def test_a_mask_that_leads_nowhere_is_an_error(tmp_path: Path) -> None:
+def test_a_mask_that_is_a_broken_link_is_an_error(tmp_path: Path) -> None:
     images = touch(tmp_path / "images", "a.png", "b.png")
     masks = touch(tmp_path / "masks", "a.png")
     (masks / "b.png").symlink_to(tmp_path / "nowhere.png")
