@@ -1,4 +1,4 @@
-"""What all tests share: where things lie, and that no test leaves its state to the next."""
+"""Fixtures of all tests: folders, small configs, and the same initial state for every test."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ LONGEST = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Longest files first, the others in their order."""
+    """Run the longest files first, the others in their order."""
     rank = {f"tests/{name}.py": index for index, name in enumerate(LONGEST)}
     items.sort(key=lambda item: rank.get(item.nodeid.partition("::")[0], len(rank)))
 
@@ -119,13 +119,13 @@ class Bundle:
         return self.ended(completed, fails)
 
     def start(self, *arguments: str, fails: bool = False) -> Run:
-        """The same in a process that starts with Python itself."""
+        """Like ``run``, in a new Python process instead of a forked one."""
         command, environment = self.command(*arguments), os.environ | {"CUDA_VISIBLE_DEVICES": ""}
         completed = subprocess.run(command, cwd=self.root, env=environment, capture_output=True, text=True, timeout=300)
         return self.ended(completed, fails)
 
     def ended(self, done: Run, fails: bool) -> Run:
-        """A process that ended as it should."""
+        """Check that a process ended without an error, and return it."""
         assert (done.returncode != 0) == fails, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 
@@ -183,7 +183,7 @@ def reference() -> Mapping[str, np.ndarray]:
 
 @pytest.fixture(scope="session")
 def phantom_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The embedded data set, small: 8 training, 2 validation and 3 test tiles; to be read only."""
+    """A small phantom: 8 training, 2 validation and 3 test tiles; tests must not change it."""
     folder = tmp_path_factory.mktemp("phantom") / "dataset"
     write_phantom(folder, **SMALL_PHANTOM)
     return folder
@@ -191,7 +191,7 @@ def phantom_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def tiny(repository_root: Path, phantom_dir: Path, tmp_path: Path) -> dict[str, Any]:
-    """Overrides with which the configs of the checkout make small things inside this process, on the CPU."""
+    """Overrides that make networks and data of the configs small, for tests in this process on the CPU."""
     return TINY | {
         "bundle_root": str(repository_root),
         "dataset_dir": str(phantom_dir),
@@ -245,7 +245,7 @@ def ray_cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _small_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Two threads at most, one where test processes share the cores; caches of libraries in a temporary folder."""
+    """Limit threads to two, or one if test processes share the cores; keep library caches in a temporary folder."""
     threads = 1 if int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) > 1 else min(2, torch.get_num_threads())
     torch.set_num_threads(threads)
     with pytest.MonkeyPatch.context() as patch:
@@ -257,7 +257,7 @@ def _small_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def _first_state() -> tuple[list[str], dict[str, LoggerState]]:
-    """Search path and loggers before any test."""
+    """Return search path and loggers before any test."""
     return list(sys.path), {
         name: (list(item.handlers), item.level, item.propagate) for name, item in _loggers().items()
     }
@@ -291,7 +291,7 @@ def _restore(path: list[str], loggers: dict[str, LoggerState]) -> None:
 
 
 def _loggers() -> dict[str, logging.Logger]:
-    """Every logger that exists, by name; the root's is empty."""
+    """Return all existing loggers by name; the name of the root logger is empty."""
     named = {name: item for name, item in logging.root.manager.loggerDict.items() if isinstance(item, logging.Logger)}
     return {"": logging.root, **named}
 

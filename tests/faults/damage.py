@@ -35,7 +35,7 @@ DEEP = "[" * 100_000
 
 @dataclass(frozen=True)
 class Case:
-    """A damaged file: kind, what is wrong, name and content."""
+    """A damaged file: kind, description of the damage, name and content."""
 
     kind: str
     fault: str
@@ -95,7 +95,7 @@ def damaged(data: bytes, chance: random.Random, flips: int = 5) -> Iterator[tupl
 
 
 def pixels(*shape: int) -> Any:
-    """Random values, equal in each call."""
+    """Return random values, the same in each call."""
     return np.random.default_rng(SEED).integers(0, 256, shape).astype(np.uint8)
 
 
@@ -144,7 +144,7 @@ def with_tag(data: bytes, **changes: Any) -> bytes:
 
 
 def pictures(chance: random.Random) -> Cases:
-    """Images in all formats."""
+    """Yield damaged images in all formats."""
     color = Image.fromarray(pixels(24, 30, 3))
     valid = {
         "png": [encoded(color, "PNG"), encoded(color.quantize(16), "PNG"), encoded(color.convert("RGBA"), "PNG")],
@@ -195,7 +195,7 @@ def pictures(chance: random.Random) -> Cases:
 
 
 def masks(chance: random.Random) -> Cases:
-    """Masks of an image of 30 x 24 px."""
+    """Yield damaged masks of an image of 30 x 24 px."""
     truth = np.zeros((24, 30), np.uint8)
     truth[4:12, 5:20] = 1
     gray = Image.fromarray(truth * 255)
@@ -284,7 +284,7 @@ def broken_json(content: Any, texts: tuple[str, ...] = TEXTS) -> Iterator[tuple[
 
 
 def data_lists(chance: random.Random) -> Cases:
-    """Data lists of two images with masks."""
+    """Yield damaged data lists of two images with masks."""
     entries = [
         {"image": f"image/{name}.png", "label": f"label/{name}.png", "mpp": 0.5, "patient": name} for name in "ab"
     ]
@@ -295,7 +295,7 @@ def data_lists(chance: random.Random) -> Cases:
 
 
 def overlays(chance: random.Random) -> Cases:
-    """Overlays of train.json."""
+    """Yield damaged overlays of train.json."""
     bomb = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1]\n"
     for old, new in itertools.pairwise("abcdefghijk"):
         bomb += f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]\n"
@@ -364,7 +364,7 @@ def saved(content: Any, **options: Any) -> bytes:
 
 
 def checkpoints(chance: random.Random) -> Cases:
-    """Weights of a linear layer, 3 to 2."""
+    """Yield damaged weights of a linear layer of 3 inputs and 2 outputs."""
     state = dict(nn.Linear(3, 2).state_dict())
     weight = state["weight"]
     contents: dict[str, Any] = {
@@ -419,7 +419,7 @@ def checkpoints(chance: random.Random) -> Cases:
 
 
 def descriptions(chance: random.Random) -> Cases:
-    """The ``model.json`` of a U-Net."""
+    """Yield damaged ``model.json`` files of a U-Net."""
     content = {
         "format": "semi-moe model 1",
         "network_def": {"_target_": "bundle.networks.UNet", "widths": [4, 4, 4, 4, 4], "output_stride": 2},
@@ -461,7 +461,7 @@ def resume_content() -> dict[str, Any]:
 
 
 def resume_files(chance: random.Random) -> Cases:
-    """Resume files with each value replaced, and damaged."""
+    """Yield resume files with each value replaced, and damaged ones."""
     content = resume_content()
     yield "none", "resume.pt", saved(content)
     values = (None, "many", -1, 10**9, float("nan"), [], {}, torch.zeros(2), True, 1.5)
@@ -479,7 +479,7 @@ def resume_files(chance: random.Random) -> Cases:
 
 
 def slides(chance: random.Random) -> Cases:
-    """Tiled pyramids."""
+    """Yield damaged tiled pyramids."""
     level = pixels(160, 200, 3)
     shared: dict[str, Any] = {"tile": (32, 48), "photometric": "rgb", "metadata": None}
     file = io.BytesIO()
@@ -515,7 +515,7 @@ def ring(points: Any) -> dict[str, Any]:
 
 
 def annotations(chance: random.Random) -> Cases:
-    """Outlines in GeoJSON, ASAP XML and the JSON of HistomicsUI."""
+    """Yield damaged outlines in GeoJSON, ASAP XML and the JSON of HistomicsUI."""
     square = [[0, 0], [9, 0], [9, 9], [0, 9], [0, 0]]
     feature = {"type": "Feature", "geometry": ring(square), "properties": {"classification": {"name": "Gland"}}}
     geojson = {"type": "FeatureCollection", "features": [feature]}
@@ -594,7 +594,7 @@ def xml_cases(chance: random.Random) -> Iterator[tuple[str, bytes]]:
 
 
 def journals(chance: random.Random) -> Cases:
-    """Journals of an inference."""
+    """Yield damaged inference logs."""
     records = [{"settings": {"mpp": 1}}, {"begun": "a.png", "files": ["a.png"]}]
     records += [{"image": "a.png", "state": [1, 2], "files": ["a_mask.png"]}]
     for record in records:

@@ -1,4 +1,4 @@
-"""What the bundle does with each kind of file, in a process with a limit of time and memory, and how it ended."""
+"""Reading of each kind of damaged file in a process with limited time and memory, and the outcome of each case."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a case ended: ``result``, ``sentence`` or ``fault``, and what was said."""
+    """Outcome of a case: ``result``, ``sentence`` or ``fault``, and the message."""
 
     case: Case
     ended: str
@@ -70,7 +70,7 @@ def _slide(path: Path) -> None:
 
 
 def readers(check_config: ModuleType) -> dict[str, Sequence[Callable[[Path], Any]]]:
-    """Return what reads each kind of file."""
+    """Return the function that reads each kind of file."""
 
     def overlay(path: Path) -> None:
         findings = check_config.check(
@@ -111,7 +111,7 @@ def readers(check_config: ModuleType) -> dict[str, Sequence[Callable[[Path], Any
 
 
 def _ended(reader: Callable[[Path], Any], path: Path) -> tuple[str, str]:
-    """Read a file and return how it ended; errors count as sentences only if they name the file."""
+    """Read a file and return the outcome; an error counts as a sentence only if it names the file."""
     try:
         reader(path)
     except BaseException as error:
@@ -155,7 +155,7 @@ def _child(
 
 
 def read_all(cases: Sequence[Case], folder: Path, check_config: ModuleType) -> list[Outcome]:
-    """Read all cases in child processes; one that hangs or crashes costs its process, and the next goes on."""
+    """Read all cases in child processes; after a case that hangs or crashes, the next process continues."""
     known = readers(check_config)
     for name in ("image/a.png", "image/b.png", "label/a.png", "label/b.png"):  # of the data lists
         (folder / name).parent.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""Damaged files of all kinds: each ends in a result or in one sentence that names the file."""
+"""Damaged files of all kinds: each gives a result, or an error of one sentence that names the file."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_damaged_files_end_in_a_result_or_a_sentence(
 def test_the_campaign_finds_faults(
     tmp_path: Path, load_program: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Readers that hang, crash, take memory, execute code or say nothing are counted as faults."""
+    """Readers that hang, crash, exceed the memory limit, execute code or give no message count as faults."""
     from tests.faults import readers
 
     bodies = {

@@ -43,7 +43,7 @@ class Sampler:
 
 @pytest.fixture(scope="module")
 def bundle_copy(copy_bundle: Callable[..., Any]) -> Any:
-    """A bundle whose network calls gland what is darker than the mean in green."""
+    """A bundle whose network predicts gland where green is darker than its mean."""
     bundle = copy_bundle("resources")
     bundle.predict_by_color()
     return bundle
@@ -72,7 +72,7 @@ def tiles(folder: Path, count: int) -> Path:
 def test_one_run_over_all_damaged_files(
     kind: str, overlay: str, bundle_copy: Any, load_program: Callable[[str], ModuleType], tmp_path: Path
 ) -> None:
-    """It names each file that cannot be read, and does all others."""
+    """The run names each file that cannot be read, and processes all others."""
     cases = [case for case in all_cases() if case.kind == kind]
     folder = tmp_path / "input"
     folder.mkdir()
@@ -120,7 +120,7 @@ def test_memory_and_open_files_stay_the_same_over_200_tiles(bundle_copy: Any, tm
 def test_folders_without_permission_to_write(
     copy_bundle: Callable[..., Any], python: Any, repository_root: Path, tmp_path: Path
 ) -> None:
-    """At each place where a run or a program writes; nothing changes, and the sentence names the place."""
+    """For each folder that a run or a program writes to: nothing changes, and the error names the folder."""
     bundle_copy = copy_bundle("closed")
     bundle_copy.run(
         "run", "training", "--config_file", bundle_copy.configs("train.json"), "--ckpt_dir", str(tmp_path / "trained")

@@ -1,4 +1,4 @@
-"""The benchmark as a person runs it: tiny cells, stopped, continued, refused."""
+"""The benchmark from the command line: tiny cells that are stopped, continued and refused."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ KEYS = {
 
 
 def arguments(output: Path, data: Path, *more: str) -> list[str]:
-    """A command line of two tiny cells, of 20 epochs of 2 steps."""
+    """Return the arguments of two tiny cells of 20 epochs of 2 steps."""
     return [
         *("--output", str(output), "--dataset_dir", str(data), "--methods", "supervised", "--labels", "50"),
         *("--seeds", "0", "1", "--devices", "cpu", "--jobs", "2", "--threads", "1", "--budget", "40steps"),
@@ -68,7 +68,7 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def killed(output: Path, phantom_dir: Path) -> int:
-    """A benchmark of one cell that was killed after some epochs; the epochs that the cell had done."""
+    """A benchmark of one cell that was killed after some epochs, and the number of these epochs."""
     command = [sys.executable, str(ROOT / "scripts" / "benchmark.py"), *arguments(output, phantom_dir), "--seeds", "0"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     process = subprocess.Popen(command, start_new_session=True, **pipes)
@@ -106,14 +106,14 @@ def finished(killed: int, output: Path, phantom_dir: Path, python: Callable[...,
 
 @pytest.fixture
 def program(load_program: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The program as a module; the search path is put back after the test."""
+    """The program as a module; the search path is restored after the test."""
     monkeypatch.setattr(sys, "path", list(sys.path))
     return load_program("benchmark")
 
 
 @pytest.fixture
 def copy(finished: Path, tmp_path: Path) -> Path:
-    """The finished benchmark, to be spoilt."""
+    """A copy of the finished benchmark that a test may damage."""
     return Path(shutil.copytree(finished, tmp_path / "copy"))
 
 

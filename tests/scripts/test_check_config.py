@@ -35,13 +35,13 @@ Check = Callable[..., tuple[int, list[str], str]]
 
 @pytest.fixture(scope="module")
 def program(load_program: Callable[[str], ModuleType]) -> ModuleType:
-    """The program as a module; it looks through MONAI once."""
+    """The program as a module; it searches MONAI once."""
     return load_program("check_config")
 
 
 @pytest.fixture
 def check(program: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Check:
-    """The program in this process: exit code, findings, and what stands on the error stream."""
+    """Run the program in this process; return exit code, findings and standard error."""
     monkeypatch.setenv("PAGER", "cat")
 
     def run(*arguments: str) -> tuple[int, list[str], str]:

@@ -34,7 +34,7 @@ def program(load_program: Callable[[str], ModuleType], monkeypatch: pytest.Monke
 
 @pytest.fixture
 def data(phantom_dir: Path, tmp_path: Path) -> Path:
-    """A phantom that a test may spoil."""
+    """A phantom that a test may damage."""
     return Path(shutil.copytree(phantom_dir, tmp_path / "data"))
 
 
@@ -138,7 +138,7 @@ def test_a_wrong_command_line_is_2(
 
 
 def read(terminal: int) -> bytes:
-    """What a program wrote to a terminal; empty when it has ended."""
+    """Return the output of a program on a terminal; empty if it has ended."""
     try:
         return os.read(terminal, 1000)
     except OSError:  # the other end is closed
@@ -146,7 +146,7 @@ def read(terminal: int) -> bytes:
 
 
 def test_ctrl_c_ends_with_130_and_without_a_traceback(data: Path) -> None:
-    """On a terminal, while files are decoded: the bar shows that they are."""
+    """On a terminal, while files are decoded, which the progress bar shows."""
     content = json.loads((data / LIST).read_text(encoding="utf-8"))
     noise = np.random.default_rng(0).integers(0, 256, (512, 512, 3), np.uint8)
     for number in range(1000):

@@ -1,4 +1,4 @@
-"""The demo as a person runs it, on few small tiles and for one epoch: it ends with a table, a picture and a page."""
+"""The demo from the command line, with few small tiles and one epoch: it writes a table, a figure and a report."""
 
 from __future__ import annotations
 

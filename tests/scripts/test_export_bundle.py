@@ -1,4 +1,4 @@
-"""A bundle of its own of a trained run: it holds that method, its weights and code, and answers like the run."""
+"""Export of a trained run as a bundle: it contains the method, weights and code, and gives the same outputs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def program(load_program: Callable[[str], ModuleType]) -> ModuleType:
 
 @pytest.fixture
 def run(repository_root: Path, tmp_path: Path) -> Callable[..., tuple[nn.Module, list[str]]]:
-    """Makes the network of a method and its weights file, and gives the network and the words of its training."""
+    """Make the network of a method and its weights file; return the network and the arguments of its training."""
 
     def make(method: str, *more: str, pretrained: bool = True) -> tuple[nn.Module, list[str]]:
         configs = repository_root / "configs"
@@ -53,7 +53,7 @@ def run(repository_root: Path, tmp_path: Path) -> Callable[..., tuple[nn.Module,
 
 
 def exported(folder: Path) -> nn.Module:
-    """The network of an exported bundle with its weights, by the configs of that folder."""
+    """Return the network of an exported bundle with its weights, from the configs of the bundle."""
     parser = ConfigParser()
     parser.read_config(str(folder / "configs" / "inference.json"))
     parser.update({"bundle_root": str(folder)})
@@ -122,7 +122,7 @@ def test_the_bundle_has_the_method_as_its_default(program, run, tmp_path):
 
 
 def test_the_bundle_stands_alone(program, run, python, tmp_path):
-    """Away from the repository it writes the masks of its network, and trains on."""
+    """In another folder, the bundle writes the masks of its network and continues the training."""
     _, arguments = run("semi_moe_seg_sdf")
     folder = tmp_path / "made"
     assert program.main([*arguments, "--output", str(folder)]) == 0
@@ -137,7 +137,7 @@ def test_the_bundle_stands_alone(program, run, python, tmp_path):
         assert mask.size == (56, 40)
 
 
-def test_a_cell_of_the_benchmark_knows_its_words_and_scores(program, run, tmp_path):
+def test_a_cell_of_the_benchmark_has_its_arguments_and_scores(program, run, tmp_path):
     network, _ = run("supervised")
     plan = {
         "config": {
@@ -173,7 +173,7 @@ def test_a_card_tells_lists_of_one_name_apart():
 
 @pytest.fixture
 def trained(run, repository_root, tmp_path, monkeypatch) -> Callable[..., nn.Module]:
-    """Gives the network of a method whose folder has weights and the ``model.json`` of its training."""
+    """Return the network of a method whose folder has weights and the ``model.json`` of its training."""
 
     def make(method: str, *more: str) -> nn.Module:
         network, _ = run(method)
@@ -232,7 +232,7 @@ def test_the_folder_of_a_training_is_enough(program, trained, tmp_path, monkeypa
     ],
 )
 def test_code_in_a_model_json_goes_into_no_bundle(message, expected, program, trained, tmp_path, capsys):
-    """Its configs would run when the new bundle is used; who gives the words of the training has chosen them."""
+    """Its configs would run when the new bundle is used; only configs given on the command line are trusted."""
     trained("supervised", *(message or []))
     if message is None:
         (tmp_path / "other.yaml").write_text("seed: 3\n", encoding="utf-8")

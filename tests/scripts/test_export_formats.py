@@ -1,4 +1,4 @@
-"""Exports to the formats of others, read by their own libraries, and the examples of docs/exports.md."""
+"""Exports to bioimage.io and Hugging Face, read by their libraries, and the examples of docs/exports.md."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def network(shipped: ConfigParser, repository_root: Path) -> nn.Module:
 
 
 def logits_of(image: np.ndarray, network: nn.Module, shipped: ConfigParser) -> torch.Tensor:
-    """Logits (C, H, W) of an RGB image (H, W, 3), with the transforms of the configs."""
+    """Return the logits (C, H, W) of an RGB image (H, W, 3), with the transforms of the configs."""
     record = {"image": torch.tensor(image).permute(2, 1, 0).float()}
     for step in shipped.get_parsed_content("data#normalization"):
         record = step(record)

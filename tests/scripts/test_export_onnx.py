@@ -1,4 +1,4 @@
-"""The program that writes ONNX files: what it writes, what it refuses, and that an inference can run on its file."""
+"""Export to ONNX: content of the file, refused exports, and inference with the file."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def program(load_program: Callable[[str], ModuleType]) -> ModuleType:
 
 @pytest.fixture
 def trained(repository_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., nn.Module]:
-    """Makes the weights file of a small network; what is exported is held against it at a small size alone."""
+    """Make the weights file of a small network; the export is compared with it at a small size only."""
 
     def checked(network: nn.Module, path: Path) -> float:
         return check_onnx(network, path, SMALL)
@@ -77,7 +77,7 @@ def test_a_pretrained_encoder_needs_no_package_of_weights(
         assert torch.allclose(OnnxNetwork(tmp_path / "models" / "model.onnx")(image), network(image), atol=1e-4)
 
 
-def test_the_file_answers_like_the_weights_and_says_what_it_is(
+def test_the_file_gives_the_outputs_of_the_weights_and_has_metadata(
     program, trained, arguments, repository_root, tmp_path, capsys
 ):
     network = trained()
@@ -133,7 +133,7 @@ def test_a_training_with_its_overlays_gives_all_maps(program, trained, arguments
     assert (about["classes"], about["method"], about["outputs"]) == (3, "cgs", served.names)
 
 
-def test_a_file_that_answers_otherwise_does_not_appear(program, trained, arguments, tmp_path, monkeypatch, capsys):
+def test_a_file_with_other_outputs_is_not_written(program, trained, arguments, tmp_path, monkeypatch, capsys):
     trained()
     (tmp_path / "models" / "model.onnx").write_text("of yesterday")
     write = bundle.export.write_onnx
@@ -195,7 +195,7 @@ def test_a_wrong_command_line_is_told(program):
 
 @pytest.fixture
 def infer(repository_root: Path, tmp_path: Path) -> Callable[..., dict[str, np.ndarray]]:
-    """Runs an inference with overlays inside this process, and gives its masks."""
+    """Run an inference with overlays in this process, and return its masks."""
     (tmp_path / "pictures").mkdir()
     pixels = np.random.default_rng(0).integers(0, 255, (40, 56, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "pictures" / "tile.png")

@@ -1,4 +1,4 @@
-"""Tests of the program that makes data folders, run as a person runs it."""
+"""Preparation of data folders from the command line."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ LoadProgram = Callable[[str], ModuleType]
 
 @pytest.fixture
 def run(python: Callable[..., Any], tmp_path: Path) -> Callable[..., Any]:
-    """Runs the program in the test's folder."""
+    """Run the program in the temporary folder."""
     return partial(python, ROOT / "scripts" / "prepare_data.py", cwd=tmp_path)
 
 
 def make_source(folder: Path) -> Path:
-    """Folder of the layout of GlaS with tiny pictures."""
+    """Make a folder in the layout of GlaS with tiny pictures."""
     folder.mkdir()
     rows = ["name,patient ID, grade (GlaS)"]
     for part, count in PARTS:
@@ -55,7 +55,7 @@ def test_glas_is_prepared_from_any_folder(run: Callable[..., Any], tmp_path: Pat
 
 
 def make_mine(folder: Path) -> Path:
-    """Folder of 10 images with a mask and 2 without."""
+    """Make a folder of 10 images with a mask and 2 without."""
     for part in ("images", "masks"):
         (folder / part).mkdir(parents=True)
     for number in range(12):

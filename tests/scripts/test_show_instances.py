@@ -22,13 +22,13 @@ CONFIGS = str(
 
 @pytest.fixture(scope="module")
 def program(load_program: Callable[[str], ModuleType]) -> ModuleType:
-    """The program as a module; nothing else imports it."""
+    """The program as a module."""
     return load_program("show_instances")
 
 
 @pytest.fixture
 def arguments(tiny: dict[str, Any]) -> list[str]:
-    """Words of a command line with a model that was never trained."""
+    """Arguments of the program with an untrained model."""
     folder = Path(tiny["ckpt_dir"])
     folder.mkdir()
     torch.save(SemiMoE(widths=tiny["network_def#widths"]).state_dict(), folder / "model.pt")

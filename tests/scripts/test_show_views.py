@@ -1,4 +1,4 @@
-"""Tests of the program that draws tiles as a view shows them."""
+"""Drawing of tiles as changed by a view."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def program(load_program: Callable[[str], ModuleType]) -> ModuleType:
-    """The program as a module; nothing else imports it."""
+    """The program as a module."""
     return load_program("show_views")
 
 
 @pytest.fixture
 def arguments(tiny: dict[str, Any]) -> list[str]:
-    """A small picture of small tiles."""
+    """Arguments for a small figure of small tiles."""
     changes = {key: tiny[key] for key in ("dataset_dir", "crop_size", "data_list", "num_workers")}
     sizes = ["--tiles", "2", "--draws", "3", "--cell", "40"]
     return [*sizes, *(word for key, value in changes.items() for word in (f"--{key}", str(value)))]

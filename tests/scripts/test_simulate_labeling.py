@@ -1,4 +1,4 @@
-"""The simulation of active learning as a person runs it: tiny rounds, stopped, continued, refused."""
+"""Simulation of active learning from the command line: tiny rounds that are stopped, continued and refused."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ROUNDS = ["seed0-start-2", "seed0-disagreement-4", "seed0-random-4"]
 
 
 def arguments(output: Path, data: Path, *more: str) -> list[str]:
-    """A command line of three tiny rounds."""
+    """Return the arguments of three tiny rounds."""
     return [
         *(
             "--output",
@@ -50,7 +50,7 @@ def results(output: Path) -> dict[str, Any]:
 
 
 class Trained:
-    """In place of processes: a training that ends at once."""
+    """Replacement for processes: a training that ends at once."""
 
     exit_code = 0
 
@@ -72,7 +72,7 @@ class Trained:
 
 
 class Here(Trained):
-    """In place of processes: a training in this process, which need not import all libraries again."""
+    """Replacement for processes: a training in this process, which does not import all libraries again."""
 
     def start(self, name: str, command: list[str], log: Path, folder: Path, environment: Any) -> None:
         super().start(name, command, log, folder, environment)
@@ -81,13 +81,13 @@ class Here(Trained):
 
 @pytest.fixture(scope="module")
 def program(load_program: Callable[[str], ModuleType]) -> ModuleType:
-    """The program as a module; nothing else imports it."""
+    """The program as a module."""
     return load_program("simulate_labeling")
 
 
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory: pytest.TempPathFactory, phantom_dir: Path) -> tuple[Path, dict[str, Any]]:
-    """A simulation that was stopped in its second round; its folder, and the results of then."""
+    """A simulation that was stopped in its second round: its folder, and its results up to then."""
     output = tmp_path_factory.mktemp("labeling") / "runs"
     command = [sys.executable, str(ROOT / "scripts" / "simulate_labeling.py"), *arguments(output, phantom_dir)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -109,7 +109,7 @@ def stopped(tmp_path_factory: pytest.TempPathFactory, phantom_dir: Path) -> tupl
 
 @pytest.fixture(scope="module")
 def finished(stopped: tuple[Path, dict[str, Any]], program: ModuleType, phantom_dir: Path) -> Path:
-    """The same, continued to its end."""
+    """The same simulation, continued to its end."""
     output, _ = stopped
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(program, "Children", Here)
@@ -189,7 +189,7 @@ def test_the_same_seed_gives_the_same_network(finished, program, phantom_dir, tm
 
 
 def test_a_stop_while_a_training_starts_leaves_none_behind(program, phantom_dir, tmp_path, monkeypatch, capsys):
-    """Ctrl-C just when the process of the training exists, as a test or a person may meet it."""
+    """Ctrl-C at the moment when the process of the training has been created."""
 
     class Interrupted(subprocess.Popen):
         def __init__(self, *arguments: Any, **more: Any) -> None:
@@ -210,7 +210,7 @@ def test_a_stop_while_a_training_starts_leaves_none_behind(program, phantom_dir,
 
 @pytest.fixture
 def fast(program: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The program without networks: a score tells the last names to be in most doubt."""
+    """The program without networks: scores are highest for the last names."""
 
     def evaluate(config: Any, ckpt_dir: Path, test: Any, pretrained: dict[str, Any], score: str) -> tuple[dict, dict]:
         return {"pooled_dice": 0.5}, {name: number / 10 for number, name in enumerate(sorted(pretrained))}
@@ -250,7 +250,7 @@ def test_all_strategies_outline_step_by_step_up_to_the_budget(fast, phantom_dir,
 
 
 def test_draws_depend_on_seed_and_names_alone(fast, phantom_dir, tmp_path):
-    """Not on the order of the list, nor on where the data lie."""
+    """They depend neither on the order of the list nor on the folder of the data."""
     other = tmp_path / "elsewhere"
     other.mkdir()
     for kind in ("image", "label"):

@@ -1,4 +1,4 @@
-"""Tests of the program that chooses the watershed's settings, on validation alone."""
+"""Choice of the settings of the watershed on validation images."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ TRY = ["--try", "seed_level=-0.5,0.2", "--try", "boundary_level=0.5"]
 
 @pytest.fixture(scope="module")
 def program(load_program: Callable[[str], ModuleType]) -> ModuleType:
-    """The program as a module; nothing else imports it."""
+    """The program as a module."""
     return load_program("tune_postprocessing")
 
 
 @pytest.fixture
 def arguments(tiny: dict[str, Any]) -> list[str]:
-    """Words of an evaluating run with a model that was never trained, and all of its pieces counted."""
+    """Arguments of an evaluation of an untrained model in which objects of every size count."""
     folder = Path(tiny["ckpt_dir"])
     folder.mkdir()
     torch.manual_seed(7)
@@ -40,7 +40,7 @@ def arguments(tiny: dict[str, Any]) -> list[str]:
     ]
 
 
-def test_it_prints_a_table_and_words_that_the_evaluating_run_takes(program, arguments, tmp_path, capsys, phantom_dir):
+def test_it_prints_a_table_and_arguments_for_the_evaluation(program, arguments, tmp_path, capsys, phantom_dir):
     assert program.main([*arguments, *TRY]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("2 validation images, 3 settings, best object_dice first")
@@ -68,7 +68,7 @@ def test_the_best_is_the_smallest_of_a_distance(program, arguments, capsys):
 
 
 def test_the_scores_are_those_of_the_validation_part(program, arguments, tiny, capsys):
-    """An evaluating run that is pointed there gives the same figures."""
+    """An evaluation of the validation part gives the same scores."""
     from monai.bundle import ConfigParser
 
     assert program.main([*arguments, "--try", "seed_level=0.2"]) == 0
@@ -86,7 +86,7 @@ def test_the_scores_are_those_of_the_validation_part(program, arguments, tiny, c
 
 
 def said(program: ModuleType, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """The sentence with which the program fails."""
+    """Return the error message of the program."""
     capsys.readouterr()
     assert program.main(arguments) == 1
     last = capsys.readouterr().err.splitlines()[-1]

@@ -115,7 +115,7 @@ def test_nobody_is_named_where_the_system_does_not_tell(tmp_path, at_once, monke
 
 
 def test_what_is_about_to_end_is_waited_for(tmp_path, hold, monkeypatch):
-    """As a process that was killed, but has not ended yet."""
+    """For example a process that was killed but has not ended yet."""
     with OutputLock(tmp_path) as lock:
         orphan = hold(lock)
     monkeypatch.setattr("scripts.benchmarking.files.time.sleep", lambda _: orphan.communicate())

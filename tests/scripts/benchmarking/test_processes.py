@@ -138,7 +138,7 @@ def test_a_second_interrupt_kills_at_once(start, monkeypatch, tmp_path):
 
 @pytest.mark.skipif(not hasattr(os, "waitid"), reason="macOS has none before Python 3.13")
 def test_what_a_child_leaves_is_killed_and_gives_the_lock_back(start, tmp_path, monkeypatch):
-    """Like the loader processes of a training that was killed because memory is full."""
+    """For example the loader processes of a training that was killed for lack of memory."""
     code = "import os, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)"
     code += "\nif os.fork(): os._exit(3)\ntime.sleep(60)"
     with OutputLock(tmp_path) as lock:

@@ -166,7 +166,7 @@ def test_cells_run_beside_each_other_on_all_places(cell, run):
 
 
 class Stop(list):
-    """Messages; raises KeyboardInterrupt as Ctrl-C does when a cell has reached 50 %."""
+    """List of messages that raises KeyboardInterrupt, as Ctrl-C does, when a cell has reached 50 %."""
 
     def append(self, line: str) -> None:
         super().append(line)
@@ -221,8 +221,8 @@ def test_a_cell_that_loses_each_worker_fails(cell, run):
     assert lines.count("a-10-seed0 lost its worker and continues") == RESTARTS
 
 
-def test_what_a_killed_process_took_is_not_forgotten(cell, run):
-    """The benchmark was killed with its training: the plan has the start, and the measurement the epochs."""
+def test_the_time_of_a_killed_process_is_counted(cell, run):
+    """If the benchmark is killed too, the plan contains the start of the training, and the measurement its epochs."""
     single = cell()
     single.begin()
     single.start("training")
@@ -243,7 +243,7 @@ def test_what_a_killed_process_took_is_not_forgotten(cell, run):
 
 
 def test_the_total_is_never_less_than_its_parts(cell, run):
-    """A cell that was started before attempts were recorded."""
+    """A cell may have been started by a version that did not record attempts."""
     single = cell()
     single.begin()
     measure = {"format": "semi_moe.measure/1", "epochs": [500.0, 600.0]}

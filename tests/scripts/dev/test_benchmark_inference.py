@@ -1,4 +1,4 @@
-"""The benchmark of the answer: a row a way, all of one answer, with the machine that gave them."""
+"""Benchmark of inference: one row for each backend, equal outputs, and the machine that ran it."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def program(load_program: Callable[[str], ModuleType]) -> ModuleType:
 
 @pytest.fixture(autouse=True)
 def _cpu(monkeypatch):
-    """On the CPU alone, and with the threads that other tests have."""
+    """Use the CPU only, and restore the number of threads."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
 
 
-def test_every_way_has_a_speed_and_the_same_answer(program, capsys):
+def test_every_backend_has_a_speed_and_the_same_output(program, capsys):
     assert program.main([*TINY, "--format", "csv"]) == 0
     lines = capsys.readouterr().out.splitlines()
     output = [line for line in lines if line.startswith("# ")]
@@ -60,7 +60,7 @@ def test_the_table_is_in_megapixels_a_second(program):
     assert program.table([way], 2.0, "markdown")[-1] == "| cpu | torch | 4 | 2 | 8 | 2.0e-06 |"
 
 
-def test_a_wrong_command_line_is_told(program, capsys):
+def test_an_invalid_command_line_is_an_error(program, capsys):
     with pytest.raises(SystemExit):
         program.main(["--batch", "0"])
     assert "--batch must be at least 1" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The loader's benchmark as a person runs it, tiny."""
+"""Benchmark of the data loader from the command line, with tiny settings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def arguments(data: Path, *more: str) -> list[str]:
 
 
 def figures(text: str) -> dict[str, str]:
-    """What was printed, by the name that each line begins with."""
+    """Return the printed lines by the name at their start."""
     return {line[:18].strip(): line[19:] for line in text.splitlines()}
 
 

@@ -1,4 +1,4 @@
-"""The benchmark of slides: a whole run, and a family of processes whose memory is added up."""
+"""Benchmark of slides: a complete run, and the total memory of a process and its children."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from bundle.slides.reader_openslide import library
 
 @pytest.fixture(scope="module")
 def program(load_program: Callable[[str], ModuleType]) -> ModuleType:
-    """The program as a module; nothing else imports it."""
+    """The program as a module."""
     return load_program("draw_slide")
 
 

@@ -1,4 +1,4 @@
-"""The ladder: every rung is a training that can be made, and its results make a table."""
+"""The ladder: every step is a valid training, and its results form a table."""
 
 from __future__ import annotations
 

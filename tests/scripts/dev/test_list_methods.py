@@ -1,4 +1,4 @@
-"""docs/methods.md: what the headers of the overlays say, and refused where a header lacks something."""
+"""docs/methods.md is generated from the headers of the overlays; an incomplete header is an error."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 @pytest.fixture
 def run(python: Callable[..., Any], tmp_path: Path) -> Callable[..., Any]:
-    """Runs the program in the test's folder."""
+    """Run the program in the temporary folder."""
     return partial(python, ROOT / "scripts" / "dev" / "make_splits.py", cwd=tmp_path)
 
 

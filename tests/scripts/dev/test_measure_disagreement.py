@@ -1,4 +1,4 @@
-"""The program that measures maps of doubt: its figures by hand, and its table for a network."""
+"""Measurement of uncertainty maps: numbers computed by hand, and the table for a network."""
 
 from __future__ import annotations
 
@@ -21,18 +21,22 @@ FILES = [str(ROOT / "configs" / name) for name in ("train.json", "evaluate.json"
 
 @pytest.fixture(scope="module")
 def program(load_program: Callable[[str], ModuleType]) -> ModuleType:
-    """The program as a module; nothing else imports it."""
+    """The program as a module."""
     return load_program("measure_disagreement")
 
 
 @pytest.fixture
 def arguments(tiny: dict[str, Any]) -> list[str]:
-    """Words of an evaluating run with a model that was never trained."""
+    """Arguments of an evaluation of an untrained model."""
     folder = Path(tiny["ckpt_dir"])
     folder.mkdir()
     torch.manual_seed(7)
     torch.save(SemiMoE(widths=tiny["network_def#widths"]).state_dict(), folder / "model.pt")
-    return ["--config_file", str(FILES), *(word for key, value in tiny.items() for word in (f"--{key}", str(value)))]
+    return [
+        "--config_file",
+        str(FILES),
+        *(argument for key, value in tiny.items() for argument in (f"--{key}", str(value))),
+    ]
 
 
 def test_figures_by_hand(program):

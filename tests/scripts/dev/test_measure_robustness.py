@@ -1,4 +1,4 @@
-"""The program that measures robustness: its changes of images, and its table for a network."""
+"""Measurement of robustness: changes of images, and the table for a network."""
 
 from __future__ import annotations
 

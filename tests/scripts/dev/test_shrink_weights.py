@@ -1,4 +1,4 @@
-"""The model file that goes along: half the size, the same answers but for rounding, nothing lost in silence."""
+"""The released model file: half the size, the same outputs up to rounding, and no silent loss of values."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def program(load_program):
     return load_program("shrink_weights")
 
 
-def test_the_small_file_answers_as_the_large_one(program, tmp_path, capsys):
+def test_the_small_file_gives_the_outputs_of_the_large_one(program, tmp_path, capsys):
     network = SemiMoE(widths=[4, 8, 8, 8, 8]).eval()
     torch.save(network.state_dict(), tmp_path / "large.pt")
     assert program.main(["--model", str(tmp_path / "large.pt"), "--output", str(tmp_path / "small.pt")]) == 0
@@ -36,7 +36,7 @@ def test_the_small_file_answers_as_the_large_one(program, tmp_path, capsys):
     assert not torch.equal(result, expected)
 
 
-def test_the_description_goes_along_as_that_of_released_weights(program, repository_root, tmp_path):
+def test_the_description_is_written_as_that_of_released_weights(program, repository_root, tmp_path):
     torch.save({"a": torch.ones(2)}, tmp_path / "model.pt")
     content = json.loads((repository_root / "models" / "model.json").read_text(encoding="utf-8"))
     content |= {"released": False, "weights": {"file": "model.pt", "sha256": "of the large one"}}

@@ -1,4 +1,4 @@
-"""Measured numbers of README and docs: those of docs/results.json, with a run behind each, and none beside them."""
+"""Numbers in README and docs come from docs/results.json, each from a run, and there are no others."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def render(program: ModuleType) -> Callable[[str], str]:
 
 @pytest.fixture
 def checkout(program: ModuleType, repository_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the documents, which the program takes for its own."""
+    """A copy of the documents, on which the program works."""
     root = tmp_path / "checkout"
     shutil.copytree(repository_root / "docs", root / "docs")
     shutil.copytree(repository_root / "configs", root / "configs")
@@ -98,7 +98,7 @@ def test_a_score_beside_the_marks_would_be_found():
 
 
 def sentences(program: ModuleType, path: Path) -> list[str]:
-    """Lines of a document without what is generated, without code, and without the methods' own settings."""
+    """Return the lines of a document without generated parts, code, and settings of methods."""
     if path.name in ("methods.md", "adding.md", "method.md"):  # headers of overlays; example code; the paper's settings
         return []
     text = program.MARK.sub("", path.read_text(encoding="utf-8"))
@@ -107,7 +107,7 @@ def sentences(program: ModuleType, path: Path) -> list[str]:
     return re.sub(r"`[^`\n]*`", "", "\n".join(lines)).splitlines()
 
 
-def test_every_program_of_a_command_is_there_and_takes_its_words(entries, repository_root, load_program):
+def test_the_programs_of_all_commands_exist_and_accept_their_arguments(entries, repository_root, load_program):
     benchmark = load_program("benchmark")._parser()
     for name, entry in entries.items():
         for program in re.findall(r"scripts/\w+\.py", " ".join(entry["commands"])):
@@ -117,7 +117,7 @@ def test_every_program_of_a_command_is_there_and_takes_its_words(entries, reposi
 
 
 def commands_of(lines: list[str], start: str) -> list[list[str]]:
-    """Words of the commands that start in some way, lines that go on joined."""
+    """Return the arguments of the commands with a given start; continued lines are joined."""
     whole = "\n".join(lines).replace("\\\n", " ").splitlines()
     result = [re.sub(r"\$\(.*?\)", "supervised", line).removeprefix(start) for line in whole if line.startswith(start)]
     return [shlex.split(line) for line in result]
