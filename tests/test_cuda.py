@@ -1,4 +1,4 @@
-"""What only a GPU can show; skipped without one. `make test-cuda` runs this file alone.
+"""Tests that need a GPU; they are skipped without one. `make test-cuda` runs this file alone.
 
 CUDA_TESTS_DEVICE=cpu runs the same tests on the CPU, to check the tests themselves.
 """
@@ -66,7 +66,7 @@ def run(setup: Any, entry: str, configs: str, *arguments: str, launcher: Sequenc
 
 
 def same_on_the_cpu(network: torch.nn.Module, device: torch.device, size: int = 64) -> bool:
-    """Whether a network predicts in mixed precision nearly what it predicts on the CPU in float32."""
+    """Return whether predictions in mixed precision are close to those on the CPU in float32."""
     image = torch.randn(2, 3, size, size)
     network = network.eval()
     with torch.no_grad(), torch.autocast(device.type, enabled=device.type == "cuda"):

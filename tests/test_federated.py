@@ -1,4 +1,4 @@
-"""Federated learning: MONAI's client trains a round with the bundle as it is."""
+"""Federated learning: MONAI's client trains one round with the unchanged bundle."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_the_best_model_of_a_round_is_given_out(client):
 
 
 def test_a_client_trains_another_encoder(copy_bundle):
-    """By overlays; its encoder has a rate of its own, here 0, and batch statistics of its own data."""
+    """Overlays set another encoder, with its own learning rate (here 0) and batch statistics of its own data."""
     bundle_copy = copy_bundle("encoder")
     files = [f"configs/{name}" for name in ("train.json", "methods/supervised.yaml", "encoders/lite0.yaml")]
     settings = {"device": "cpu", "amp": False, "network_def#widths": [4, 8, 8, 8, 8]}

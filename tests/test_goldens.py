@@ -51,7 +51,7 @@ BELONGS_TO_TORCH = {"training", "call_super_init", "dump_patches"}
 
 
 def compare(file: str, name: str, current: Any) -> None:
-    """Fail where what was made is not what is stored; numbers may differ by 1e-4 of their size."""
+    """Compare results with the stored ones; numbers may differ by a relative 1e-4."""
     path = GOLDENS / f"{file}.json"
     stored = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     current = json.loads(json.dumps(current))
@@ -64,7 +64,7 @@ def compare(file: str, name: str, current: Any) -> None:
 
 
 def differences(old: Any, new: Any, path: str = "") -> list[str]:
-    """Places where two contents differ."""
+    """Return the keys at which two contents differ."""
     if isinstance(old, dict) and isinstance(new, dict) and old.keys() == new.keys():
         return [line for key in old for line in differences(old[key], new[key], f"{path}/{key}")]
     if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
@@ -77,7 +77,7 @@ def differences(old: Any, new: Any, path: str = "") -> list[str]:
 
 
 def settings_of(part: Any) -> Any:
-    """What a part of a training is made of: classes by name, their own numbers and texts, without weights and data."""
+    """Return the settings of a part of a training: names of classes, numbers and texts, without weights and data."""
     if part is None or isinstance(part, bool | int | float | str):
         return part
     if isinstance(part, list | tuple):
@@ -94,13 +94,13 @@ def settings_of(part: Any) -> Any:
 
 
 def numbers_of(values: dict[str, Any]) -> dict[str, Any]:
-    """Scalars as numbers, gate weights as their mean over images."""
+    """Return scalars as numbers, and gate weights as their mean over images."""
     return {key: torch.as_tensor(value).float().mean(0).tolist() for key, value in values.items()}
 
 
 @pytest.fixture
 def training(tiny: dict[str, Any]) -> Callable[..., dict[str, Any]]:
-    """Trains two steps and gives their numbers."""
+    """Train two steps and return their numbers."""
 
     def train(files: list[str], **changes: Any) -> dict[str, Any]:
         torch.manual_seed(0)
@@ -150,13 +150,13 @@ def test_other_overlays_of_a_training(name, training):
 
 @pytest.fixture
 def model(training, tiny) -> dict[str, Any]:
-    """A model of two steps, and what a run on it is given."""
+    """A model after two steps, and the arguments of a run with it."""
     training(["configs/train.json"])
     return {key: tiny[key] for key in ("bundle_root", "ckpt_dir", "device", "amp")}
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """Files of a folder by the digest of what they hold; logs and notes of time and place are left out."""
+    """Return the digest of each file of a folder, without logs and records of time and folder."""
     files = [
         path
         for path in sorted(folder.rglob("*"))

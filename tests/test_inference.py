@@ -1,4 +1,4 @@
-"""Inference over folders: broken files, a stop and a new start, several processes, a Ray cluster."""
+"""Inference over folders: damaged files, a stopped run that is continued, several processes, a Ray cluster."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nnodes=1", "--npro
 
 @pytest.fixture(scope="module")
 def served(copy_bundle) -> Any:
-    """A bundle whose network calls gland what is darker than the mean in green."""
+    """A bundle whose network predicts gland where green is darker than its mean."""
     bundle_copy = copy_bundle("served", data=False)
     bundle_copy.predict_by_color()
     return bundle_copy
@@ -31,7 +31,7 @@ def served(copy_bundle) -> Any:
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    """Five pictures, half dark, and two files that are none."""
+    """Five pictures, half dark, and two files that are not pictures."""
     folder = tmp_path / "pictures"
     folder.mkdir()
     for number in range(5):
@@ -50,7 +50,7 @@ def infer(served, folder, output, *more, launcher=(), fails=False):
 
 
 def dark(output: Path) -> dict[str, int]:
-    """Columns that are gland, by picture."""
+    """Return the gland columns of each picture."""
     return {
         path.name.removesuffix("_mask.png"): int((np.asarray(Image.open(path)) > 0).any(axis=0).sum())
         for path in sorted(output.glob("*_mask.png"))
@@ -146,7 +146,7 @@ def slide_arguments(served: Any, folder: Path, output: Path, **settings: Any) ->
 
 
 def test_slides_by_the_same_command(served, tmp_path):
-    """A slide, one that does not tell its pixels, and one that is none, by two processes; then the same again."""
+    """A valid slide, a slide without readable pixels, and a file that is no slide, in two processes; then again."""
     folder = tmp_path / "slides"
     folder.mkdir()
     write_slide(folder / "first.tif", **HALF_MICRON)

@@ -39,7 +39,7 @@ STEMS = ("plain", "alpha", "deep", "point")
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Oblong tiles of dark discs on light ground, as three kinds of files, and one of a single px; to be read only."""
+    """Rectangular tiles of dark disks on a light background in three formats, and one of a single pixel"""
     folder = tmp_path_factory.mktemp("pictures")
     rows, columns = np.mgrid[:48, :70]
     dark = ((rows - 20) ** 2 + (columns - 22) ** 2 < 170) | ((rows - 26) ** 2 + (columns - 50) ** 2 < 150)
@@ -52,7 +52,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def settings_for(pictures: Path, folder: Path) -> dict[str, Any]:
-    """Overrides for a tiny network whose weights lie in the folder, with glands small enough for the tiles."""
+    """Return overrides for a tiny network with weights in the folder, and glands small enough for the tiles."""
     torch.manual_seed(5)
     (folder / "models").mkdir()
     torch.save(SemiMoE(widths=(4, 8, 8, 8, 8)).state_dict(), folder / "models" / "model.pt")
@@ -72,7 +72,7 @@ def settings_for(pictures: Path, folder: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def settings(pictures: Path, tmp_path: Path) -> dict[str, Any]:
-    """Such overrides for one test."""
+    """These overrides for one test."""
     return settings_for(pictures, tmp_path)
 
 
@@ -86,13 +86,13 @@ def parsed(names: list[str], settings: dict[str, Any]) -> ConfigParser:
 
 
 def inferred(names: list[str], settings: dict[str, Any]) -> Path:
-    """Run an inference with these overlays in this process, and give the folder of its results."""
+    """Run an inference with these overlays in this process, and return the folder of its results."""
     parsed(names, settings).get_parsed_content("evaluator").run()
     return Path(settings["output_dir"])
 
 
 def log_of(folder: Path) -> tuple[dict[str, Any], dict[str, list[str]]]:
-    """The settings that the journal keeps, and the files of each picture."""
+    """Return the settings in the inference log, and the files of each picture."""
     lines = [json.loads(line) for line in (folder / "journal_0.jsonl").read_text().splitlines()]
     return lines[0]["settings"], {Path(line["image"]).stem: line["files"] for line in lines if "image" in line}
 
@@ -140,7 +140,7 @@ def test_each_alone_writes_its_files_and_leaves_the_mask(name, settings, plain_m
 
 
 def test_all_together_in_any_order_write_the_same(settings, tmp_path):
-    """Configs are merged in the order in which they are named; what is written does not depend on it."""
+    """The written files do not depend on the order of the overlays."""
     orders = [
         list(WRITES),
         list(reversed(WRITES)),
@@ -297,7 +297,7 @@ def test_other_areas_are_another_inference_and_another_order_is_not(settings):
 
 
 def chain_of(error: BaseException | None) -> list[BaseException]:
-    """An error and all that it was raised from."""
+    """Return an error and the errors that caused it."""
     return [] if error is None else [error, *chain_of(error.__cause__ or error.__context__)]
 
 

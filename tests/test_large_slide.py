@@ -1,4 +1,4 @@
-"""A slide of 20,000 x 20,000 px from file to mask and polygons, opened again by readers that are not ours."""
+"""A slide of 20,000 x 20,000 px from file to mask and polygons, read by other libraries."""
 
 from __future__ import annotations
 

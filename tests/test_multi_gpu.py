@@ -40,7 +40,7 @@ RECORD = {
 
 @pytest.fixture(scope="module")
 def trained(copy_bundle) -> tuple[Any, str]:
-    """A copy trained by two processes, and what they said."""
+    """A copy trained by two processes, and their output."""
     bundle_copy = copy_bundle("trained_by_two")
     (bundle_copy.root / "configs" / "record.json").write_text(json.dumps(RECORD))
     configs = bundle_copy.configs("train.json", "methods/semi_moe.yaml", "multi_gpu_train.json", "record.json")
@@ -49,7 +49,7 @@ def trained(copy_bundle) -> tuple[Any, str]:
 
 @pytest.fixture(scope="module")
 def ranks(trained) -> list[dict[str, Any]]:
-    """What each process holds after training."""
+    """The state of each process after training."""
     folder = trained[0].root / "runs" / "semi_moe"
     return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(RANKS)]
 
@@ -102,8 +102,8 @@ def test_uneven_streams_share_no_image(tiny, repository_root, world, sizes):
         assert len(result) == max(world, 4)
 
 
-def test_all_processes_hold_the_same_weights(ranks):
-    """Of the network and of the objective, and after an epoch the same running means of batch normalization."""
+def test_all_processes_have_the_same_weights(ranks):
+    """Weights of network and objective, and after an epoch the running means of batch normalization."""
     assert all(report["wrapper"] == "DistributedDataParallel" and report["same_network"] for report in ranks)
     first, second = (report["weights"] for report in ranks)
     assert any(name.endswith("running_mean") for name in first)

@@ -1,4 +1,4 @@
-"""Anybody's data from pictures to scores: a folder of mixed pictures with half of the masks, and a tree like CRAG's."""
+"""A user's data from images to scores: a folder of several formats with half of the masks, and a tree like CRAG's."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from bundle.data import load_data_list
 
 
 def pictures_of(folder: Path, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Tiles of the phantom with their instance maps, over again from the first with a shift, so that all differ."""
+    """Return tiles of the phantom with instance maps; repeated tiles are shifted, so that all differ."""
     entries = [entry for part in load_data_list(folder, "heldout_100_seed0.json").values() for entry in part]
     result = []
     for number in range(count):
@@ -31,7 +31,7 @@ def pictures_of(folder: Path, count: int) -> list[tuple[np.ndarray, np.ndarray]]
 
 
 def write_image(folder: Path, pixels: np.ndarray, kind: int) -> None:
-    """One picture, in one of eight ways that people keep them."""
+    """Write an image in one of eight formats."""
     image = Image.fromarray(pixels)
     if kind == 0:
         image.save(folder.with_suffix(".png"))
@@ -52,7 +52,7 @@ def write_image(folder: Path, pixels: np.ndarray, kind: int) -> None:
 
 
 def write_mask(folder: Path, label: np.ndarray, kind: int) -> None:
-    """One mask: 0/255, 0/1, instances of 8 and of 16 bits, and as NIfTI."""
+    """Write a mask: 0/255, 0/1, instances of 8 or 16 bits, or NIfTI."""
     if kind == 0:
         Image.fromarray(np.where(label > 0, 255, 0).astype(np.uint8)).save(folder.with_suffix(".png"))
     elif kind == 1:
@@ -67,7 +67,7 @@ def write_mask(folder: Path, label: np.ndarray, kind: int) -> None:
 
 @pytest.fixture
 def prepare(repository_root: Path, python: Callable[..., Any]) -> Callable[..., str]:
-    """Runs scripts/prepare_data.py; what it printed."""
+    """Run scripts/prepare_data.py and return its output."""
 
     def run(*arguments: str | Path) -> str:
         completed = python(repository_root / "scripts" / "prepare_data.py", *arguments)
@@ -78,7 +78,7 @@ def prepare(repository_root: Path, python: Callable[..., Any]) -> Callable[..., 
 
 
 def train_evaluate_resume(bundle_copy: Any, overlay: str, folder: Path, data_list: str, monkeypatch: Any) -> None:
-    """One epoch, then one more by resuming, then scores of the test part, in the folder of a copy of the bundle."""
+    """Train one epoch, resume for one more, and evaluate the test part, in a copy of the bundle."""
     monkeypatch.chdir(bundle_copy.root)
     train = json.loads((bundle_copy.root / "configs" / "train.json").read_text())
     train["data"]["datalist"] = {
@@ -156,6 +156,6 @@ def test_a_tree_like_that_of_crag_goes_the_same_way(
 
 
 def relative(entry: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """An entry as it stands in a list."""
+    """Return an entry with the relative paths of the list."""
     paths = {key: str(Path(entry[key]).relative_to(folder)) for key in ("image", "label") if key in entry}
     return entry | paths

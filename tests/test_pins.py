@@ -1,4 +1,4 @@
-"""The pins of `scripts`, in five files, and the ranges of pyproject.toml say the same."""
+"""The pins of `scripts`, in five files, agree with each other and with the ranges of pyproject.toml."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ def project(repository_root: Path) -> dict:
 
 @pytest.fixture(scope="module")
 def pins(repository_root: Path) -> list[Requirement]:
-    """The project's."""
+    """Pins of the main environment."""
     return _read(repository_root / "scripts" / PINS)
 
 
 @pytest.fixture(scope="module")
 def label_pins(repository_root: Path) -> list[Requirement]:
-    """Those of MONAI Label."""
+    """Pins of the environment of MONAI Label."""
     return [pin for name in LABEL_PINS for pin in _read(repository_root / "scripts" / name)]
 
 
 @pytest.fixture(scope="module")
 def pins_beside(repository_root: Path) -> list[list[Requirement]]:
-    """Those of the formats, and those of Ray."""
+    """Pins of the environments of formats and of Ray."""
     return [_read(repository_root / "scripts" / name) for name in BESIDE]
 
 
@@ -73,7 +73,7 @@ def test_each_python_gets_one_version(pins, python):
 
 
 def test_monai_label_gets_the_versions_of_the_project(repository_root, pins, label_pins):
-    """Its list takes the project's as it is, and pins nothing a second time."""
+    """Its list includes that of the project unchanged, and pins no package again."""
     lines = (repository_root / "scripts" / LABEL_PINS[0]).read_text(encoding="utf-8").splitlines()
     assert [line for line in lines if line.startswith("-")] == [f"--requirement ../{PINS}"]
     names = [canonicalize_name(pin.name) for pin in label_pins]

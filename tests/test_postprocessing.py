@@ -1,4 +1,4 @@
-"""Postprocessing overlays: what an evaluation with them gives; the segmentation stays the same."""
+"""Postprocessing overlays: scores of an evaluation with them; the segmentation stays the same."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WATERSHED = (*EVALUATION, "postprocessing/watershed.yaml")
 
 
 def parsed(names: tuple[str, ...], settings: dict[str, Any]) -> ConfigParser:
-    """An evaluation without weights, and with nothing to write."""
+    """Return the parser of an evaluation that loads no weights and writes no file."""
     parser = ConfigParser()
     parser.read_config([str(CONFIGS / name) for name in names])
     parser.update({**settings, "pixel_size": 0.8, "validate#handlers": []})
@@ -25,7 +25,7 @@ def parsed(names: tuple[str, ...], settings: dict[str, Any]) -> ConfigParser:
 
 
 def answers(parser: ConfigParser, seed: int = 7) -> list[dict]:
-    """What the evaluator holds of each test image, by a network without training, the same for all configs."""
+    """Return the evaluator's output for each test image, from an untrained network that is the same for all configs."""
     torch.manual_seed(seed)
     parser.get_parsed_content("network")
     return collect_predictions(parser.get_parsed_content("validate#evaluator"))

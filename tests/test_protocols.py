@@ -1,4 +1,4 @@
-"""Protocols: what each trains, chooses and tests on, what it measures, and which data lists it refuses."""
+"""Protocols: training, validation and test images of each, its metrics, and the data lists that it refuses."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def test_an_unknown_protocol_is_refused():
 
 @pytest.fixture(scope="module")
 def three_laboratories(tmp_path_factory) -> Path:
-    """A phantom whose parts hold all three domains."""
+    """A phantom with all three domains in each part."""
     folder = tmp_path_factory.mktemp("laboratories") / "dataset"
     write_phantom(folder, size=(48, 64), parts={"training": (6, 6), "validation": (6, 6), "test": (6, 6)})
     content = json.loads((folder / "heldout_50_seed0.json").read_text())
@@ -172,7 +172,7 @@ def three_laboratories(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def parsed(tiny: dict[str, Any], three_laboratories: Path) -> Callable[..., ConfigParser]:
-    """The configs of a training, or of an evaluation, under a protocol."""
+    """Return the configs of a training, or of an evaluation, with a protocol."""
 
     def make(protocol: str, evaluation: bool = False, **changes: Any) -> ConfigParser:
         files = ["train.json", f"protocols/{protocol}.yaml", *(["evaluate.json"] if evaluation else [])]

@@ -1,4 +1,4 @@
-"""A training that is killed ends, once resumed, where the unbroken one ends: `kill -9` through the command line."""
+"""A training that is killed by `kill -9` and resumed equals an uninterrupted one, from the command line."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def prepare(at):
 
 @pytest.fixture(scope="module")
 def copies(copy_bundle) -> Any:
-    """Copies of the bundle with the means to be killed."""
+    """Copies of the bundle that can be killed at a given point."""
 
     def copy(name: str) -> Any:
         bundle_copy = copy_bundle(name)
@@ -88,7 +88,7 @@ def train(bundle_copy: Any, monkeypatch: pytest.MonkeyPatch, **settings: Any) ->
 
 
 def killed(bundle_copy: Any, *arguments: str) -> str:
-    """Train in another process until the accident; what it said."""
+    """Train in another process until it is killed; return its output."""
     configs = bundle_copy.configs("train.json", "methods/semi_moe.yaml", "accident.json")
     completed = bundle_copy.python(
         "-m", "monai.bundle", "run", "training", "--config_file", configs, *arguments, cwd=bundle_copy.root
@@ -98,7 +98,7 @@ def killed(bundle_copy: Any, *arguments: str) -> str:
 
 
 def numbers(content: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """All that a saved file holds, by its place."""
+    """Return all numbers of a saved file by their key."""
     if isinstance(content, Mapping):
         for name, value in content.items():
             yield from numbers(value, f"{key}/{name}")
@@ -110,7 +110,7 @@ def numbers(content: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def saved(bundle_copy: Any) -> dict[str, Any]:
-    """Model, optimizer, schedule, objective, best score and early stopping, by their place."""
+    """Return model, optimizer, schedule, objective, best score and early stopping by their key."""
     models = bundle_copy.root / "runs" / "semi_moe"
     files = {name: torch.load(models / name, weights_only=True) for name in ("model.pt", "checkpoints/resume.pt")}
     return dict(numbers(files))
@@ -149,7 +149,7 @@ def assert_each_epoch_is_told_once(bundle_copy: Any, other: Any) -> None:
 
 @pytest.fixture(scope="module")
 def unbroken(copies) -> Any:
-    """An unbroken training by number of loader processes, each made once."""
+    """An uninterrupted training for each number of loader processes, run once."""
     result: dict[int, Any] = {}
 
     def get(workers: int, monkeypatch: pytest.MonkeyPatch) -> Any:
@@ -186,7 +186,7 @@ def test_a_killed_training_ends_where_the_unbroken_one_ends(workers, accidents, 
 
 @pytest.mark.slow
 def test_kills_at_random_moments_change_nothing(copies, unbroken, monkeypatch):
-    """Killed from outside again and again, wherever it is, until it ends."""
+    """The process is killed at random moments until the training ends."""
     bundle_copy = copies("killed_at_random")
     chance = random.Random(time.time_ns())
     command = bundle_copy.command(

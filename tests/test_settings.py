@@ -38,7 +38,7 @@ EXPECTED = {
 
 @dataclass(frozen=True)
 class Row:
-    """A line of a table: a setting, its default with and without CUDA as the page has them, and how to change it."""
+    """A row of a table: a setting, its defaults with and without CUDA, and arguments that change it."""
 
     key: str
     with_cuda: Any
@@ -57,7 +57,7 @@ class Section:
 
 
 def read_row(line: str) -> Row:
-    """A line of a table of five columns, meaning and unit not empty where there are any."""
+    """Read a row of a table of five columns; meaning and unit must not be empty."""
     key, meaning, _, default, arguments = (cell.strip() for cell in line.strip("|").split("|"))
     assert meaning
     values = [DefaultParseValue(text) for text in re.findall(r"`([^`]+)`", default)]
@@ -78,7 +78,7 @@ SECTIONS = [read_section(text) for text in PAGE.split("\n## ")[1:]]
 
 
 def parsed(section: Section, **overrides: Any) -> ConfigParser:
-    """The configs of a section, read as MONAI reads them."""
+    """Return the configs of a section, read by MONAI."""
     parser = ConfigParser()
     parser.read_config([str(ROOT / file) for file in section.files])
     parser.update(overrides)
@@ -86,7 +86,7 @@ def parsed(section: Section, **overrides: Any) -> ConfigParser:
 
 
 def resolved(parser: ConfigParser, key: str) -> Any:
-    """What a key comes to, as the command line would say it."""
+    """Return the resolved value of a key, as written on the command line."""
     value = parser.get_parsed_content(key)
     return as_said(str(value) if isinstance(value, torch.device) else value)
 
@@ -114,7 +114,7 @@ def test_the_arguments_of_a_row_change_its_setting_and_are_accepted(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """One at a time as MONAI takes them, then all together by the checker of configs."""
+    """First one argument at a time with MONAI, then all together with the config checker."""
     for row in section.rows:
         option, text = row.arguments
         assert option == f"--{row.key}"
@@ -130,7 +130,7 @@ def test_the_arguments_of_a_row_change_its_setting_and_are_accepted(
 
 @pytest.mark.parametrize("run_id", list(EXPECTED))
 def test_no_setting_is_left_out(run_id: str) -> None:
-    """What is expected, and every key at the top of a config that holds a number, a text or a list of numbers."""
+    """The page has the expected rows, and every top-level key with a number, a text or a list of numbers."""
     sections = [section for section in SECTIONS if section.run_id == run_id]
     expected = set(EXPECTED[run_id])
     for file in {file for section in sections for file in section.files if "/methods/" not in file}:

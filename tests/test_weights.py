@@ -1,4 +1,4 @@
-"""The weights that go along: small, as the card says, and good for what they were trained on."""
+"""The released weights: size and scores as in the model card."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_the_card_names_this_very_file(model, repository_root):
 
 
 def test_their_description_is_of_this_file_and_stays_as_it_is(model, repository_root):
-    """An evaluation writes its scores into no released description: the file is tracked."""
+    """An evaluation does not write its scores into a released description, because the file is tracked."""
     content = read_description(model.with_name("model.json"))
     assert content["weights"] == {"file": "model.pt", "sha256": hashlib.sha256(model.read_bytes()).hexdigest()}
     assert content["released"]
@@ -52,7 +52,7 @@ def test_they_are_plain_tensors_in_half_precision(model):
 
 
 def test_the_default_network_takes_them_and_finds_drawn_glands(model, repository_root, tmp_path):
-    """Tiles of the embedded data set, which it has never seen, as wide as its windows."""
+    """Tiles of the phantom, on which it was not trained, of the size of its windows."""
     write_phantom(tmp_path, size=[192, 256], parts={"training": [1, 2], "validation": [1, 1], "test": [2, 2]})
     parser = ConfigParser()
     parser.read_config(str(repository_root / "configs" / "inference.json"))
@@ -75,7 +75,7 @@ def test_the_default_network_takes_them_and_finds_drawn_glands(model, repository
 
 @pytest.mark.parametrize("name", ["testA_30", "testB_3"])
 def test_they_find_the_glands_of_real_tissue(name, model, repository_root, glas_dir, tmp_path):
-    """By the inference config as a user runs it, at the resolution of the images."""
+    """With the inference config from the command line, at the resolution of the images."""
     parser = ConfigParser()
     parser.read_config(str(repository_root / "configs" / "inference.json"))
     (image,), (mask,) = (list(glas_dir.glob(f"{stem}.*")) for stem in (name, f"{name}_anno"))

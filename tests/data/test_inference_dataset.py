@@ -132,8 +132,8 @@ def test_no_file_is_passed_over_without_a_word(tmp_path, caplog, find, used, oth
     assert caplog.text == ""
 
 
-def test_masks_beside_pictures_are_not_told(tmp_path, caplog):
-    """The masks of GlaS lie among its pictures."""
+def test_masks_beside_pictures_are_not_in_the_warning(tmp_path, caplog):
+    """The masks of GlaS are in the folder of its images."""
     for name in ("a.bmp", "a_anno.bmp"):
         (tmp_path / name).write_text("")
     with caplog.at_level(logging.WARNING, logger="bundle.data"):

@@ -63,7 +63,7 @@ def small_disk() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_full_disk_is_said_with_the_file_and_leaves_nothing(tmp_path: Path, small_disk: None) -> None:
+def test_the_error_of_a_full_disk_names_the_file_and_nothing_is_left(tmp_path: Path, small_disk: None) -> None:
     """torch wraps the OSError in its own error, and a write does not name its file."""
     path = tmp_path / "content.pt"
     with pytest.raises(OSError, match="File too large") as caught:
@@ -80,8 +80,8 @@ def test_another_error_stays_what_it_is(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_two_writers_of_a_process_do_not_share_a_place(tmp_path: Path) -> None:
-    """As in threads of a server."""
+def test_two_writers_of_a_process_do_not_share_a_temporary_file(tmp_path: Path) -> None:
+    """For example in threads of a server."""
     path = tmp_path / "file"
     with atomic_path(path) as first, atomic_path(path) as other:
         first.write_text("one")
