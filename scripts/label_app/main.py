@@ -9,7 +9,6 @@ works: ``monailabel start_server --app scripts/label_app --studies FOLDER -i 127
 from __future__ import annotations
 
 import copy
-import hashlib
 import logging
 import os
 import sys
@@ -27,9 +26,10 @@ import numpy as np
 from lib.batch import BatchAnswers
 from lib.config_lock import PARSING
 from lib.datastore import TileDatastore
+from lib.features import TileFeatures, encoder_of
 from lib.infer import SegmentationTask
 from lib.label_versions import label_version
-from lib.models import MODEL, ModelFolder
+from lib.models import MODEL, ModelFolder, is_url, model_dir
 from lib.request_errors import BAD, NOT_FOUND, RefusalError, refusing
 from lib.scores import DisagreementScoring
 from lib.settings import check_settings
@@ -55,7 +55,7 @@ NAME = "semi_moe"
 
 
 class SemiMoELabel(MONAILabelApp):
-    """The app: one model, three strategies, one scoring method.
+    """The app: one model, strategies that select the next image, and what they need of all tiles.
 
     Args:
         app_dir: folder of the app.
@@ -69,9 +69,11 @@ class SemiMoELabel(MONAILabelApp):
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
         check_settings(conf)
         self.bundle = Path(conf.get("bundle") or ROOT).expanduser().absolute()
-        self.model_folder = ModelFolder(_model_dir(app_dir, studies, conf), self.bundle / "models" / MODEL)
+        self.model_folder = ModelFolder(model_dir(app_dir, studies, conf), self.bundle / "models" / MODEL)
         self._task = SegmentationTask(self.bundle, conf, self.model_folder)
         self._scoring = DisagreementScoring(self.bundle, self.model_folder, conf)
+        has_features = not is_url(studies) and encoder_of(self._task.network) is not None
+        self._features = TileFeatures(self.bundle, self.model_folder, conf) if has_features else None
         self.pixel_size = float(self._task.bundle_config.get_parsed_content("pixel_size"))
         super().__init__(
             app_dir=app_dir,
@@ -85,7 +87,7 @@ class SemiMoELabel(MONAILabelApp):
 
     def init_datastore(self) -> Datastore:
         """Return the datastore: a local folder or a DSA server."""
-        if self.studies.startswith(("http://", "https://")):
+        if is_url(self.studies):
             return super().init_datastore()
         return TileDatastore(
             self.studies,
@@ -104,15 +106,16 @@ class SemiMoELabel(MONAILabelApp):
 
     def init_strategies(self) -> dict[str, Strategy]:
         """Return the strategies that select the next image."""
-        return strategies(self._scoring, self.pixel_size, self.default_mpp)
+        return strategies(self._scoring, self._features, self.pixel_size, self.default_mpp)
 
     def init_batch_infer(self) -> Callable[..., Any]:
         """Return the batch inference task."""
         return BatchAnswers()
 
     def init_scoring_methods(self) -> dict[str, ScoringMethod]:
-        """Return the scoring method: disagreement of the experts."""
-        return {"disagreement": self._scoring}
+        """Return what is computed of all tiles in the background: features, and disagreement of the experts."""
+        features = {} if self._features is None else {"features": self._features}
+        return {**features, "disagreement": self._scoring}
 
     def _load_sessions(self, load: bool = False) -> None:
         """Disable sessions, which unpack any uploaded archive."""
@@ -177,7 +180,7 @@ class SemiMoELabel(MONAILabelApp):
         return str(self.bundle)
 
     def scoring(self, request: dict[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
-        """Score the unlabeled images."""
+        """Score the unlabeled images, or compute the features of all."""
         method = self._known(self._scoring_methods, request.get("method"))
         with refusing():
             scored: dict[str, Any] = method(request, datastore or self.datastore())
@@ -194,9 +197,10 @@ class SemiMoELabel(MONAILabelApp):
         if not sample:
             return {}
         is_scoring = any(task["status"] in ("SUBMITTED", "RUNNING") for task in tasks("scoring"))
-        updates = self._auto_update_scoring and self._server_mode and not is_scoring
-        if updates and self._scoring.missing(self.datastore()):
-            self.async_scoring("disagreement")
+        if self._auto_update_scoring and self._server_mode and not is_scoring:
+            for name, method in self._scoring_methods.items():
+                if method.missing(self.datastore()):
+                    self.async_scoring(name)
         return {**sample, "path": self.datastore().get_image_uri(sample["id"])}
 
     def model_file(self, model: str, validate: bool = True) -> str | None:
@@ -275,15 +279,6 @@ class SemiMoELabel(MONAILabelApp):
     def default_mpp(self) -> float | None:
         """Pixel size of images without a known one, um/px."""
         return float(self.conf["mpp"]) if self.conf.get("mpp") else None
-
-
-def _model_dir(app_dir: str, studies: str, conf: Mapping[str, str]) -> Path:
-    """Return the model folder: in the folder of images, or in that of the app for a DSA server."""
-    if conf.get("model_dir"):
-        return Path(conf["model_dir"]).expanduser().absolute()
-    if studies.startswith(("http://", "https://")):
-        return Path(app_dir) / "model" / hashlib.sha256(studies.encode()).hexdigest()[:12]
-    return Path(studies) / "model"
 
 
 def _is_open(path: Path, studies: str) -> bool:

@@ -46,6 +46,24 @@ def program(repository_root: Path) -> list[str]:
     return [sys.executable, str(repository_root / "scripts" / "label_app" / "start.py")]
 
 
+@pytest.fixture
+def make_app(tiny_bundle: Path, program: list[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Makes the app of a folder of images, in this process and without a server."""
+    from monailabel.config import settings
+    from monailabel.interfaces.utils.app import get_class_of_subclass_from_file
+
+    monkeypatch.setattr(settings, "MONAI_LABEL_DATASTORE_AUTO_RELOAD", False)
+    monkeypatch.setenv("MONAI_LABEL_RELOAD_APP_LIB", "false")  # this process has imported `lib` already
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    folder = Path(program[-1]).parent
+
+    def make(studies: Path, bundle: Path = tiny_bundle) -> Any:
+        kind = get_class_of_subclass_from_file("main", str(folder / "main.py"), "MONAILabelApp")
+        return kind(app_dir=str(folder), studies=str(studies), conf={"bundle": str(bundle)})
+
+    return make
+
+
 @pytest.fixture(scope="module")
 def serve(start_server: Callable[..., Any], tiny_bundle: Path, program: list[str]) -> Callable[..., Any]:
     """Starts our app on a folder of images, with the bundle of seconds."""

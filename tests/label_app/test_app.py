@@ -119,7 +119,7 @@ def test_info_names_one_model_its_class_the_strategies_and_the_scoring(client: A
     info = client.get("/info/").json()
     assert info["labels"] == ["Gland"]
     assert info["models"][MODEL]["config"]["model_filename"] == ["model.pt"]
-    assert set(info["strategies"]) == {"disagreement", "random", "first"}
+    assert list(info["strategies"]) == ["disagreement", "diverse", "random", "first"]
     assert info["trainers"][MODEL]["config"]["val_split"] == 0.2
     assert "scores" in info["scoring"]["disagreement"]
 
@@ -270,7 +270,7 @@ def test_strategies_lead_to_images_without_a_label_and_scores_stand_in_info(clie
 
 
 def test_a_slide_leads_to_a_region_that_lies_on_it(client: Any, slide: str) -> None:
-    for strategy in ("disagreement", "random", "first"):
+    for strategy in ("disagreement", "diverse", "random", "first"):
         body = {"image": "slide", "patch_size": [64, 32], "image_size": [224, 256]}
         x, y, width, height = client.post(f"/activelearning/{strategy}", json=body).json()["bbox"]
         assert (width, height) == (64, 32)

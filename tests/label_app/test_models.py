@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("fastapi", reason="MONAI Label is not installed: make test-label")
 
-from lib.models import MODEL, ModelFolder
+from lib.models import MODEL, SHIPPED, ModelFolder
 from lib.request_errors import RefusalError
 
 
@@ -31,6 +31,7 @@ def trained(tmp_path: Path, content: bytes) -> Path:
 def test_the_shipped_model_serves_until_one_is_taken_and_is_never_touched(folder: ModelFolder, tmp_path: Path) -> None:
     assert folder.current == folder.shipped
     assert not folder.folder.exists()
+    assert folder.names() == [MODEL]
     assert folder.take(trained(tmp_path, b"first")) is None
     assert folder.current == folder.place
     assert folder.place.read_bytes() == b"first"
@@ -43,8 +44,8 @@ def test_what_is_replaced_is_kept_under_a_name_that_may_be_asked_for(folder: Mod
     third = folder.take(trained(tmp_path, b"third"))  # within the same second
     assert second is not None
     assert third is not None
-    assert set(folder.names()) == {MODEL, second, third}
-    assert [folder.named(name).read_bytes() for name in (MODEL, second, third)] == [b"third", b"first", b"second"]
+    assert folder.names() == [MODEL, third, second, SHIPPED]
+    assert [folder.named(name).read_bytes() for name in folder.names()] == [b"third", b"second", b"first", b"shipped"]
 
 
 def test_a_model_brings_its_description_and_takes_no_other(folder: ModelFolder, tmp_path: Path) -> None:

@@ -348,10 +348,21 @@ def test_outline_save_train_predict_correct_and_next(
     assert ("new model is used" in me.text("#decision")) is state["taken"]
     assert "1 labeled, 2 unlabeled, 1 for validation" in me.text("#training")
 
-    me.press("n")
-    me.page.wait_for_function("() => !['oblong_1', 'square_1'].includes(document.querySelector('#name').textContent)")
-    name = me.text("#name")
-    assert name in ("square_2", "square_3")
+    offered = me.page.locator("#strategy option").all_text_contents()
+    assert offered == ["disagreement", "diverse", "random", "first"]
+    for strategy, names in (("first", ["square_2"]), ("diverse", ["square_2", "square_3"])):
+        me.page.locator("#strategy").select_option(strategy)
+        with me.page.expect_response(lambda response: "/activelearning/" in response.url) as suggested:
+            me.page.locator("#next").click()
+        assert suggested.value.url.endswith(f"/activelearning/{strategy}")
+        name = suggested.value.json()["id"]
+        assert name in names
+        me.shows(name)
+    me.press("Shift+P")
+    me.says("predicted and not accepted", "#outlines")
+    me.page.locator("#reject").click()
+    me.page.wait_for_function("() => document.querySelector('#outlines').textContent.startsWith('0 outlines')")
+    assert not me.page.locator("#reject").is_enabled()
     me.press("Shift+P")
     me.says("predicted and not accepted", "#outlines")
     assert me.draft() == []  # predictions are not work of a person
@@ -474,19 +485,52 @@ def test_undo_redo_and_an_outline_that_is_not_closed(server: Any, person: Callab
     me.says("0 outlines", "#outlines")
 
 
-def test_a_field_of_a_slide_is_marked_as_complete(
-    server: Any, ask: Callable[..., Any], person: Callable[..., Person]
-) -> None:
-    me = person(server, "slide")
+def test_fields_and_classes_of_a_slide(server: Any, ask: Callable[..., Any], person: Callable[..., Person]) -> None:
+    me, size = person(server, "slide"), (256, 224)
+
+    def saved() -> dict[str, list[Any]]:
+        """Save the label; return its shapes by class."""
+        me.page.evaluate("document.querySelector('#message').textContent = ''")
+        me.press("s")
+        me.says("of slide.")
+        shapes: dict[str, list[Any]] = {"Gland": [], "Region": []}
+        for item in ask("GET", "/view/label?image=slide").json()["features"]:
+            shapes[item["properties"]["classification"]["name"]].append(shapely.geometry.shape(item["geometry"]))
+        return shapes
+
     me.page.get_by_role("button", name="Mark view as complete").click()
     me.press("b")
-    me.drag(np.array([[60.0, 60], [90, 60]]), (256, 224))
-    me.press("s")
-    me.says("of slide.")
-    result = ask("GET", "/view/label?image=slide").json()["features"]
-    areas = {item["properties"]["classification"]["name"]: shapely.geometry.shape(item["geometry"]) for item in result}
-    assert areas["Region"].bounds == (0, 0, 224, 256)
-    assert areas["Gland"].intersects(shapely.LineString([[60, 60], [90, 60]]))
+    me.drag(np.array([[60.0, 60], [90, 60]]), size)
+    shapes = saved()
+    assert [shape.bounds for shape in shapes["Region"]] == [(0, 0, 224, 256)]
+    assert shapes["Gland"][0].intersects(shapely.LineString([[60, 60], [90, 60]]))
+
+    # Classes: of new outlines, and of a selected one.
+    me.page.locator("#class").select_option("Region")
+    me.drag(np.array([[60.0, 180], [90, 180]]), size)
+    shapes = saved()
+    assert (len(shapes["Gland"]), len(shapes["Region"])) == (1, 2)
+    me.press("v")
+    me.page.mouse.click(*me.places(np.array([[75.0, 60.0]]), size)[0])
+    me.page.wait_for_function("() => document.querySelector('#class').value === 'Gland'")
+    me.page.locator("#class").select_option("Region")
+    shapes = saved()
+    assert (len(shapes["Gland"]), len(shapes["Region"])) == (0, 3)
+
+    # Only the visible part is predicted.
+    for _ in range(3):
+        me.page.locator("#zoomin").click()
+    time.sleep(0.5)
+    with me.page.expect_request(lambda request: "/infer/" in request.url) as sent:
+        me.page.locator("#predicthere").click()
+    part = json.loads(re.search(r"{.*}", sent.value.post_data)[0])
+    x, y = part["location"]
+    right, bottom = x + part["size"][0], y + part["size"][1]
+    assert 0 < y < bottom < 256
+    me.says("predicted and not accepted", "#outlines")
+    me.press("a")
+    (gland,) = saved()["Gland"]
+    assert gland.bounds == pytest.approx((max(x, 0), y, min(right, 224), bottom), abs=2)
 
 
 def test_versions_of_the_model_are_compared(
@@ -497,11 +541,13 @@ def test_versions_of_the_model_are_compared(
         ask("PUT", "/model/semi_moe", files={"file": ("model.pt", weights)})
     names = ask("GET", "/info/").json()["models"]["semi_moe"]["config"]["model_filename"]
     me = person(server, "square_1")
-    me.says("2 of 2", "#versionname")
-    with me.page.expect_request(lambda request: "/infer/" in request.url) as sent:
-        me.page.locator("#version").fill("0")
-    assert names[-1] in sent.value.post_data
-    me.says("replaced", "#versionname")
+    me.says("3 of 3: the model in use", "#versionname")
+    for at, text in (("1", "2 of 3: replaced"), ("0", "1 of 3: the shipped model")):
+        with me.page.expect_response(lambda response: "/infer/" in response.url) as answer:
+            me.page.locator("#version").fill(at)
+        assert names[2 - int(at)] in answer.value.request.post_data
+        assert answer.value.ok
+        me.says(text, "#versionname")
     blue = """() => {
         const canvas = document.querySelector('.outlines');
         const pixels = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;

@@ -126,10 +126,11 @@ def model_files(tiny_bundle: Path, studies: Path) -> dict[Path, bytes]:
 
 
 def test_who_asks_for_the_next_image_again_and_again_starts_one_scoring(client: Any, web: Callable[..., Any]) -> None:
-    for _ in range(3):
-        client.next_sample("disagreement", {})
+    for strategy in ("disagreement", "diverse", "disagreement"):
+        client.next_sample(strategy, {})
     tasks = web("GET", "/scoring/?all=true").json()
-    assert [task["status"] for task in tasks].count("SUBMITTED") == 0, "none waits behind the one that runs"
+    methods = [task["request"]["method"] for task in tasks]
+    assert sorted(methods) == ["disagreement", "features"], "none waits behind those of the start"
 
 
 def test_a_training_shows_its_progress_and_stops_when_told(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,24 +17,11 @@ MODEL = "semi_moe"
 
 
 @pytest.fixture
-def app(
-    make_studies: Callable[..., Path],
-    slide_file: Path,
-    tiny_bundle: Path,
-    program: list[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> Any:
+def app(make_studies: Callable[..., Path], slide_file: Path, make_app: Callable[..., Any]) -> Any:
     """The app without a server, and nothing in its memory yet."""
-    from monailabel.config import settings
-    from monailabel.interfaces.utils.app import get_class_of_subclass_from_file
-
-    monkeypatch.setattr(settings, "MONAI_LABEL_DATASTORE_AUTO_RELOAD", False)
-    monkeypatch.setenv("MONAI_LABEL_RELOAD_APP_LIB", "false")  # this process has imported `lib` already
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    studies, folder = make_studies("oblong_1", "square_1"), Path(program[-1]).parent
+    studies = make_studies("oblong_1", "square_1")
     shutil.copy(slide_file, studies)
-    kind = get_class_of_subclass_from_file("main", str(folder / "main.py"), "MONAILabelApp")
-    return kind(app_dir=str(folder), studies=str(studies), conf={"bundle": str(tiny_bundle)})
+    return make_app(studies)
 
 
 def test_each_gets_its_own_answer(app: Any) -> None:

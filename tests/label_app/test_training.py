@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -46,18 +45,9 @@ def label(tiles: Mapping[str, tuple[Path, Path]], tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def app(studies: Path, tiny_bundle: Path, repository_root: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def app(studies: Path, make_app: Callable[..., Any]) -> Any:
     """The app without a server."""
-    from monailabel.config import settings
-    from monailabel.interfaces.utils.app import get_class_of_subclass_from_file
-
-    monkeypatch.setattr(settings, "MONAI_LABEL_DATASTORE_AUTO_RELOAD", False)
-    monkeypatch.setenv("MONAI_LABEL_RELOAD_APP_LIB", "false")  # this process has imported `lib` already
-    folder = repository_root / "scripts" / "label_app"
-    kind = get_class_of_subclass_from_file("main", str(folder / "main.py"), "MONAILabelApp")
-    path = list(sys.path)
-    yield kind(app_dir=str(folder), studies=str(studies), conf={"bundle": str(tiny_bundle)})
-    sys.path[:] = path
+    return make_app(studies)
 
 
 QUICK = {"model": NAME, "max_epochs": 1}

@@ -19,6 +19,8 @@ from bundle.engines.model_json_reader import NAME
 from bundle.utils import atomic_path
 
 MODEL = "model.pt"
+SHIPPED = "shipped.pt"
+"""Name of the bundle's own model once a trained model has replaced it."""
 
 
 class ModelFolder:
@@ -47,8 +49,9 @@ class ModelFolder:
         return self.place if self.place.is_file() else self.shipped
 
     def names(self) -> list[str]:
-        """Return the names of the current model and of the previous ones, newest first."""
-        return [MODEL, *sorted((path.name for path in self.folder.glob("model_*.pt")), reverse=True)]
+        """Return the names of the current model, of the previous ones, newest first, and of the bundle's own."""
+        previous = sorted((path.name for path in self.folder.glob("model_*.pt")), reverse=True)
+        return [MODEL, *previous, *([SHIPPED] if self.place.is_file() else [])]
 
     def named(self, name: str) -> Path:
         """Return the path of a model by its name.
@@ -58,14 +61,15 @@ class ModelFolder:
         """
         if name not in self.names():
             raise RefusalError(NOT_FOUND, f"there is no model {name[:80]!r}; available: {', '.join(self.names())}")
-        return self.current if name == MODEL else self.folder / name
+        return {MODEL: self.current, SHIPPED: self.shipped}.get(name, self.folder / name)
 
-    def digest(self) -> str:
-        """Return the SHA-256 of the current model; empty if there is none."""
-        if not self.current.is_file():
+    def digest(self, path: Path | None = None) -> str:
+        """Return the SHA-256 of a model, by default the current one; empty if there is none."""
+        path = path or self.current
+        if not path.is_file():
             return ""
-        state = self.current.stat()
-        return _digest(str(self.current), state.st_mtime_ns, state.st_size)
+        state = path.stat()
+        return _digest(str(path), state.st_mtime_ns, state.st_size)
 
     def keep(self) -> str | None:
         """Copy the trained model to ``model_TIME.pt``.
@@ -156,6 +160,20 @@ class ModelFolder:
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / f"{name}.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(content) + "\n")
+
+
+def is_url(studies: str) -> bool:
+    """Return whether the images are those of a DSA server, not of a folder."""
+    return studies.startswith(("http://", "https://"))
+
+
+def model_dir(app_dir: str, studies: str, conf: Mapping[str, str]) -> Path:
+    """Return the model folder: in the folder of images, or in that of the app for a DSA server."""
+    if conf.get("model_dir"):
+        return Path(conf["model_dir"]).expanduser().absolute()
+    if is_url(studies):
+        return Path(app_dir) / "model" / hashlib.sha256(studies.encode()).hexdigest()[:12]
+    return Path(studies) / "model"
 
 
 @lru_cache(maxsize=16)

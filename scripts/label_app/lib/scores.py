@@ -70,7 +70,7 @@ class DisagreementScoring(ScoringMethod):
         """Return the names of unlabeled tiles without a score."""
         known = {**self.scores(), **self._failed()}
         names = (name for name in sorted(datastore.get_unlabeled_images()) if name not in known)
-        return [name for name in names if _is_tile(datastore.get_image_uri(name))]
+        return [name for name in names if is_tile(datastore.get_image_uri(name))]
 
     def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
         """Score the tiles without a score.
@@ -98,7 +98,7 @@ class DisagreementScoring(ScoringMethod):
         for name in selected:
             scorer = scorer or self.scorer(request.get("device"))
             try:
-                scores[name] = round(float(scorer(self._record(name, datastore))), 6)
+                scores[name] = round(float(scorer(tile_record(name, datastore, self.conf))), 6)
             except (OSError, RuntimeError, ValueError) as error:
                 failed[name] = sentence(error)
                 logger.warning("no score for %s: %s", name, failed[name])
@@ -140,14 +140,16 @@ class DisagreementScoring(ScoringMethod):
 
         return score
 
-    def _record(self, name: str, datastore: Datastore) -> dict[str, Any]:
-        mpp = datastore.get_image_info(name).get("mpp") or self.conf.get("mpp")  # only tiles have scores, not slides
-        record: dict[str, Any] = {"image": datastore.get_image_uri(name)}
-        return record | ({"mpp": float(mpp)} if mpp else {})
+
+def tile_record(name: str, datastore: Datastore, conf: Mapping[str, str]) -> dict[str, Any]:
+    """Return the record of a tile: ``image``, and ``mpp`` if it is known, from the metadata or the settings."""
+    mpp = datastore.get_image_info(name).get("mpp") or conf.get("mpp")
+    record: dict[str, Any] = {"image": datastore.get_image_uri(name)}
+    return record | ({"mpp": float(mpp)} if mpp else {})
 
 
-def _is_tile(path: str) -> bool:
-    """Return whether an image is scored; of a damaged one the scoring records what is wrong."""
+def is_tile(path: str) -> bool:
+    """Return whether an image is a tile, not a slide; a damaged one counts as a tile, and its error is recorded."""
     try:
         return not is_slide_file(path)
     except RefusalError:

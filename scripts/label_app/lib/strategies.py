@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import secrets
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lib.annotation import read_annotations
+from lib.features import TileFeatures
 from lib.request_checks import two_integers
 from lib.request_errors import BAD, NOT_FOUND, RefusalError, refusing
 from lib.scores import DisagreementScoring
@@ -18,9 +20,11 @@ from lib.uploads import LARGEST, OUTLINES, ending_of, is_slide_file, resolution
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from monailabel.interfaces.tasks.strategy import Strategy
 
-from bundle.inference.scoring import annotation_order
+from bundle.inference import annotation_order, next_diverse
 
 logger = logging.getLogger(__name__)
+
+Order = Callable[[list[str], Datastore], list[tuple[str, dict[str, Any]]]]
 
 REST = 3600
 """Seconds during which a suggested image is not suggested again, while there are others."""
@@ -34,7 +38,8 @@ class NextTile(Strategy):
     Args:
         name: name of the strategy in requests.
         description: description for viewers.
-        order: function of names and datastore that returns the names in order, each with facts for the response.
+        order: function of names and datastore that returns the names in order, each with facts for the response. The
+            names are those of images that were not suggested within the last hour, or all if there are none.
         pixel_size: working resolution, um/px.
         scoring: scores regions of a slide; with ``None`` the region is random.
         mpp: um/px of images without a known value.
@@ -44,7 +49,7 @@ class NextTile(Strategy):
         self,
         name: str,
         description: str,
-        order: Callable[[list[str], Datastore], list[tuple[str, dict[str, Any]]]],
+        order: Order,
         pixel_size: float,
         scoring: DisagreementScoring | None = None,
         mpp: float | None = None,
@@ -71,10 +76,10 @@ class NextTile(Strategy):
         if not names:
             return None
         now = time.time()
-        ordered = self.order(sorted(names), datastore)
-        served = {name: self._served(name, datastore) for name, _ in ordered}
-        fresh = [item for item in ordered if now - served[item[0]] > REST]
-        name, facts = (fresh or sorted(ordered, key=lambda item: served[item[0]]))[0]
+        served = {name: self._served(name, datastore) for name in sorted(names)}
+        fresh = [name for name, when in served.items() if now - when > REST]
+        ordered = self.order(fresh or list(served), datastore)
+        name, facts = ordered[0] if fresh else min(ordered, key=lambda item: served[item[0]])
         return {"id": name, **facts}
 
     def _served(self, name: str, datastore: Datastore) -> float:
@@ -103,8 +108,10 @@ class NextTile(Strategy):
         return {"id": name, "bbox": list(box)}
 
 
-def strategies(scoring: DisagreementScoring, pixel_size: float, mpp: float | None = None) -> dict[str, Strategy]:
-    """Return all strategies by name."""
+def strategies(
+    scoring: DisagreementScoring, features: TileFeatures | None, pixel_size: float, mpp: float | None = None
+) -> dict[str, Strategy]:
+    """Return all strategies by name; without ``features`` there is no ``diverse``."""
 
     def by_disagreement(names: list[str], _: Datastore) -> list[tuple[str, dict[str, Any]]]:
         scores = scoring.scores()
@@ -120,14 +127,41 @@ def strategies(scoring: DisagreementScoring, pixel_size: float, mpp: float | Non
 
     descriptions = {
         "disagreement": "Highest disagreement of the experts",
+        "diverse": "Image that represents most others; also before the first training",
         "random": "Random image",
         "first": "First image by name",
     }
-    orders = {"disagreement": by_disagreement, "random": at_random, "first": by_name}
+    orders: dict[str, Order] = {"disagreement": by_disagreement}
+    if features is not None:
+        orders["diverse"] = functools.partial(_by_diversity, features, scoring)
+    orders |= {"random": at_random, "first": by_name}
     return {
         name: NextTile(name, descriptions[name], order, pixel_size, scoring if name == "disagreement" else None, mpp)
         for name, order in orders.items()
     }
+
+
+def _by_diversity(
+    features: TileFeatures, scoring: DisagreementScoring, names: list[str], datastore: Datastore
+) -> list[tuple[str, dict[str, Any]]]:
+    """Order names by diversity: the image that represents most others first, then the others at random.
+
+    Images that are labeled, or were suggested within the last hour, are represented already. Within the selected
+    cluster, the highest disagreement decides after the first training. Images without features come last.
+    """
+    known = features.known(datastore)
+    others = annotation_order("random", names, seed=secrets.randbelow(2**31))
+    left = len(set(features.missing(datastore)) & set(names))
+    note = f"{left} of {len(names)} images are not compared yet; their features are being computed"
+    facts = {"note": note} if left else {}
+    ready = set(names) & known.keys()
+    if ready:
+        patients = {name: datastore.get_image_info(name).get("patient") for name in known}
+        groups = {name: patient for name, patient in patients.items() if patient}
+        scores = scoring.scores() if scoring.models.place.is_file() else None
+        picked = next_diverse(known, known.keys() - ready, groups, scores or None)
+        others = sorted(others, key=lambda name: (name != picked, name not in ready))
+    return [(name, facts) for name in others]
 
 
 def _labeled_boxes(name: str, datastore: Datastore) -> list[tuple[int, int, int, int]]:

@@ -92,7 +92,7 @@ def check_tag(tag: str) -> None:
 
 
 def check_info(info: Any, name: str) -> None:
-    """Check the metadata of an image, especially its um/px.
+    """Check the metadata of an image, especially its um/px and its patient.
 
     Raises:
         RefusalError: 400 if the metadata is invalid.
@@ -102,6 +102,8 @@ def check_info(info: Any, name: str) -> None:
     mpp = info.get("mpp", 1.0)
     if isinstance(mpp, bool) or not isinstance(mpp, int | float) or not 0.01 <= mpp <= 100:
         raise RefusalError(BAD, f"mpp of {name} is {str(mpp)[:40]!r}; it must be from 0.01 to 100 um/px")
+    if not isinstance(info.get("patient", ""), str):
+        raise RefusalError(BAD, f"patient of {name} is {str(info['patient'])[:40]}; it must be a text")
 
 
 def is_slide_file(path: str | Path) -> bool:

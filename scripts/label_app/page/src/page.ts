@@ -260,9 +260,10 @@ class Page {
 
   /** Open the image that a strategy selects. */
   async next(): Promise<void> {
-    const { id } = await this.server.next(element<HTMLSelectElement>("strategy").value);
-    if (id === undefined) say("All images are labeled.");
-    else await this.open(id);
+    const { id, note } = await this.server.next(element<HTMLSelectElement>("strategy").value);
+    if (id === undefined) return say("All images are labeled.");
+    await this.open(id);
+    if (note) say(`Next: ${id}. ${note}.`);
   }
 
   /** Show the field of the open slide that a strategy selects. */

@@ -73,6 +73,8 @@ export interface Suggestion {
   id?: string;
   bbox?: [number, number, number, number];
   disagreement?: number | null;
+  /** What the strategy does not know yet. */
+  note?: string;
 }
 
 /** The server refused a request; `message` is its sentence. */

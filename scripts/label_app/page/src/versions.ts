@@ -7,6 +7,8 @@ import { fromCollection, type Shape } from "./shapes";
 import type { Viewer } from "./viewer";
 
 const WAIT = 300;
+/** Name of the model that came with the bundle, once another one is in use. */
+const SHIPPED = "shipped.pt";
 
 export class VersionPanel {
   private readonly slider = element<HTMLInputElement>("version");
@@ -56,7 +58,8 @@ export class VersionPanel {
     const name = this.names[at] ?? "";
     const [, day, time] = /_(\d{8})-(\d{6})/.exec(name) ?? [];
     const when = day && time ? `replaced ${day.replace(/(....)(..)(..)/, "$1-$2-$3")} ${time.replace(/(..)(..)(..)/, "$1:$2")}` : "";
-    const text = when || (this.names.length > 1 ? "the model in use" : "the model in use; there is no other yet");
+    const current = this.names.length > 1 ? "the model in use" : "the model in use; there is no other yet";
+    const text = name === SHIPPED ? "the shipped model, before all trainings" : when || current;
     element("versionname").textContent = `${at + 1} of ${Math.max(this.names.length, 1)}: ${text}`;
   }
 
