@@ -14,6 +14,8 @@ pytest.importorskip("monailabel", reason="MONAI Label is not installed: make tes
 from lib.datastore import HISTORY, INDEX, TileDatastore
 from lib.request_errors import RefusalError
 
+from tests.dicom_slides import write_dicom
+
 XML = """<?xml version="1.0"?><ASAP_Annotations><Annotations>
 <Annotation Name="{name}" Type="Polygon" PartOfGroup="{name}" Color="#00ff00"><Coordinates>
 <Coordinate Order="0" X="1" Y="1"/><Coordinate Order="1" X="9" Y="1"/><Coordinate Order="2" X="9" Y="7"/>
@@ -53,6 +55,28 @@ def kept(store: TileDatastore, tag: str = "final") -> list[Path]:
 def test_pictures_are_listed_in_any_letters_and_outlines_are_no_images(store: TileDatastore) -> None:
     assert sorted(store.list_images()) == ["one", "two.v1"]
     assert store.get_image_uri("two.v1").endswith("two.v1.PNG")
+
+
+def test_the_dicom_files_of_a_series_are_one_image(
+    store: TileDatastore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder, pixels = folder_of(store), np.full((96, 64, 3), 200, np.uint8)
+    for name, side, series in (("b.dcm", 1, "1.2.3"), ("c.DCM", 2, "1.2.3"), ("other.dcm", 1, "1.2.4")):
+        write_dicom(folder / name, pixels[::side, ::side], series, 0.5 * side)
+    (folder / "radiology.dcm").write_bytes(bytes(128) + b"DICM")
+    for _ in range(2):
+        store.refresh()
+        assert sorted(store.list_images()) == ["b", "one", "other", "two.v1"]
+    assert caplog.text.count("radiology.dcm is left out: it is no slide that OpenSlide can open") == 1
+    write_dicom(folder / "a.dcm", pixels[::4, ::4], "1.2.3", 2.0)
+    store.refresh()
+    assert sorted(store.list_images()) == ["b", "one", "other", "two.v1"], "the name of an image does not change"
+    upload = write_dicom(tmp_path / "tmp1.dcm", pixels, "1.2.5")
+    with pytest.raises(RefusalError, match="up is DICOM; copy all files of the slide into the folder of images"):
+        store.add_image("up", str(upload), {})
+    store.remove_image("b")
+    assert sorted(store.list_images()) == ["one", "other", "two.v1"]
+    assert [path.name[0] for path in kept(store, "images")] == ["a", "b", "c"]
 
 
 def test_an_image_is_taken_in_and_the_same_again_changes_nothing(store: TileDatastore, tmp_path: Path) -> None:

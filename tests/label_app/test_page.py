@@ -22,6 +22,8 @@ from PIL import Image
 
 from bundle.data import read_image, read_label
 from bundle.inference.polygons import outlines
+from bundle.slides import open_slide
+from tests.dicom_slides import write_dicom
 
 pytest_plugins = ["tests.label_app.served"]
 
@@ -64,9 +66,13 @@ def test_the_page_loads_nothing_from_elsewhere() -> None:
 
 @pytest.fixture(scope="module")
 def studies(make_studies: Studies, slide_file: Path) -> Path:
-    """Tiles and a slide."""
+    """Tiles, a slide, and the same slide in DICOM."""
     folder = make_studies(*NAMES)
     shutil.copy(slide_file, folder / "slide.tif")
+    with open_slide(slide_file) as slide:
+        for number, level in enumerate(slide.levels):
+            pixels = slide.read(number, 0, 0, *level.size)
+            write_dicom(folder / f"scan_{number}.dcm", pixels, "1.2.3", level.downsample)
     return folder
 
 
@@ -103,16 +109,16 @@ def ask(server: Any, connect: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def test_tiles_of_the_last_zoom_level_are_the_picture(ask: Callable[..., Any], tiles: Tiles, slide_file: Path) -> None:
-    from bundle.slides import open_slide
-
     with open_slide(slide_file) as slide:
         levels = [slide.read(number, 0, 0, *level.size) for number, level in enumerate(slide.levels)]
     tile = Image.fromarray(read_image(tiles["oblong_1"][0]).pixels)
     halved = tile.resize((tile.width // 2, tile.height // 2), Image.Resampling.BOX)
-    for name, pixels, half in (("oblong_1", np.asarray(tile), np.asarray(halved)), ("slide", *levels)):
+    assert "scan_1" not in ask("GET", "/datastore/?output=all").json()["objects"], "a level is no image of its own"
+    shown_as = (("oblong_1", np.asarray(tile), np.asarray(halved)), ("slide", *levels), ("scan_0", *levels))
+    for name, pixels, half in shown_as:
         facts = ask("GET", f"/view/image?image={name}").json()
         assert (facts["height"], facts["width"]) == pixels.shape[:2]
-        assert facts["slide"] is (name == "slide")
+        assert (facts["slide"], facts["mpp"]) == ((False, None) if name == "oblong_1" else (True, 1.0))
         for expected, level in ((pixels, facts["deepest"]), (half, facts["deepest"] - 1)):
             shown = _stitched(ask, name, facts, level)
             assert shown.shape == expected.shape
@@ -129,6 +135,13 @@ def _stitched(ask: Callable[..., Any], name: str, facts: Mapping[str, Any], leve
         answers = [ask("GET", f"/view/tile?image={name}&level={level}&x={x}&y={y}") for x in range(counts[1])]
         rows.append(np.hstack([np.asarray(Image.open(io.BytesIO(response.content))) for response in answers]))
     return np.vstack(rows)
+
+
+def test_a_dicom_slide_is_predicted(ask: Callable[..., Any]) -> None:
+    body = {"output": "geojson", "location": [32, 48], "size": [96, 64]}
+    files = {"params": (None, json.dumps(body))}
+    (feature,) = ask("POST", "/infer/semi_moe?image=scan_0&output=image", files=files).json()["features"]
+    assert shapely.geometry.shape(feature["geometry"]).bounds == pytest.approx((32, 48, 128, 112), abs=1)
 
 
 @pytest.mark.parametrize("where", ["level=99&x=0&y=0", "level=7&x=9&y=0", "level=7&x=0&y=-1", "level=-1&x=0&y=0"])

@@ -14,6 +14,7 @@ import tifffile
 from bundle.slides import SlideError, dicom_series, is_slide, open_slide
 from bundle.slides.reader_openslide import OpenSlideSlide, library
 from bundle.slides.reader_tiff import TiffSlide, as_rgb
+from tests.dicom_slides import write_dicom
 
 needs_openslide = pytest.mark.skipif(library() is None, reason="OpenSlide is not installed")
 BACKENDS = ["tifffile", pytest.param("openslide", marks=needs_openslide)]
@@ -294,9 +295,9 @@ def test_a_slide_travels_to_another_process(write_slide, picture, backend):
 
 
 @needs_openslide
-def test_a_dicom_slide_is_opened_by_any_of_its_levels(write_dicom, pyramid, tmp_path):
-    levels = [write_dicom(f"{index}.dcm", pyramid[index], "1.2.3", 0.5 * 2**index) for index in (0, 1)]
-    other = write_dicom("other.dcm", pyramid[0], "1.2.4")
+def test_a_dicom_slide_is_opened_by_any_of_its_levels(pyramid, tmp_path):
+    levels = [write_dicom(tmp_path / f"{index}.dcm", pyramid[index], "1.2.3", 0.5 * 2**index) for index in (0, 1)]
+    other = write_dicom(tmp_path / "other.dcm", pyramid[0], "1.2.4")
     assert [dicom_series(path) for path in (*levels, other)] == ["1.2.3", "1.2.3", "1.2.4"]
     for path in levels:
         assert is_slide(path)

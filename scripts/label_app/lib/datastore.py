@@ -15,21 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
+from lib.dicom_slides import files_of, is_dicom, without_levels
 from lib.label_versions import check_replaced
 from lib.request_errors import BAD, CONFLICT, NOT_FOUND, RefusalError
-from lib.uploads import (
-    MASKS,
-    OUTLINES,
-    SLIDES,
-    TILES,
-    check_image,
-    check_info,
-    check_label,
-    check_name,
-    check_tag,
-    clearing,
-    ending_of,
-)
+from lib.uploads import IMAGES, LABELS, check_image, check_info, check_label, check_name, check_tag, clearing, ending_of
 from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastore, LocalDatastoreModel
 
 from bundle.utils import atomic_path, remove_partials_of
@@ -68,7 +57,7 @@ class TileDatastore(LocalDatastore):
             _set_aside_damaged(Path(path) / INDEX)
             for folder in (Path(path), *Path(path).glob("labels/*")):
                 remove_partials_of(folder)
-        endings = [f"*{ending}" for ending in dict.fromkeys((*TILES, *SLIDES, *MASKS, *OUTLINES))]
+        endings = [f"*{ending}" for ending in dict.fromkeys((*IMAGES, *LABELS))]
         super().__init__(path, extensions=endings, auto_reload=auto_reload, read_only=read_only)
         if auto_reload:
             self._handler.on_moved = self._on_any_event  # new files are renamed into the folder
@@ -86,6 +75,10 @@ class TileDatastore(LocalDatastore):
             name = image_id or Path(image_filename).stem
             check_name(name)
             check_info(image_info, name)
+            if is_dicom(image_filename):
+                raise RefusalError(
+                    BAD, f"{name} is DICOM; copy all files of the slide into the folder of images instead"
+                )
             check_image(Path(image_filename), name)
         with clearing(image_filename), self._changing():
             existing = self.get_image_uri(name)
@@ -152,7 +145,8 @@ class TileDatastore(LocalDatastore):
             image = self._image(image_id)
             for tag in list(self._datastore.objects[image_id].labels):
                 self._keep(image_id, tag, move=True)
-            shutil.move(image, self._history("images", image.name))
+            for file in files_of(image):
+                shutil.move(file, self._history("images", file.name))
             self.refresh()
 
     def update_image_info(self, image_id: str, info: dict[str, Any]) -> None:
@@ -271,9 +265,13 @@ class TileDatastore(LocalDatastore):
     def _list_files(self, path: str, patterns: Sequence[str]) -> dict[str, str]:
         """Return the supported files of a folder: tiles and slides of images, masks and outlines of labels."""
         is_images = os.path.realpath(path) == os.path.realpath(self._datastore.image_path())
-        known = (*TILES, *SLIDES) if is_images else (*MASKS, *OUTLINES)
+        known = IMAGES if is_images else LABELS
         names = sorted(name for name in os.listdir(path) if ending_of(name, known) and not name.startswith("."))
-        return {name: name for name in names if os.path.isfile(os.path.join(path, name))}
+        files = [name for name in names if os.path.isfile(os.path.join(path, name))]
+        return {name: name for name in without_levels(Path(path), files, self._is_listed)}
+
+    def _is_listed(self, file: str) -> bool:
+        return self._to_id(file)[0] in self._datastore.objects
 
 
 def _copy_whole(source: Path, path: Path) -> None:

@@ -20,16 +20,19 @@ from shapely import box
 
 from bundle.data import picture_size, read_image, read_label
 from bundle.slides import is_slide, open_slide
+from bundle.slides.reader_openslide import DICOM_SUFFIX
 from bundle.slides.slide_detection import SCANNERS
 
 logger = logging.getLogger(__name__)
 
 TILES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 """File name extensions of images that are read as a whole."""
-SLIDES = SCANNERS
+SLIDES = (*SCANNERS, DICOM_SUFFIX)
 """File name extensions of slides only; a TIFF may be either."""
+IMAGES = (*TILES, *SLIDES)
 OUTLINES = (".xml", ".geojson", ".json")
 MASKS = (".png", ".tif", ".tiff", ".bmp")
+LABELS = (*MASKS, *OUTLINES)
 LARGEST = 8192 * 8192
 """Maximum number of pixels of an image that is read as a whole; a larger one must be a pyramidal slide."""
 TIFFS = (".tif", ".tiff")
@@ -158,15 +161,15 @@ def check_image(path: Path, name: str) -> None:
     """Check that a file is a readable image or slide; images are fully decoded.
 
     Args:
-        path: uploaded file.
+        path: file of the image.
         name: name of the image, for the message.
 
     Raises:
         RefusalError: 413 if the image is too large, 422 if it cannot be read.
     """
-    if not ending_of(path.name, TILES + SLIDES):
+    if not ending_of(path.name, IMAGES):
         kind = path.suffix or "a file without extension"
-        raise RefusalError(UNREADABLE, f"{name}: {kind} is not supported; upload {', '.join(TILES + SLIDES)}")
+        raise RefusalError(UNREADABLE, f"{name}: {kind} is not supported; upload {', '.join(IMAGES)}")
     with _naming(path, name):
         _check_tiles(path)
         if is_slide(path):
