@@ -68,12 +68,12 @@ def run_in_threads(app: FastAPI) -> None:
 
 
 def no_dicom(user: User = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))) -> None:  # noqa: B008
-    """Refuse requests of DICOM viewers.
+    """Refuse requests of DICOMweb viewers.
 
     Raises:
         RefusalError: always.
     """
-    raise RefusalError(NOT_FOUND, "this server has no DICOM images; GET /datastore/?output=all lists all images")
+    raise RefusalError(NOT_FOUND, "this server has no DICOMweb; GET /datastore/?output=all lists all images")
 
 
 def _stays(route: object) -> bool:

@@ -49,7 +49,7 @@ def check_fields(endpoint: str, values: Mapping[str, Any]) -> None:
     if output == "image" and isinstance(params, str) and params and json.loads(params).get("output") == "json":
         raise RefusalError(BAD, "output is image, but json in params, which has no file; give one of them")
     if output == "dicom_seg":
-        raise RefusalError(BAD, "there is no output dicom_seg, the images are no DICOM; give output=image or json")
+        raise RefusalError(BAD, "there is no output dicom_seg; give output=image, then run scripts/export_dicom_seg.py")
 
 
 def check_common(settings: Mapping[str, Any]) -> None:
