@@ -485,10 +485,10 @@ def test_the_papers_schedule_warms_up_from_above_zero_and_halves_every_50_epochs
 
 
 def test_the_default_schedule_falls_to_near_zero(schedule):
-    network, objective = rates(*schedule(), 30)
+    network, objective = rates(*schedule(), 40)
     assert network[0] == pytest.approx(0.001)
-    assert network[15] == pytest.approx(0.001 * 0.5**0.9)
-    assert network[29] == pytest.approx(0.001 * (1 / 30) ** 0.9)
+    assert network[20] == pytest.approx(0.001 * 0.5**0.9)
+    assert network[39] == pytest.approx(0.001 * (1 / 40) ** 0.9)
     assert objective == pytest.approx([10 * rate for rate in network])
 
 
