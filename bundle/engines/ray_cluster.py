@@ -103,7 +103,7 @@ def _client(address: str) -> Any:
             socket.create_connection((host, int(port)), CONNECTION_PATIENCE).close()
         ray.init(address, logging_level="ERROR", log_to_driver=False)
     except (OSError, RuntimeError, OverflowError, SystemExit) as error:  # Ray exits if the head does not answer
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(getattr(error, "strerror", None) or error).split())
         raise ValueError(f"no Ray cluster at {address} ({reason}); start one with: ray start --head") from error
     finally:
         signal.signal(signal.SIGTERM, before)  # Ray sets another handler

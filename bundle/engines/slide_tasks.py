@@ -51,7 +51,7 @@ def cohort(
         images: entries of the slides to predict, with the path ``image``.
         segmenter: predicts a slide in this process.
         log: records which slides are begun and done.
-        engine: ``local``, or ``ray``: each slide is a task of a Ray cluster, which builds the same config.
+        engine: ``local``, or ``ray``: each slide is a task of a Ray cluster, which builds the config that is read.
         address: of the Ray cluster, ``auto`` for that of this machine, or ``HOST:PORT``.
         jobs: slides at once on a GPU of the Ray cluster; without GPUs, on a machine.
         cpus: CPUs of a slide of the Ray cluster; ``None`` divides those of the smallest machine.
