@@ -28,7 +28,6 @@ from scripts.interruption import end_without_traceback
 
 end_without_traceback()
 
-import numpy as np
 from PIL import Image
 
 from bundle.data import load_data_list
@@ -250,13 +249,10 @@ def tile(cell: Cell, image: Path, label: Path, mask: Path, name: str, score: flo
             f"{mask} is {width} x {height} px, but its ground truth {truth.shape[1]} x {truth.shape[0]} px; "
             f"run the cell {cell.name} again with these data"
         )
-    scale = SIDE / max(truth.shape)
-    size = (max(1, round(truth.shape[0] * scale)), max(1, round(truth.shape[1] * scale)))
-    small = (drawing.resized(picture, size) * 0.85).astype(np.uint8)
-    outlined = drawing.outlined(small, drawing.resized(truth > 0, size, smooth=False), drawing.TRUTH, thick=True)
-    outlined = drawing.outlined(outlined, drawing.resized(predicted > 0, size, smooth=False), drawing.PREDICTION)
+    size = drawing.fitted(truth.shape, SIDE)
+    small, masks = drawing.resized(picture, size), [drawing.resized(mask > 0, size) for mask in (predicted, truth)]
     file = io.BytesIO()
-    Image.fromarray(outlined).save(file, "WEBP", quality=82)
+    Image.fromarray(drawing.compared(small, *masks)).save(file, "WEBP", quality=82)
     source = f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
     return {"caption": f"{name}: Dice {score:.3f}", "source": source}
 

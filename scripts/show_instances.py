@@ -153,7 +153,7 @@ def _row(tile: Tile, cell: int) -> tuple[str, list[NDArray[np.uint8]]]:
     pictures = []
     for instances in maps.values():
         colors = color_numbers(instances)
-        shown = _nearest(instances, size)
+        shown = drawing.resized(instances, size)
         drawn = small
         for number, color in enumerate(COLORS):
             glands = [gland for gland, chosen in colors.items() if chosen == number]
@@ -163,12 +163,6 @@ def _row(tile: Tile, cell: int) -> tuple[str, list[NDArray[np.uint8]]]:
         pictures.append(drawn)
     counts = ", ".join(f"{column} {len(np.unique(glands[glands > 0]))}" for column, glands in maps.items())
     return f"{name}    glands: {counts}", pictures
-
-
-def _nearest(instances: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
-    """Resize a map of instances (H, W) by nearest neighbor; the numbers may exceed 8 bits."""
-    rows, columns = ((np.arange(new) + 0.5) * side / new for new, side in zip(size, instances.shape, strict=True))
-    return instances[rows.astype(int)[:, None], columns.astype(int)[None]]
 
 
 def _upright(postprocessing: Any, record: dict[Hashable, Any]) -> NDArray[Any]:

@@ -111,7 +111,7 @@ def _tile(image: Any, label: Any, scale: tuple[list[float], ...], cell: int) -> 
     mean, deviation = (np.reshape(numbers, (3, 1, 1)) for numbers in scale)
     colors = (255.0 * (image.numpy() * deviation + mean)).round().clip(0, 255).astype(np.uint8).T
     size = (round(cell * colors.shape[0] / colors.shape[1]), cell)
-    classes = drawing.resized(label[0].numpy().T, size, smooth=False)
+    classes = drawing.resized(label[0].numpy().T, size)
     return drawing.outlined(drawing.resized(colors, size), classes, drawing.TRUTH)
 
 

@@ -5,26 +5,14 @@ It shows errors that numbers do not show: masks of another image, rotated or shi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
-from scipy import ndimage
-from skimage.segmentation import find_boundaries
 
 from bundle.handlers import drawing
-
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
-
-CONTOUR: drawing.Color = drawing.TRUTH
-RULE: drawing.Color = (224, 224, 228)
-FINER = 2
-"""Oversampling factor: contours are drawn on a larger picture, which is then resized, so that they are smooth."""
-MARGIN, GAP, HEAD, PART_HEAD, CAPTION = 20, 14, 58, 34, 40
-"""Heights and distances in px: border, between pictures, title, title of a part, two lines below a picture."""
 
 
 @dataclass(frozen=True)
@@ -79,87 +67,26 @@ def contact_sheet(
     Returns:
         The sheet, (H, W, 3) uint8.
     """
-    chosen = spread({part: len(tiles) for part, tiles in parts.items()}, rows, columns)
-    blocks = {part: _rows([parts[part][index] for index in indices], columns, cell) for part, indices in chosen.items()}
-    width = 2 * MARGIN + columns * cell + (columns - 1) * GAP
-    heights = [PART_HEAD + sum(_height(row) + CAPTION + GAP for row in block) for block in blocks.values()]
-    height = HEAD + MARGIN + sum(heights)
-    canvas = Image.new("RGB", (width, height), drawing.PAPER)
-    draw = ImageDraw.Draw(canvas)
-    _draw_title(draw, title, width)
-    top = HEAD
-    for part, block in blocks.items():
-        _draw_part(draw, part, f"{len(chosen[part])} of {len(parts[part])} images", top, width)
-        top += PART_HEAD
-        for row in block:
-            for column, (tile, picture) in enumerate(row):
-                left = MARGIN + column * (cell + GAP)
-                at = left + (cell - picture.shape[1]) // 2
-                canvas.paste(Image.fromarray(picture), (at, top))
-                # frame the picture, because empty glass is as white as the sheet
-                draw.rectangle((at - 1, top - 1, at + picture.shape[1], top + picture.shape[0]), outline=RULE)
-                _draw_caption(draw, tile, left, top + _height(row), cell)
-            top += _height(row) + CAPTION + GAP
-    return np.asarray(canvas)
+    rows_of_parts, labels = [], []
+    for part, indices in spread({part: len(tiles) for part, tiles in parts.items()}, rows, columns).items():
+        caption = f"{part}: {len(indices)} of {len(parts[part])} images"
+        for start in range(0, len(indices), columns):
+            tiles = [parts[part][index] for index in indices[start : start + columns]]
+            rows_of_parts.append((caption if start == 0 else "", [thumbnail(tile, cell) for tile in tiles]))
+            labels.append([f"{_cut(tile.name, cell)}\n{_cut(tile.detail, cell)}" for tile in tiles])
+    title = _cut(title, columns * cell // 2)
+    return drawing.sheet(title, [""] * columns, rows_of_parts, cell, (("contour of the mask", drawing.TRUTH),), labels)
 
 
-def with_contours(image: NDArray[np.uint8], label: NDArray[Any] | None, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Return the image resized to ``size`` = (height, width) px, with the contour of each object of its label."""
-    if label is None:
-        return drawing.resized(image, size)
-    fine = (size[0] * FINER, size[1] * FINER)
-    objects = np.asarray(Image.fromarray(label.astype(np.int32)).resize(fine[::-1], Image.Resampling.NEAREST))
-    picture = drawing.resized(image, fine).copy()
-    picture[ndimage.binary_dilation(find_boundaries(objects, mode="thick"))] = CONTOUR
-    return drawing.resized(picture, size)
-
-
-def _rows(tiles: Sequence[Tile], columns: int, cell: int) -> list[list[tuple[Tile, NDArray[np.uint8]]]]:
-    pictures = [(tile, _picture(tile, cell)) for tile in tiles]
-    return [pictures[start : start + columns] for start in range(0, len(pictures), columns)]
-
-
-def _picture(tile: Tile, cell: int) -> NDArray[np.uint8]:
+def thumbnail(tile: Tile, cell: int) -> NDArray[np.uint8]:
+    """Return the image with the contour of each object of its label; the longer side has ``cell`` px."""
     image, label = tile.read()
-    height, width = image.shape[:2]
-    scale = cell / max(height, width)
-    return with_contours(image, label, (max(round(height * scale), 1), max(round(width * scale), 1)))
+    size = drawing.fitted(image.shape, cell)
+    picture = drawing.resized(image, size)
+    return picture if label is None else drawing.outlined(picture, drawing.resized(label, size), drawing.TRUTH, True)
 
 
-def _height(row: Sequence[tuple[Tile, NDArray[np.uint8]]]) -> int:
-    return max(picture.shape[0] for _, picture in row)
-
-
-def _draw_title(draw: ImageDraw.ImageDraw, title: str, width: int) -> None:
-    large, small = ImageFont.load_default(size=20), ImageFont.load_default(size=13)
-    key = "contour of the mask"
-    left = width - MARGIN - draw.textlength(key, small)
-    draw.text((left, HEAD / 2), key, drawing.PALE, small, anchor="lm")
-    draw.rectangle((left - 30, HEAD / 2 - 2, left - 10, HEAD / 2 + 2), fill=CONTOUR)
-    draw.text((MARGIN, HEAD / 2), _cut(draw, title, large, left - 60), drawing.INK, large, anchor="lm")
-
-
-def _draw_part(draw: ImageDraw.ImageDraw, part: str, note: str, top: int, width: int) -> None:
-    draw.line((MARGIN, top, width - MARGIN, top), fill=RULE)
-    large, small = ImageFont.load_default(size=16), ImageFont.load_default(size=13)
-    middle = top + PART_HEAD / 2
-    draw.text((MARGIN, middle), part, drawing.INK, large, anchor="lm")
-    draw.text((MARGIN + draw.textlength(part, large) + 12, middle + 1), note, drawing.PALE, small, anchor="lm")
-
-
-def _draw_caption(draw: ImageDraw.ImageDraw, tile: Tile, left: int, top: int, cell: int) -> None:
-    name, detail = ImageFont.load_default(size=13), ImageFont.load_default(size=12)
-    draw.text((left, top + 12), _cut(draw, tile.name, name, cell), drawing.INK, name, anchor="lm")
-    draw.text((left, top + 28), _cut(draw, tile.detail, detail, cell), drawing.PALE, detail, anchor="lm")
-
-
-def _cut(draw: ImageDraw.ImageDraw, text: str, font: Font, width: float) -> str:
-    """Shorten a text to at most ``width`` px; the middle is removed first, because names differ at their ends."""
-    return next(option for option in _shorter(text) if draw.textlength(option, font) <= width or len(option) <= 4)
-
-
-def _shorter(text: str) -> Iterator[str]:
-    yield text
-    for length in range(len(text) - 4, 0, -1):
-        yield f"{text[: (length + 1) // 2]}...{text[len(text) - length // 2 :]}"
-    yield ""
+def _cut(text: str, width: int) -> str:
+    """Shorten a text to about ``width`` px; the middle is removed, because names differ at their ends."""
+    count = max(width // drawing.LETTER, 5)
+    return text if len(text) <= count else f"{text[: count // 2 - 1]}...{text[len(text) - (count - count // 2 - 2) :]}"

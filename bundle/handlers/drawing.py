@@ -1,14 +1,18 @@
-"""Drawing of montages: color maps, contours, bars and text. Pictures are (H, W, 3) uint8, RGB."""
+"""Drawing of montages with matplotlib: contours, maps, bars and sheets. Pictures are (H, W, 3) uint8, RGB."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 from skimage.segmentation import find_boundaries
 
 Color = tuple[int, int, int]
+Panel = np.ndarray | Callable[[Any], None]
+"""A picture, or a function that draws on matplotlib's ``Axes``."""
 
 TRUTH: Color = (0, 255, 80)
 """Contour of the ground truth: green, which does not occur in H&E."""
@@ -17,28 +21,29 @@ PREDICTION: Color = (255, 238, 0)
 CONTOURS: tuple[tuple[str, Color], ...] = (("truth", TRUTH), ("prediction", PREDICTION))
 """Legend of the contours."""
 INK: Color = (32, 32, 36)
-PALE: Color = (112, 112, 120)
 PAPER: Color = (255, 255, 255)
 EXPERT_COLORS: tuple[Color, ...] = ((0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167), (86, 180, 233))
 """Colors of the experts and of the classes from 1 on (color-blind safe palette of Okabe and Ito)."""
-
-DIVERGING = ((5, 48, 97), (67, 147, 195), (247, 247, 247), (214, 96, 77), (103, 0, 31))
-"""Color map from -1 (blue, outside) over 0 (white, boundary) to 1 (red, inside)."""
-SEQUENTIAL = ((0, 0, 4), (81, 18, 124), (183, 55, 121), (252, 137, 97), (252, 253, 191))
-"""Color map from 0 (black) to 1 (pale yellow)."""
-
-
-def colored(values: np.ndarray, stops: Sequence[Color], low: float, high: float) -> np.ndarray:
-    """Apply a color map to a map (H, W): ``stops`` are evenly spaced from ``low`` to ``high``, values are clipped."""
-    positions = np.linspace(low, high, len(stops))
-    channels = [np.interp(values, positions, [stop[channel] for stop in stops]) for channel in range(3)]
-    return np.stack(channels, axis=-1).round().astype(np.uint8)
+GAP, LINE, TITLE, LETTER = 8, 22, 36, 7
+"""Distance of panels and margin, height of a line of text, height of the title, and width of a letter of labels, px."""
+STYLE: dict[Any, Any] = {
+    **{"font.family": "DejaVu Sans", "font.size": 12, "text.parse_math": False, "figure.facecolor": "white"},
+    **{"text.color": "#202024", "axes.labelcolor": "#606068", "axes.edgecolor": "#d8d8dc"},
+}
+"""matplotlib's settings of a sheet; sizes are px. File names may have a ``$``, which begins a formula elsewhere."""
 
 
-def resized(picture: np.ndarray, size: tuple[int, int], smooth: bool = True) -> np.ndarray:
-    """Resize a picture (H, W, 3), or a map (H, W) of at most 256 classes, to ``size`` = (height, width) px."""
-    resampling = Image.Resampling.LANCZOS if smooth else Image.Resampling.NEAREST
-    return np.asarray(Image.fromarray(picture.astype(np.uint8)).resize(size[::-1], resampling))
+def fitted(shape: Sequence[int], side: int) -> tuple[int, int]:
+    """Return the height and width, px, of an image of a shape (H, W, ...) if its longer side has ``side`` px."""
+    height, width = (max(round(length * side / max(shape[:2])), 1) for length in shape[:2])
+    return height, width
+
+
+def resized(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize a picture (H, W, 3) smoothly, or a label map (H, W) to the nearest, to ``size`` = (height, width) px."""
+    if picture.ndim == 2:
+        return np.asarray(Image.fromarray(picture.astype(np.int32)).resize(size[::-1], Image.Resampling.NEAREST))
+    return np.asarray(Image.fromarray(picture.astype(np.uint8)).resize(size[::-1], Image.Resampling.LANCZOS))
 
 
 def outlined(picture: np.ndarray, classes: np.ndarray, color: Color, thick: bool = False) -> np.ndarray:
@@ -49,6 +54,14 @@ def outlined(picture: np.ndarray, classes: np.ndarray, color: Color, thick: bool
     outlined_picture = picture.copy()
     outlined_picture[edges] = color
     return outlined_picture
+
+
+def compared(picture: np.ndarray, predicted: np.ndarray, truth: np.ndarray | None) -> np.ndarray:
+    """Draw the contours of truth, if known, and prediction (H, W) on the picture, darkened for contrast with yellow."""
+    picture = (picture * 0.85).astype(np.uint8)
+    if truth is not None:  # wider and drawn first, so that both are visible where they agree
+        picture = outlined(picture, truth, TRUTH, thick=True)
+    return outlined(picture, predicted, PREDICTION)
 
 
 def class_color(index: int) -> Color:
@@ -65,119 +78,132 @@ def in_classes(picture: np.ndarray, predicted: np.ndarray, truth: np.ndarray | N
         truth: class indices (H, W), or ``None`` to draw no contour.
         classes: number of classes, including background.
     """
-    tinted = picture.copy()
-    for index in range(1, classes):
-        mask = predicted == index
-        tinted[mask] = (0.4 * picture[mask] + 0.6 * np.asarray(class_color(index))).round()
+    colors = np.array([class_color(index) for index in range(classes)])
+    mixed = (0.4 * picture + 0.6 * colors[predicted]).round().astype(np.uint8)
+    tinted = np.where(predicted[..., None] > 0, mixed, picture)
     if truth is not None:
         for index in range(1, classes):
-            tinted = outlined(tinted, (truth == index).astype(np.uint8), class_color(index), thick=True)
+            tinted = outlined(tinted, np.equal(truth, index), class_color(index), thick=True)
     return tinted
 
 
 def in_palette(picture: np.ndarray) -> Image.Image:
-    """Quantize a picture to 256 colors, a third of the bytes; colors of contours and bars are always kept."""
-    fixed = (TRUTH, PREDICTION, INK, PAPER, *EXPERT_COLORS)
-    full = Image.fromarray(picture)
-    palette = full.quantize(256 - len(fixed), method=Image.Quantize.MEDIANCUT)
-    colors = (palette.getpalette() or [])[: 3 * (256 - len(fixed))]
-    palette.putpalette(colors + [channel for color in fixed for channel in color])
-    return full.quantize(palette=palette, dither=Image.Dither.NONE)
+    """Quantize a picture to 256 colors, a third of the bytes; an octree keeps saturated colors of few pixels."""
+    return Image.fromarray(picture).quantize(method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
 
 
-def bars(
-    weights: Mapping[str, Sequence[float]], experts: Sequence[str], size: tuple[int, int], font_size: int = 11
-) -> np.ndarray:
+def draw_map(axes: Any, values: np.ndarray, colors: str, low: float, high: float, level: float | None = None) -> None:
+    """Draw a map (H, W) in a named color map from ``low`` to ``high``, with a contour at ``level``."""
+    axes.imshow(values, cmap=colors, vmin=low, vmax=high)
+    if level is not None and values.min() < level < values.max():
+        axes.contour(values, levels=[level], colors=[_unit(INK)], linewidths=1)
+
+
+def draw_bars(axes: Any, weights: Mapping[str, Sequence[float]], experts: Sequence[str]) -> None:
     """Draw gate weights as bars with numbers, one group per task.
 
     Args:
+        axes: matplotlib's ``Axes``.
         weights: task -> one weight in [0, 1] per expert.
         experts: names of the experts.
-        size: height and width of the picture, px.
-        font_size: height of the text, px; reduced if the groups do not fit.
     """
-    height, width = size
-    canvas = Image.new("RGB", (width, height), PAPER)
-    draw = ImageDraw.Draw(canvas)
-    rows = sum(len(values) + 1 for values in weights.values()) + 0.5 * (len(weights) - 1)
-    line = min(height / max(rows, 1.0), 1.6 * font_size)
-    font = ImageFont.load_default(size=max(min(font_size, 0.85 * line), 6))
-    name_width = max((font.getlength(name) for name in experts), default=0.0)
-    left, right = name_width + 10, width - font.getlength("0.00") - 8
-    top = (height - line * rows) / 2
-    for task, values in weights.items():
-        draw.text((left, top + line / 2), task, INK, font, anchor="lm")
-        top += line
-        for number, (expert, value) in enumerate(zip(experts, values, strict=True)):
-            middle = top + line / 2
-            end = left + (right - left) * min(max(value, 0.0), 1.0)
-            draw.text((left - 5, middle), expert, PALE, font, anchor="rm")
-            draw.rectangle((left, top + 0.15 * line, right, top + 0.85 * line), fill=(238, 238, 240))
-            draw.rectangle(
-                (left, top + 0.15 * line, max(end, left + 1), top + 0.85 * line),
-                fill=EXPERT_COLORS[number % len(EXPERT_COLORS)],
-            )
-            draw.text((width - 3, middle), f"{value:.2f}", INK, font, anchor="rm")
-            top += line
-        top += 0.5 * line
-    return np.asarray(canvas)
+    axes.set_axis_off()
+    bars = axes.inset_axes((0.27, 0, 0.6, 1), frameon=False, xlim=(0, 1), xticks=[])
+    colors = [_unit(class_color(number)) for number in range(1, len(experts) + 1)]
+    group = len(experts) + 1.5
+    size = min(11.0, 0.7 * axes.bbox.height / (group * len(weights)))
+    positions = np.concatenate([group * index + 1 + np.arange(len(experts)) for index in range(len(weights))])
+    values = np.concatenate(list(weights.values()))
+    numbers = bars.barh(positions, 1.0, color="#eeeef0")
+    bars.bar_label(numbers, [f"{value:.2f}" for value in values], padding=4, size=size)
+    bars.barh(positions, values, color=colors * len(weights))
+    for index, task in enumerate(weights):
+        bars.text(0, group * index, task, size=size, va="center")
+    bars.set_yticks(positions, list(experts) * len(weights), size=size)
+    bars.tick_params(length=0)
+    bars.set_ylim(group * len(weights) - 1, -0.5)
 
 
 def sheet(
     title: str,
     columns: Sequence[str],
-    rows: Sequence[tuple[str, Sequence[np.ndarray]]],
+    rows: Sequence[tuple[str, Sequence[Panel]]],
     cell: int,
     key: Sequence[tuple[str, Color]] = CONTOURS,
+    labels: Sequence[Sequence[str]] = (),
 ) -> np.ndarray:
-    """Arrange rows of pictures below titled columns.
+    """Arrange rows of panels below titled columns.
 
     Args:
         title: first line of the sheet.
-        columns: titles of the columns; ``sdf`` and ``boundary`` heads also get a color bar.
-        rows: captions, and pictures at most ``cell`` px wide, all of a row with equal height.
+        columns: titles of the columns, which may be empty; the first map of a column also gets a color bar.
+        rows: captions and panels; a row is as high as its highest picture.
         cell: width of a column, px.
         key: legend beside the title.
+        labels: for each row, two lines of text below each panel.
 
     Returns:
         The sheet, (H, W, 3) uint8.
     """
-    gap, caption = 8, 22
-    head = 74
-    width = gap + (cell + gap) * len(columns)
-    height = head + sum(caption + pictures[0].shape[0] + gap for _, pictures in rows)
-    canvas = Image.new("RGB", (width, height), PAPER)
-    draw = ImageDraw.Draw(canvas)
-    large, small = ImageFont.load_default(size=16), ImageFont.load_default(size=13)
-    draw.text((gap, 18), title, INK, large, anchor="lm")
-    left = gap + draw.textlength(title, large) + 28
-    for text, color in key:
-        draw.rectangle((left, 14, left + 20, 22), fill=color, outline=PALE)
-        draw.text((left + 26, 18), text, INK, small, anchor="lm")
-        left += 26 + draw.textlength(text, small) + 18
-    for number, column in enumerate(columns):
-        _column_title(draw, canvas, column, (gap + (cell + gap) * number, 48), cell)
-    top = head
-    for text, pictures in rows:
-        draw.line((gap, top, width - gap, top), fill=(216, 216, 220))
-        draw.text((gap, top + caption / 2), text, INK, small, anchor="lm")
-        top += caption
-        for number, picture in enumerate(pictures):
-            left = gap + (cell + gap) * number
-            canvas.paste(Image.fromarray(picture), (left, top))
-        top += pictures[0].shape[0] + gap
-    return np.asarray(canvas)
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+
+    heights = [max(panel.shape[0] for panel in panels if isinstance(panel, np.ndarray)) for _, panels in rows]
+    above, below = [LINE if caption else 0 for caption, _ in rows], 2 * LINE if labels else 0
+    top = TITLE + (LINE if any(columns) else 0)
+    width = GAP + (cell + GAP) * len(columns)
+    height = top + sum(heights) + sum(above) + (below + GAP) * len(rows)
+    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph .* missing from")  # letters that the font lacks are drawn as boxes
+        figure = Figure((width / 72, height / 72), dpi=72)
+        canvas = FigureCanvasAgg(figure)
+        figure.text(GAP / width, 1 - TITLE / 2 / height, _encodable(title), size=16, va="center")
+        patches = [Patch(facecolor=_unit(color), label=text) for text, color in key]
+        figure.legend(handles=patches, loc="upper right", ncols=max(len(key), 1), frameon=False)
+        for row, (caption, panels) in enumerate(rows):
+            top += above[row] + heights[row]
+            for column, panel in enumerate(panels):
+                left = GAP + (cell + GAP) * column
+                box = (left / width, 1 - top / height, cell / width, heights[row] / height)
+                axes = figure.add_axes(box, xticks=[], yticks=[], anchor="NW")
+                if callable(panel):
+                    panel(axes)
+                else:
+                    axes.imshow(panel)
+                if row == 0:
+                    _add_column_title(axes, columns[column])
+                if column == 0:
+                    _add_line(axes, caption, LINE / 2)
+                if labels:
+                    axes.set_xlabel(_encodable(labels[row][column]), loc="left", size=11, family="DejaVu Sans Mono")
+            top += below + GAP
+        canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def _column_title(draw: ImageDraw.ImageDraw, canvas: Image.Image, title: str, at: tuple[int, int], cell: int) -> None:
-    """Draw the title of a column, with a color bar for ``sdf`` and ``boundary`` heads."""
-    left, middle = at
-    font, tiny = ImageFont.load_default(size=13), ImageFont.load_default(size=11)
-    draw.text((left, middle), title, INK, font, anchor="lm")
-    if title.endswith(("sdf", "boundary")):
-        stops, low, high = (DIVERGING, -1.0, 1.0) if title.endswith("sdf") else (SEQUENTIAL, 0.0, 1.0)
-        scale = colored(np.tile(np.linspace(low, high, 80), (9, 1)), stops, low, high)
-        start = left + cell - 80 - 14
-        canvas.paste(Image.fromarray(scale), (start, middle - 4))
-        draw.text((start - 4, middle), f"{low:.0f}", PALE, tiny, anchor="rm")
-        draw.text((start + 84, middle), f"{high:.0f}", PALE, tiny, anchor="lm")
+def _add_column_title(axes: Any, title: str) -> None:
+    """Write the title of a column above the caption of its first row, with a color bar if a map is drawn there."""
+    _add_line(axes, title, 1.5 * LINE)
+    for mapped in [image for image in axes.images if image.get_array().ndim == 2]:
+        bar = axes.inset_axes((0.6, 1 + (1.5 * LINE - 8) / axes.bbox.height, 0.34, 8 / axes.bbox.height))
+        ends = (mapped.norm.vmin, mapped.norm.vmax)
+        axes.figure.colorbar(mapped, bar, orientation="horizontal", ticklocation="top", ticks=ends, format="%g")
+        bar.tick_params(length=0, pad=2, labelsize=10)
+
+
+def _add_line(axes: Any, text: str, above: float) -> None:
+    """Write a line of text ``above`` px above axes."""
+    place = {"xycoords": "axes fraction", "textcoords": "offset pixels", "va": "center"}
+    axes.annotate(_encodable(text), (0, 1), (0, above), **place)
+
+
+def _encodable(text: str) -> str:
+    """Return a text without the lone surrogates of file names that are not UTF-8, which matplotlib does not draw."""
+    return text.encode(errors="replace").decode()
+
+
+def _unit(color: Color) -> Any:
+    """Return a color as matplotlib expects it, with channels in [0, 1]."""
+    return tuple(channel / 255 for channel in color)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +16,10 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from monai.data.utils import decollate_batch
+from monai.metrics.meandice import compute_dice
 from monai.networks.utils import eval_mode
+from monai.transforms import ResizeWithPadOrCrop
 from torch import Tensor, nn
-from torch.nn import functional
 
 from bundle.handlers import drawing
 from bundle.types import BOUNDARY, EXPERTS, FUSED, GATE, IMAGE, LABEL, SDF, SEG, Heads
@@ -44,8 +48,8 @@ class ValidationMontage:
 
     Args:
         network: the bare network; without ``heads``, only its logits are shown.
-        output_dir: folder of the montages, created if missing. All are kept (about 0.5 MB each with the defaults, in
-            256 colors); the last one is also written as ``montage_latest.png``.
+        output_dir: folder of the montages, created if missing. All are kept (0.4 to 0.8 MB each with the defaults,
+            in 256 colors); the last one is also written as ``montage_latest.png``.
         mean: mean of the normalization, one number per channel, for images in [0, 1].
         std: standard deviation of the normalization.
         image_count: number of rows.
@@ -58,6 +62,9 @@ class ValidationMontage:
         cell: width of a column, px.
         width_first: whether images are (3, W, H), as from MONAI's ``PILReader``; pictures are transposed back.
         title: heading of the sheet; ``{epoch}`` as in ``name``.
+
+    Raises:
+        RuntimeError: if matplotlib is missing; it is imported when a montage is drawn.
     """
 
     def __init__(
@@ -76,6 +83,8 @@ class ValidationMontage:
         width_first: bool = True,
         title: str = "validation, epoch {epoch}",
     ) -> None:
+        if find_spec("matplotlib") is None:
+            raise RuntimeError("the montage needs matplotlib, which is missing; pip install matplotlib")
         if largest_side < multiple:
             raise ValueError(f"largest_side is {largest_side}; it must be at least {multiple} (multiple)")
         self.network = network
@@ -91,7 +100,7 @@ class ValidationMontage:
         self.largest_side = largest_side
         self.multiple = multiple
         self.cell = cell
-        self._rows: list[tuple[str, dict[str, np.ndarray]]] = []
+        self._rows: list[tuple[str, dict[str, drawing.Panel]]] = []
         self._class_key: tuple[tuple[str, drawing.Color], ...] = ()
 
     def attach(self, engine: Engine) -> None:
@@ -119,81 +128,77 @@ class ValidationMontage:
             return
         # all rows have the same columns, which depend on the network
         columns = list(self._rows[0][1])
-        rows = [(caption, [pictures[column] for column in columns]) for caption, pictures in self._rows]
+        rows = [(caption, list(panels.values())) for caption, panels in self._rows]
         title = self.title.format(epoch=engine.state.epoch)
         picture = drawing.sheet(title, columns, rows, self.cell, drawing.CONTOURS + self._class_key)
-        sheet = drawing.in_palette(picture)
+        content = io.BytesIO()
+        drawing.in_palette(picture).save(content, format="PNG", optimize=True)
         latest = re.sub(r"\{epoch[^}]*\}", "latest", self.name)
         for name in dict.fromkeys([self.name.format(epoch=engine.state.epoch), latest]):
             with atomic_path(self.output_dir / name, clean=True) as unfinished:
-                sheet.save(unfinished, format="PNG", optimize=True)
+                unfinished.write_bytes(content.getvalue())
         if self.writer is not None:
             self.writer.add_image("montage", picture, engine.state.epoch, dataformats="HWC")
         self._rows = []
 
-    def _row(self, item: Mapping[str, Any]) -> tuple[str, dict[str, np.ndarray]]:
-        """Return caption and column -> picture for one image (3, H, W) and, if known, its ``label`` (C, H', W')."""
-        image = _plain(item[IMAGE]).float()
-        label = _resized_label(image, _plain(item[LABEL])) if LABEL in item else None
-        image = self._center(image)
-        truth = None if label is None else self._center(label)[0].cpu().numpy()
+    def _row(self, item: Mapping[str, Any]) -> tuple[str, dict[str, drawing.Panel]]:
+        """Return caption and column -> panel for one image (3, H, W) and, if known, its ``label`` (C, H', W')."""
+        whole = _plain(item[IMAGE]).float()
+        image, truth = self._center(whole), None
+        if LABEL in item:
+            label = _plain(item[LABEL])
+            classes = label.argmax(dim=0) if label.shape[0] > 1 else label[0].clamp(min=0)  # -1 is unknown
+            resized = drawing.resized(classes.cpu().numpy(), (whole.shape[1], whole.shape[2]))
+            truth = self._center(torch.from_numpy(resized.copy())[None])[0].numpy()
         heads = self._predict(image)
         if self.width_first:
             image, truth = image.mT, None if truth is None else truth.T
             heads = {name: head.mT if head.ndim == 3 else head for name, head in heads.items()}
         caption = f"{_file_name(item[IMAGE], len(self._rows) + 1)}    {image.shape[2]} x {image.shape[1]} px"
         name = _best(heads, SEG)
-        predicted = heads[name].argmax(dim=0).cpu().numpy().astype(np.uint8)
+        predicted = heads[name].argmax(dim=0).cpu().numpy()
         if truth is not None:
-            caption += f"    Dice {dice(predicted > 0, truth > 0):.3f}"
+            first, second = (torch.from_numpy(mask > 0)[None, None] for mask in (predicted, truth))
+            caption += f"    Dice {compute_dice(first, second, ignore_empty=False).item():.3f}"
         photo, size = self._photo(image)
-        predicted = drawing.resized(predicted, size, smooth=False)
-        truth = None if truth is None else drawing.resized(truth, size, smooth=False)
-        pictures = {IMAGE: photo, name: _contours(photo, predicted, truth)}
-        if (classes := len(heads[name])) > 2:
-            self._class_key = tuple((f"class {k}", drawing.class_color(k)) for k in range(1, classes))
-            pictures[CLASSES] = drawing.in_classes(photo, predicted, truth, classes)
-        return caption, pictures | self._maps(heads, size)
+        predicted = drawing.resized(predicted, size)
+        truth = None if truth is None else drawing.resized(truth, size)
+        panels: dict[str, drawing.Panel] = {IMAGE: photo, name: drawing.compared(photo, predicted, truth)}
+        if (count := len(heads[name])) > 2:
+            self._class_key = tuple((f"class {k}", drawing.class_color(k)) for k in range(1, count))
+            panels[CLASSES] = drawing.in_classes(photo, predicted, truth, count)
+        return caption, panels | self._maps(heads)
 
     def _photo(self, image: Tensor) -> tuple[np.ndarray, tuple[int, int]]:
         """Return the image (3, H, W) without normalization, resized to the column, and its (height, width)."""
         values = image.cpu().numpy().transpose(1, 2, 0) * self.std + self.mean
-        scale = self.cell / max(values.shape[:2])
-        size = (max(round(values.shape[0] * scale), 1), max(round(values.shape[1] * scale), 1))
+        size = drawing.fitted(values.shape, self.cell)
         return drawing.resized((values.clip(0.0, 1.0) * 255).round().astype(np.uint8), size), size
 
-    def _maps(self, heads: Heads, size: tuple[int, int]) -> dict[str, np.ndarray]:
-        """Return column -> picture of ``size`` (height, width) for signed distance, boundary and gate weights."""
-        pictures: dict[str, np.ndarray] = {}
+    def _maps(self, heads: Heads) -> dict[str, drawing.Panel]:
+        """Return column -> panel for signed distance, boundary and gate weights."""
+        panels: dict[str, drawing.Panel] = {}
         name = _best(heads, SDF)
         if name in heads:
             distance = heads[name][0].tanh().cpu().numpy()
-            picture = drawing.resized(drawing.colored(distance, drawing.DIVERGING, -1.0, 1.0), size)
-            inside = drawing.resized((distance > 0).astype(np.uint8), size, smooth=False)
-            pictures[name] = drawing.outlined(picture, inside, drawing.INK)
+            panels[name] = partial(drawing.draw_map, values=distance, colors="RdBu_r", low=-1, high=1, level=0)
         name = _best(heads, BOUNDARY)
         if name in heads:
             logits = heads[name]
             probability = logits.softmax(dim=0)[1] if logits.shape[0] > 1 else logits[0].sigmoid()
-            picture = drawing.colored(probability.cpu().numpy(), drawing.SEQUENTIAL, 0.0, 1.0)
-            pictures[name] = drawing.resized(picture, size)
+            panels[name] = partial(drawing.draw_map, values=probability.cpu().numpy(), colors="magma", low=0, high=1)
         gates = {key.removeprefix(GATE): head.tolist() for key, head in heads.items() if key.startswith(GATE)}
         if any(len(weights) != len(self.experts) for weights in gates.values()):
             counts = {task: len(weights) for task, weights in gates.items()}
             raise ValueError(f"gates have weights of {counts} experts, but `experts` names {list(self.experts)}")
         if gates:
-            pictures[GATES] = drawing.bars(gates, self.experts, (size[0], self.cell))
-        return pictures
+            panels[GATES] = partial(drawing.draw_bars, weights=gates, experts=self.experts)
+        return panels
 
     def _center(self, maps: Tensor) -> Tensor:
         """Return the center crop of maps (C, H, W), see the class."""
-        height, width = (
-            max(min(side, self.largest_side) // self.multiple, 1) * self.multiple for side in maps.shape[1:]
-        )
-        top, left = max(maps.shape[1] - height, 0) // 2, max(maps.shape[2] - width, 0) // 2
-        maps = maps[:, top : top + height, left : left + width]
-        padding = (0, width - maps.shape[2], 0, height - maps.shape[1])
-        return functional.pad(maps.float()[None], padding, mode="replicate")[0].to(maps.dtype)
+        size = [max(min(side, self.largest_side) // self.multiple, 1) * self.multiple for side in maps.shape[1:]]
+        return _plain(ResizeWithPadOrCrop(size, mode="edge")(maps))
 
     def _predict(self, image: Tensor) -> Heads:
         """Return the maps (C, H, W) and gate weights (K) of the network for one image (3, H, W)."""
@@ -206,21 +211,6 @@ class ValidationMontage:
         return {name: head[0].float() for name, head in heads.items()}
 
 
-def _contours(photo: np.ndarray, predicted: np.ndarray, truth: np.ndarray | None) -> np.ndarray:
-    """Draw the contours of truth and prediction (H, W) on the photo (H, W, 3)."""
-    photo = (photo * 0.85).astype(np.uint8)  # slightly darker, so that yellow is visible on pale stroma
-    if truth is not None:
-        # the contour of the truth is wider and drawn first, so that both are visible where they agree
-        photo = drawing.outlined(photo, truth, drawing.TRUTH, thick=True)
-    return drawing.outlined(photo, predicted, drawing.PREDICTION)
-
-
-def dice(predicted: np.ndarray, truth: np.ndarray) -> float:
-    """Return the Dice of two bool masks (H, W), in [0, 1]; 1 if both are empty."""
-    total = int(predicted.sum()) + int(truth.sum())
-    return 2.0 * int((predicted & truth).sum()) / total if total else 1.0
-
-
 def _best(heads: Heads, task: str) -> str:
     """Return the name of the head of a task: the fused head if there is one."""
     return FUSED + task if FUSED + task in heads else task
@@ -229,15 +219,6 @@ def _best(heads: Heads, task: str) -> str:
 def _plain(value: Tensor) -> Tensor:
     """Return a tensor without MONAI's metadata."""
     return value.as_tensor() if hasattr(value, "as_tensor") else value
-
-
-def _resized_label(image: Tensor, label: Tensor) -> Tensor:
-    """Return a label (1, H', W'), or one-hot (C, H', W'), as uint8 class indices (1, H, W) of the image's size."""
-    if label.shape[0] > 1:
-        label = label.argmax(dim=0, keepdim=True)
-    if label.shape[1:] != image.shape[1:]:
-        label = functional.interpolate(label.float()[None], tuple(image.shape[1:]), mode="nearest-exact")[0]
-    return label.clamp(0, 255).to(torch.uint8)
 
 
 def _file_name(image: Tensor, number: int) -> str:

@@ -32,15 +32,13 @@ def draw_comparison(
         photo, truth = _read(entry["image"]), _read(entry["label"]) > 0
         width = width or photo.shape[1]
         size = (round(photo.shape[0] * width / photo.shape[1]), width)
-        small, small_truth = drawing.resized(photo, size), drawing.resized(truth.astype(np.uint8), size, False)
+        small, small_truth = drawing.resized(photo, size), drawing.resized(truth, size)
         pictures, scores = [small], []
         for method, folder in masks.items():
             predicted = _read(folder / f"{name}_mask.png") > 0
             overlap = 2 * (predicted & truth).sum() / max(predicted.sum() + truth.sum(), 1)
             scores.append(f"{method} {overlap:.3f}")
-            outlined = drawing.outlined((small * 0.85).astype(np.uint8), small_truth, drawing.TRUTH, thick=True)
-            small_mask = drawing.resized(predicted.astype(np.uint8), size, False)
-            pictures.append(drawing.outlined(outlined, small_mask, drawing.PREDICTION))
+            pictures.append(drawing.compared(small, drawing.resized(predicted, size), small_truth))
         rows.append((f"{name}    Dice: {', '.join(scores)}", pictures))
     sheet = drawing.sheet("test tiles", ("image", *masks), rows, width or 0)
     drawing.in_palette(sheet).save(path, optimize=True)

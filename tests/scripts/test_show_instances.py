@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from bundle.handlers import drawing
 from bundle.networks import SemiMoE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,11 +59,11 @@ def test_touching_glands_are_told_and_colored_apart(program):
     assert program.color_numbers(np.zeros((3, 3), int)) == {}
 
 
-def test_many_glands_keep_their_numbers_when_made_small(program):
+def test_many_glands_keep_their_numbers_when_made_small():
     glands = np.arange(1, 401).reshape(20, 20)
-    assert program._nearest(glands, (40, 10)).shape == (40, 10)
-    assert program._nearest(glands, (40, 20)).max() == 400
-    np.testing.assert_array_equal(program._nearest(glands, (20, 20)), glands)
+    assert drawing.resized(glands, (40, 10)).shape == (40, 10)
+    assert drawing.resized(glands, (40, 20)).max() == 400
+    np.testing.assert_array_equal(drawing.resized(glands, (20, 20)), glands)
 
 
 def test_what_is_wrong_is_the_last_line(program, arguments, tmp_path, capsys):

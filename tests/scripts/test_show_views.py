@@ -36,10 +36,10 @@ def test_it_draws_each_tile_and_its_views_the_same_for_a_seed(program, arguments
         assert str(picture) in capsys.readouterr().out
         with Image.open(picture) as opened:
             drawn.append(np.asarray(opened.convert("RGB")))
-    assert drawn[0].shape == (74 + 2 * (22 + 40 + 8), 4 * (40 + 8) + 8, 3)
+    assert drawn[0].shape == (58 + 2 * (22 + 40 + 8), 4 * (40 + 8) + 8, 3)
     np.testing.assert_array_equal(drawn[0], drawn[1])
     assert (drawn[0] != drawn[2]).any()
-    cells = [drawn[0][96:136, left : left + 40] for left in range(8, 4 * 48, 48)]
+    cells = [drawn[0][80:120, left : left + 40] for left in range(8, 4 * 48, 48)]
     assert all((cells[0] != cell).any() for cell in cells[1:])
 
 

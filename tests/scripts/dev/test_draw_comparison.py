@@ -26,7 +26,7 @@ def test_masks_are_drawn_beside_the_image(
     with Image.open(picture) as drawn:
         width, height = drawn.size
     assert width == 8 + 2 * (96 + 8)
-    assert height == 74 + 2 * (22 + 72 + 8), "two of three tiles of 48 x 64 px"
+    assert height == 58 + 2 * (22 + 72 + 8), "two of three tiles of 48 x 64 px"
     assert program.main([*arguments, "--masks", f"none={tmp_path / 'none'}", "--picture", str(tmp_path / "b.png")]) == 1
     assert "_mask.png" in capsys.readouterr().err
     assert not (tmp_path / "b.png").exists()
