@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
+from ignite import distributed as idist
 from monai.bundle import ConfigParser
 
 from bundle.engines.component_definitions import current_parser
@@ -62,7 +63,11 @@ def cohort(
     if engine not in ENGINES:
         raise ValueError(f"engine is {engine!r}; choose from {', '.join(ENGINES)}")
     check_address(address)
-    if engine == "local" or not images:
+    if engine == "local":
+        return Cohort(images, segmenter)
+    if idist.get_world_size() > 1:
+        raise ValueError("--engine ray distributes the slides itself; start one process, without torchrun")
+    if not images:
         return Cohort(images, segmenter)
     config = task_config(current_parser(), log.folder)
     return Cohort(RaySlides(images, log, config, connect_cluster(address, None, jobs, cpus)), _finished)

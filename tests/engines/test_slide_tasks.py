@@ -125,6 +125,12 @@ def test_a_wrong_engine_is_refused(tmp_path, settings, fault):
         cohort([{IMAGE: "a.tif"}], print, log, **settings)
 
 
+def test_ray_is_refused_in_one_of_several_processes(tmp_path, monkeypatch):
+    monkeypatch.setattr("ignite.distributed.get_world_size", lambda: 2)
+    with pytest.raises(ValueError, match="start one process, without torchrun"):
+        cohort([], print, InferenceLog(tmp_path, tmp_path / "model.pt", {}), engine="ray")
+
+
 @pytest.fixture
 def parser(repository_root, tmp_path, monkeypatch) -> ConfigParser:
     """The configs of slides with relative folders, and a slide."""
