@@ -55,7 +55,7 @@ LONGEST = (
         "methods/test_every_method",
         "test_bad_input",
         "export/test_onnx",
-        "engines/test_resume",
+        "engines/test_resume_checkpoint",
         "test_resume",
     ),
     *("test_bundle", "scripts/test_benchmark", "scripts/test_simulate_labeling", "scripts/test_check_config"),

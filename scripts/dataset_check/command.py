@@ -38,7 +38,7 @@ def run_check(options: argparse.Namespace) -> None:
 
     from bundle.data.lists import PARTS
     from bundle.handlers.contact_sheet import Tile, contact_sheet
-    from scripts.dataset_check.checks import check_list
+    from scripts.dataset_check.checked_list import check_list
     from scripts.dataset_check.findings import find_faults
     from scripts.dataset_check.pictures import to_show
     from scripts.dataset_check.report import as_data, table, verdict

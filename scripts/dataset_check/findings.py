@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from bundle.data.image_io.raw_pixels import UPRIGHT
 from bundle.data.lists import MPP, PARTS
 from bundle.data.message_text import join_names, pluralize
-from scripts.dataset_check.checks import BAD_ENTRY, BAD_VALUE, OUTSIDE, CheckedEntry, CheckedList, Finding
+from scripts.dataset_check.checked_list import BAD_ENTRY, BAD_VALUE, OUTSIDE, CheckedEntry, CheckedList, Finding
 from scripts.dataset_check.files import MISSING, SPECK, UNREADABLE, WRONG_VALUES, FileFacts, LabelFacts
 from scripts.dataset_check.leakage import find_overlaps
 

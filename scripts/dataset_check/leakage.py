@@ -8,7 +8,7 @@ from itertools import combinations
 from bundle.data.leakage import LEARNED, PATIENT
 from bundle.data.lists import PARTS
 from bundle.data.message_text import join_names, pluralize
-from scripts.dataset_check.checks import CheckedEntry, CheckedList, Finding
+from scripts.dataset_check.checked_list import CheckedEntry, CheckedList, Finding
 
 ADVICE = "remove them from one of the two"
 

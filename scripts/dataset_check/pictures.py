@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bundle.data.image_io.pictures import read_image, read_label
 from bundle.data.message_text import pluralize
-from scripts.dataset_check.checks import CheckedEntry, CheckedList
+from scripts.dataset_check.checked_list import CheckedEntry, CheckedList
 from scripts.dataset_check.findings import is_numbered
 
 Reader = Callable[[], tuple[NDArray[Any], NDArray[Any] | None]]

@@ -12,7 +12,7 @@ from typing import Any
 from bundle.data.leakage import PATIENT
 from bundle.data.lists import MPP, PARTS
 from bundle.data.message_text import pluralize
-from scripts.dataset_check.checks import CheckedEntry, CheckedList, Finding
+from scripts.dataset_check.checked_list import CheckedEntry, CheckedList, Finding
 from scripts.dataset_check.findings import is_numbered
 
 LINE_WIDTH, NAME_WIDTH, COLUMN_WIDTH = 100, 24, 15

@@ -21,7 +21,7 @@ import numpy as np
 
 from bundle.data.phantom import draw_tile
 from scripts.data_preparation.folder_writer import save_image, save_label, write_lists
-from scripts.dataset_check.checks import check_list
+from scripts.dataset_check.checked_list import check_list
 from scripts.dataset_check.findings import find_faults
 from scripts.dataset_check.report import table
 

@@ -25,7 +25,7 @@ LARGEST = 25 * 10**6
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program. Exit codes: 0 success, 1 error, 2 invalid command line."""
     from bundle.engines import save_whole
-    from bundle.engines.checkpoint import read_saved
+    from bundle.engines.model_file import read_saved
     from bundle.engines.model_json_reader import NAME
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -14,8 +14,8 @@ from ignite.engine import Engine, Events
 from monai.bundle import ConfigParser
 
 from bundle.engines import ModelCheckpointLoader, ModelDescription, SaveScores, trained_model
-from bundle.engines.checkpoint import save_model
 from bundle.engines.component_definitions import plain_definition
+from bundle.engines.model_file import save_model
 from bundle.engines.model_json_reader import read_description
 from bundle.networks import EfficientNetLite, Peers, UNet
 

@@ -25,7 +25,7 @@ from bundle.engines.error_summary import sentence
 from bundle.engines.finished_images import read_journals
 from bundle.engines.model_json_reader import Builder, trained_model
 from bundle.slides import open_slide
-from scripts.dataset_check.checks import check_list
+from scripts.dataset_check.checked_list import check_list
 from scripts.dataset_check.findings import find_faults
 from scripts.label_app.lib.annotation import read_annotations
 from tests.faults.damage import MARKER, Case, resume_items

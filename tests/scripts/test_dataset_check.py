@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from scripts.data_preparation.glas import prepare_glas
-from scripts.dataset_check.checks import CheckedEntry, CheckedList, Finding, check_list
+from scripts.dataset_check.checked_list import CheckedEntry, CheckedList, Finding, check_list
 from scripts.dataset_check.files import SPECK, ImageFacts, inspect_image, inspect_label
 from scripts.dataset_check.findings import find_faults
 from scripts.dataset_check.pictures import to_show
@@ -425,8 +425,8 @@ def test_an_interrupt_does_not_wait_for_remaining_files(
             stopped.set()
             super().shutdown(wait)
 
-    monkeypatch.setattr("scripts.dataset_check.checks.inspect_image", slow)
-    monkeypatch.setattr("scripts.dataset_check.checks.ThreadPoolExecutor", Pool)
+    monkeypatch.setattr("scripts.dataset_check.checked_list.inspect_image", slow)
+    monkeypatch.setattr("scripts.dataset_check.checked_list.ThreadPoolExecutor", Pool)
     with pytest.raises(KeyboardInterrupt):
         check(tmp_path, parts, workers=1, progress=stop)
     assert 1 <= len(opened) <= 2 < sum(COUNTS.values())

@@ -16,7 +16,7 @@ from monai.engines import SupervisedEvaluator
 from torch import Tensor, nn
 
 from bundle.engines import BestModel, LastModel, ModelCheckpointLoader, save_whole
-from bundle.engines.checkpoint import weights_of
+from bundle.engines.model_file import weights_of
 from bundle.networks import UNet
 
 

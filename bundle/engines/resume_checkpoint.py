@@ -18,8 +18,8 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from bundle.engines.checkpoint import differences, is_count, is_number, read_saved
 from bundle.engines.file_writers import check_writable, save_whole
+from bundle.engines.model_file import differences, is_count, is_number, read_saved
 from bundle.utils import remove_partials
 
 logger = logging.getLogger(__name__)
