@@ -101,7 +101,7 @@ def test_a_sheet_is_drawn_of_what_can_be_read(program: ModuleType, data: Path) -
     with Image.open(sheet) as picture:
         picture.load()
         assert picture.format == "PNG"
-        assert picture.width == 1550
+        assert picture.width == 8 + 6 * (240 + 8)
     assert sorted(file.name for file in data.parent.iterdir()) == ["data", "sheet.png"]
 
 
