@@ -1,4 +1,8 @@
-"""Child processes with log files: start, wait, stop, and measurement of time and memory."""
+"""Child processes with log files: start, wait, stop, and measurement of time and memory.
+
+``concurrent.futures`` does not end running processes with their own children, and psutil knows no peak memory of a
+process that has ended, so this is written with ``subprocess`` and ``os.wait4``.
+"""
 
 from __future__ import annotations
 
