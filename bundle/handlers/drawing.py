@@ -195,8 +195,8 @@ def _add_column_title(axes: Any, title: str) -> None:
 
 def _add_line(axes: Any, text: str, above: float) -> None:
     """Write a line of text ``above`` px above axes."""
-    place = {"xycoords": "axes fraction", "textcoords": "offset pixels", "va": "center"}
-    axes.annotate(_encodable(text), (0, 1), (0, above), **place)
+    position = {"xycoords": "axes fraction", "textcoords": "offset pixels", "va": "center"}
+    axes.annotate(_encodable(text), (0, 1), (0, above), **position)
 
 
 def _encodable(text: str) -> str:

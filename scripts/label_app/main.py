@@ -213,7 +213,7 @@ class SemiMoELabel(MONAILabelApp):
         if not validate:
             self.model_folder.folder.mkdir(parents=True, exist_ok=True)
             self.model_folder.keep()
-        elif self.model_folder.current.is_file() and not self.model_folder.place.is_file():
+        elif self.model_folder.current.is_file() and not self.model_folder.trained.is_file():
             self.model_folder.take(self.model_folder.shipped)
         return self._task.get_path(validate)
 

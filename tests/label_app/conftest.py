@@ -1,4 +1,4 @@
-"""What tests of MONAI Label share: tiles, folders of them, and real servers on this machine."""
+"""Shared fixtures of the tests of MONAI Label: tiles, folders of tiles, and real servers on this machine."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ ALLOWED = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """These warnings are no errors in the tests of this folder."""
+    """Do not treat these warnings as errors in the tests of this folder."""
     for item in items:
         if item.path.is_relative_to(Path(__file__).parent):
             for line in ALLOWED:
@@ -65,7 +65,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @dataclass(frozen=True)
 class Server:
-    """A server that runs: its address, its process, and the file of what it says."""
+    """A running server: its address, its process, and its log file."""
 
     url: str
     process: subprocess.Popen[bytes]
@@ -73,11 +73,11 @@ class Server:
 
     @property
     def said(self) -> str:
-        """What it said so far."""
+        """Return its log so far."""
         return self.log.read_text(encoding="utf-8", errors="replace")
 
     def stop(self) -> None:
-        """End it, and the trainings that it started."""
+        """Stop it and the trainings that it started."""
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(30)
@@ -99,7 +99,7 @@ def tiles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Pat
 def make_studies(
     tiles: Mapping[str, tuple[Path, Path]], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., Path]:
-    """Makes a new folder of images, as a server is pointed at, of the tiles with these names, or of all."""
+    """Return a function that creates a folder of images for a server, with the tiles of these names, or all."""
 
     def make(*names: str) -> Path:
         studies = tmp_path_factory.mktemp("studies")
@@ -112,13 +112,13 @@ def make_studies(
 
 @pytest.fixture(scope="session")
 def studies(make_studies: Callable[..., Path]) -> Path:
-    """A folder of all tiles, to be read only: a server that takes labels wants one of its own, of `make_studies`."""
+    """A folder of all tiles that tests only read; for a server that receives labels, use `make_studies`."""
     return make_studies()
 
 
 @pytest.fixture(scope="session")
 def free_port() -> Iterator[Callable[[], int]]:
-    """Finds a port of this machine that nobody listens on, for a server that is about to start."""
+    """Return a function that finds a free port of this machine."""
     with ExitStack() as held:
 
         def find() -> int:
@@ -136,7 +136,7 @@ def free_port() -> Iterator[Callable[[], int]]:
 
 @pytest.fixture(scope="session")
 def label_environment(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, str]]:
-    """Environment of a process of MONAI Label: on the CPU, offline, its sessions and uploads in temporary folders."""
+    """Environment of a process of MONAI Label: on the CPU, offline, with sessions and uploads in temporary folders."""
 
     def make(changes: Mapping[str, str] | None = None) -> dict[str, str]:
         paths = {
@@ -154,7 +154,7 @@ def start_server(
     label_environment: Callable[..., dict[str, str]],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Callable[..., Server]]:
-    """Starts ``monailabel start_server`` and waits until it answers; all end with the tests of the file.
+    """Return a function that starts ``monailabel start_server``; all servers end with the tests of the file.
 
     Other programs that take its options can be given: ``program=[sys.executable, "start.py"]``.
     """
@@ -188,7 +188,7 @@ def start_server(
 
 
 def wait_for(server: Server) -> None:
-    """Until the server answers ``GET /info/``; a failure shows what it said."""
+    """Wait until the server responds to ``GET /info/``; a failure shows its log."""
     import requests
 
     end = time.monotonic() + DEADLINE
@@ -206,7 +206,7 @@ def wait_for(server: Server) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
-    """Shows what the servers of a test's fixtures said, where the test fails."""
+    """Add the logs of a failed test's servers to its report."""
     report = yield
     if report.failed:
         for name, value in getattr(item, "funcargs", {}).items():

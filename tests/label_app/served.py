@@ -1,4 +1,4 @@
-"""Fixtures of the tests that ask a real server of our app; a file takes them by ``pytest_plugins``."""
+"""Fixtures of tests with a real server of our app; a test file loads them by ``pytest_plugins``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WAIT = 300
 
 @pytest.fixture(scope="session")
 def tiny_bundle(repository_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the bundle with a network of seconds, and random weights."""
+    """A copy of the bundle with a tiny network and random weights."""
     from bundle.networks import SemiMoE
 
     root = tmp_path_factory.mktemp("bundle")
@@ -48,7 +48,7 @@ def program(repository_root: Path) -> list[str]:
 
 @pytest.fixture
 def make_app(tiny_bundle: Path, program: list[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    """Makes the app of a folder of images, in this process and without a server."""
+    """Return a function that creates the app for a folder of images, in this process and without a server."""
     from monailabel.config import settings
     from monailabel.interfaces.utils.app import get_class_of_subclass_from_file
 
@@ -66,7 +66,7 @@ def make_app(tiny_bundle: Path, program: list[str], monkeypatch: pytest.MonkeyPa
 
 @pytest.fixture(scope="module")
 def serve(start_server: Callable[..., Any], tiny_bundle: Path, program: list[str]) -> Callable[..., Any]:
-    """Starts our app on a folder of images, with the bundle of seconds."""
+    """Return a function that starts our app on a folder of images, with the tiny bundle."""
 
     def start(studies: Path, env: Mapping[str, str] | None = None, **conf: Any) -> Any:
         return start_server(None, studies, {"bundle": tiny_bundle, **conf}, env=env, program=program)
@@ -89,7 +89,7 @@ def slide_file(tiles: Mapping[str, tuple[Path, Path]], tmp_path_factory: pytest.
 
 @pytest.fixture(scope="module")
 def connect() -> Iterator[Callable[[str], Callable[..., Any]]]:
-    """Makes of a server's address what asks it: ``ask(METHOD, PATH, STATUS)`` and what `requests` takes.
+    """Return a function that sends requests: ``ask(METHOD, PATH, STATUS)`` with the arguments of `requests`.
 
     The answer must have the status, 200 if none is given; ``status=None`` takes any.
     """
@@ -111,7 +111,7 @@ def connect() -> Iterator[Callable[[str], Callable[..., Any]]]:
 
 @pytest.fixture(scope="session")
 def declared() -> Callable[..., bytes]:
-    """Writes a tiled TIFF that declares other numbers than it has: ``ImageWidth``, ``TileWidth`` and so on."""
+    """Return a function that writes a tiled TIFF with wrong values of ``ImageWidth``, ``TileWidth`` and so on."""
 
     def write(path: Path, **changes: int) -> bytes:
         pixels = np.full((64, 64, 3), 200, np.uint8)

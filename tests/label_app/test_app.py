@@ -1,4 +1,4 @@
-"""The app inside this process: answers in all formats, labels, next images, training and its refusals."""
+"""The app in this process: predictions in all formats, labels, next images, and trainings."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def client(studies: Path, repository_root: Path) -> Iterator[Any]:
 def bundle_masks(
     studies: Path, repository_root: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, np.ndarray]:
-    """Masks (H, W) that the bundle's own inference gives."""
+    """Masks (H, W) of the bundle's own inference."""
     output, path = tmp_path_factory.mktemp("inference"), list(sys.path)
     monai.bundle.run(
         "inference",

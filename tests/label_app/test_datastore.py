@@ -116,7 +116,7 @@ def test_tags_cannot_leave_the_folder(store: TileDatastore, tmp_path: Path, tag:
 
 
 def bomb(path: Path) -> Path:
-    """A PNG of a few kB that says it has 40,000 x 40,000 px."""
+    """A PNG of a few kB that declares 40,000 x 40,000 px."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

@@ -1,4 +1,4 @@
-"""The label server under many requests: at once, cut off, of wrong types, and with paths in every parameter."""
+"""The label server under many requests: simultaneous, cut off, of wrong types, and with paths in every parameter."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ Ask = Callable[..., Any]
 
 @pytest.fixture(scope="module")
 def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the images in ``studies``, received files in ``received``, and a picture that is nobody's."""
+    """A folder with the images in ``studies``, uploads in ``received``, and a picture outside both."""
     folder = tmp_path_factory.mktemp("place")
     for name in ("studies", "received"):
         (folder / name).mkdir()
@@ -63,7 +63,7 @@ def server(serve: Callable[..., Any], studies: Path) -> Any:
 
 @pytest.fixture(scope="module")
 def ask(server: Any, connect: Callable[..., Any]) -> Ask:
-    """Sends a request; any status will do."""
+    """Return a function that sends a request and accepts any status."""
     ask = connect(server.url)
     return lambda method, path, **arguments: ask(method, path, None, **arguments)
 
@@ -81,14 +81,14 @@ def routes(ask: Ask) -> Iterator[tuple[str, str, list[str]]]:
 
 
 def refused(response: Any, folder: Path) -> None:
-    """A server error, or a path of the server in an answer, is a fault."""
+    """Check that a response is no server error and contains no path of the server."""
     assert response.status_code < 500, (response.request.method, response.request.url[:200], response.text[:300])
     assert str(folder) not in response.text
     assert "Traceback" not in response.text
 
 
 def changed(folder: Path, before: dict[str, bytes]) -> list[str]:
-    """Return the files that are not as before; what was received is removed a moment after the answer."""
+    """Return the changed files; uploads are removed a moment after the response."""
     end = time.monotonic() + 10
     while True:
         after = files_of(folder)
@@ -157,7 +157,7 @@ def test_uploads_that_are_cut_off(ask: Ask, server: Any, studies: Path) -> None:
 
 
 def test_forty_requests_at_once(ask: Ask, server: Any, studies: Path, connect: Callable[..., Any]) -> None:
-    """Predictions are those of single requests, and every upload is there afterwards."""
+    """Predictions equal those of single requests, and every upload is stored."""
     expected = [ask("POST", f"/infer/{MODEL}?image=tile_{number}&output=image").content for number in range(8)]
 
     def request(number: int) -> None:

@@ -36,7 +36,7 @@ def label(app: Any, tiles: Mapping[str, tuple[Path, Path]], name: str, folder: P
 
 
 def suggest(app: Any) -> dict[str, Any]:
-    """The next image, noted as suggested as MONAI Label does."""
+    """Return the next image and record it as suggested, as MONAI Label does."""
     sample = app.next_sample(dict(DIVERSE))
     app.datastore().update_image_info(sample["id"], {"strategy": {"diverse": {"ts": 4102444800}}})
     return sample

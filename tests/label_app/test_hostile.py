@@ -1,4 +1,4 @@
-"""Requests that mean harm: none reads, writes, runs or fills what it should not, and the server answers after it."""
+"""Malicious requests: none reads, writes or runs anything forbidden, and the server still responds afterwards."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def picture(value: int = 200) -> bytes:
 
 
 def bomb() -> bytes:
-    """A PNG of some kB that says it has 40,000 x 40,000 px."""
+    """A PNG of a few kB that declares 40,000 x 40,000 px."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -61,7 +61,7 @@ def bomb() -> bytes:
 
 @pytest.fixture(scope="module")
 def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the images in ``studies``, received files in ``received``, and a picture that is nobody's."""
+    """A folder with the images in ``studies``, uploads in ``received``, and a picture outside both."""
     folder = tmp_path_factory.mktemp("place")
     for name in ("studies", "received"):
         (folder / name).mkdir()
@@ -72,7 +72,7 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(serve: Callable[..., Any], studies: Path, slide_file: Path) -> Any:
-    """A server that asks nobody who he is, as on a machine of one's own."""
+    """A server without authentication, as on a personal machine."""
     shutil.copy(slide_file, studies / "studies" / "slide.tif")
     env = {"TMPDIR": str(studies / "received"), "MONAI_LABEL_AUTO_UPDATE_SCORING": "false"}
     return serve(studies / "studies", env, max_upload_mib=UPLOAD_MIB)
@@ -80,13 +80,13 @@ def server(serve: Callable[..., Any], studies: Path, slide_file: Path) -> Any:
 
 @pytest.fixture(scope="module")
 def ask(server: Any, connect: Callable[..., Any]) -> Ask:
-    """Sends a request; any status will do."""
+    """Return a function that sends a request and accepts any status."""
     ask = connect(server.url)
     return lambda method, path, **arguments: ask(method, path, None, **arguments)
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
-    """All files but those that begin with a point, and the index of images, in which times change."""
+    """Return all files except hidden ones and the index of images, which holds times."""
     result = {}
     for path in sorted(folder.rglob("[!.]*")):
         if path.is_file() and path.name != "datastore_v2.json":
@@ -96,7 +96,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 
 def stays(folder: Path, before: dict[str, bytes]) -> bool:
-    """Whether all files are as before; what was received is removed a moment after the answer."""
+    """Return whether all files are unchanged; uploads are removed a moment after the response."""
     # An answer to the request before may not have been removed yet when it was looked.
     expected = {name: content for name, content in before.items() if not name.startswith("received/answer_")}
     end = time.monotonic() + 10
@@ -106,7 +106,7 @@ def stays(folder: Path, before: dict[str, bytes]) -> bool:
 
 
 def peak(server: Any) -> int:
-    """Most memory that a server had so far, bytes; what it has now, where the system does not tell."""
+    """Return the peak memory of a server in bytes, or its present memory where the system does not report the peak."""
     status = Path(f"/proc/{server.process.pid}/status")
     if not status.is_file():
         return int(psutil.Process(server.process.pid).memory_info().rss)
@@ -175,7 +175,7 @@ def test_sessions_are_off(ask: Ask) -> None:
 
 
 def test_no_request_says_where_new_processes_look_for_code(ask: Ask, studies: Path, tiny_bundle: Path) -> None:
-    """MONAI Label puts ``bundle_path`` on the path of Python, and a picture may be an archive of modules too."""
+    """MONAI Label adds ``bundle_path`` to the search path of Python; a picture can be an archive of modules."""
     body = {"bundle_path": str(studies / "studies" / "one.png")}
     for path in (f"/train/{MODEL}", f"/batch/infer/{MODEL}", "/scoring/disagreement"):
         for model in ("other", [MODEL]):
@@ -193,7 +193,7 @@ def test_the_bundles_own_model_stays(ask: Ask, tiny_bundle: Path) -> None:
 
 
 class Harmful:
-    """What leaves a trace where it is unpickled."""
+    """An object that leaves a trace when it is unpickled."""
 
     def __init__(self, trace: Path) -> None:
         self.trace = trace
@@ -445,7 +445,7 @@ def test_a_label_that_crosses_itself_everywhere_is_refused_at_once(ask: Ask) -> 
 
 
 def test_only_names_of_this_machine_are_served(ask: Ask, server: Any) -> None:
-    """A page of evil.example whose name leads to 127.0.0.1 has that name as host and as origin."""
+    """DNS rebinding: requests of a page of evil.example have this name as host and origin."""
     port = server.url.rpartition(":")[2]
     for host in ("localhost", "127.0.0.1", "127.0.0.2", "[::1]", "LOCALHOST."):
         assert ask("GET", "/info/", headers={"Host": f"{host}:{port}"}).status_code == 200, host

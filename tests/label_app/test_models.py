@@ -33,8 +33,8 @@ def test_the_shipped_model_serves_until_one_is_taken_and_is_never_touched(folder
     assert not folder.folder.exists()
     assert folder.names() == [MODEL]
     assert folder.take(trained(tmp_path, b"first")) is None
-    assert folder.current == folder.place
-    assert folder.place.read_bytes() == b"first"
+    assert folder.current == folder.trained
+    assert folder.trained.read_bytes() == b"first"
     assert folder.shipped.read_bytes() == b"shipped"
 
 
@@ -80,7 +80,7 @@ def test_a_kill_leaves_no_model_with_the_description_of_another(
     with pytest.raises(KeyboardInterrupt) if last < 5 else contextlib.nullcontext():
         folder.take(trained(tmp_path, b"second"))
     if position.is_file():
-        assert position.read_bytes() == folder.place.read_bytes()
+        assert position.read_bytes() == folder.trained.read_bytes()
     described = [path.read_text(encoding="utf-8") for path in folder.folder.glob("*.json")]
     assert "first" in described
     assert (last == 5) is ("second" in described)

@@ -1,4 +1,4 @@
-"""The labeling page: its build, its requests, and people who work with it in Chromium, on a real server."""
+"""The labeling page: its build, its requests, and its use in Chromium with a real server."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ Studies = Callable[..., Path]
 
 
 def test_the_committed_build_is_that_of_the_sources() -> None:
-    """`make label-page` was run after the last change."""
+    """The committed build is that of the present sources (`make label-page`)."""
     sources = [*(f"src/{path.name}" for path in (PAGE / "src").iterdir()), "package-lock.json", "build.mjs"]
     digest = hashlib.sha256(b"".join((PAGE / name).read_bytes() for name in sorted(sources))).hexdigest()
     assert f"Sources: {digest} " in (PAGE / "dist" / "page.js").read_text(encoding="utf-8")[:200]
@@ -78,7 +78,7 @@ def studies(make_studies: Studies, slide_file: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def eager_bundle(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The bundle of seconds with a model that takes everything for gland: there is always an outline to correct."""
+    """The tiny bundle with a model that predicts gland everywhere, so that there is always an outline to correct."""
     root = tmp_path_factory.mktemp("eager") / "bundle"
     shutil.copytree(tiny_bundle, root)
     path = root / "models" / "model.pt"
@@ -90,7 +90,7 @@ def eager_bundle(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture(scope="module")
 def start(start_server: Callable[..., Any], eager_bundle: Path, program: list[str]) -> Callable[..., Any]:
-    """Starts the app on a folder, at a port if one is given."""
+    """Return a function that starts the app on a folder, optionally at a given port."""
     pytest.importorskip("monailabel", reason="MONAI Label is not installed here: make test-label")
     return lambda folder, port=None: start_server(None, folder, {"bundle": eager_bundle}, program=program, port=port)
 
@@ -217,7 +217,7 @@ def browser() -> Iterator[Any]:
 
 
 class Person:
-    """Somebody with a browser of their own, who has the page open; errors of the page fail the test."""
+    """A user with the page open in a separate browser; errors of the page fail the test."""
 
     def __init__(self, browser: Any, url: str, **settings: Any) -> None:
         self.context = browser.new_context(**{"viewport": DESKTOP, **settings})
@@ -237,7 +237,7 @@ class Person:
         return self
 
     def _hear(self, message: Any) -> None:
-        """Note an error that the page reports; that a request fails is no error of the page."""
+        """Record an error that the page reports; a failed request is not one."""
         if message.type == "error" and not message.text.startswith("Failed to load resource"):
             self.errors.append(message.text)
 
@@ -252,7 +252,7 @@ class Person:
         )
 
     def says(self, part: str, where: str = "#message") -> str:
-        """Wait until the page says this, and return all of the text."""
+        """Wait until the page shows this text, and return its whole text."""
         self.page.wait_for_function(
             "([where, part]) => document.querySelector(where).textContent.includes(part)", arg=[where, part]
         )
@@ -275,7 +275,7 @@ class Person:
         self.page.mouse.up()
 
     def places(self, points: np.ndarray, size: tuple[int, int]) -> list[list[float]]:
-        """Where points of an image lie in the window."""
+        """Return the positions of image points in the window."""
         self.press("0")
         time.sleep(0.5)  # the image glides to its place
         box = self.page.locator("#viewer").bounding_box()
@@ -304,7 +304,7 @@ class Person:
 
 @pytest.fixture
 def person(browser: Any) -> Iterator[Callable[..., Person]]:
-    """Opens the page of a server in a new browser."""
+    """Return a function that opens the page of a server in a new browser."""
     people: list[Person] = []
 
     def enter(server: Any, image: str, **settings: Any) -> Person:

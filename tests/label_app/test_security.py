@@ -1,4 +1,4 @@
-"""Who may ask the server: this machine alone, or who has a token of the realm."""
+"""Access to the label server: only this machine, or requests with a token of the realm."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def keys() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def realm(keys: dict[str, Any]) -> Iterator[str]:
-    """Address of what stands for a realm of Keycloak: it tells its public key."""
+    """Address of a stand-in for a Keycloak realm, which serves its public key."""
     form = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     public = base64.b64encode(keys["realm"].public_key().public_bytes(*form)).decode()
 
@@ -92,7 +92,7 @@ def guarded(
     label_environment: Callable[..., dict[str, str]],
     connect: Callable[[str], Ask],
 ) -> Iterator[tuple[Ask, int]]:
-    """A server that asks for tokens, started without a host; and its process."""
+    """A server that requires tokens, started without a host, and its process."""
     folder, port = tmp_path_factory.mktemp("guarded"), free_port()
     (folder / "one.png").write_bytes(picture())
     env = label_environment({"MONAI_LABEL_AUTH_ENABLE": "true", "MONAI_LABEL_AUTH_REALM_URI": realm})
@@ -243,7 +243,7 @@ def test_every_route_that_writes_asks_for_a_token(guarded: tuple[Ask, int]) -> N
 
 
 def test_the_page_itself_needs_no_token(guarded: tuple[Ask, int]) -> None:
-    """It asks for the login; it holds no data, runs no script but its own, and is shown in no other page."""
+    """The page asks for the login, contains no data, runs only its own scripts, and cannot be embedded."""
     for path in ("/", "/page/page.js", "/page/page.css", "/page/LICENSES.txt"):
         response = guarded[0]("GET", path)
         assert response.status_code == 200

@@ -1,4 +1,4 @@
-"""A real server and the processes that it starts, trainings above all: they end, are stopped, and are killed."""
+"""A real server and the processes that it starts, above all trainings: they end, are stopped, and are killed."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def studies(make_studies: Callable[..., Path], slide_file: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def start(serve: Callable[..., Any], studies: Path) -> Callable[[], Any]:
-    """Starts a server on these images."""
+    """Return a function that starts a server on these images."""
     return lambda: serve(studies, unlabeled_per_slide=2)
 
 
@@ -80,7 +80,7 @@ def web(server: Any, connect: Callable[..., Any]) -> Callable[..., Any]:
 
 @pytest.fixture(scope="module")
 def labeled(web: Callable[..., Any], tiles: Tiles, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Three tiles are outlined: two by a mask, one in a viewer."""
+    """Label three tiles: two by a mask, one by outlines of a viewer."""
     xml = tmp_path_factory.mktemp("outlines") / "square_3.xml"
     shapes = [Annotation("Gland", outline.shape) for outline in outlines(np.asarray(Image.open(tiles["square_3"][1])))]
     write_asap(xml, shapes, {"Gland": (200, 0, 0)}, "square_3")
@@ -90,7 +90,7 @@ def labeled(web: Callable[..., Any], tiles: Tiles, tmp_path_factory: pytest.Temp
 
 
 def until(condition: Callable[[], Any], description: str, seconds: float = WAIT) -> Any:
-    """The answer, as soon as it is not empty."""
+    """Return the response as soon as it is not empty."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if response := condition():
@@ -110,12 +110,12 @@ def stats(client: Any) -> dict[str, Any]:
 
 
 def running(client: Any) -> dict[str, Any]:
-    """The training, when it makes steps."""
+    """Return the training as soon as it makes steps."""
     return until(lambda: (result := stats(client)).get("progress", {}).get("step") and result, "a training makes steps")
 
 
 def ended(client: Any) -> dict[str, Any]:
-    """The last training, when it has ended."""
+    """Return the last training after its end."""
     return until(lambda: (task := client.train_status())["status"] not in ("SUBMITTED", "RUNNING") and task, "it ended")
 
 
@@ -213,7 +213,7 @@ def test_a_training_ends_with_both_figures_and_batch_inference_labels_all(
 def test_a_server_that_is_killed_while_labels_come_starts_again_with_all(
     web: Callable[..., Any], server: Any, start: Callable[[], Any], tiles: Tiles, studies: Path
 ) -> None:
-    """The last test of the file: another server runs after it."""
+    """Must be the last test of the file, because it replaces the server."""
     masks, sent, taken = {name: np.asarray(Image.open(tiles[name][1])) > 0 for name in NAMES}, {}, 0
 
     def submit() -> None:
@@ -243,7 +243,7 @@ def test_a_server_that_is_killed_while_labels_come_starts_again_with_all(
 def test_a_file_that_is_cut_off_while_it_is_written_leaves_what_was_there(
     make_studies: Callable[..., Path], tiles: Tiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same without a server, at the worst moment."""
+    """The same without a server, with the process killed at the worst moment."""
     folder = make_studies("square_1")
     store = TileDatastore(str(folder), ["Gland"])
     store.save_label("square_1", str(tiles["square_1"][1]), "final", {})

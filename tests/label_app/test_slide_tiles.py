@@ -32,7 +32,7 @@ TISSUE = (slice(40, 380), slice(60, 540))
 
 @pytest.fixture
 def slide(tmp_path):
-    """An oblong pyramid of 0.5 um/px, of which no two places are alike."""
+    """An oblong pyramid of 0.5 um/px in which no two positions look alike."""
     pixels = np.full((HEIGHT, WIDTH, 3), 245, np.uint8)
     rows, columns = np.mgrid[TISSUE]
     noise = np.random.default_rng(0).integers(0, 12, (*rows.shape, 3))
@@ -55,7 +55,7 @@ def pixels_of(record, key="image"):
 
 
 def seen(path, record, pixel_size):
-    """What inference sees in the box of a record; the box must lie on whole working px."""
+    """Return the pixels that inference reads in the box of a record; the box must lie on whole working pixels."""
     with open_slide(path) as slide:
         scale = scale_of(slide, pixel_size)
         x, y, width, height = record["box"]
@@ -85,7 +85,7 @@ def test_a_tile_has_the_pixels_that_inference_sees_and_the_outlines_where_they_a
 
 
 def test_places_between_the_pixels_are_no_half_pixel_off(slide, tmp_path):
-    """At 0.8 um a working pixel is 1.6 px: outline and picture must move together."""
+    """At 0.8 um, a working pixel is 1.6 px; outline and picture must be moved alike."""
     box = (240, 160, 320, 216)
     (record,) = labeled_tiles(slide, [gland(*box)], tmp_path, 0.8, 64, margin=10)
     label = pixels_of(record, "label") > 0

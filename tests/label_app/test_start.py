@@ -1,4 +1,4 @@
-"""The embedded folder of the label server: as many tiles as its page says, and nothing of a folder that is in use."""
+"""The embedded folder of the label server has the documented number of tiles, and a folder in use is not changed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import start
 
 
 def test_as_many_drawn_tiles_are_served_as_the_page_says(tmp_path: Path, repository_root: Path) -> None:
-    """The training part alone: the one tile each of validation and test is drawn, and not served."""
+    """Only the training part is served; the single tiles of validation and test are drawn but not served."""
     folder = tmp_path / "label"
     start.embed(folder)
     page = (repository_root / "docs" / "monai_label.md").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""MONAI Label's own app `monaibundle` serves and trains this bundle as it is, offline, by the documented commands."""
+"""MONAI Label's own app `monaibundle` serves and trains the unchanged bundle offline, by the documented commands."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Tiles = Mapping[str, tuple[Path, Path]]
 
 @pytest.fixture(scope="module")
 def bundle(repository_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The app as MONAI Label copies it, and in it the bundle as a user has it, with its weights, but smaller crops."""
+    """The app as MONAI Label copies it, with the bundle and its weights, but smaller crops."""
     folder = tmp_path_factory.mktemp("stock")
     arguments = ["apps", "--download", "--name", "monaibundle", "--output", str(folder / "apps")]
     with pytest.MonkeyPatch.context() as patch:
@@ -49,7 +49,7 @@ def bundle(repository_root: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.fixture(scope="module")
 def studies(make_studies: Callable[..., Path]) -> Path:
-    """Tiles, and one of them in other kinds of picture."""
+    """Tiles, one of them also in other picture formats."""
     folder = make_studies(*LABELED, "oblong_1")
     with Image.open(folder / "oblong_1.png") as opened:
         picture = opened.convert("RGB")
@@ -97,7 +97,7 @@ def pixels(content: bytes) -> np.ndarray:
 
 
 def answer(client: requests.Session, server: Any, name: str, **params: Any) -> np.ndarray:
-    """Mask that the server gives for an image of the folder."""
+    """Return the mask that the server predicts for an image of the folder."""
     response = client.post(
         f"{server.url}/infer/{MODEL}",
         params={"image": name, "output": "image"},
@@ -131,14 +131,14 @@ def test_other_kinds_of_picture_are_read_as_the_same(client, server, expected, n
 
 
 def test_a_jpeg_gets_a_true_mask_if_asked_for_png(client, server, expected):
-    """By default it would be a JPEG, whose values are not those of the mask."""
+    """The default would be a JPEG, whose values differ from those of the mask."""
     mask = answer(client, server, "jpeg", result_extension=".png")
     assert mask.tolist() == expected("jpeg").tolist()
     assert (mask == expected("oblong_1")).mean() > 0.95
 
 
 def test_labels_are_learned_from_and_the_next_answer_uses_what_was_learned(client, server, expected, bundle, tiles):
-    """The last test of the file: the model is another one after it."""
+    """Must be the last test of the file, because it replaces the model."""
     for name in LABELED:
         with tiles[name][1].open("rb") as file:
             response = client.put(
@@ -160,7 +160,7 @@ def test_labels_are_learned_from_and_the_next_answer_uses_what_was_learned(clien
 
 
 def finished(client: requests.Session, server: Any) -> dict[str, Any]:
-    """The training, when it has ended."""
+    """Return the training after its end."""
     end = time.monotonic() + TRAINING
     while time.monotonic() < end:
         task: dict[str, Any] = client.get(f"{server.url}/train/", params={"all": True}).json()[-1]

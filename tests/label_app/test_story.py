@@ -1,4 +1,4 @@
-"""The story of labeling: with a real server, tiny; and with one that errs, which the story must notice."""
+"""The labeling story: with a real, tiny server, and with faulty ones, which the story must detect."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def program(load_program: Callable[[str], ModuleType], monkeypatch: pytest.Monke
 
 
 class Server:
-    """In place of a server: knows the truth, and errs in one thing as ``fault`` says.
+    """A stand-in for a server that knows the truth and has one fault, named by ``fault``.
 
     Args:
         output: folder of the story.
@@ -59,7 +59,7 @@ class Server:
         self.task = "DONE"
 
     def send(self, method: str, path: str, **more: Any) -> SimpleNamespace:
-        """What it answers to a request."""
+        """Return its response to a request."""
         route, _, query = path.partition("?")
         name = query.partition("=")[2].partition("&")[0]
         known = {
@@ -147,7 +147,7 @@ class Server:
 
 
 def told(program: ModuleType, monkeypatch: pytest.MonkeyPatch, output: Path, fault: str = "") -> int:
-    """Exit code of a story with a server that errs."""
+    """Return the exit code of a story with a faulty server."""
     server = Server(output, fault)
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""Threads that ask the app at once: MONAI's parser of configs is for one thread, and viewers ask in several."""
+"""Simultaneous calls of the app: MONAI's config parser is not thread-safe, and viewers send requests in parallel."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MODEL = "semi_moe"
 
 @pytest.fixture
 def app(make_studies: Callable[..., Path], slide_file: Path, make_app: Callable[..., Any]) -> Any:
-    """The app without a server, and nothing in its memory yet."""
+    """The app without a server and with empty caches."""
     studies = make_studies("oblong_1", "square_1")
     shutil.copy(slide_file, studies)
     return make_app(studies)

@@ -1,4 +1,4 @@
-"""Training in this process, on tiny tiles: what it learns from, what it decides, and what it leaves when it fails."""
+"""Training in this process, on tiny tiles: its data, its decision, and its files after a failure."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ pytest_plugins = ["tests.label_app.served"]
 
 @pytest.fixture
 def studies(make_studies: Callable[..., Path], request: pytest.FixtureRequest) -> Path:
-    """A folder of tiles, with another name if a test gives one."""
+    """A folder of tiles, whose name a test can change."""
     folder = make_studies("oblong_1", "square_1", "square_2", "square_3", "square_4")
     name = getattr(request, "param", "")
     return folder.rename(folder.with_name(name)) if name else folder
@@ -70,7 +70,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 
 def given(app: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What the bundle's training is asked for; it is not run, a file stands for its model."""
+    """Record the settings of the bundle's training, which is not run; a file stands in for its model."""
     recorded: dict[str, Any] = {}
 
     def run(self: Any, request: Any, overrides: dict[str, Any]) -> None:
@@ -91,7 +91,7 @@ def test_it_learns_from_outlines_and_from_all_images_without(app: Any, label: Pa
     assert (result["labeled"], result["validation"], result["unlabeled"]) == (2, 1, len(names) - 3)
     assert f"{result['after']:.4f} after" in result["reason"]
     assert f"{result['before']:.4f} before" in result["reason"]
-    assert app.model_folder.place.is_file() is result["taken"]
+    assert app.model_folder.trained.is_file() is result["taken"]
     stats = app.info()["train_stats"][NAME]
     assert stats["state"] == "done"
     assert stats["reason"] == result["reason"]

@@ -1,4 +1,4 @@
-"""What viewers ask a real server: MONAI Label's own client, QuPath's extension 0.3.1, DSA and CVAT's function."""
+"""Requests of viewers to a real server: MONAI Label's own client, QuPath's extension 0.3.1, DSA and CVAT's function."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def mask_of(web: Callable[..., Any], name: str) -> bytes:
 
 
 def inside(points: Any, box: tuple[int, int, int, int]) -> bool:
-    """Whether points (n, 2 or more) lie in a box of x, y, width, height."""
+    """Return whether points (n, 2 or more) lie in a box of x, y, width, height."""
     x, y, width, height = box
     corners = np.asarray(points, float)[:, :2]
     return bool((corners >= (x, y)).all() and (corners <= (x + width, y + height)).all())
@@ -99,7 +99,7 @@ def test_the_python_client_gets_masks_and_outlines(client: Any, web: Callable[..
 
 
 def qupath_outlines(xml: str) -> list[tuple[str, list[tuple[float, float]]]]:
-    """Class and corners of each polygon, read as the extension reads them."""
+    """Return class and corners of each polygon, read as by the extension."""
     result = []
     for annotation in minidom.parseString(xml).getElementsByTagName("Annotation"):
         for coordinates in (node for node in annotation.childNodes if node.nodeType == node.ELEMENT_NODE):
@@ -110,7 +110,7 @@ def qupath_outlines(xml: str) -> list[tuple[str, list[tuple[float, float]]]]:
 
 
 def qupath_form(file: tuple[str, str, bytes], texts: Mapping[str, str]) -> dict[str, Any]:
-    """Body and headers of a form as the extension writes it: no end of line after the last border."""
+    """Return body and headers of a form as the extension writes it: without a line end after the last boundary."""
     key, name, content = file
     border, kind = "305419896", "image/png" if name.endswith(".png") else "application/xml"
     parts = [(f'name="{key}"; filename="{name}"\r\nContent-Type: {kind}', content)]
@@ -139,7 +139,7 @@ QUPATH_XML = """<?xml version="1.0" encoding="UTF-8" standalone="no"?>
 def test_qupath_opens_answers_submits_and_asks_for_the_next(
     web: Callable[..., Any], client: Any, tiles: Tiles, studies: Path
 ) -> None:
-    """The extension's class says JSON in a text and names no kind of it; `requests` does the same for a text."""
+    """The extension's class sends JSON as text without a content type; `requests` does the same for text."""
     labels = set(web("GET", "/info/").json()["models"][MODEL]["labels"])
     web("HEAD", "/datastore/image?image=oblong_1")
     web("HEAD", "/datastore/image?image=elsewhere", 404)
@@ -212,7 +212,7 @@ def test_answers_at_the_same_time_are_those_of_one_after_another(web: Callable[.
 def test_the_scripts_for_qupath_predict_send_train_and_go_on(
     server: Any, web: Callable[..., Any], studies: Path, repository_root: Path
 ) -> None:
-    """Groovy runs them; the few classes of QuPath that they use are stubs in `qupath` beside this file."""
+    """Groovy runs the scripts; the few QuPath classes that they use are stubs in `qupath` beside this file."""
     if shutil.which("groovy") is None or shutil.which("java") is None:
         pytest.skip("Groovy is not installed here; on Debian: apt-get install groovy")
     stubs, scripts = Path(__file__).parent / "qupath", repository_root / "scripts" / "qupath"

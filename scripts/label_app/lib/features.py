@@ -118,15 +118,15 @@ class TileFeatures(ScoringMethod):
             ValueError: if the network of the bundle has no encoder.
         """
         with PARSING:
-            parser, place = ConfigParser(), torch.device(name_to_device(device or "cuda"))
+            parser, target = ConfigParser(), torch.device(name_to_device(device or "cuda"))
             parser.read_config(str(self.bundle / "configs" / "inference.json"))
-            parser.update({"bundle_root": str(self.bundle), "device": place})
+            parser.update({"bundle_root": str(self.bundle), "device": target})
             network, preprocessing = (parser.get_parsed_content(key) for key in ("network", "preprocessing"))
         ModelCheckpointLoader(network, self.models.shipped).load()
         encoder = encoder_of(network)
         if encoder is None:
             raise ValueError(f"the network of {self.bundle} has no encoder; choose another strategy than diverse")
-        return EncoderFeatures(encoder, preprocessing, place)
+        return EncoderFeatures(encoder, preprocessing, target)
 
     def _state(self, name: str, datastore: Datastore) -> str:
         """Return a text that changes with the file and the um/px of an image; empty if there is no such file."""

@@ -80,7 +80,7 @@ class SegmentationTask(BundleInferTask):
 
     def get_path(self, validate: bool = True) -> str:
         """Return the path of the current model, or, with ``validate=False``, that of an uploaded model."""
-        return str(self.models.current if validate else self.models.place)
+        return str(self.models.current if validate else self.models.trained)
 
     def __call__(self, request: Mapping[str, Any], callbacks: Any = None) -> tuple[str | None, dict[str, Any]]:
         """Process a request.

@@ -39,19 +39,19 @@ class ModelFolder:
         self._changes = FileLock(self.folder / ".model.lock")  # one object, so that a thread may acquire it twice
 
     @property
-    def place(self) -> Path:
+    def trained(self) -> Path:
         """Path of the trained model, which may not exist yet."""
         return self.folder / MODEL
 
     @property
     def current(self) -> Path:
         """Path of the current model."""
-        return self.place if self.place.is_file() else self.shipped
+        return self.trained if self.trained.is_file() else self.shipped
 
     def names(self) -> list[str]:
         """Return the names of the current model, of the previous ones, newest first, and of the bundle's own."""
         previous = sorted((path.name for path in self.folder.glob("model_*.pt")), reverse=True)
-        return [MODEL, *previous, *([SHIPPED] if self.place.is_file() else [])]
+        return [MODEL, *previous, *([SHIPPED] if self.trained.is_file() else [])]
 
     def named(self, name: str) -> Path:
         """Return the path of a model by its name.
@@ -77,14 +77,14 @@ class ModelFolder:
         Returns:
             The name of the copy; ``None`` if there is no trained model.
         """
-        if not self.place.is_file():
+        if not self.trained.is_file():
             return None
         now = time.strftime("%Y%m%d-%H%M%S")
         names = (f"model_{now}-{number:02d}.pt" for number in range(10**6))
         with self._changes:
             copy = next(self.folder / name for name in names if not (self.folder / name).exists())
             with atomic_path(copy) as partial:
-                shutil.copy2(self.place, partial)
+                shutil.copy2(self.trained, partial)
         return copy.name
 
     def take(self, trained: Path) -> str | None:
@@ -103,7 +103,7 @@ class ModelFolder:
             if kept is not None and current.is_file():
                 current.replace((self.folder / kept).with_suffix(current.suffix))
             current.unlink(missing_ok=True)
-            with atomic_path(self.place) as partial:
+            with atomic_path(self.trained) as partial:
                 shutil.copyfile(trained, partial)
             if description.is_file():
                 with atomic_path(current) as partial:

@@ -158,7 +158,7 @@ def _by_diversity(
     if ready:
         patients = {name: datastore.get_image_info(name).get("patient") for name in known}
         groups = {name: patient for name, patient in patients.items() if patient}
-        scores = scoring.scores() if scoring.models.place.is_file() else None
+        scores = scoring.scores() if scoring.models.trained.is_file() else None
         picked = next_diverse(known, known.keys() - ready, groups, scores or None)
         others = sorted(others, key=lambda name: (name != picked, name not in ready))
     return [(name, facts) for name in others]
