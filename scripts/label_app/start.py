@@ -112,6 +112,7 @@ def open_page(host: str, port: int, url: str) -> None:
 
 def serve(arguments: Sequence[str]) -> int:
     """Run MONAI Label's program."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # server and training share the cores (docs/performance.md)
     os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     from lib.operators import prepare_torchvision
 
