@@ -165,6 +165,7 @@ def test_a_training_that_is_killed_loses_nothing(
     web("POST", f"/train/{MODEL}", json=body | {"train_batch_size": 1, "val_batch_size": 1, "client_id": None})
     process = running(client)["process"]
     assert process in [child.pid for child in psutil.Process(server.process.pid).children(recursive=True)]
+    assert psutil.Process(process).environ()["OMP_WAIT_POLICY"] == "PASSIVE"
     time.sleep(seconds)
     os.kill(process, signal.SIGKILL)
     assert ended(client)["status"] == "ERROR"
