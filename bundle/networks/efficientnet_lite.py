@@ -55,6 +55,8 @@ class EfficientNetLite(PretrainableEncoder):
         pretrained: whether to load ImageNet weights; otherwise the weights are random.
         drop_connect: stochastic depth, the probability that the last block drops its residual branch for an image;
             proportionally lower in earlier blocks.
+        frozen_statistics: whether batch normalization always uses its running statistics, those of ImageNet with
+            pretrained weights, and never those of a batch; its weights are trained.
         subtrahend: value that the data pipeline subtracts from the image in [0, 1], one per channel.
         divisor: value that it then divides by, one per channel.
 
@@ -68,6 +70,7 @@ class EfficientNetLite(PretrainableEncoder):
         name: str = "lite0",
         pretrained: bool = True,
         drop_connect: float = 0.2,
+        frozen_statistics: bool = False,
         subtrahend: Sequence[float] = SUBTRAHEND,
         divisor: Sequence[float] = DIVISOR,
     ) -> None:
@@ -91,8 +94,18 @@ class EfficientNetLite(PretrainableEncoder):
                 setattr(block, part, nn.Identity())
         self.stem = nn.Sequential(model._conv_stem_padding, model._conv_stem, model._bn0, nn.ReLU6())
         self.levels = nn.ModuleList([nn.Sequential(*blocks) for blocks in levels])
+        self.frozen_statistics = frozen_statistics
         if pretrained:
             self._load(name)
+
+    def train(self, mode: bool = True) -> EfficientNetLite:
+        """Set training or evaluation mode; frozen statistics stay in evaluation mode."""
+        super().train(mode)
+        if self.frozen_statistics:
+            for part in self.modules():
+                if isinstance(part, nn.BatchNorm2d):
+                    part.eval()
+        return self
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Return the features at strides 2, 4, 8, 16 and 32.
