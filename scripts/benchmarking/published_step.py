@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from bundle.networks import UNet
 from bundle.networks.gate import Gate
+from bundle.networks.unet import UpsampledConvolution
 from bundle.types import BOUNDARY, EXPERTS, IMAGE, SDF, SEG, Batch
 
 CHANNELS = {SEG: 2, SDF: 1, BOUNDARY: 2}
@@ -22,7 +23,8 @@ class PublishedStep(nn.Module):
     """Three separate U-Nets with gates, a pass and a backward for each stream, and an optimizer for each expert.
 
     The unlabeled images come first, and the fused maps have gradient there too, although no loss uses it. Everything is
-    float32 in the default memory format. The cache of a GPU is emptied after each pass.
+    float32 in the default memory format. The cache of a GPU is emptied after each pass. Features are upsampled before
+    they are convolved, as the networks define it.
 
     Args:
         widths: channels of the five levels of each U-Net.
@@ -37,6 +39,9 @@ class PublishedStep(nn.Module):
         self.seg_loss = DiceLoss(softmax=True, to_onehot_y=True, squared_pred=True, smooth_nr=1.0, smooth_dr=1.0)
         self.boundary_loss = DiceLoss(softmax=True, to_onehot_y=True, smooth_nr=1e-8, smooth_dr=1e-8)
         self.optimizers: list[torch.optim.Optimizer] = []
+        for part in self.modules():
+            if isinstance(part, UpsampledConvolution):
+                part.transposed = False
 
     def make_optimizers(self) -> None:
         """Create the optimizers; call it after the network has been moved to its device."""
