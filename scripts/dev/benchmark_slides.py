@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-CONFIGS = [str(ROOT / "configs" / "inference.json"), str(ROOT / "configs" / "inference" / "slides.yaml")]
+CONFIGS = ROOT / "configs"
 INTERVAL = 0.2
 """Seconds between two samples of the memory."""
 PROC = Path("/proc")
@@ -31,11 +31,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--slide", required=True, type=Path, help="slide file")
     parser.add_argument("--output", required=True, type=Path, help="output folder for mask and polygons")
     parser.add_argument("--ckpt_dir", type=Path, default=ROOT / "models", help="folder with model.pt (default: models)")
+    parser.add_argument("--overlays", nargs="+", default=[], help="files in configs/: inference/onnx.yaml")
     given, overrides = parser.parse_known_args(arguments)
     if not PROC.is_dir():
         print("benchmark_slides: requires Linux, to read the memory of processes from /proc", file=sys.stderr)
         return 1
-    command = [sys.executable, "-W", "ignore", "-m", "monai.bundle", "run", "inference", "--config_file", str(CONFIGS)]
+    configs = [str(CONFIGS / name) for name in ("inference.json", "inference/slides.yaml", *given.overlays)]
+    command = [sys.executable, "-W", "ignore", "-m", "monai.bundle", "run", "inference", "--config_file", str(configs)]
     common = ["--bundle_root", ROOT, "--dataset_dir", given.slide, "--output_dir", given.output, "--overwrite", True]
     command += [*map(str, common), "--ckpt_dir", str(given.ckpt_dir), *overrides]
     started = time.monotonic()
