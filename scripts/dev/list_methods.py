@@ -27,8 +27,8 @@ Each method is an overlay of `configs/train.json` and uses the same trainer:
 
 In the column "consistency", the head left of an arrow is trained with pseudo-labels from the heads right of it, on
 unlabeled images unless stated otherwise. The moving average of the trained network is evaluated unless stated
-otherwise. The default training stops early when validation no longer improves (`train#early_stop`), possibly before a
-late part of a method starts; the benchmark gives all methods the same number of steps, without early stopping. See also
+otherwise. A training that is longer than the default may stop early (`train#early_stop`), possibly before a late part
+of a method starts; the benchmark gives all methods the same number of steps, without early stopping. See also
 [architecture.md](architecture.md), [adding a method](adding.md) and [results.md](results.md).
 
 | name | method | consistency | cost |
@@ -57,7 +57,7 @@ def read_method(path: Path) -> Method:
     header: list[str] = []
     for line in lines[: next((number for number, line in enumerate(lines) if not line.startswith("#")), len(lines))]:
         if line.startswith("#   ") and header:
-            header[-1] += " " + line[1:].strip()
+            header[-1] += _continued(line[1:].strip(), header[-1])
         else:
             header.append(line[1:].strip())
     title, colon, idea = (header or [""])[0].partition(": ")
@@ -76,6 +76,14 @@ def read_method(path: Path) -> Method:
     while header[end].endswith("\\"):
         end += 1
     return Method(path.stem, title, idea, fields, " ".join(header[end + 1 :]))
+
+
+def _continued(text: str, before: str) -> str:
+    """Return a continuation line with its separator; a line 'effect: --option value' becomes an item of a list."""
+    effect, colon, option = text.partition(": --")
+    if not colon:
+        return f" {text}"
+    return f"{'' if before.endswith(':') else ','} {effect} (`--{option}`)"
 
 
 def page(methods: list[Method]) -> str:

@@ -59,7 +59,7 @@ def test_the_card_and_the_headers_of_sizes_and_shared_encoder(count, repository_
     assert f"({millions['paper']:.1f} million)" in card
     header = (repository_root / "configs" / "sizes" / "paper.yaml").read_text(encoding="utf-8")
     assert (
-        f"{count('supervised', 'paper'):,} parameters an expert ({millions['paper']:.2f} million with gates)" in header
+        f"{count('supervised', 'paper'):,} parameters per expert ({millions['paper']:.2f} million with gates)" in header
     )
     shared = (repository_root / "configs" / "methods" / "semi_moe_shared_encoder.yaml").read_text(encoding="utf-8")
     assert f"about {count('semi_moe_shared_encoder', 'paper') / 1e6:.0f} M parameters" in shared

@@ -37,6 +37,14 @@ def test_a_header_gives_a_row_and_a_section(program, tmp_path):
     assert "- Differs from the paper: it does not, as far as anybody knows.\n" in text
 
 
+def test_options_of_a_header_become_a_list(program, tmp_path):
+    path = tmp_path / "mean_of_two.yaml"
+    lines = ["# Ablations:", "#   no mean: --mean False", "#   no noise: --noise#scale 0.0"]
+    path.write_text(HEADER.replace("\nmethod:", "\n" + "\n".join(lines) + "\nmethod:"), encoding="utf-8")
+    text = program.page([program.read_method(path)])
+    assert "- Remarks: Ablations: no mean (`--mean False`), no noise (`--noise#scale 0.0`)\n" in text
+
+
 @pytest.mark.parametrize("lacking", ["# Paper", "# Cost", "# python", "# Mean of two"])
 def test_a_header_that_lacks_something_is_refused_with_its_file(lacking, program, tmp_path):
     path = tmp_path / "mean_of_two.yaml"
