@@ -10,11 +10,11 @@ resume: finished cells are kept, and a stopped cell loses at most its last epoch
 never overwritten; --force first moves it to OUTPUT/replaced/.
 
 All cells make the same number of optimizer steps in the same number of epochs, without early stopping, and each keeps
-the checkpoint that its protocol selects. So no method gains by stopping late or by having more images, and learning
-rates, ramps and validations have the same schedule. By default, an epoch has as many steps as labeled and unlabeled
-images together make batches. All epochs are equally long, so steps are rounded up to a multiple of the epochs: 60steps
-in 25 epochs become 75. A budget in minutes is the training time of the slowest method; the speed is measured once,
-the steps are rounded down, and the result is stored in OUTPUT/lengths.json.
+the checkpoint that its protocol selects. Thus no method benefits from stopping late or from having more images, and
+learning rates, ramps and validations have the same schedule. By default, an epoch has one step for each batch of the
+labeled and unlabeled images together. All epochs are equally long, so steps are rounded up to a multiple of the epochs:
+60steps in 25 epochs become 75. A budget in minutes is the training time of the slowest method; the speed is measured
+once, the steps are rounded down, and the result is stored in OUTPUT/lengths.json.
 
 With --engine ray the processes run on the machines of a Ray cluster (docs/performance.md).
 """
@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
         "--postprocessing",
         help="name in configs/postprocessing, for methods with the heads that it needs (default: as in evaluate.json)",
     )
-    what.add_argument("--encoder", help="name in configs/encoders (default: plain U-Net encoder)")
+    what.add_argument("--encoder", help="name in configs/encoders (default: as in train.json)")
     what.add_argument("--size", help="name in configs/sizes (default: widths of train.json)")
     what.add_argument("--annotation", help="name in configs/annotations (default: full annotation)")
     what.add_argument("--schedule", help="name in configs/schedules (default: as in train.json)")

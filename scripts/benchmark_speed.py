@@ -84,7 +84,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads (default: all cores)")
     parser.add_argument("--steps", type=int, default=5, help="timed steps of a measurement (default: 5)")
     parser.add_argument("--rounds", type=int, default=3, help="measurements of each variant (default: 3)")
-    parser.add_argument("--upsampling", action="store_true", help="only time convolutions after upsampling, two ways")
+    parser.add_argument("--upsampling", action="store_true", help="time only convolutions after upsampling, two ways")
     parser.add_argument("--output", type=Path, help="JSON file of the results")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)

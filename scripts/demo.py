@@ -5,8 +5,8 @@
 The demo is a small benchmark: scripts/benchmark.py trains each method (configs/sizes/demo.yaml) and evaluates it on the
 test tiles. Then each network predicts a mask for each test tile through ``python -m monai.bundle``. A table and a
 figure compare both methods, scripts/report.py writes an HTML report, and demo.json stores the results for
-scripts/dev/update_results.py. This takes 10 to 15 minutes on two idle CPU cores. All files are written to the output
-folder; repeat the command to resume a stopped demo.
+scripts/dev/update_results.py. This takes less than 10 minutes on two idle CPU cores. All files are written to the
+output folder; repeat the command to resume a stopped demo.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     python scripts/export_dicom_seg.py --slide SLIDES/slide.dcm --mask OUT/slide_mask.ome.tif --output slide_seg.dcm
     python scripts/export_dicom_seg.py ... --classes benign malignant --max-megapixels 1600
 
-The mask comes from configs/inference/slides.yaml. SEG has one binary segment for each class and the pixel matrix of one
-level of the slide: the largest of at most --max-megapixels, because the whole matrix is held in memory. A mask of
+The mask comes from configs/inference/slides.yaml. The SEG has one binary segment for each class and the pixel matrix of
+one level of the slide: the largest of at most --max-megapixels, because the whole matrix is held in memory. A mask of
 another size is sampled at the nearest pixels. The file is read back and compared before it appears. Classes have the
 codes 1, 2, ... of a private scheme (99SEMIMOE). Requires the extra `dicom` (Python 3.11; `make formats-install`).
 """

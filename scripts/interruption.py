@@ -1,4 +1,4 @@
-"""One line instead of a traceback for Ctrl-C, also while the modules of a program are imported."""
+"""Print one line instead of a traceback on Ctrl-C, even while the modules of a program are imported."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@
 Takes the arguments of the evaluating run: its configs and overrides. The network predicts each validation image once;
 then a grid of settings is applied to the predictions and evaluated with the metrics of the config. Prints a table, best
 first, and the best settings as arguments of the evaluating run. Tuning on the test part is refused, because it would
-bias the test score. Ties are won by the settings of the config, then by those tried first.
+bias the test score. In a tie, the settings of the config are preferred, then those tried first.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     python scripts/dev/benchmark_threads.py
     python scripts/dev/benchmark_threads.py --busy 0 2 4 --threads 1 2 4 --variant supervised
 
-Threads of OpenMP spin while they wait at the end of each parallel region. On a machine with other processes this takes
-time from the thread that they wait for. OMP_WAIT_POLICY=PASSIVE lets them sleep instead. Each measurement is a separate
+OpenMP threads spin while they wait at the end of each parallel region. On a machine with other processes this takes
+time from the thread that they wait for. With OMP_WAIT_POLICY=PASSIVE they sleep instead. Each measurement is a separate
 process of scripts/benchmark_speed.py; --busy processes compute beside it, each on one core.
 """
 

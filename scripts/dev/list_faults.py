@@ -1,8 +1,8 @@
-"""Write the table of docs/reliability.md from docs/faults.json, the counts of the last campaign of faults.
+"""Write the table of docs/reliability.md from docs/faults.json, the counts of the last `make test-faults`.
 
 python scripts/dev/list_faults.py                  write the page
 python scripts/dev/list_faults.py --check          fail if the page is out of date
-python scripts/dev/list_faults.py --counts FILE    first take over the counts that `make test-faults` wrote
+python scripts/dev/list_faults.py --counts FILE    first read the counts that `make test-faults` wrote
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@
 Takes the arguments of the evaluating run: its configs and overrides. The images of one part of the data list are
 evaluated unchanged and once for each change: other amounts of stain, blur, JPEG compression, brightness, and a wrong
 pixel size (the images are the same, but `mpp` of the data list is wrong by a factor). The changes are the same for all
-images. The table, as Markdown, has the scores and their differences to the unchanged images.
+images. The table, as Markdown, has the scores and their differences from the unchanged images.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.add_argument(
         "--part", default="test", choices=["validation", "test"], help="part of the data list (default: test)"
     )
-    options.add_argument("--output", type=Path, help="write the scores to this JSON file, too")
+    options.add_argument("--output", type=Path, help="also write the scores to this JSON file")
     given, overrides = options.parse_known_args(arguments)
     try:
         changes = settings_of(overrides)

@@ -1,4 +1,4 @@
-"""Film the labeling page: a simulated annotator works with it in Chromium, on a real label server.
+"""Record the labeling page while a simulated annotator uses it in Chromium, on a real label server.
 
     python scripts/dev/page_story.py --output FOLDER
 
