@@ -276,7 +276,7 @@ def update(options: argparse.Namespace) -> int:
             for name in changed["demo"]["figures"]:
                 shutil.copyfile(options.demo / "comparison.png", ROOT / name)
         if options.cells:
-            changed[options.entry] = record_of_cells(options.cells, options.entry, entries.get(options.entry), ROOT)
+            changed[options.entry] = record_of_cells(options.cells, options.entry, entries.get(options.entry))
         entries |= changed
         source.write_text(dumped(content), encoding="utf-8")
     outdated = [(path, new) for path, (old, new) in rendered(Record(entries), documents()).items() if old != new]

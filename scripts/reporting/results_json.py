@@ -9,8 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from scripts.reporting.cells import FREE, Cell, load_cells
 from scripts.reporting.comparability import check_comparable, differing_versions
 from scripts.reporting.definitions import definition
@@ -47,14 +45,13 @@ DIFFERENCES = {
 """Columns of the comparison image by image."""
 
 
-def record_of_cells(folder: str | Path, name: str, before: Mapping[str, Any] | None, root: Path) -> Entry:
+def record_of_cells(folder: str | Path, name: str, before: Mapping[str, Any] | None) -> Entry:
     """Return an entry for the finished cells of ``scripts/benchmark.py``.
 
     Args:
         folder: output folder of the benchmark.
         name: name of the entry, used for the output folder in its commands.
         before: the previous entry, whose columns are kept; ``None`` for a new entry.
-        root: root folder of the bundle; settings that equal its configs are left out of the command.
 
     Raises:
         ValueError: if the cells are not comparable, or were made with uncommitted changes.
@@ -82,7 +79,7 @@ def record_of_cells(folder: str | Path, name: str, before: Mapping[str, Any] | N
         "what": before["what"] if before else f"{', '.join(methods_of(cells))} on {content['data']}",
         **{key: content[key] for key in ("data", "protocol", "size", "steps")},
         "seeds": sorted({cell.seed for cell in cells}),
-        "commands": command_of_cells(cells, name, root),
+        "commands": command_of_cells(cells, name),
         "commit": ", ".join(sorted({commit[:7] for cell in cells for commit in cell.commits()})),
         "date": str(max(str(cell.content.get("finished") or "unknown") for cell in cells))[:10],
         "machine": ", ".join([*devices, *([f"{threads} thread{'s' * (threads > 1)} a training"] if threads else [])]),
@@ -136,7 +133,7 @@ def record_of_demo(folder: str | Path, before: Mapping[str, Any] | None) -> Entr
     }
 
 
-def command_of_cells(cells: Sequence[Cell], name: str, root: Path) -> list[str]:
+def command_of_cells(cells: Sequence[Cell], name: str) -> list[str]:
     """Return the lines of the commands that make the cells and their report; real data are in ``DIR``."""
     content, config = cells[0].content, cells[0].content["config"]
     synthetic = str(content["data"]).startswith("phantom")
@@ -151,7 +148,7 @@ def command_of_cells(cells: Sequence[Cell], name: str, root: Path) -> list[str]:
     lists = str(content["data_list"]).rsplit("_", 2)[0]
     options["lists"] = None if lists == ("authors" if content["protocol"] == "authors" else "heldout") else lists
     settings = {key: value for key, value in config["overrides"].items() if key not in (*FREE, *LASTING)}
-    if content.get("epochs") not in (None, min(epochs_of(config["files"], root), content["steps"])):
+    if content.get("epochs") is not None:  # always, because the default may change
         settings["max_epochs"] = content["epochs"]
     command = ["python", "scripts/benchmark.py", "--output", f"runs/{name}"]
     command += ["--dataset_dir", "dataset" if synthetic else "DIR"]
@@ -171,12 +168,6 @@ def command_of_cells(cells: Sequence[Cell], name: str, root: Path) -> list[str]:
             lines.append(f"    {word}")
     report = f"python scripts/report.py --cells runs/{name} --output runs/{name}/report"
     return [*(f"{line} \\" for line in lines[:-1]), lines[-1], report]
-
-
-def epochs_of(files: Sequence[str], root: Path) -> int:
-    """Return ``max_epochs`` of the last config that sets it."""
-    contents = [yaml.safe_load((root / file).read_text(encoding="utf-8")) or {} for file in files]
-    return next(content["max_epochs"] for content in reversed(contents) if "max_epochs" in content)
 
 
 def _setting(key: str, value: Any) -> str:
