@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -293,14 +294,20 @@ def test_all_configs_read_and_normalize_alike():
 
 
 def test_the_network_sees_the_same_picture_in_validation_and_inference(tiny, phantom_dir):
-    train = parsed(["train.json"], **tiny)
-    inference = parsed(["inference.json"], bundle_root=tiny["bundle_root"])
-    entry = train.get_parsed_content("data#datalist")["test"][0]
-    recorded = train.get_parsed_content("validate#preprocessing")(entry)["image"]
-    served = inference.get_parsed_content("preprocessing")({"image": entry["image"]})["image"]
-    assert torch.equal(recorded.as_tensor(), served.as_tensor())
-    assert recorded.shape == (3, 64, 48)  # PictureReader has width first, and SaveImage turns it back
-    assert -7 < float(recorded.min()) < float(recorded.max()) < 3
+    pictures = []
+    for side in (48, 80):  # a window as wide as the picture, and one that is larger
+        window = {"crop_size": [side, side]}
+        train = parsed(["train.json"], **tiny | window)
+        inference = parsed(["inference.json"], bundle_root=tiny["bundle_root"], **window)
+        entry = train.get_parsed_content("data#datalist")["test"][0]
+        recorded = train.get_parsed_content("validate#preprocessing")(entry)["image"]
+        served = inference.get_parsed_content("preprocessing")({"image": entry["image"]})["image"]
+        assert torch.equal(recorded.as_tensor(), served.as_tensor())
+        pictures.append(served.numpy())
+    picture, padded = pictures
+    assert picture.shape == (3, 64, 48)  # PictureReader has width first, and SaveImage turns it back
+    assert -7 < picture.min() < picture.max() < 3
+    assert np.array_equal(padded, np.pad(picture, [(0, 0), (8, 8), (16, 16)], mode="symmetric"))
 
 
 def test_the_normalization_is_that_of_the_metadata():

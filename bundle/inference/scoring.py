@@ -27,6 +27,7 @@ COLUMNS = (IMAGE, "score")
 class DisagreementScorer:
     """Score of a picture for active learning: the mean uncertainty over its pixels, at working resolution.
 
+    A picture smaller than a window is padded by the preprocessing; the pixels of its mirror image count too.
     With ``disagreement``, the uncertainty is the entropy of the mean prediction of experts and gates
     (:func:`consensus_entropy`), as in query by committee (Settles 2009, Active Learning Literature Survey, 2.2). With
     ``entropy`` it is the entropy of the network's output, for any network. The caller loads the weights. Scores are

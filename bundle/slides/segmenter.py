@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from ignite.engine import Engine, Events
 from monai.networks.utils import eval_mode
+from monai.transforms import SpatialPad
 from torch import Tensor, nn
 
 from bundle.inference.geojson import feature
@@ -222,11 +223,16 @@ class SlideSegmenter:
     def _scores(self, image: Tensor, where: str) -> Tensor:
         """Return the logits (C, W, H) of a block (3, W, H), uint8, of the slide ``where``."""
         record = self.normalization({IMAGE: image.to(self.device, non_blocking=True).float()})
-        batch = torch.as_tensor(record[IMAGE]).as_subclass(Tensor)[None].contiguous(memory_format=torch.channels_last)
+        padding = SpatialPad(
+            self.inferer.roi_size, mode="symmetric"
+        )  # of a slide smaller than a window, as in training
+        batch = torch.as_tensor(padding(record[IMAGE])).as_subclass(Tensor)[None]
         with torch.autocast("cuda", enabled=self.amp):
-            scores = self.inferer(batch, self.network)
+            scores = self.inferer(batch.contiguous(memory_format=torch.channels_last), self.network)
         check_output(scores, where)
-        return scores[0].float()
+        widths: Any = padding.compute_pad_width(image.shape[1:])[1:]
+        (left, _), (top, _) = widths
+        return scores[0, :, left : left + image.shape[1], top : top + image.shape[2]].float()
 
     def _feature(self, outline: Outline, scale: Scale) -> dict[str, Any]:
         measurements = {"Area px^2": outline.shape.area, "Area um^2": outline.shape.area * scale.mpp**2}

@@ -13,7 +13,7 @@ import tifffile
 import torch
 from monai.data import MetaTensor
 from monai.inferers import SlidingWindowInferer
-from monai.transforms import Compose, Invertd, NormalizeIntensityd, ScaleIntensityRanged, Spacingd
+from monai.transforms import Compose, Invertd, NormalizeIntensityd, ScaleIntensityRanged, Spacingd, SpatialPadd
 from scipy import ndimage
 from torch import nn
 
@@ -66,15 +66,16 @@ def segmenter(folder: Path, classes: int = 2, **changes) -> SlideSegmenter:
     return SlideSegmenter(**(settings | changes))
 
 
-def as_one_image(mpp: float, classes: int = 2) -> np.ndarray:
+def as_one_image(mpp: float, classes: int = 2, window: int = 32) -> np.ndarray:
     """Return the mask of the picture from tile inference, (H, W)."""
     affine = torch.diag(torch.tensor([mpp, mpp, 1.0, 1.0], dtype=torch.float64))[:3, :3]
     affine[2, 2] = 1
     image = MetaTensor(torch.from_numpy(tissue_picture()).permute(2, 1, 0).float(), affine=affine)
-    steps = Compose([Spacingd("image", (1.0, 1.0), mode="bilinear", padding_mode="border"), *NORMALIZATION])
+    spacing = Spacingd("image", (1.0, 1.0), mode="bilinear", padding_mode="border")
+    steps = Compose([spacing, SpatialPadd("image", (window, window), mode="symmetric"), *NORMALIZATION])
     record = steps({"image": image})
     with torch.no_grad():
-        inferer = SlidingWindowInferer(roi_size=[32, 32], overlap=0.5, mode="gaussian")
+        inferer = SlidingWindowInferer(roi_size=[window, window], overlap=0.5, mode="gaussian")
         record["pred"] = inferer(record["image"][None], network(classes))[0]
     back = Invertd("pred", steps, "image", nearest_interp=False, to_tensor=True)(record)
     return back["pred"].argmax(0).T.numpy()
@@ -114,6 +115,13 @@ def test_the_mask_is_that_of_the_picture_as_one_image(tmp_path, mpp, classes, wo
             names[feature["properties"]["classification"]["name"]] == value for feature in features
         )
     assert record[FACTS]["share predicted"] == 1.0
+
+
+def test_a_slide_smaller_than_a_window_is_padded_with_its_mirror_image(tmp_path):
+    window = SlidingWindowInferer(roi_size=[350, 350], overlap=0.5, mode="gaussian")
+    assert HEIGHT < 350 < WIDTH
+    (mask, _) = run(segmenter(tmp_path, inferer=window), slide_file(tmp_path, 1.0))[FILES]
+    assert np.array_equal(tifffile.imread(mask, level=0) > 0, as_one_image(1.0, window=350) > 0)
 
 
 def test_glass_is_left_out_and_tissue_is_not(tmp_path):
